@@ -1,0 +1,33 @@
+"""ganbench: is this GAN better than that one, or did the seed decide?
+
+The names below are all that authors of methods, tricks, metrics and datasets need. They are imported on
+first use, so that `import ganbench` starts no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Value
+                    dataset divergence method metric trick""",
+    "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
+    "nets": "BatchNorm Maxout Squash bce_fake bce_real conv_discriminator conv_generator mlp orthogonal",
+    "optim": "SGD Adam RMSprop",
+}
+_WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'ganbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,376 @@
+"""What an author of a method, trick, metric or dataset writes, and what ganbench hands them.
+
+Nothing here imports torch: the command line and the reports read these types too.
+Shapes: S seeds in a stack, B examples in a minibatch, `*shape` one example. Authors never see S:
+everything is written for one replica (one seed) and vectorised by the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, device, dtype
+    from torch.nn import Module
+
+Kind = Literal["method", "trick", "divergence", "metric", "dataset"]
+Better = Literal["higher", "lower"]
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of a mixture of isotropic Gaussians."""
+
+    centers: Tensor  # [K, d]
+    std: float  # standard deviation of every mode, in the units of the data
+
+
+class Labels(NamedTuple):
+    """Class labels of the three splits, int64 tensors [N]."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset with its fixed splits.
+
+    Images are uint8 tensors [N, C, H, W]; everything else is float32 [N, *shape]. Methods and metrics see
+    floats: `floats` maps pixels 0..255 onto `scale`, which is (0, 1) for all images.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    shape: tuple[int, ...]  # of one example
+    scale: tuple[float, float] | None = None  # least and greatest value as floats; None: unbounded
+    modes: Modes | None = None
+    log_density: Callable[[Tensor], Tensor] | None = None  # [B, *shape] -> [B], nats
+    labels: Labels | None = None
+    classes: tuple[str, ...] = ()
+
+    def floats(self, x: Tensor, dtype: dtype | None = None) -> Tensor:
+        """Stored examples as floats in `scale`; floats come back unchanged (in `dtype`, if given)."""
+        import torch
+
+        dtype = dtype or torch.float32
+        if x.dtype != torch.uint8:
+            return x.to(dtype)
+        low, high = self.scale or (0.0, 1.0)
+        return x.to(dtype) * ((high - low) / 255) + low
+
+
+# ---------------------------------------------------------------------------------------------- games
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers that a loss needs for each example: standard normal, or uniform in [low, high)."""
+
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def normal(cls, *shape: int) -> Draw:
+        """Standard normal numbers of this shape for each example."""
+        return cls(shape)
+
+    @classmethod
+    def uniform(cls, *shape: int, low: float = 0.0, high: float = 1.0) -> Draw:
+        """Uniform numbers in [low, high) of this shape for each example."""
+        return cls(shape, low, high)
+
+
+class Batch:
+    """What a loss sees besides the nets: `b.x` [B, *shape] real examples as floats, `b.y` [B] labels (where
+    the dataset has them), every draw of the game by its name (`b.z` [B, z_dim]), `b.step` (rounds played
+    so far, a scalar tensor) and `b.progress` (the same as a fraction of all rounds, in [0, 1))."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = dict(tensors)
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self.__dict__["tensors"][name]
+        except KeyError:
+            have = ", ".join(sorted(self.__dict__.get("tensors", {})))
+            raise AttributeError(f"this game draws no {name!r}; the minibatch has: {have}") from None
+
+
+class Nets(Protocol):
+    """The nets of one replica during a loss: `nets.G(z)` applies the net named G with its live parameters."""
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor]: ...
+
+    def flat(self, player: str) -> Tensor:
+        """All parameters of a player as one vector [P]."""
+        ...
+
+    def with_flat(self, player: str, vector: Tensor) -> Nets:
+        """The same nets with this player's parameters [P] in place of the live ones."""
+        ...
+
+    def step(self, player: str, b: Batch) -> Nets:
+        """The nets after one update of `player` on `b` by its own optimiser from its live state,
+        differentiable in everything that entered it (Metz et al. 2017, eq. 7-9)."""
+        ...
+
+    def recall(self, name: str) -> Any:
+        """The present value of the game's memory `name`."""
+        ...
+
+
+Loss = Callable[[Nets, Batch], "Tensor"]  # a scalar, nats where it has a unit
+View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, number of the call) -> [B, ...]
+
+
+class Optimiser(Protocol):
+    """Elementwise update of a parameter tensor [..., P]; pure, so that it can be differentiated through."""
+
+    def init(self, params: Tensor) -> tuple[Tensor, ...]: ...
+
+    def step(
+        self, params: Tensor, grad: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of the game: the nets whose parameters it owns, the loss it descends and its optimiser."""
+
+    nets: str | tuple[str, ...]
+    loss: Loss
+    optimiser: Optimiser
+    steps: int = 1  # updates in each round
+    project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
+
+    @property
+    def owns(self) -> tuple[str, ...]:
+        """Names of the nets it owns."""
+        return (self.nets,) if isinstance(self.nets, str) else tuple(self.nets)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A value that the game carries from round to round, such as a running mean of parameters."""
+
+    init: Callable[[Nets], Any]  # -> a tensor, or a dictionary of tensors
+    update: Callable[[Any, Nets], Any]  # after every round: (value, nets) -> value
+
+
+@dataclass(frozen=True)
+class Game:
+    """Players, the nets they own, the random numbers they need, and how to sample when all is over.
+
+    The players move in the order in which they stand here. `alternating`: each sees the others' latest
+    parameters and a minibatch of its own; `simultaneous`: all gradients are taken at the same point, on
+    the same minibatch, then all move.
+    """
+
+    nets: Mapping[str, Module]
+    players: Mapping[str, Player]
+    draws: Mapping[str, Draw | tuple[int, ...]]
+    sample: Callable[[Nets, Tensor], Tensor]  # (nets, latent [B, ...]) -> [B, *shape], in the data's scale
+    latent: str = "z"  # the draw that `sample` takes
+    order: Literal["alternating", "simultaneous"] = "alternating"
+    views: Mapping[str, tuple[View, ...]] = field(default_factory=dict)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
+
+    def draw(self, name: str) -> Draw:
+        """The draw of this name; a bare shape means standard normal numbers."""
+        draw = self.draws[name]
+        return draw if isinstance(draw, Draw) else Draw(tuple(draw))
+
+    def with_loss(self, player: str, loss: Callable[[Loss, Nets, Batch], Tensor]) -> Game:
+        """The game in which `player` descends `loss(its present loss, nets, b)`."""
+        old = self.players[player]
+        inner = old.loss
+        new = replace(old, loss=lambda nets, b: loss(inner, nets, b))
+        return replace(self, players={**self.players, player: new})
+
+    def with_view(self, net: str, view: View) -> Game:
+        """The game in which whatever is given to `net` passes through `view` first; the last one added
+        is applied first."""
+        return replace(self, views={**self.views, net: (view, *self.views.get(net, ()))})
+
+    def with_draws(self, **draws: Draw | tuple[int, ...]) -> Game:
+        """The game with more draws in each minibatch."""
+        return replace(self, draws={**self.draws, **draws})
+
+    def with_memory(self, name: str, memory: Memory) -> Game:
+        """The game that carries `memory` from round to round; losses read it by `nets.recall(name)`."""
+        return replace(self, memory={**self.memory, name: memory})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method may spend, for methods that train by themselves (`fit`)."""
+
+    steps: int
+    batch: int
+    device: device
+    dtype: dtype
+
+
+class Sampler(Protocol):
+    """What `fit` returns: n fresh samples [n, *shape] as floats in the data's scale."""
+
+    def __call__(self, n: int, generator: Generator) -> Tensor: ...
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured value. `sem` is the standard error over what it averages (test points, images), never
+    over training seeds; `details` holds what the plots and the report show (numbers, strings, tensors)."""
+
+    value: float
+    sem: float | None = None
+    n: int | None = None  # number of things averaged
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A column that a metric fills: its name, its unit and which direction is better."""
+
+    name: str
+    unit: str
+    better: Better
+
+
+class Model(Protocol):
+    """What a metric sees of one trained replica."""
+
+    latent: Draw | None  # None where there is no generator to differentiate (fit, samples)
+
+    def samples(self, n: int) -> Tensor:
+        """The first n of a fixed stream of samples [n, *shape], floats; the same for all metrics.
+        Raises SampleError where fewer are at hand."""
+        ...
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Latents [n, *latent.shape] to samples [n, *shape], differentiable in z."""
+        ...
+
+    def generator(self, purpose: str) -> Generator:
+        """A generator of random numbers for this seed and purpose, on the samples' device."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+COLUMNS = (
+    "suite", "dataset", "method", "label", "tricks", "params", "seed", "metric", "protocol", "value", "sem",
+    "n", "unit", "better", "status", "error", "seconds", "train_seconds", "device", "dtype", "stack", "cell",
+    "version",
+)  # fmt: skip
+
+Status = Literal["ok", "diverged", "failed", "timeout", "oom", "lost"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of records.jsonl: a cell, a seed, a metric. The fields are the columns, in this order."""
+
+    suite: str
+    dataset: str
+    method: str
+    label: str
+    tricks: tuple[str, ...]
+    params: Mapping[str, Any]
+    seed: int
+    metric: str
+    protocol: str  # short hash of everything that defines how the value was measured
+    value: float | None  # None unless status is "ok"
+    sem: float | None
+    n: int | None
+    unit: str
+    better: Better
+    status: Status
+    error: str | None
+    seconds: float  # spent on this score
+    train_seconds: float  # spent on training the stack, divided by its seeds
+    device: str
+    dtype: str
+    stack: int  # seeds trained together
+    cell: str
+    version: str  # of ganbench
+
+
+# ---------------------------------------------------------------------------------------------- marks
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a decorator says about the class or function it marks."""
+
+    kind: Kind
+    name: str
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    values: tuple[Value, ...] = ()
+    version: int = 1
+
+
+def snake(name: str) -> str:
+    """`InstanceNoise` -> `instance_noise`, `GAN` -> `gan`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _marker(kind: Kind, name: str | None, **extra: Any) -> Callable[[T], T]:
+    def mark(target: T) -> T:
+        target.__ganbench__ = Mark(kind, name or snake(target.__name__), **extra)  # type: ignore[attr-defined]
+        return target
+
+    return mark
+
+
+def _bare(kind: Kind, target: Any) -> Any:
+    """`@method`, `@method()` and `@method("name")` alike."""
+    return _marker(kind, None)(target) if callable(target) else _marker(kind, target)
+
+
+def method(name: Any = None) -> Any:
+    """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`."""
+    return _bare("method", name)
+
+
+def trick(name: Any = None) -> Any:
+    """Mark a frozen dataclass with `__call__(game, data) -> Game`."""
+    return _bare("trick", name)
+
+
+def divergence(name: Any = None) -> Any:
+    """Mark a frozen dataclass with `f(u)`, `conjugate(t)` and `activation(v)`."""
+    return _bare("divergence", name)
+
+
+def metric(
+    *values: Value, name: str | None = None, needs: tuple[str, ...] = (), version: int = 1
+) -> Callable[[T], T]:
+    """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
+
+    `needs`: "modes", "log_density", "labels", "pixels" of the dataset, "generator" of the method; where
+    one is missing the metric does not apply and gives no row. `version` goes up when the numbers change.
+    """
+    return _marker("metric", name, values=values, needs=needs, version=version)
+
+
+def dataset(name: str | None = None, *, provides: tuple[str, ...] = (), version: int = 1) -> Callable[[T], T]:
+    """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
+    gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels" its Data has."""
+    return _marker("dataset", name, provides=provides, version=version)

@@ -1,0 +1,1 @@
+"""Datasets with fixed splits: toy densities, images, simulators."""

@@ -1,0 +1,1 @@
+"""Metrics: plain functions on tensors, and the marked classes by which suites name them."""

@@ -1,0 +1,179 @@
+"""Networks for one replica, from which the baselines are built; the engine vectorises them over seeds.
+
+No running statistics: `BatchNorm` uses the statistics of its minibatch while a game is played, and fixed
+ones, measured once when training is over, while sampling, so that a sample never depends on its batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Shape = int | tuple[int, ...]
+Scale = tuple[float, float] | None
+
+
+def _size(shape: Shape) -> int:
+    return shape if isinstance(shape, int) else math.prod(shape)
+
+
+class Squash(nn.Module):
+    """Onto the range of the data by a logistic curve; `scale` None leaves the input alone."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, ...] -> [B, ...]
+        if self.scale is None:
+            return x
+        low, high = self.scale
+        return torch.sigmoid(x) * (high - low) + low
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the second, without running statistics.
+
+    Training mode: statistics of the minibatch, kept in `seen` for calibration. Evaluation mode: the buffers
+    `mean` and `var`, which the engine fills once after training.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("var", torch.ones(features))
+        self.eps = eps
+        self.seen: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, ...] -> [B, C, ...]
+        mean, var = self.mean, self.var
+        if self.training:
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            var, mean = torch.var_mean(x, dim=axes, correction=0)
+            self.seen = (mean, var)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class Maxout(nn.Module):
+    """Goodfellow et al. 2013: the largest of `pieces` linear maps. [B, in] -> [B, out]."""
+
+    def __init__(self, inputs: int, outputs: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, outputs * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(-1, (-1, self.pieces)).amax(-1)
+
+
+def mlp(
+    *sizes: Shape,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    norm: bool = False,
+    squash: Scale = None,
+    init: Callable[[nn.Linear], None] | None = None,
+) -> nn.Sequential:
+    """A multilayer perceptron: `mlp(64, 128, 128, data.shape)`.
+
+    sizes: width of every layer; the first and the last may be shapes, [B, *first] -> [B, *last]
+    norm: BatchNorm between a hidden layer and its activation
+    squash: range of the output (`data.scale`), None for all of R
+    init: called on every linear layer after PyTorch's own initialisation
+    """
+    layers: list[nn.Module] = [nn.Flatten()] if not isinstance(sizes[0], int) else []
+    for before, after in pairwise(sizes):
+        linear = nn.Linear(_size(before), _size(after))
+        if init:
+            init(linear)
+        layers += [linear, *([BatchNorm(_size(after))] if norm else []), activation()]
+    del layers[-2 if norm else -1 :]  # the output layer stands bare
+    if not isinstance(sizes[-1], int):
+        layers.append(nn.Unflatten(1, sizes[-1]))
+    return nn.Sequential(*layers, *([Squash(squash)] if squash else []))
+
+
+def orthogonal(gain: float) -> Callable[[nn.Linear], None]:
+    """For `mlp(init=…)`: orthogonal weights times `gain`, zero biases (Metz et al. 2017, appendix A)."""
+
+    def init(linear: nn.Linear) -> None:
+        nn.init.orthogonal_(linear.weight, gain)
+        nn.init.zeros_(linear.bias)
+
+    return init
+
+
+def _dcgan_init(module: nn.Module) -> None:
+    """Radford et al. 2016, section 4: all weights N(0, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _start(side: int) -> tuple[int, int]:
+    """Side of the coarsest feature map and number of doublings from there: 28 -> (7, 2), 64 -> (4, 4)."""
+    doublings = 0
+    while side % 2 == 0 and side > 4:
+        side, doublings = side // 2, doublings + 1
+    return side, doublings
+
+
+def conv_generator(
+    latent: int, shape: tuple[int, ...], width: int = 32, squash: Scale = None
+) -> nn.Sequential:
+    """Latent [B, latent] -> images [B, C, H, W] (H = W = 2^k times a small number), after DCGAN: a linear
+    layer, then 4×4 transposed convolutions of stride 2 with BatchNorm and ReLU; `width` channels before
+    the last, doubling towards the coarse end."""
+    channels, side = shape[0], shape[-1]
+    first, doublings = _start(side)
+    wide = width * 2 ** max(doublings - 1, 0)
+    layers: list[nn.Module] = [
+        nn.Linear(latent, wide * first * first),
+        nn.Unflatten(1, (wide, first, first)),
+        BatchNorm(wide),
+        nn.ReLU(),
+    ]
+    for _ in range(doublings - 1):
+        layers += [nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1), BatchNorm(wide // 2), nn.ReLU()]
+        wide //= 2
+    last = nn.ConvTranspose2d(wide, channels, 4, 2, 1) if doublings else nn.Conv2d(wide, channels, 3, 1, 1)
+    net = nn.Sequential(*layers, last, *([Squash(squash)] if squash else []))
+    return net.apply(_dcgan_init)
+
+
+def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = True) -> nn.Sequential:
+    """Images [B, C, H, W] -> logits [B, 1], after DCGAN: 4×4 convolutions of stride 2 with BatchNorm (not on
+    the first) and leaky ReLU 0.2; `width` channels after the first, doubling towards the coarse end."""
+    channels, side = shape[0], shape[-1]
+    last, halvings = _start(side)
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    for _ in range(halvings - 1):
+        layers += [
+            nn.Conv2d(width, width * 2, 4, 2, 1),
+            *([BatchNorm(width * 2)] if norm else []),
+            nn.LeakyReLU(0.2),
+        ]
+        width *= 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1)).apply(_dcgan_init)
+
+
+def bce_real(logits: Tensor) -> Tensor:
+    """Mean of -log D for D = sigmoid(logits), nats."""
+    return F.softplus(-logits).mean()
+
+
+def bce_fake(logits: Tensor) -> Tensor:
+    """Mean of -log(1 - D) for D = sigmoid(logits), nats."""
+    return F.softplus(logits).mean()

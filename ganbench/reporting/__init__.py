@@ -1,0 +1,1 @@
+"""From records to tables, plots and the report: pure functions, without torch."""
