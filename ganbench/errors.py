@@ -47,14 +47,15 @@ class Problem:
     """One mistake in a suite: where it stands, and what would have been right."""
 
     file: str
-    line: int  # counted from 1
+    line: int  # counted from 1; 0 where `file` is an option of the command line
     column: int  # counted from 1
     key: str  # the path of keys that leads there, as "methods[2].params.lr"
     message: str
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
-        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {key}{self.message}"
 
 
 class SuiteError(RequestError):

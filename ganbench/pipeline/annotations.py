@@ -1,0 +1,168 @@
+"""Types of parameters, read from their annotations without running anything.
+
+Understood: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
+tuple[X, Y] and unions by `|`. Any other annotation lets every value pass.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from typing import Any
+
+from ..errors import did_you_mean
+
+
+class Mismatch(Exception):
+    """A value is not of the type; the text says what was expected and what was found."""
+
+
+def coerce(annotation: str, value: Any) -> Any:
+    """The value as its type wants it: whole numbers become floats, lists become tuples. Raises Mismatch."""
+    return _fit(_tree(annotation), value)
+
+
+def expected(annotation: str) -> str:
+    """The type in words: `a whole number or null`."""
+    return _words(_tree(annotation))
+
+
+def shown(value: Any) -> str:
+    """A value as a newcomer would name it: `the text 'no'`, `a list`."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"the text {value if len(value) <= 40 else value[:40] + '…'!r}"
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case _:
+            return str(value)
+
+
+@cache
+def _tree(annotation: str) -> ast.expr:
+    try:
+        return _named(ast.parse(annotation.strip(), mode="eval").body)
+    except (SyntaxError, ValueError):
+        return ast.Name("Any")
+
+
+def _named(node: ast.expr) -> ast.expr:
+    """`typing.Literal` as `Literal`, `"int"` as `int`."""
+    if isinstance(node, ast.Attribute):
+        return ast.Name(node.attr)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _tree(node.value)
+    return node
+
+
+def _items(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
+def _fit(node: ast.expr, value: Any) -> Any:
+    match _named(node):
+        case ast.Name("int") if type(value) is int:
+            return value
+        case ast.Name("float") if type(value) in (int, float):
+            return float(value)
+        case ast.Name("bool") if isinstance(value, bool):
+            return value
+        case ast.Name("str" | "Path") if isinstance(value, str):
+            return value
+        case ast.Constant(None) if value is None:
+            return value
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _either(left, right, value)
+        case ast.Subscript(head, inside) if isinstance(head := _named(head), ast.Name):
+            return _generic(head.id, _items(inside), value)
+        case ast.Name("int" | "float" | "bool" | "str" | "Path") | ast.Constant(None):
+            raise _mismatch(node, value)
+        case _:
+            return value
+
+
+def _either(left: ast.expr, right: ast.expr, value: Any) -> Any:
+    try:
+        return _fit(left, value)
+    except Mismatch:
+        try:
+            return _fit(right, value)
+        except Mismatch:
+            pass
+        if isinstance(left, ast.Subscript):  # what is wrong inside a list, or the nearest choice, says more
+            raise
+        raise _mismatch(ast.BinOp(left, ast.BitOr(), right), value) from None
+
+
+def _generic(head: str, inside: list[ast.expr], value: Any) -> Any:
+    if head == "Literal":
+        return _choice([ast.literal_eval(item) for item in inside], value)
+    if head not in ("list", "Sequence", "tuple"):
+        return value
+    each = head != "tuple" or (len(inside) == 2 and _is_ellipsis(inside[1]))
+    if not isinstance(value, list | tuple) or not (each or len(inside) == len(value)):
+        raise _mismatch(ast.Subscript(ast.Name(head), ast.Tuple(inside)), value)
+    types = [inside[0]] * len(value) if each else inside
+    return tuple(_fit(kind, item) for kind, item in zip(types, value, strict=True))
+
+
+def _choice(choices: list[Any], value: Any) -> Any:
+    for choice in choices:
+        if choice == value and type(choice) is type(value):
+            return choice
+    if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
+        raise Mismatch(f"{value!r} is not one of its values{did_you_mean(value, choices)}")
+    raise Mismatch(f"expected {_or(choices)}, got {shown(value)}")
+
+
+def _mismatch(node: ast.expr, value: Any) -> Mismatch:
+    got = shown(value)
+    if isinstance(value, list | tuple):
+        got = f"a list of {len(value)}"
+    return Mismatch(f"expected {_words(node)}, got {got}")
+
+
+def _words(node: ast.expr) -> str:
+    match _named(node):
+        case ast.Name("int"):
+            return "a whole number"
+        case ast.Name("float"):
+            return "a number"
+        case ast.Name("bool"):
+            return "true or false"
+        case ast.Name("str"):
+            return "text"
+        case ast.Name("Path"):
+            return "a path"
+        case ast.Constant(None):
+            return "null"
+        case ast.BinOp(left, ast.BitOr(), right):
+            return f"{_words(left)} or {_words(right)}"
+        case ast.Subscript(head, inside) if isinstance(head := _named(head), ast.Name):
+            return _generic_words(head.id, _items(inside))
+        case _:
+            return "any value"
+
+
+def _generic_words(head: str, inside: list[ast.expr]) -> str:
+    if head == "Literal":
+        return _or([ast.literal_eval(item) for item in inside])
+    if head not in ("list", "Sequence", "tuple"):
+        return "any value"
+    if head != "tuple" or (len(inside) == 2 and _is_ellipsis(inside[1])):
+        return f"a list (each: {_words(inside[0])})"
+    return f"a list of {len(inside)} ({', '.join(_words(item) for item in inside)})"
+
+
+def _is_ellipsis(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is ...
+
+
+def _or(choices: list[Any]) -> str:
+    return " or ".join(repr(choice) if isinstance(choice, str) else shown(choice) for choice in choices)
