@@ -1,0 +1,510 @@
+"""Run a suite: find out what is missing, do it in worker processes, derive the tables, the plots, the report.
+
+Each task (some seeds of a cell) gets a fresh process of one thread. Whatever a task does, including to die,
+the others go on, and what is finished stays: running again does only what is still missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any
+
+import torch
+from pebble import ProcessExpired, ProcessPool
+from rich.console import Console
+from rich.table import Table
+
+from .. import plugins
+from ..contracts import Data, Status
+from ..errors import GanbenchError, PluginError, RequestError, StoreError
+from . import plan as planning
+from .progress import Board, Display, State, say
+from .score import Scorer, explain, protocol, unmeasured
+from .store import SETTLED, Entry, Preview, Store, Training, data_digest, few, preview
+from .suite import Part, Suite, dump
+from .train import Progress, Trained, model, out_of_memory, train
+
+BUSY = 4  # cells for each core from which on cells alone keep all cores busy
+POLL = 0.2  # seconds between two looks at the workers
+ATTEMPTS = 2  # at a task whose worker is killed
+REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
+RESUME = "run the same command again to go on from here"
+PRELOADED = ["torch", "ganbench.pipeline.execute"]  # by the server from which workers are forked
+
+
+# ---------------------------------------------------------------------------------------------- run
+
+
+def run(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str = "auto",
+    jobs: int | None = None,
+    shard: tuple[int, int] | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Train and score what is missing of a suite in the run directory `out`, then write tables and report.
+
+    device: "auto", "cpu" or "cuda"
+    jobs: worker processes; by default one for each core, or one on CUDA
+    shard: (i, n) does only every n-th task, starting with the i-th (counted from 1)
+    fresh: forget what is there of these cells first
+    dry_run: only print what would be done; nothing is written
+
+    Gives the exit code: 0, 1 where something failed, 130 after Ctrl-C. Raises RequestError for data,
+    plugins or a device that are not there, before anything is written, and StoreError for a directory that
+    cannot be used.
+    """
+    console = console or Console()
+    try:
+        device = choose_device(device)
+        entries, previews = survey(suite)
+        store = Store(out, read_only=dry_run)
+        tasks = list(divide(entries, out, device, cores()))
+        if shard:
+            tasks = tasks[shard[0] - 1 :: shard[1]]
+        if dry_run:
+            _print_plan(store, entries, tasks, console)
+            return 0
+        _open(store, suite, entries, previews, device, fresh)
+        stopped = _work_through(store, tasks, jobs or (cores() if device == "cpu" else 1), console)
+        return _conclude(store, console, stopped)
+    except KeyboardInterrupt:
+        say(console, f"interrupted; {RESUME}")
+        return 130
+
+
+def choose_device(device: str) -> str:
+    """ "auto" as the device that is there. Raises RequestError for CUDA where there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise RequestError(f"there is no device {device!r}; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestError("this machine (or this build of PyTorch) has no CUDA; use --device cpu")
+    return device
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
+    """The cells of a suite with their keys, and what to show of each dataset. Loads every dataset once, one
+    after the other, so that whatever is missing is told before anything is trained. Raises RequestError."""
+    cells = planning.resolve(suite).cells
+    found: dict[int, Entry] = {}
+    previews = []
+    for dataset in suite.datasets:
+        data = load_data(dataset.part)
+        digest = data_digest(data)
+        previews.append(preview(dataset, data, digest))
+        for index, cell in enumerate(cells):
+            if cell.dataset.label == dataset.label:
+                found[index] = Entry.of(cell, digest, [protocol(metric, data) for metric in cell.metrics])
+    return [found[index] for index in sorted(found)], previews
+
+
+def load_data(part: Part) -> Data:
+    """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
+    PluginError where a dataset's code fails."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return plugins.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
+    except GanbenchError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{part.plugin.path}: the dataset {part.name!r} failed: {explain(error)}"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _open(
+    store: Store,
+    suite: Suite,
+    entries: Sequence[Entry],
+    previews: Sequence[Preview],
+    device: str,
+    fresh: bool,
+) -> None:
+    """Make the run directory ready; whatever cannot be written is found out here, before any training."""
+    store.prepare()
+    for entry in entries if fresh else ():
+        store.remove(entry)
+    store.write_text("suite.resolved.yaml", dump(suite))
+    store.write_environment(device)
+    for each in previews:
+        store.write_dataset(each)
+    store.write_plan(suite.name, suite.about, entries)
+
+
+# ---------------------------------------------------------------------------------------------- tasks
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some seeds of a cell, for one worker."""
+
+    number: int
+    entry: Entry
+    seeds: tuple[int, ...]
+    root: Path  # of the run directory
+    device: str
+
+    @property
+    def label(self) -> str:
+        """`ring-gan, seeds 0-2`"""
+        first, last = self.seeds[0], self.seeds[-1]
+        one_run = last - first == len(self.seeds) - 1
+        shown = f"{first}-{last}" if one_run and last > first else ", ".join(map(str, self.seeds))
+        return f"{self.entry.cell.label}, seed{'s' * (len(self.seeds) > 1)} {shown}"
+
+    def cost(self, seeds: int) -> float:
+        """How long that many trainings may take, in no unit: only to begin with the longest."""
+        settings, method = self.entry.cell.train, self.entry.cell.method
+        return seeds * settings.steps * settings.batch * (1 + len(method.tricks)) if method.part else 0.0
+
+
+def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Iterator[Task]:
+    """The tasks of a plan. On the CPU, cells too few to keep all cores busy are cut into nearly equal parts.
+
+    What is cut follows from the plan and the machine alone, never from what is there already or from the
+    number of workers: the seeds of a stack agree with the same seeds trained alone only to rounding.
+    """
+    parts = cores if device == "cpu" and len(entries) < BUSY * cores else 1
+    number = 0
+    for entry in entries:
+        seeds = entry.cell.seeds
+        count = min(parts, len(seeds))
+        ends = [round(part * len(seeds) / count) for part in range(count + 1)]
+        for start, end in pairwise(ends):
+            yield Task(number, entry, seeds[start:end], root, device)
+            number += 1
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is still to be done."""
+
+    train: tuple[int, ...]  # seeds
+    scores: tuple[tuple[int, int], ...]  # seed and index of the metric, of seeds that are trained
+
+    def __bool__(self) -> bool:
+        return bool(self.train or self.scores)
+
+
+def missing(store: Store, entry: Entry, seeds: Sequence[int]) -> Missing:
+    """What these seeds of a cell lack. What failed last time counts as missing; a seed that diverged would
+    only diverge again."""
+    train, scores = [], []
+    for seed in seeds:
+        training = store.training(entry.id, seed, entry.train_keys[seed])
+        if training is None or training.status not in SETTLED:
+            train.append(seed)
+        elif training.status == "ok":
+            for index, metric in enumerate(entry.cell.metrics):
+                score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
+                if score is None or score["status"] != "ok":
+                    scores.append((seed, index))
+    return Missing(tuple(train), tuple(scores))
+
+
+# ---------------------------------------------------------------------------------------------- in a worker
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker hands back; its results are in the store."""
+
+    warnings: list[str]
+    seconds: float
+
+
+def work(task: Task, board: Path) -> Done:
+    """Do what is missing of a task. A failure of the method, the metric or the data is written down as the
+    status of what it hit. Raises StoreError where nothing can be written."""
+    started = time.monotonic()
+    store = Store(task.root)
+    tell = Board(board).teller(task.number)
+    tell(State("waiting", len(task.seeds)))
+    with store.lock(task.entry.id, task.seeds):  # another run may have done it meanwhile: look again
+        try:
+            _work(task, store, tell)
+        except StoreError:
+            raise
+        except Exception as error:
+            status: Status = "oom" if out_of_memory(error) else "failed"
+            give_up(task, store, status, explain(error), traceback.format_exc())
+    return Done(store.warnings, max(0.0, time.monotonic() - started))
+
+
+def _work(task: Task, store: Store, tell: Any) -> None:
+    entry, cell = task.entry, task.entry.cell
+    todo = missing(store, entry, task.seeds)
+    if not todo:
+        return
+    data = load_data(cell.dataset.part)
+
+    def progress(now: Progress) -> None:
+        tell(State("training", now.seeds, now.step, now.steps, now.rate, now.losses))
+
+    if todo.train:
+        tell(State("training", len(todo.train)))
+        for trained in train(cell, data, todo.train, device=task.device, progress=progress):
+            _keep(task, store, data, trained)
+    todo = missing(store, entry, task.seeds)
+    score = Scorer(entry, data)
+    for seed in dict.fromkeys(seed for seed, _ in todo.scores):
+        training = store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
+        subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
+        for index in (index for owner, index in todo.scores if owner == seed):
+            tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
+            if training:
+                store.write_score(entry, seed, score(index, subject, training))
+
+
+def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
+    """Store a training, with some of its samples."""
+    entry, n, shown = task.entry, few(data.shape), trained.samples
+    if trained.status == "ok" and shown is None:
+        shown = model(entry.cell, data, trained.seed, trained.state, None, device=task.device).samples(n)
+    training = Training.of(trained, entry.train_keys[trained.seed])
+    store.write_training(entry.id, training, trained, shown[:n] if shown is not None else None)
+
+
+def give_up(task: Task, store: Store, status: Status, error: str, trace: str | None = None) -> None:
+    """Write this status down for all that a task has not finished."""
+    entry, todo = task.entry, missing(store, task.entry, task.seeds)
+    for seed in todo.train:
+        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
+        failed = Training(key, seed, status, error, trace, 0.0, len(todo.train), task.device, dtype, None)
+        store.write_training(entry.id, failed)
+    for seed, index in todo.scores:
+        training = store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
+        if training:
+            store.write_score(entry, seed, unmeasured(entry, index, training, status, error, trace))
+
+
+def start_worker(cpu: bool) -> None:
+    """Set up a fresh worker process."""
+    if cpu:
+        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+    parent = multiprocessing.parent_process()
+    if parent:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(sentinel: int) -> None:
+    """A worker whose parent was killed must not train on for nobody."""
+    wait_for([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# ---------------------------------------------------------------------------------------------- in the parent
+
+
+def _work_through(store: Store, tasks: Sequence[Task], jobs: int, console: Console) -> bool:
+    """Do all tasks that lack something, the longest first; whether Ctrl-C ended it."""
+    lacking = [(task, todo) for task in tasks if (todo := missing(store, task.entry, task.seeds))]
+    lacking.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
+    todo = [task for task, _ in lacking]
+    _warn(store.warnings, console)
+    say(console, f"{len(todo)} of {len(tasks)} tasks to do" if todo else f"all {len(tasks)} tasks are done")
+    if not todo:
+        return False
+    with tempfile.TemporaryDirectory(prefix="ganbench-") as folder:
+        board = Board(Path(folder))
+        with Display(board, {task.number: task.label for task in todo}, console) as display:
+            try:
+                _Pool(store, min(jobs, len(todo)), board, display).do(todo)
+            except KeyboardInterrupt:
+                return True
+    return False
+
+
+class _Pool:
+    """Workers, a fresh one for each task. Of workers that are killed, the task is tried once more."""
+
+    def __init__(self, store: Store, jobs: int, board: Board, display: Display) -> None:
+        self.store, self.jobs, self.board, self.display = store, jobs, board, display
+        self.running: dict[Future[Done], tuple[Task, int]] = {}
+
+    def do(self, tasks: Sequence[Task]) -> None:
+        """Returns when all have ended. Raises what is no task's own fault, such as StoreError; then, as after
+        Ctrl-C, no worker is left."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        cpu = tasks[0].device == "cpu"
+        pool = ProcessPool(self.jobs, max_tasks=1, initializer=start_worker, initargs=[cpu], context=context)
+        try:
+            for task in tasks:
+                self._submit(pool, task, 1)
+            while self.running:
+                done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._ended(pool, future)
+                self.display.refresh()
+        finally:
+            pool.stop()
+            pool.join()
+
+    def _submit(self, pool: ProcessPool, task: Task, attempt: int) -> None:
+        future = pool.schedule(work, args=[task, self.board.folder])
+        self.running[future] = (task, attempt)
+
+    def _ended(self, pool: ProcessPool, future: Future[Done]) -> None:
+        task, attempt = self.running.pop(future)
+        error = future.exception()
+        if isinstance(error, ProcessExpired):
+            how = _death(error.exitcode)
+            if attempt < ATTEMPTS:
+                self.display.say(f"{task.label}: its worker {how}; trying once more")
+                self._submit(pool, task, attempt + 1)
+                return
+            text = f"its worker {how}, {ATTEMPTS} times"
+            with self.store.lock(task.entry.id, task.seeds):
+                give_up(task, self.store, "lost", text)
+            self.display.finish(task.number, f"lost: {text}")
+        elif error:
+            raise error
+        else:
+            done = future.result()
+            _warn(done.warnings, self.display.console)
+            self.display.finish(task.number, f"{self._outcome(task)} in {done.seconds:.1f} s")
+
+    def _outcome(self, task: Task) -> str:
+        """`finished`, or what did not go well."""
+        entry = task.entry
+        known = [self.store.training(entry.id, s, entry.train_keys[s], artefacts=False) for s in task.seeds]
+        bad = [training for training in known if training and training.status != "ok"]
+        if not bad:
+            return "finished"
+        return f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})"
+
+
+def _death(code: int | None) -> str:
+    """How a process ended, by its exit code."""
+    if code == -signal.SIGKILL:
+        return "was killed (signal 9, which is how a system out of memory helps itself)"
+    return f"died (signal {-code})" if code and code < 0 else f"ended with exit code {code}"
+
+
+def _warn(warnings: Sequence[str], console: Console) -> None:
+    for text in warnings:
+        say(console, f"warning: {text}")
+
+
+# ---------------------------------------------------------------------------------------------- in the end
+
+
+def _conclude(store: Store, console: Console, stopped: bool) -> int:
+    """Records, tables, plots, report, and a last word; the exit code."""
+    rows = store.write_records()
+    failures = _write_reports(store.root, REPORTS[:1] if stopped else REPORTS) if rows else []
+    if rows and not failures:
+        _print_tables(store.root, console)
+    bad = _print_failures(rows, console)
+    for text in failures:
+        say(console, f"error: {text}\nThe records are kept in {store.root / 'records.jsonl'}.")
+    if stopped:
+        say(console, f"interrupted; {RESUME}")
+        return 130
+    if rows and not failures:
+        say(console, f"report: {store.root / 'report.html'}")
+    return 1 if bad or failures else 0
+
+
+def _write_reports(root: Path, names: Sequence[str]) -> list[str]:
+    """Derive everything from the records; what went wrong with it."""
+    failures = []
+    for name in names:
+        try:
+            importlib.import_module(f"ganbench.reporting.{name}").write(root)
+        except Exception as error:
+            failures.append(f"the {name} could not be written: {explain(error)}")
+    return failures
+
+
+def _print_tables(root: Path, console: Console) -> None:
+    """The tables of the report, in short."""
+    from ..reporting import table
+
+    for shown in table.tables(table.summary(table.load(root))):
+        heads = [f"{c.metric} {c.arrow}" for c in shown.columns]
+        rows = [
+            (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
+            for row in shown.rows
+        ]
+        _print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
+        say(console, shown.caption + "\n")
+
+
+def _print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """A table on a terminal; elsewhere lines with aligned columns."""
+    if console.is_terminal:
+        grid = Table(title=title, title_justify="left")
+        for head in heads:
+            grid.add_column(head)
+        for row in rows:
+            grid.add_row(*row)
+        console.print(grid, markup=False)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    say(console, title)
+    for row in (heads, *rows):
+        say(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
+    """Name every seed that is not ok, once for each reason; whether any of them failed (one that diverged is
+    a result)."""
+    seen = {}
+    for row in rows:
+        if row["status"] != "ok":
+            reason = (row["dataset"], row["label"], row["seed"], row["status"], row["error"])
+            seen.setdefault(reason, row["metric"])
+    if seen:
+        say(console, f"{len(seen)} not ok:")
+    for dataset, label, seed, status, error in seen:
+        say(console, f"  {dataset}-{label}, seed {seed}: {status} ({error})")
+    return any(reason[3] != "diverged" for reason in seen)
+
+
+def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], console: Console) -> None:
+    """What there is and what would be done."""
+    todo = {task.number: missing(store, task.entry, task.seeds) for task in tasks}
+    rows = []
+    for entry in entries:
+        own = [task for task in tasks if task.entry is entry]
+        seeds = sum(len(task.seeds) for task in own)
+        train = sum(len(todo[task.number].train) for task in own)
+        metrics = len(entry.cell.metrics)
+        scores = train * metrics + sum(len(todo[task.number].scores) for task in own)
+        done = f"{seeds - train}/{seeds}", f"{seeds * metrics - scores}/{seeds * metrics}"
+        rows.append(
+            (entry.cell.label, str(seeds), f"{entry.cell.train.steps:,}", *done, str(train), str(scores))
+        )
+    heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
+    _print_grid("plan", heads, rows, console)
+    count = sum(map(bool, todo.values()))
+    say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")

@@ -1,0 +1,188 @@
+"""Score a trained seed by a metric: records for the tables, details for the plots."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import __version__, plugins
+from ..contracts import Data, Model, Record, Score, Status, Value
+from ..errors import GanbenchError, PluginError
+from .store import Entry, Training
+from .suite import Part
+from .train import derive, out_of_memory
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One metric of one seed."""
+
+    index: int  # of the metric in its cell
+    metric: str
+    status: Status
+    error: str | None
+    traceback: str | None
+    records: tuple[Record, ...]
+    details: Mapping[str, Any]  # what JSON can hold
+    tensors: Mapping[str, Tensor]
+
+
+def protocol(metric: Part, data: Data) -> tuple[str, str]:
+    """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
+
+    Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
+    """
+    plugin, made = metric.plugin, make(metric)
+    try:
+        sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
+    except Exception as error:
+        raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
+    identity = [plugin.name, plugin.version, dict(metric.resolved), sentence]
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
+
+
+def make(metric: Part) -> Any:
+    """The metric itself, with its parameters. Raises PluginError."""
+    target = plugins.load(metric.plugin)
+    try:
+        return target(**metric.params)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{metric.plugin.path}: {metric.plugin.name}: {error}") from None
+
+
+@dataclass
+class Scorer:
+    """Scores the seeds of one cell. What a metric computes of the data alone is computed once."""
+
+    entry: Entry
+    data: Data
+    references: dict[int, Any] = field(default_factory=dict)
+
+    def __call__(self, index: int, model: Model, training: Training) -> Scored:
+        """The metric of this index. Whatever it raises is its status "failed" (or "oom"), and a value that
+        is NaN or infinite is a record without a value that says so; nothing is raised."""
+        started = time.monotonic()
+        try:
+            scores = self._measure(index, model, training.seed)
+        except Exception as error:
+            status: Status = "oom" if out_of_memory(error) else "failed"
+            trace = traceback.format_exc()
+            return unmeasured(self.entry, index, training, status, explain(error), trace)
+        details, tensors = _sorted_out(scores)
+        seconds = max(0.0, time.monotonic() - started)
+        values = self.entry.cell.metrics[index].plugin.values
+        records = [
+            _record(self.entry, index, training, value, score, seconds)
+            for value, score in zip(values, scores, strict=True)
+        ]
+        return Scored(index, self._name(index), "ok", None, None, tuple(records), details, tensors)
+
+    def _name(self, index: int) -> str:
+        return self.entry.cell.metrics[index].plugin.name
+
+    def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
+        metric = self.entry.cell.metrics[index]
+        made = make(metric)
+        # For metrics that draw from PyTorch's own generator instead of the model's.
+        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        if not hasattr(made, "reference"):
+            found = made(model, self.data)
+        else:
+            if index not in self.references:
+                self.references[index] = made.reference(self.data)
+            found = made(model, self.data, self.references[index])
+        scores = found if isinstance(found, tuple) else (found,)
+        expected = len(metric.plugin.values)
+        if len(scores) != expected or not all(isinstance(score, Score) for score in scores):
+            kinds = ", ".join(type(score).__name__ for score in scores)
+            raise PluginError(
+                f"{metric.plugin.path}: {metric.plugin.name} declares {expected} value(s), so it must return "
+                f"{'a Score' if expected == 1 else f'a tuple of {expected} Scores'}; it returned: {kinds}"
+            )
+        return scores
+
+
+def unmeasured(
+    entry: Entry, index: int, training: Training, status: Status, error: str, trace: str | None = None
+) -> Scored:
+    """A metric that gave nothing."""
+    plugin = entry.cell.metrics[index].plugin
+    records = tuple(
+        _record(entry, index, training, value, None, 0.0, status, error) for value in plugin.values
+    )
+    return Scored(index, plugin.name, status, error, trace, records, {}, {})
+
+
+def explain(error: BaseException) -> str:
+    """An exception as one line: our own texts as they are, others with their type."""
+    return str(error) if isinstance(error, GanbenchError) else f"{type(error).__name__}: {error}"
+
+
+def _record(
+    entry: Entry,
+    index: int,
+    training: Training,
+    column: Value,
+    score: Score | None,
+    seconds: float,
+    status: Status = "ok",
+    error: str | None = None,
+) -> Record:
+    value = float(score.value) if score else None
+    if value is not None and not math.isfinite(value):
+        value, status, error = None, "failed", f"{column.name} is {value}, which is no number to average"
+    sem = float(score.sem) if score and score.sem is not None else None
+    return Record(
+        **entry.columns,
+        seed=training.seed,
+        metric=column.name,
+        protocol=entry.protocols[index][0],
+        value=value,
+        sem=sem if sem is not None and math.isfinite(sem) else None,
+        n=int(score.n) if score and score.n is not None else None,
+        unit=column.unit,
+        better=column.better,
+        status=status,
+        error=error,
+        seconds=seconds,
+        train_seconds=training.seconds,
+        device=training.device,
+        dtype=training.dtype,
+        stack=training.stack,
+        version=__version__,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- details
+
+
+def _sorted_out(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The details of all scores: what JSON can hold, and the tensors (on the CPU)."""
+    merged = {name: value for score in scores for name, value in score.details.items()}
+    arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
+    plain = {name: _plain(value) for name, value in merged.items() if name not in arrays}
+    return plain, {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; NaN and infinity become null, and what has no JSON becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
