@@ -10,10 +10,15 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import io
 import re
 import sys
+import tokenize
+import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +28,17 @@ from .contracts import Kind, Value, snake
 from .errors import PluginError, did_you_mean
 
 PACKAGE = Path(__file__).parent
+MARK = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int}  # what marks say
 KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "metric", "dataset")
-UNKNOWN = object()  # a default that only running the file could tell
+
+
+class _Unknown(Enum):
+    """An Enum, since a plugin is sent to other processes and must find the same object there."""
+
+    UNKNOWN = "…"
+
+
+UNKNOWN = _Unknown.UNKNOWN  # a default that only running the file could tell
 
 
 def shipped(folder: str) -> Path:
@@ -78,25 +92,38 @@ class Plugin:
 
 def scan(path: Path) -> list[Plugin]:
     """The plugins of a file, read from its syntax tree. Raises PluginError."""
-    tree, lines = _parse(path)
-    found = [_plugin(node, path, lines) for node in tree.body]
+    tree, source = _parse(path)
+    comments = _comments(source)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found = [_plugin(node, path, comments, classes) for node in tree.body]
     return [plugin for plugin in found if plugin]
 
 
-def _parse(path: Path) -> tuple[ast.Module, list[str]]:
+def _parse(path: Path) -> tuple[ast.Module, bytes]:
     try:
-        source = path.read_text(encoding="utf-8")
-        return ast.parse(source, filename=str(path)), source.splitlines()
+        source = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python says them again when the file runs
+            return ast.parse(source, filename=str(path)), source
     except FileNotFoundError:
         raise PluginError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PluginError(f"{path}: cannot be read ({error})") from None
-    except (SyntaxError, ValueError) as error:
+    except OSError as error:
+        raise PluginError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise PluginError(f"{path}:{line}: is not valid Python ({getattr(error, 'msg', error)})") from None
+        reason = getattr(error, "msg", error) or "too deeply nested"
+        raise PluginError(f"{path}:{line}: is not valid Python ({reason})") from None
 
 
-def _plugin(node: ast.stmt, path: Path, lines: list[str]) -> Plugin | None:
+def _comments(source: bytes) -> dict[int, str]:
+    """The comment of each line that has one."""
+    tokens = tokenize.tokenize(io.BytesIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _plugin(
+    node: ast.stmt, path: Path, comments: dict[int, str], classes: dict[str, ast.ClassDef]
+) -> Plugin | None:
     if not isinstance(node, ast.ClassDef | ast.FunctionDef):
         return None
     for decorator in node.decorator_list:
@@ -105,69 +132,117 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str]) -> Plugin | None:
         kind = getattr(target, "id", getattr(target, "attr", ""))
         if kind not in KINDS:
             continue
-        methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef):
+            family = _family(node, classes)
+            params = _fields(family, comments)
+            methods = {item.name for one in family for item in one.body if isinstance(item, ast.FunctionDef)}
+        else:
+            params, methods = list(_arguments(node, comments)), set()
+        try:
+            mark = _mark_arguments(call, node.name)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{path}:{decorator.lineno}: @{kind} of {node.name}: {error}") from None
         return Plugin(
             kind=kind,
             path=path,
             symbol=node.name,
             doc=ast.get_docstring(node) or "",
-            params=tuple(_fields(node, lines) if isinstance(node, ast.ClassDef) else _arguments(node, lines)),
+            params=tuple(params),
             rung=next((rung for rung in ("game", "fit") if rung in methods), None),
-            **_mark_arguments(call, node.name),
+            **mark,
         )
     return None
 
 
+def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """The class after the classes of the same file that it extends."""
+    bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+    older = {name: one for name, one in classes.items() if one is not node}
+    return [*(one for base in bases for one in _family(base, older)), node]
+
+
 def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
+    """What the decorator says. Raises ValueError or TypeError where it cannot be read from the source."""
     found: dict[str, Any] = {"name": snake(symbol)}
     for argument in call.args if call else ():
         if isinstance(argument, ast.Call):  # Value("modes", "modes", "higher")
             found["values"] = (*found.get("values", ()), _value(argument))
-        elif (text := _literal(argument)) is not UNKNOWN and text:
-            found["name"] = text
+        elif name := _written(argument):
+            found["name"] = name
     for keyword in call.keywords if call else ():
-        value = _literal(keyword.value)
-        if keyword.arg and value is not UNKNOWN:
-            found[keyword.arg] = value
+        found[str(keyword.arg)] = _written(keyword.value)
+    found["name"] = found["name"] or snake(symbol)
+    for key, kind in MARK.items():
+        if not isinstance(found.get(key, kind()), kind):
+            raise ValueError(f"{key} must be a {kind.__name__}, got {found[key]!r}")
+    if unknown := set(found) - set(MARK):
+        raise ValueError(f"there is no argument {min(unknown)!r}")
     return found
 
 
 def _value(call: ast.Call) -> Value:
-    arguments = [_literal(a) for a in call.args]
-    return Value(*arguments, **{k.arg: _literal(k.value) for k in call.keywords if k.arg})
+    return Value(*map(_written, call.args), **{str(k.arg): _written(k.value) for k in call.keywords})
+
+
+def _written(node: ast.expr) -> Any:
+    """An argument of a mark, which is read without running the file."""
+    value = _literal(node)
+    if value is UNKNOWN:
+        raise ValueError(f"write {ast.unparse(node)!r} out: marks are read without running the file")
+    return value
 
 
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return UNKNOWN
 
 
-def _fields(node: ast.ClassDef, lines: list[str]) -> Iterator[Param]:
-    for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            default = _literal(item.value) if item.value else None
-            doc = _comment(lines, item.lineno, item.end_lineno)
-            yield Param(item.target.id, ast.unparse(item.annotation), default, item.value is None, doc)
+def _fields(family: list[ast.ClassDef], comments: dict[int, str]) -> list[Param]:
+    """The fields of a dataclass, inherited ones first; a field that is declared again keeps its place."""
+    found: dict[str, Param] = {}
+    for item in (item for node in family for item in node.body):
+        if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
+            continue
+        annotation = ast.unparse(item.annotation)
+        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_no_argument(item.value):
+            continue
+        name, required = item.target.id, item.value is None or _lacks_default(item.value)
+        default = _literal(item.value) if item.value and not required else None
+        doc = comments.get(item.end_lineno or item.lineno, "")
+        found[name] = Param(name, annotation, default, required, doc)
+    return list(found.values())
 
 
-def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:
+def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None:
+    """The keywords of `field(...)`; None where the default is something else."""
+    if not isinstance(value, ast.Call):
+        return None
+    called = getattr(value.func, "id", getattr(value.func, "attr", ""))
+    return {keyword.arg: keyword.value for keyword in value.keywords} if called == "field" else None
+
+
+def _is_no_argument(value: ast.expr | None) -> bool:
+    init = (_field_keywords(value) or {}).get("init")
+    return init is not None and _literal(init) is False
+
+
+def _lacks_default(value: ast.expr) -> bool:
+    keywords = _field_keywords(value)
+    return keywords is not None and not {"default", "default_factory"} & set(keywords)
+
+
+def _arguments(node: ast.FunctionDef, comments: dict[int, str]) -> Iterator[Param]:
     """All parameters of a dataset function but the first, which is the generator."""
     spec = node.args
-    plain = spec.args[1:]
-    pad: list[ast.expr | None] = [None] * max(0, len(plain) - len(spec.defaults))
-    defaults = pad + list(spec.defaults[len(spec.defaults) - (len(plain) - len(pad)) :])
+    plain = [*spec.posonlyargs, *spec.args]
+    defaults = [None] * (len(plain) - len(spec.defaults)) + spec.defaults
     pairs = [*zip(plain, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
-    for arg, default in pairs:
+    for arg, default in pairs[1:]:
         annotation = ast.unparse(arg.annotation) if arg.annotation else "Any"
-        doc = _comment(lines, arg.lineno, arg.end_lineno)
+        doc = comments.get(arg.end_lineno or arg.lineno, "")
         yield Param(arg.arg, annotation, _literal(default) if default else None, default is None, doc)
-
-
-def _comment(lines: list[str], first: int, last: int | None) -> str:
-    match = re.search(r"#\s*(.*)$", lines[(last or first) - 1])
-    return match.group(1).strip() if match else ""
 
 
 # ---------------------------------------------------------------------------------------------- catalog
@@ -220,9 +295,14 @@ def load(plugin: Plugin) -> Any:
     """The marked class or function itself. Runs the file. Raises PluginError when that fails."""
     try:
         return getattr(_module(plugin.path), plugin.symbol)
-    except Exception as error:
-        where = f"{plugin.path}: " if not isinstance(error, PluginError) else ""
-        raise PluginError(f"{where}{type(error).__name__} while loading: {error}") from error
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(plugin.path)
+        ]
+        where = f"{plugin.path}:{lines[-1]}" if lines else str(plugin.path)
+        raise PluginError(f"{where}: {type(error).__name__} while loading: {error}") from error
 
 
 def _module(path: Path) -> ModuleType:
@@ -249,26 +329,38 @@ def _module(path: Path) -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
-    `1e-3` for `0.001` changes nothing."""
-    trees = {name: ast.dump(_bare(tree)) for name, tree in sorted(_with_neighbours(path.resolve()).items())}
-    return hashlib.sha256("\n".join(f"{name}\n{tree}" for name, tree in trees.items()).encode()).hexdigest()
+    """SHA-256 of the normal form of a file and of the neighbouring files it imports: an edited comment or
+    `1e-3` for `0.001` changes nothing, nor does another version of Python (as it would syntax trees)."""
+    trees = _with_neighbours(path.resolve())
+    texts = [f"{name}\n{ast.unparse(_bare(tree))}" for name, tree in sorted(trees.items())]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _with_neighbours(path: Path) -> dict[str, ast.Module]:
-    trees, queue = {}, [path]
+    """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
+    trees: dict[str, ast.Module] = {}
+    queue = [path]
     while queue:
         file = queue.pop()
-        if file.name in trees:
+        name = file.relative_to(path.parent).as_posix()
+        if name in trees:
             continue
-        trees[file.name] = _parse(file)[0]
-        for node in ast.walk(trees[file.name]):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module]
-            neighbours = [path.parent / f"{name.split('.')[0]}.py" for name in names]
-            queue += [neighbour for neighbour in neighbours if neighbour.is_file()]
+        trees[name] = _parse(file)[0]
+        for package in _imported(trees[name]) - {"ganbench"}:
+            queue += [path.parent / f"{package}.py"] if (path.parent / f"{package}.py").is_file() else []
+            queue += sorted((path.parent / package).rglob("*.py"))
     return trees
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """First parts of the names of the modules that are imported by an absolute name."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def _bare(tree: ast.Module) -> ast.Module:

@@ -13,11 +13,11 @@ from typing import Any
 from .. import plugins
 from ..contracts import Kind
 from ..errors import PluginError, Problem, did_you_mean
-from ..plugins import Plugin
+from ..plugins import Param, Plugin
 from . import annotations, marked
 from .entries import DatasetEntry, MethodEntry, Part, Suite, TrainSettings
 from .forms import ENTRY_KEYS, KEYS
-from .marked import BROKEN, Node, Place
+from .marked import BROKEN, Node, Place, joined
 
 MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
@@ -52,7 +52,7 @@ class Checker:
         for name in node.value:
             if name not in allowed:
                 what = f"{of} has no parameter {name!r}" if of else f"unknown key {name!r}"
-                self.note(node.keys[name], _join(key, name), what + did_you_mean(name, allowed))
+                self.note(node.keys[name], joined(key, name), what + did_you_mean(name, allowed))
         return {name: child for name, child in node.value.items() if name in allowed}
 
     def items(self, node: Node | None, key: str, *, least: int = 1) -> list[tuple[Node, str]]:
@@ -75,8 +75,6 @@ class Checker:
         except annotations.Mismatch as mismatch:
             self.note(node, key, f"{mismatch}{_quotes(annotation, node.value)}")
             return default
-        if isinstance(value, str) and re.search(r"\bPath\b", annotation):
-            return str(self.existing(node, key, value))
         return value
 
     def existing(self, node: Node, key: str, name: str) -> Path:
@@ -146,10 +144,10 @@ class Checker:
         types = {field.name: str(field.type) for field in fields(TrainSettings)}
         given: dict[str, Any] = {}
         for name, child in self.fields(node, key, types).items():
-            value = self.value(child, _join(key, name), types[name])
+            value = self.value(child, joined(key, name), types[name])
             least = 0 if name == "snapshots" else 1
             if isinstance(value, int) and value < least:
-                self.note(child, _join(key, name), f"must be {least} or more, got {value}")
+                self.note(child, joined(key, name), f"must be {least} or more, got {value}")
             elif value is not None:
                 given[name] = value
         return given
@@ -159,29 +157,40 @@ class Checker:
     def part(self, kind: Kind, found: Mapping[str, Node], key: str, swept: Iterable[str] = ()) -> Part | None:
         """The plugin of an entry with its parameters; None where there is no such plugin."""
         node = found.get(kind)
-        name = self.value(node, _join(key, kind), "str")
+        name = self.value(node, joined(key, kind), "str")
         if node is None or name is None:
             return None
         try:
             plugin = plugins.find(kind, name, self.folder)
         except PluginError as error:
-            self.note(node, _join(key, kind), f"{error}{_elsewhere(kind, name)}")
+            self.note(node, joined(key, kind), f"{error}{_elsewhere(kind, name)}")
             return None
-        given = self.params(found.get("params"), _join(key, "params"), plugin)
+        if kind == "method" and plugin.rung is None:
+            what = f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
+            self.note(node, joined(key, kind), what)
+        given = self.params(found.get("params"), joined(key, "params"), plugin)
         missing = [p for p in plugin.params if p.required and p.name not in (*given, *swept)]
         for param in missing:
             what = (
                 f"{plugin.name} needs the parameter {param.name!r} ({annotations.expected(param.annotation)})"
             )
-            self.note(node, _join(key, "params"), f"{what}{': ' if param.doc else ''}{param.doc}")
+            self.note(node, joined(key, "params"), f"{what}{': ' if param.doc else ''}{param.doc}")
         return Part(plugin, given)
 
     def params(self, node: Node | None, key: str, plugin: Plugin) -> dict[str, Any]:
         known = {param.name: param for param in plugin.params}
         return {
-            name: self.value(child, _join(key, name), known[name].annotation)
+            name: self.param(child, joined(key, name), known[name])
             for name, child in self.fields(node, key, known, of=plugin.name).items()
         }
+
+    def param(self, node: Node, key: str, param: Param) -> Any:
+        """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for
+        beside the suite and becomes absolute."""
+        value = self.value(node, key, param.annotation, BROKEN)
+        if isinstance(value, str) and (param.name == "path" or re.search(r"\bPath\b", param.annotation)):
+            return str(self.existing(node, key, value))
+        return value
 
     def entry(self, node: Node, key: str, kind: str) -> dict[str, Node]:
         """The keys of an entry in its long form."""
@@ -196,9 +205,9 @@ class Checker:
         for child, key in self.items(node, "datasets"):
             found = self.entry(child, key, "dataset")
             part = self.part("dataset", found, key)
-            train = self.train(found.get("train"), _join(key, "train"))
+            train = self.train(found.get("train"), joined(key, "train"))
             default = part.name if part else str(found["dataset"].value) if "dataset" in found else ""
-            label = self.name(found.get("label"), _join(key, "label"), default)
+            label = self.name(found.get("label"), joined(key, "label"), default)
             if part:
                 entries.append(DatasetEntry(part, label, train))
                 places.append((label, child.place, key))
@@ -222,28 +231,26 @@ class Checker:
         sweep = found.get("sweep")
         swept = tuple(sweep.value) if sweep and isinstance(sweep.value, dict) else ()
         part = self.part("method", found, key, swept)
-        tricks = self.tricks(found.get("tricks"), _join(key, "tricks"), part)
-        train = self.train(found.get("train"), _join(key, "train"))
-        only = self.only(found.get("datasets"), _join(key, "datasets"))
+        tricks = self.tricks(found.get("tricks"), joined(key, "tricks"), part)
+        train = self.train(found.get("train"), joined(key, "train"))
+        only = self.only(found.get("datasets"), joined(key, "datasets"))
         default = "+".join([part.name if part else "", *(trick.name for trick in tricks)])
-        label = self.name(found.get("label"), _join(key, "label"), default)
+        label = self.name(found.get("label"), joined(key, "label"), default)
         if part is None:
             return []
         base = MethodEntry(label, part, tricks, (), train, only)
-        return [base] if sweep is None else self.swept(base, part, sweep, _join(key, "sweep"))
+        return [base] if sweep is None else self.swept(base, part, sweep, joined(key, "sweep"))
 
     def swept(self, base: MethodEntry, part: Part, node: Node, key: str) -> list[MethodEntry]:
         """An entry for each combination of the sweep's values."""
-        known = {param.name: param.annotation for param in part.plugin.params}
+        known = {param.name: param for param in part.plugin.params}
         choices: dict[str, list[Any]] = {}
         if not node.value:
             self.note(node, key, "is empty; name a parameter and its values, as in `{lr: [1e-3, 1e-4]}`")
         for name, child in self.fields(node, key, known, of=part.name).items():
             if name in part.params:
-                self.note(node.keys[name], _join(key, name), "stands under `params` too; say it once")
-            values = [
-                self.value(item, at, known[name], BROKEN) for item, at in self.items(child, _join(key, name))
-            ]
+                self.note(node.keys[name], joined(key, name), "stands under `params` too; say it once")
+            values = [self.param(item, at, known[name]) for item, at in self.items(child, joined(key, name))]
             choices[name] = [value for value in values if value is not BROKEN]
         if not choices or (count := prod(map(len, choices.values()))) == 0:
             return []
@@ -266,7 +273,7 @@ class Checker:
             self.part("trick", self.entry(child, at, "trick"), at)
             for child, at in self.items(node, key, least=0)
         ]
-        if parts and part and part.plugin.rung != "game":
+        if parts and part and part.plugin.rung == "fit":
             what = f"{part.name!r} trains by itself and takes no tricks; they change methods that are a game"
             self.note(node, key, what)
         return tuple(trick for trick in parts if trick)
@@ -275,7 +282,7 @@ class Checker:
         """Samples made elsewhere: one file, or a list with a file for each seed."""
         found = self.fields(node, key, ENTRY_KEYS["samples"])
         given = found["samples"]
-        at = _join(key, "samples")
+        at = joined(key, "samples")
         files = self.items(given, at) if isinstance(given.value, list) else [(given, at)]
         paths: list[Path] = []
         for child, child_key in files:
@@ -286,8 +293,8 @@ class Checker:
                 self.note(child, child_key, f"expected an .npz file of samples, got {name!r}")
                 continue
             paths.append(self.existing(child, child_key, name))
-        only = self.only(found.get("datasets"), _join(key, "datasets"))
-        label = self.name(found.get("label"), _join(key, "label"), paths[0].stem if paths else "")
+        only = self.only(found.get("datasets"), joined(key, "datasets"))
+        label = self.name(found.get("label"), joined(key, "label"), paths[0].stem if paths else "")
         return [MethodEntry(label, None, (), tuple(paths), {}, only)] if paths else []
 
     def only(self, node: Node | None, key: str) -> tuple[str, ...] | None:
@@ -332,12 +339,8 @@ def unusable(name: str) -> str | None:
     if len(name) > MAX_NAME:
         return f"this name has {len(name)} characters; {MAX_NAME} are the most, since it becomes a folder"
     if bad := re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name):
-        return f"{name!r} cannot be a name: it becomes a folder, where {bad[0]!r} cannot stand"
+        return f"{name!r} cannot be a name: it becomes a folder, which cannot have {bad[0]!r} in its name"
     return None
-
-
-def _join(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
 
 
 def _as_label(value: Any) -> str:

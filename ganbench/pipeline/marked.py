@@ -108,6 +108,11 @@ def parse(text: str, file: str, problems: list[Problem]) -> Node:
     return root
 
 
+def joined(key: str, name: str) -> str:
+    """The path of keys one key further."""
+    return f"{key}.{name}" if key else name
+
+
 def scalar(text: str) -> Any:
     """A plain scalar by the core schema of YAML 1.2; numbers that are not finite come as such."""
     if _NULL.fullmatch(text):
@@ -131,12 +136,20 @@ class _Open:
     """A list or mapping whose end has not been read."""
 
     place: Place
+    key: str  # the path of keys that leads here
     is_mapping: bool
     children: list[Node] = field(default_factory=list)
 
     @property
     def awaits_key(self) -> bool:
         return self.is_mapping and len(self.children) % 2 == 0
+
+    @property
+    def next_key(self) -> str:
+        """The path of keys that leads to the next child."""
+        if not self.is_mapping:
+            return f"{self.key}[{len(self.children)}]"
+        return self.key if self.awaits_key else joined(self.key, str(self.children[-1].value))
 
     def close(self, problems: list[Problem]) -> Node:
         if not self.is_mapping:
@@ -145,11 +158,11 @@ class _Open:
         keys: dict[str, Place] = {}
         for key, value in zip(self.children[::2], self.children[1::2], strict=True):
             if not isinstance(key.value, str):
-                problems.append(key.place.problem("", "a key must be text, not a list or mapping"))
+                problems.append(key.place.problem(self.key, "a key must be text, not a list or mapping"))
             elif key.value in keys:
                 first = keys[key.value].line
                 message = f"the key {key.value!r} stands here a second time (first in line {first})"
-                problems.append(key.place.problem("", message))
+                problems.append(key.place.problem(joined(self.key, key.value), message))
             else:
                 values[key.value], keys[key.value] = value, key.place
         return Node(values, self.place, keys)
@@ -160,9 +173,10 @@ def _compose(loader: Any, file: str, problems: list[Problem]) -> Node | None:
     stack: list[_Open] = []
     for event in _events(loader):
         place = _place(event.start_mark, file)
+        key = stack[-1].next_key if stack else ""
         _refuse(event, place, another=root is not None)
         if isinstance(event, yaml.CollectionStartEvent):
-            stack.append(_Open(place, isinstance(event, yaml.MappingStartEvent)))
+            stack.append(_Open(place, key, isinstance(event, yaml.MappingStartEvent)))
             if len(stack) > MAX_DEPTH:
                 raise _stop(place, f"is nested more than {MAX_DEPTH} deep")
             continue
@@ -170,7 +184,7 @@ def _compose(loader: Any, file: str, problems: list[Problem]) -> Node | None:
             node = stack.pop().close(problems)
         elif isinstance(event, yaml.ScalarEvent):
             is_key = bool(stack) and stack[-1].awaits_key
-            node = Node(event.value if is_key else _value(event, place, problems), place)
+            node = Node(event.value if is_key else _value(event, place, key, problems), place)
         else:
             continue
         if stack:
@@ -197,19 +211,19 @@ def _refuse(event: Any, place: Place, *, another: bool) -> None:
         raise _stop(place, f"the tag {tag!r} is not read; remove it, or quote the text")
 
 
-def _value(event: yaml.ScalarEvent, place: Place, problems: list[Problem]) -> Any:
+def _value(event: yaml.ScalarEvent, place: Place, key: str, problems: list[Problem]) -> Any:
     value = scalar(event.value) if event.implicit[0] else event.value
     if isinstance(value, float) and not math.isfinite(value):
         shown = (
             event.value if len(event.value) <= 20 else f"{event.value[:12]}… ({len(event.value):,} digits)"
         )
-        problems.append(place.problem("", f"{shown} is not a finite number"))
+        problems.append(place.problem(key, f"{shown} is not a finite number"))
         return BROKEN
     if isinstance(value, int) and abs(value) >= MAX_INTEGER:
-        problems.append(place.problem("", f"{event.value} is too large for a whole number (64 bits)"))
+        problems.append(place.problem(key, f"{event.value} is too large for a whole number (64 bits)"))
         return BROKEN
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        problems.append(place.problem("", "this text has half of a surrogate pair, which is no character"))
+        problems.append(place.problem(key, "this text has half of a surrogate pair, which is no character"))
         return BROKEN
     return value
 

@@ -1,0 +1,459 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from . import __version__
+from .errors import GanbenchError, RequestError, SuiteError, did_you_mean
+
+if TYPE_CHECKING:
+    from .pipeline.suite import Suite
+    from .plugins import Param, Plugin
+
+F = TypeVar("F", bound=Callable[..., Any])
+KINDS = ("methods", "tricks", "divergences", "datasets", "metrics", "suites")
+RUNS = Path("results/runs")
+
+
+class _Main(click.Group):
+    """The group of all commands; turns exceptions into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click shows them, and is silent about a closed pipe
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except GanbenchError as error:
+            _explain(ctx, _text(error))
+            ctx.exit(2)
+        except Exception as error:
+            _explain(
+                ctx,
+                f"this is a bug in ganbench: {type(error).__name__}: {error}\n"
+                "Please report it with what --debug prints (`ganbench --debug ...`).",
+            )
+            ctx.exit(1)
+
+
+def _text(error: GanbenchError) -> str:
+    if not isinstance(error, SuiteError):
+        return f"error: {error}"
+    count = len(error.problems)
+    return f"{error}\n{count} {'mistake' if count == 1 else 'mistakes'}; nothing was run."
+
+
+def _explain(ctx: click.Context, message: str) -> None:
+    if ctx.find_root().meta.get("ganbench.debug"):
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo(message, err=True)
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().meta["ganbench.debug"] = True
+
+
+_debug = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+
+# ----------------------------------------------------------------------------------------- completion
+
+
+def _complete_suites(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
+    from .pipeline.suite import about, shipped_suites
+
+    names = [CompletionItem(n, help=about(p)) for n, p in shipped_suites().items() if n.startswith(text)]
+    return [*names, CompletionItem(text, type="file")]
+
+
+def _complete_names(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
+    from .pipeline.suite import about, shipped_suites
+    from .plugins import catalog
+
+    found = {name: plugin.summary for known in catalog().values() for name, plugin in known.items()}
+    found |= {name: about(path) for name, path in shipped_suites().items()}
+    return [CompletionItem(name, help=text_) for name, text_ in found.items() if name.startswith(text)]
+
+
+# ------------------------------------------------------------------------------------------- arguments
+
+
+class _Shard(click.ParamType):
+    """`2/8` as (2, 8)."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        part, _, parts = value.partition("/")
+        if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+            self.fail(f"{value!r} is not I/N with 1 ≤ I ≤ N, such as 2/8", param, ctx)
+        return int(part), int(parts)
+
+
+_suite = click.argument("suite", metavar="SUITE", shell_complete=_complete_suites)
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the suite, such as train.steps=100 or datasets.0.params.modes=25; repeatable.",
+)
+_seeds = click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
+_results = click.argument(
+    "results", metavar="RESULTS", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+
+def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of `main`, with --debug."""
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        return main.command(name)(_debug(function))
+
+    return wrap
+
+
+# -------------------------------------------------------------------------------------------- commands
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ganbench")
+@_debug
+def main() -> None:
+    """Is this GAN better than that one, or did the seed decide?
+
+    ganbench trains every method of a suite on every dataset over many seeds, scores the results, and writes
+    tables, plots and a report that say how each number was made.
+
+    \b
+    Begin with:
+      ganbench list                     what there is to compare
+      ganbench run quickstart           a first comparison, in a few minutes
+      ganbench show gan                 one method, its parameters and its paper
+
+    \b
+    Then write a suite, my.yaml, with a method of your own beside it:
+      seeds: 5
+      datasets: [ring, digits]
+      methods: [gan, ./my_gan.py]
+      metrics: [modes, kde_ll]
+
+    \b
+    and:
+      ganbench validate my.yaml
+      ganbench run my.yaml
+
+    Exit codes: 0 fine, 1 some cells failed, 2 the request was wrong, 130 interrupted (what was finished is
+    kept, and the same command goes on from there).
+    """
+
+
+@_command()
+@_suite
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: results/runs/<suite>]")
+@_set
+@_seeds
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at work at the same time.")
+@click.option("--shard", type=_Shard(), help="Only part I of N of the cells, for N machines on one folder.")
+@click.option("--fresh", is_flag=True, help="Run again what has been finished already.")
+@click.option("--dry-run", is_flag=True, help="Only print what would run, and what is finished already.")
+def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | None, **settings: Any) -> None:
+    """Train, score and report a suite.
+
+    SUITE is a YAML file or the name of a shipped suite. Whatever is finished already is not repeated: the
+    same command goes on after an interruption, trains only seeds that were added, and only scores when a
+    metric changed.
+
+    \b
+    Examples:
+      ganbench run quickstart
+      ganbench run my.yaml --seeds 10
+      ganbench run my.yaml --set train.steps=500 --set datasets.0.params.modes=25 --out /tmp/try
+      ganbench run mnist-small --dry-run
+      ganbench run toy --shard 2/8          (the second of 8 jobs that share a folder)
+    """
+    from .pipeline.suite import load, slug
+
+    loaded = load(suite, overrides, seeds)
+    from .pipeline import execute  # after the suite is known to be right: this starts torch
+
+    code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)
+    click.get_current_context().exit(code)
+
+
+@_command("list")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
+def list_(kind: str | None, as_json: bool) -> None:
+    """List methods, tricks, divergences, datasets, metrics and suites.
+
+    \b
+    Examples:
+      ganbench list
+      ganbench list methods
+      ganbench list metrics --json
+    """
+    kinds = [kind] if kind else KINDS
+    if as_json:
+        rows = [row for name in kinds for row in _rows(name)]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        return
+    blocks = [_group(name, lines) for name in kinds if (lines := _lines(name))]
+    click.echo("\n\n".join(blocks) if blocks else f"there are no {kind or 'plugins'}")
+
+
+@_command()
+@click.argument("name", shell_complete=_complete_names)
+def show(name: str) -> None:
+    """Show one method, trick, divergence, dataset, metric or suite.
+
+    NAME is one that `ganbench list` prints, or a Python file of yours.
+
+    \b
+    Examples:
+      ganbench show gan
+      ganbench show quickstart
+      ganbench show ./my_gan.py
+    """
+    from .pipeline.suite import shipped_suites
+    from .plugins import catalog, scan
+
+    if name.endswith(".py"):
+        found = scan(Path(name))
+        if not found:
+            raise RequestError(f"{name}: nothing in this file is marked @method, @trick, @metric or @dataset")
+    else:
+        found = [known[name] for known in catalog().values() if name in known]
+    blocks = [_page(plugin) for plugin in found]
+    suites = shipped_suites()
+    if name in suites and not name.endswith(".py"):
+        blocks.append(
+            f"{_heading(f'{name} (suite)')}\n{suites[name]}\n\n{suites[name].read_text('utf-8').strip()}"
+        )
+    if not blocks:
+        names = {*suites, *(name for known in catalog().values() for name in known)}
+        raise RequestError(f"there is nothing called {name!r}{did_you_mean(name, names)}")
+    click.echo("\n\n\n".join(blocks))
+
+
+@_command()
+@_suite
+@_set
+@_seeds
+def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
+    """Check a suite without running anything.
+
+    Prints every mistake with its file, line, column and key. Exit code 0 when there is none, else 2.
+
+    \b
+    Examples:
+      ganbench validate my.yaml
+      ganbench validate my.yaml --set train.steps=100
+    """
+    from .pipeline.suite import load
+
+    click.echo(_summary(load(suite, overrides, seeds)))
+
+
+@_command()
+@_results
+def table(results: Path) -> None:
+    """Write the tables of a run again, from its records.
+
+    RESULTS is the folder of a run. Prints the files: CSV, Markdown, LaTeX and HTML.
+
+    \b
+    Example:
+      ganbench table results/runs/quickstart
+    """
+    from .reporting import table as tables
+
+    for path in tables.write(results):
+        click.echo(path)
+
+
+@_command()
+@_results
+def report(results: Path) -> None:
+    """Write the report of a run again, from its records.
+
+    RESULTS is the folder of a run. Prints the file: one HTML page that needs no other.
+
+    \b
+    Example:
+      ganbench report results/runs/quickstart
+    """
+    from .reporting import report as reports
+
+    click.echo(reports.write(results))
+
+
+@_command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the set-up of tab completion for your shell.
+
+    Commands, options, suites and names are completed.
+
+    \b
+    For good, in the start-up file of the shell:
+      bash   echo 'eval "$(ganbench completion bash)"' >> ~/.bashrc
+      zsh    echo 'eval "$(ganbench completion zsh)"' >> ~/.zshrc
+      fish   ganbench completion fish > ~/.config/fish/completions/ganbench.fish
+    """
+    found = get_completion_class(shell)
+    if found is None:
+        raise RequestError(f"click, which draws the command line, knows no completion for {shell}")
+    click.echo(found(main, {}, "ganbench", "_GANBENCH_COMPLETE").source())
+
+
+# ---------------------------------------------------------------------------------------------- output
+
+
+def _plugins(kind: str) -> list[Plugin]:
+    from .plugins import catalog
+
+    return [plugin for one, known in catalog().items() if f"{one}s" == kind for plugin in known.values()]
+
+
+def _rows(kind: str) -> list[dict[str, Any]]:
+    """What `list --json` says of each member of a kind."""
+    from .pipeline.suite import about, shipped_suites
+
+    if kind == "suites":
+        found = shipped_suites()
+        return [{"kind": "suite", "name": n, "about": about(p), "path": str(p)} for n, p in found.items()]
+    return [_row(plugin) for plugin in _plugins(kind)]
+
+
+def _lines(kind: str) -> list[tuple[str, str, str]]:
+    """What `list` says of each member of a kind: its name, what it is, its parameters."""
+    from .pipeline.suite import about, shipped_suites
+
+    if kind == "suites":
+        return [(name, about(path), "") for name, path in shipped_suites().items()]
+    return [
+        (plugin.name, plugin.summary, ", ".join(f"{p.name}={_default(p)}" for p in plugin.params))
+        for plugin in _plugins(kind)
+    ]
+
+
+def _row(plugin: Plugin) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": plugin.kind, "name": plugin.name, "about": plugin.summary}
+    row["params"] = [_param(param) for param in plugin.params]
+    if plugin.kind == "metric":
+        row["values"] = [vars(value) for value in plugin.values]
+        row["needs"] = list(plugin.needs)
+    if plugin.kind == "dataset":
+        row["provides"] = list(plugin.provides)
+    if plugin.kind == "method":
+        row["rung"] = plugin.rung
+    return {**row, "path": str(plugin.path)}
+
+
+def _param(param: Param) -> dict[str, Any]:
+    """A parameter; its default is None too where only running the file could tell it."""
+    from .plugins import UNKNOWN
+
+    default = None if param.default is UNKNOWN else param.default
+    names = ("name", "type", "required", "default", "doc")
+    return dict(zip(names, (param.name, param.annotation, param.required, default, param.doc), strict=True))
+
+
+def _default(param: Param) -> str:
+    """The default of a parameter as a reader wants it."""
+    from .plugins import UNKNOWN
+
+    if param.required or param.default is UNKNOWN:
+        return "required" if param.required else "…"
+    if isinstance(param.default, str):
+        return param.default
+    return json.dumps(param.default, ensure_ascii=False, default=str)
+
+
+def _group(kind: str, rows: list[tuple[str, str, str]]) -> str:
+    width = max(len(name) for name, _, _ in rows)
+    lines = [_heading(kind)]
+    for name, what, params in rows:
+        lines.append(_fitted(f"  {name:<{width}}  {what}".rstrip()))
+        if params:
+            lines.append(click.style(_fitted(f"  {'':<{width}}  {params}"), dim=True))
+    return "\n".join(lines)
+
+
+def _fitted(line: str) -> str:
+    """The line, cut to the terminal where there is one."""
+    width = shutil.get_terminal_size().columns
+    return line if not sys.stdout.isatty() or len(line) <= width else line[: width - 1] + "…"
+
+
+def _heading(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def _page(plugin: Plugin) -> str:
+    """What `show` prints of a plugin."""
+    blocks = [f"{_heading(f'{plugin.name} ({plugin.kind})')}\n{plugin.path}", plugin.doc.strip()]
+    if plugin.params:
+        rows = [(p.name, p.annotation, _default(p), p.doc) for p in plugin.params]
+        blocks.append("\n".join([_heading("Parameters"), *_columns(rows)]))
+    if plugin.values:
+        rows = [(v.name, v.unit, f"{v.better} is better") for v in plugin.values]
+        blocks.append("\n".join([_heading("Values"), *_columns(rows)]))
+    if plugin.needs:
+        blocks.append(f"{_heading('Needs')}  {', '.join(plugin.needs)}")
+    if plugin.provides:
+        blocks.append(f"{_heading('Provides')}  {', '.join(plugin.provides)}")
+    if plugin.rung == "fit":
+        blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        ("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def _summary(suite: Suite) -> str:
+    """One line on a suite that is right."""
+    from .pipeline.plan import resolve
+
+    cells = resolve(suite).cells
+    parts = [
+        _count(len(suite.datasets), "dataset"),
+        _count(len(suite.methods), "method"),
+        _count(len(cells), "cell"),
+        _count(sum(len(cell.seeds) for cell in cells), "training"),
+    ]
+    return f"{suite.path}: {suite.name!r} is right: {', '.join(parts)}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
