@@ -1,0 +1,551 @@
+"""Figures of a run, as PNG and SVG: samples, snapshots through training, mode occupancy, learning curves,
+scores by method, nearest neighbours and reconstructions. What is missing is left out; a method of which no
+seed ended well has an empty panel that says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from . import drawing, table
+from .rundir import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_SEEDS = 5  # columns, where every seed has a panel
+MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with the words that go with it."""
+
+    name: str  # of its files, without the ending
+    kind: str
+    dataset: str  # empty for plots over all datasets
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def write(run_dir: Path) -> list[Path]:
+    """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
+    return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
+    from matplotlib import rc_context
+
+    run = open_run(Path(run_dir), table.load(Path(run_dir)))
+    folder = run.folder / "plots"
+    old = read_json(folder / "index.json").get("plots", [])
+    entries, written = [], []
+    with rc_context(dict(drawing.STYLE)):
+        for plot in figures(run):
+            drawing.settle(plot.figure)
+            for kind in ("png", "svg"):
+                path = folder / f"{plot.name}.{kind}"
+                written.append(write_bytes(path, drawing.image_bytes(plot.figure, kind)))
+            words = ("name", "kind", "dataset", "title", "caption", "alt")
+            entries.append({word: getattr(plot, word) for word in words})
+    write_bytes(folder / "index.json", json.dumps({"plots": entries}, indent=1, ensure_ascii=False).encode())
+    names = {entry["name"] for entry in entries}
+    for name in {str(entry["name"]) for entry in old} - names:
+        for kind in ("png", "svg"):
+            (folder / Path(f"{name}.{kind}").name).unlink(missing_ok=True)
+    return written
+
+
+def figures(run: Run) -> Iterator[Plot]:
+    """All plots of a run, to be drawn under the style of `drawing.STYLE`."""
+    colours = drawing.colours(run.labels)
+    yield from _scores(table.summary(run.records), run.records, colours)
+    for dataset in run.datasets.values():
+        cells = run.of(dataset.label)
+        for draw in (_samples, _snapshots, _modes, _curves, _reconstructions):
+            plot = draw(dataset, cells, colours)
+            if plot:
+                yield plot
+        for cell in cells:
+            plot = _neighbours(dataset, cell, colours[cell.label])
+            if plot:
+                yield plot
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def _samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    if not any(cell.median("samples") for cell in cells):
+        return None
+    every_seed = dataset.kind != "image" and len(cells) <= 4 and any(len(cell.seeds) > 1 for cell in cells)
+    draw = _samples_by_seed if every_seed else _samples_by_method
+    figure, which = draw(dataset, cells, colours)
+    truth = {
+        "image": " beside real images",
+        "line": " (bars) against the true density (line)",
+        "plane": " over the true density (grey)" + (" and its modes (circles)" if dataset.modes else ""),
+    }[dataset.kind]
+    names = ", ".join(cell.label for cell in cells)
+    return Plot(
+        name=file_name("samples", dataset.label),
+        kind="samples",
+        dataset=dataset.label,
+        title="Samples",
+        caption=f"Samples{truth}; {which}.",
+        alt=f"Samples of {names} on {dataset.label}{truth}.",
+        figure=figure,
+    )
+
+
+def _samples_by_seed(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
+    """A row for each method, a column for each seed."""
+    numbers = sorted({seed.number for cell in cells for seed in cell.seeds})[:MOST_SEEDS]
+    size = (1.5, 1.5) if dataset.kind == "plane" else (1.7, 1.2)
+    figure, axes = drawing.grid(len(cells), len(numbers), size, label_width=1.2)
+    for cell, row in zip(cells, axes, strict=True):
+        seeds = {seed.number: seed for seed in cell.seeds}
+        for number, ax in zip(numbers, row, strict=True):
+            seed = seeds.get(number)
+            if seed and seed.status == "ok" and "samples" in seed.media:
+                drawing.examples(ax, dataset, seed.media["samples"], colours[cell.label])
+            else:
+                drawing.empty(ax, seed.status if seed else "not run")
+        drawing.row_label(row[0], cell.label, colours[cell.label])
+    for number, ax in zip(numbers, axes[0], strict=True):
+        ax.set_title(f"seed {number}")
+    return figure, "a row for each method, a column for each training seed"
+
+
+def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
+    """Real data first, then a panel for each method."""
+    columns = min(len(cells) + 1, 4)
+    rows = -(-(len(cells) + 1) // columns)
+    figure, axes = drawing.grid(rows, columns, (2.0, 2.15) if dataset.kind != "line" else (2.0, 1.5))
+    panels = [ax for row in axes for ax in row]
+    drawing.examples(panels[0], dataset, dataset.arrays["examples"], drawing.MUTED)
+    panels[0].set_title("data", color=drawing.MUTED)
+    for cell, ax in zip(cells, panels[1:], strict=False):
+        seed = cell.median("samples")
+        if seed:
+            drawing.examples(ax, dataset, seed.media["samples"], colours[cell.label])
+        else:
+            drawing.empty(ax, _why(cell))
+        drawing.panel_title(ax, cell.label, colours[cell.label])
+    for ax in panels[len(cells) + 1 :]:
+        ax.set_visible(False)
+    return figure, "of each method the seed whose first score is the median"
+
+
+def _why(cell: Cell) -> str:
+    """Why there is nothing to draw of a cell."""
+    statuses = sorted({seed.status for seed in cell.seeds})
+    if statuses == ["ok"]:
+        return "nothing kept"
+    return f"no seed ended well\n({', '.join(statuses)})"
+
+
+# ---------------------------------------------------------------------------------------------- snapshots
+
+
+def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    """Rows are methods, columns training steps, the data stand last (as Metz et al. 2017, figure 2)."""
+    shown = [(cell, seed) for cell in cells if (seed := cell.median("snapshots"))]
+    if not shown:
+        return None
+    columns = max(len(seed.media["snapshot.step"]) for _, seed in shown)
+    size = (1.7, 1.2) if dataset.kind == "line" else (1.45, 1.45)
+    figure, axes = drawing.grid(len(shown), columns + 1, size, label_width=1.2)
+    titles: list[str] = []
+    for (cell, seed), row in zip(shown, axes, strict=True):
+        snapshots, steps = seed.media["snapshots"], seed.media["snapshot.step"].astype(int)
+        own = [f"step {step:,}" for step in steps]
+        for ax, title, points in zip(row, own, snapshots, strict=False):
+            drawing.examples(ax, dataset, points, colours[cell.label], columns=_side(dataset, len(points)))
+            if own != titles:  # once for all rows below that have the same steps
+                ax.set_title(title)
+        for ax in row[len(steps) : -1]:
+            ax.set_visible(False)
+        _data_panel(row[-1], dataset, snapshots.shape[1], titled=not titles)
+        drawing.row_label(row[0], cell.label, colours[cell.label])
+        titles = own
+    return Plot(
+        name=file_name("snapshots", dataset.label),
+        kind="snapshots",
+        dataset=dataset.label,
+        title="Through training",
+        caption="Samples after the given numbers of training steps, from the same latents; the data stand last.",
+        alt=f"Samples of {', '.join(cell.label for cell, _ in shown)} on {dataset.label} as training goes on.",
+        figure=figure,
+    )
+
+
+def _data_panel(ax: Axes, dataset: Dataset, n: int, titled: bool) -> None:
+    real = dataset.arrays["examples"][:n]
+    drawing.examples(ax, dataset, real, drawing.MUTED, columns=_side(dataset, n))
+    if titled:
+        ax.set_title("data", color=drawing.MUTED)
+
+
+def _side(dataset: Dataset, n: int) -> int:
+    """Pictures in a row of a square sheet of at most n."""
+    return max(1, min(5, int(n**0.5))) if dataset.kind == "image" else 1
+
+
+# ---------------------------------------------------------------------------------------------- modes
+
+
+def _shares(cell: Cell) -> np.ndarray | None:
+    """Fraction of the captured samples in each mode [seeds, K]."""
+    found = [details["counts"] for seed in cell.ok if (details := seed.details("counts")) is not None]
+    if not found:
+        return None
+    counts = np.asarray(found, dtype=float)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def _modes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    shares = {cell.label: _shares(cell) for cell in cells}
+    known = {label: share for label, share in shares.items() if share is not None}
+    if not known:
+        return None
+    modes = next(iter(known.values())).shape[1]
+    if modes <= MOST_BARS:
+        figure = _mode_bars(cells, shares, modes, colours)
+        how = "Bars: mean over seeds; dots: seeds; dashed: all modes equally often."
+    else:
+        figure = _mode_strips(known, modes, colours)
+        how = (
+            "A line for each seed; white: no sample, darkest: twice as often as if all were equally frequent."
+        )
+    return Plot(
+        name=file_name("modes", dataset.label),
+        kind="modes",
+        dataset=dataset.label,
+        title="Mode occupancy",
+        caption=f"Share of the captured samples in each of the {modes} modes. {how}",
+        alt=f"Share of samples in each mode of {dataset.label} for {', '.join(known)}.",
+        figure=figure,
+    )
+
+
+def _mode_bars(
+    cells: list[Cell], shares: dict[str, np.ndarray | None], modes: int, colours: dict[str, str]
+) -> Figure:
+    columns = min(len(cells), 3)
+    figure, axes = drawing.grid(-(-len(cells) // columns), columns, (2.6, 1.6))
+    panels = [ax for row in axes for ax in row]
+    top = 100 * max(float(share.max()) for share in shares.values() if share is not None)
+    positions = np.arange(modes)
+    for cell, ax in zip(cells, panels, strict=False):
+        share, colour = shares[cell.label], colours[cell.label]
+        drawing.panel_title(ax, cell.label, colours[cell.label])
+        if share is None:
+            drawing.empty(ax, _why(cell))
+            continue
+        ax.bar(positions, 100 * share.mean(axis=0), width=0.75, color=colour, alpha=0.45)
+        spread = np.linspace(-0.22, 0.22, len(share)) if len(share) > 1 else [0.0]
+        for offset, seed in zip(spread, share, strict=True):
+            ax.plot(positions + offset, 100 * seed, ".", color=colour, markersize=3.5)
+        ax.axhline(100 / modes, color=drawing.INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.set(ylim=(0, 1.08 * top), xticks=positions, xlabel="mode", ylabel="% of samples")
+        ax.label_outer()
+    for ax in panels[len(cells) :]:
+        ax.set_visible(False)
+    return figure
+
+
+def _mode_strips(shares: dict[str, np.ndarray], modes: int, colours: dict[str, str]) -> Figure:
+    figure, axes = drawing.grid(len(shares), 1, (6.0, 0.75), label_width=1.2)
+    for (label, share), row in zip(shares.items(), axes, strict=True):
+        row[0].imshow(share * modes, cmap="Greys", vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+        drawing.framed(row[0])
+        drawing.row_label(row[0], label, colours[label])
+    axes[-1][0].set_xlabel("mode")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- curves
+
+
+def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    shown = [cell for cell in cells if cell.median("curve.step")]
+    if not shown:
+        return None
+    players = sorted({name.removeprefix("curve.") for cell in shown for name in _curve_names(cell)})
+    strokes = dict(
+        zip(players, ["-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))] * len(players), strict=False)
+    )
+    columns = min(len(shown), 3)
+    figure, axes = drawing.grid(-(-len(shown) // columns), columns, (2.6, 1.9))
+    panels = [ax for row in axes for ax in row]
+    for cell, ax in zip(shown, panels, strict=False):
+        _losses(ax, cell, colours[cell.label], strokes)
+        drawing.panel_title(ax, cell.label, colours[cell.label])
+    for ax in panels[len(shown) :]:
+        ax.set_visible(False)
+    handles = [_handle(drawing.INK, linestyle=stroke) for stroke in strokes.values()]
+    figure.legend(handles, [f"loss of {player}" for player in players], loc="outside lower center", ncols=4)
+    return Plot(
+        name=file_name("curves", dataset.label),
+        kind="curves",
+        dataset=dataset.label,
+        title="Losses",
+        caption="Loss of each player: median over the seeds, with a band from the least to the greatest.",
+        alt=f"Losses through training on {dataset.label} of {', '.join(cell.label for cell in shown)}.",
+        figure=figure,
+    )
+
+
+def _curve_names(cell: Cell) -> list[str]:
+    media = {name for seed in cell.ok for name in seed.media}
+    return sorted(name for name in media if name.startswith("curve.") and name != "curve.step")
+
+
+def _losses(ax: Axes, cell: Cell, colour: str, strokes: dict[str, Any]) -> None:
+    media = [seed.media for seed in cell.ok if "curve.step" in seed.media]
+    length = min(len(arrays["curve.step"]) for arrays in media)
+    steps, seen = media[0]["curve.step"][:length], []
+    for name in _curve_names(cell):
+        losses = np.stack([arrays[name][:length] for arrays in media if name in arrays])
+        ax.fill_between(steps, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.16, linewidth=0)
+        stroke = strokes[name.removeprefix("curve.")]
+        ax.plot(steps, np.median(losses, axis=0), color=colour, linewidth=1.2, linestyle=stroke)
+        seen.append(losses[np.isfinite(losses)])
+    finite = np.concatenate(seen) if seen else np.zeros(0)
+    if len(finite):
+        low, high = np.quantile(finite, (0.005, 0.995))  # a few spikes must not flatten the rest
+        margin = 0.08 * (high - low) + 1e-9
+        ax.set_ylim(low - margin, high + margin)
+    ax.grid(axis="y")
+    ax.set(xlabel="step", ylabel="loss")
+
+
+# ---------------------------------------------------------------------------------------------- scores
+
+
+def _scores(summary: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Iterator[Plot]:
+    for metric, rows in summary.groupby("metric", sort=False):
+        if rows["mean"].notna().any():
+            yield _score_plot(str(metric), rows, records[records["metric"] == metric], colours)
+
+
+def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Plot:
+    rows = rows.assign(row=rows["label"] + np.where(rows["mixed"], " · " + rows["protocol"], ""))
+    names = list(dict.fromkeys(rows["row"]))
+    datasets = list(dict.fromkeys(rows["dataset"]))
+    columns = min(len(datasets), 3)
+    size = (max(2.5, 6.2 / columns), 0.55 + 0.3 * len(names))
+    figure, axes = drawing.grid(-(-len(datasets) // columns), columns, size, label_width=1.3)
+    panels = [ax for line in axes for ax in line]
+    for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=False)):
+        _score_panel(
+            ax, rows[rows["dataset"] == dataset], records[records["dataset"] == dataset], names, colours
+        )
+        labels = [drawing.shortened(name) for name in names] if i % columns == 0 else []
+        ax.set_yticks(range(len(names)) if labels else [], labels)
+        ax.set_title(dataset)
+    for ax in panels[len(datasets) :]:
+        ax.set_visible(False)
+    first = rows.iloc[0]
+    unit = f" ({first['unit']})" if first["unit"] != metric else ""
+    for ax in panels[: len(datasets)]:
+        ax.set_xlabel(f"{metric}{unit}, {first['better']} is better")
+    return Plot(
+        name=file_name("scores", metric),
+        kind="scores",
+        dataset="",
+        title=metric,
+        caption="Dots: training seeds; bar: their mean with its 95 % bootstrap interval.",
+        alt=f"{metric} of {', '.join(names)} on {', '.join(datasets)}, {first['better']} is better.",
+        figure=figure,
+    )
+
+
+def _score_panel(
+    ax: Axes, rows: pd.DataFrame, records: pd.DataFrame, names: list[str], colours: dict[str, str]
+) -> None:
+    """Seeds as dots, mean and interval; how many seeds went well where not all did."""
+    for row in rows.to_dict("records"):
+        y, colour = names.index(row["row"]), colours[row["label"]]
+        own = records[(records["label"] == row["label"]) & records["protocol"].isin([row["protocol"], ""])]
+        values = own["value"].dropna()
+        dots = np.full(len(values), y + 0.2)
+        ax.plot(values, dots, "o", color=colour, markersize=3.8, alpha=0.5, markeredgewidth=0)
+        ax.plot([row["low"], row["high"]], [y - 0.12] * 2, color=colour, linewidth=2, solid_capstyle="butt")
+        ax.plot([row["mean"]], [y - 0.12], "|", color=colour, markersize=9, markeredgewidth=2.2)
+        if row["n_ok"] < row["n"]:
+            note = f"{row['n_ok']}/{row['n']} ok"
+            place = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+            ax.annotate(note, **place, fontsize=7, color=drawing.MUTED)
+    good = records["value"].dropna()
+    if len(good) and good.min() > 0 and good.max() > 100 * good.min():
+        ax.set_xscale("log")
+    ax.grid(axis="x")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(len(names) - 0.35, -0.65)
+    ax.margins(x=0.08)
+
+
+# ---------------------------------------------------------------------------------------------- neighbours
+
+
+def _neighbours(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
+    """Samples above their nearest training examples (Goodfellow et al. 2014, figure 2), and how far samples
+    and held-out examples are from the training data."""
+    seed = cell.median("distance_samples") or cell.median("panel_samples")
+    details = (seed.details("distance_samples") or seed.details("panel_samples")) if seed else None
+    if not seed or not details:
+        return None
+    pictures = dataset.kind == "image" and "panel_neighbours" in details
+    distances = "distance_samples" in details and "distance_heldout" in details
+    if not pictures and not distances:
+        return None
+    figure, panels = _neighbour_axes(pictures, distances)
+    if pictures:
+        _pairs(panels[0], dataset, details)
+    if distances:
+        _distances(panels[-1], details, colour)
+    figure.suptitle(
+        drawing.shortened(cell.label, 60),
+        color=drawing.contrasting(colour, 4.5),
+        fontweight="bold",
+        fontsize=9,
+    )
+    parts = ["top: samples, below: the nearest training example of each"] * pictures
+    parts += ["distances to the nearest training example, of samples and of held-out data"] * distances
+    return Plot(
+        name=file_name("neighbours", dataset.label, cell.label),
+        kind="neighbours",
+        dataset=dataset.label,
+        title=f"Nearest neighbours: {cell.label}",
+        caption=f"{cell.label}, seed {seed.number}; {'; '.join(parts)}.",
+        alt=f"Samples of {cell.label} on {dataset.label} against the training examples nearest to them.",
+        figure=figure,
+    )
+
+
+def _neighbour_axes(pictures: bool, distances: bool) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2 if pictures and distances else 4.4, 1.75), layout="constrained")
+    ratios = [2.4, 1] if pictures and distances else [1]
+    return figure, list(figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0])
+
+
+def _pairs(ax: Axes, dataset: Dataset, details: dict[str, Any]) -> None:
+    k = min(len(details["panel_samples"]), 10)
+    pairs = np.concatenate([details["panel_samples"][:k], details["panel_neighbours"][:k]])
+    drawing.pictures(ax, dataset, pairs, k)
+    for y, text in ((0.75, "samples"), (0.25, "nearest\ntraining\nexample")):
+        ax.text(
+            -0.015,
+            y,
+            text,
+            transform=ax.transAxes,
+            ha="right",
+            va="center",
+            fontsize=7.5,
+            color=drawing.MUTED,
+        )
+
+
+def _distances(ax: Axes, details: dict[str, Any], colour: str) -> None:
+    samples, heldout = details["distance_samples"], details["distance_heldout"]
+    bins = np.histogram_bin_edges(np.concatenate([samples, heldout]), bins=40)
+    ax.hist(heldout, bins=bins.tolist(), density=True, histtype="step", color=drawing.INK, linewidth=1)
+    ax.hist(samples, bins=bins.tolist(), density=True, color=colour, alpha=0.5)
+    ax.set(yticks=[], xlabel="distance to nearest training example")
+    ax.spines["left"].set_visible(False)
+    handles = [_handle(colour, alpha=0.5, linewidth=5), _handle(drawing.INK, linewidth=1)]
+    ax.legend(handles, ["samples", "held-out data"], handlelength=1.4)
+
+
+def _handle(colour: str, **style: Any) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, **style)
+
+
+# ---------------------------------------------------------------------------------------------- reconstructions
+
+
+def _reconstructions(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    found = [(cell, details) for cell in cells if (details := _reconstruction(cell)) is not None]
+    if not found or dataset.kind == "line":
+        return None
+    draw: Callable[..., Figure] = _rebuilt_pictures if dataset.kind == "image" else _rebuilt_points
+    how = (
+        "Targets, and below them what each generator comes nearest to, with the squared error"
+        if dataset.kind == "image"
+        else "Circles: targets; dots: the nearest that the generator reaches; lines join them"
+    )
+    return Plot(
+        name=file_name("reconstructions", dataset.label),
+        kind="reconstructions",
+        dataset=dataset.label,
+        title="Reconstructions",
+        caption=f"{how}; of each method the seed whose first score is the median.",
+        alt=f"Test examples of {dataset.label} and the nearest that each generator reaches.",
+        figure=draw(dataset, found, colours),
+    )
+
+
+def _reconstruction(cell: Cell) -> dict[str, Any] | None:
+    seed = cell.median("reconstructions")
+    return seed.details("reconstructions") if seed else None
+
+
+def _rebuilt_pictures(
+    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str]
+) -> Figure:
+    """The targets stand once on top, or above each method where these had different ones."""
+    k = min(min(len(details["targets"]) for _, details in found), 10)
+    shared = all(np.array_equal(details["targets"], found[0][1]["targets"]) for _, details in found)
+    rows: list[tuple[str, str, np.ndarray, Any]] = []
+    for i, (cell, details) in enumerate(found):
+        if not shared or i == 0:
+            rows.append(("targets", drawing.MUTED, details["targets"], ()))
+        rows.append((cell.label, colours[cell.label], details["reconstructions"], details.get("errors", ())))
+    figure, axes = drawing.grid(len(rows), 1, (0.72 * k, 0.86), label_width=1.2)
+    for (label, colour, images, errors), row in zip(rows, axes, strict=True):
+        drawing.pictures(row[0], dataset, images[:k], k)
+        drawing.row_label(row[0], label, colour)
+        _below(row[0], [f"{error:.2g}" for error in errors[:k]], k)
+    return figure
+
+
+def _below(ax: Axes, texts: list[str], k: int) -> None:
+    """A text under each of the k pictures of a sheet with one row."""
+    width, bottom = (ax.get_xlim()[1] + 0.5) / k, ax.get_ylim()[0]
+    for i, text in enumerate(texts):
+        place = {"ha": "center", "va": "top", "fontsize": 7, "color": drawing.MUTED}
+        ax.text((i + 0.5) * width - 0.5, bottom + 0.06 * width, text, **place)
+
+
+def _rebuilt_points(
+    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str]
+) -> Figure:
+    columns = min(len(found), 4)
+    figure, axes = drawing.grid(-(-len(found) // columns), columns, (1.8, 1.75))
+    panels = [ax for row in axes for ax in row]
+    for (cell, details), ax in zip(found, panels, strict=False):
+        targets, rebuilt = (
+            details[name].reshape(len(details[name]), -1) for name in ("targets", "reconstructions")
+        )
+        drawing.scatter(ax, dataset, rebuilt, colours[cell.label])
+        for a, b in zip(targets, rebuilt, strict=True):
+            ax.plot([a[0], b[0]], [a[1], b[1]], color=drawing.MUTED, linewidth=0.6)
+        circles = {"color": drawing.INK, "markersize": 5, "fillstyle": "none", "markeredgewidth": 0.8}
+        ax.plot(targets[:, 0], targets[:, 1], "o", **circles)
+        drawing.panel_title(ax, cell.label, colours[cell.label])
+    for ax in panels[len(found) :]:
+        ax.set_visible(False)
+    return figure

@@ -1,0 +1,361 @@
+"""Records to tables: one row per dataset, method and metric, with both uncertainties and every failure counted.
+
+Two uncertainties stand apart: over training seeds (bootstrap interval of the mean) and over what the metric
+averages, such as test points (the median standard error of the seeds, the papers' ±).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from ..contracts import COLUMNS, Status
+from ..errors import StoreError
+from . import stats
+from .rundir import write_bytes
+
+FAILURES = tuple(status for status in get_args(Status) if status != "ok")
+_GROUP = ["dataset", "label", "metric", "protocol"]
+_TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def load(run_dir: Path) -> pd.DataFrame:
+    """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
+
+    `value` and `sem` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is
+    damaged or lacks a column.
+    """
+    path = Path(run_dir) / "records.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error})") from None
+    rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}
+    return records.astype({**numbers, "train_seconds": "float64"})
+
+
+def _record(path: Path, number: int, line: str) -> list[object]:
+    try:
+        row = json.loads(line)
+        return [row[name] for name in COLUMNS]
+    except (ValueError, TypeError):
+        raise StoreError(
+            f"{path}:{number}: is not a record in JSON; run the suite again to rebuild it"
+        ) from None
+    except KeyError as error:
+        raise StoreError(
+            f"{path}:{number}: the record has no {error.args[0]!r}; run the suite again to rebuild it"
+        ) from None
+
+
+# ---------------------------------------------------------------------------------------------- summary
+
+
+def summary(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per dataset, label, metric and protocol, in the order of the records.
+
+    Columns: suite, dataset, label, method, metric, protocol, unit, better; `mean` over the seeds that are ok,
+    `low` and `high` (95 % bootstrap interval over these seeds; NaN for a single one), `std`, `iqm`
+    (interquartile mean), `sem` (median over seeds of the standard error over test points); `n_ok` of `n`
+    seeds and the count of each failure; `mixed` (other rows of this dataset and metric were measured by
+    another protocol, so that they cannot be compared), `best` (see `_best`).
+    """
+    records = _with_protocols(records)
+    groups = records.groupby(_GROUP, sort=False)
+    first = groups[["suite", "method", "unit", "better"]].first()
+    ok = ((records["status"] == "ok") & records["value"].notna()).to_numpy()
+    codes = groups.ngroup().to_numpy()
+    numbers = _numbers(records["value"].to_numpy()[ok], codes[ok], len(first))
+    sem = records["sem"].where(ok).groupby(codes).median().to_numpy()
+    frame = first.assign(**numbers, sem=sem, n_ok=np.bincount(codes[ok], minlength=len(first)))
+    frame = frame.assign(
+        n=np.bincount(codes, minlength=len(first)), **_failures(records, ok, codes, len(first))
+    )
+    frame = frame.reset_index()
+    protocols = frame.groupby(["dataset", "metric"])["protocol"].transform("nunique")
+    frame["mixed"] = protocols > 1
+    frame["best"] = _best(frame)
+    return frame[_TEXTS + [name for name in frame.columns if name not in _TEXTS]]
+
+
+def _with_protocols(records: pd.DataFrame) -> pd.DataFrame:
+    """A seed that failed before it was scored may have no protocol: it takes the one of its method's other
+    seeds, else of the other methods, where that is unambiguous."""
+    records = records.reset_index(drop=True)
+    protocol = records["protocol"].replace("", None)
+    for keys in (["dataset", "label", "metric"], ["dataset", "metric"]):
+        known = protocol.groupby([records[key] for key in keys], sort=False)
+        only = known.transform("first").where(known.transform("nunique") == 1)
+        protocol = protocol.fillna(only)
+    return records.assign(protocol=protocol.fillna(""))
+
+
+def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, stats.Floats]:
+    found = {name: np.full(count, np.nan) for name in ("mean", "low", "high", "std", "iqm")}
+    for groups, members in stats.by_size(codes, count):
+        matrix = values[members]
+        found["mean"][groups] = matrix.mean(axis=1)
+        found["low"][groups], found["high"][groups] = stats.mean_interval(matrix)
+        found["iqm"][groups] = stats.interquartile_mean(matrix)
+        if matrix.shape[1] > 1:
+            found["std"][groups] = matrix.std(axis=1, ddof=1)
+    return found
+
+
+def _failures(records: pd.DataFrame, ok: np.ndarray, codes: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """How often each failure occurs in each group; a value that is missing although all went well counts as
+    failed."""
+    status = records["status"].where(records["status"] != "ok", "failed").to_numpy()
+    return {name: np.bincount(codes[~ok & (status == name)], minlength=count) for name in FAILURES}
+
+
+def _best(frame: pd.DataFrame) -> pd.Series:
+    """Whether a row has the best mean of its dataset and metric. Nothing is marked where that would mislead:
+    mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all."""
+    by = [frame["dataset"], frame["metric"]]
+    goodness = frame["mean"].where(frame["better"] == "higher", -frame["mean"])
+    top = goodness.notna() & (goodness == goodness.groupby(by).transform("max"))
+    fair = (frame["n_ok"] == frame["n"]) & (frame["n_ok"] >= 2) | ~top
+    beaten = top.groupby(by).transform("sum") < goodness.groupby(by).transform("count")
+    return top & beaten & fair.groupby(by).transform("all") & ~frame["mixed"]
+
+
+# ---------------------------------------------------------------------------------------------- for people
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of a human-readable table."""
+
+    metric: str
+    unit: str
+    better: str
+    protocol: str
+    mixed: bool  # another column has the same metric by another protocol
+
+    @property
+    def arrow(self) -> str:
+        """The direction in which values get better."""
+        return "↑" if self.better == "higher" else "↓"
+
+    @property
+    def unit_shown(self) -> str:
+        """The unit, unless the name already says it."""
+        return "" if self.unit == self.metric else self.unit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value as it is printed; empty strings for what there is not."""
+
+    mean: str
+    low: str = ""
+    high: str = ""
+    sem: str = ""
+    best: bool = False
+    seeds: str = ""  # "4/5" where a seed is missing here that the method's other metrics have
+    sort: float | None = None
+
+    @property
+    def text(self) -> str:
+        """`7.80 [7.40, 8.00] ± 0.12 (4/5)`"""
+        interval = f"[{self.low}, {self.high}]" if self.low else ""
+        parts = (
+            self.mean,
+            interval,
+            f"± {self.sem}" if self.sem else "",
+            f"({self.seeds})" if self.seeds else "",
+        )
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of a human-readable table."""
+
+    label: str
+    seeds: str  # "4/5", or "3–5/5" where the metrics differ
+    failures: str  # "1 diverged, 1 timeout"
+    entries: tuple[Entry | None, ...]  # None: the metric does not apply
+
+
+@dataclass(frozen=True)
+class Table:
+    """The methods of one dataset against its metrics."""
+
+    dataset: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    show_seeds: bool  # some seed is missing somewhere, or methods have different numbers of seeds
+    caption: str
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """Human-readable tables of a `summary`, one for each dataset."""
+    return [_table(str(dataset), rows) for dataset, rows in frame.groupby("dataset", sort=False)]
+
+
+def _table(dataset: str, frame: pd.DataFrame) -> Table:
+    columns = {(row["metric"], row["protocol"]): row for row in frame.to_dict("records")}
+    rows = [_row(str(label), own, list(columns)) for label, own in frame.groupby("label", sort=False)]
+    complete = bool((frame["n_ok"] == frame["n"]).all()) and frame["n"].nunique() == 1
+    seeds = int(frame["n"].max())
+    caption = "Mean over training seeds"
+    if seeds > 1:
+        caption += " [95 % bootstrap interval over seeds]"
+    if frame["sem"].notna().any():
+        caption += " ± standard error over test points (median of the seeds)"
+    caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
+    if frame["best"].any():
+        caption += " Bold: best mean."
+    heads = tuple(Column(*(row[field.name] for field in fields(Column))) for row in columns.values())
+    return Table(dataset, heads, tuple(rows), not complete, caption)
+
+
+def _row(label: str, frame: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Row:
+    own = {(row["metric"], row["protocol"]): row for row in frame.to_dict("records")}
+    differs = frame["n_ok"].nunique() > 1
+    least, most, n = int(frame["n_ok"].min()), int(frame["n_ok"].max()), int(frame["n"].max())
+    return Row(
+        label=label,
+        seeds=f"{least}–{most}/{n}" if differs else f"{least}/{n}",
+        failures=", ".join(f"{frame[name].max()} {name}" for name in FAILURES if frame[name].any()),
+        entries=tuple(_entry(own[key], differs) if key in own else None for key in columns),
+    )
+
+
+def _entry(row: Mapping[Hashable, Any], differs: bool) -> Entry:
+    seeds = f"{row['n_ok']}/{row['n']}" if differs and row["n_ok"] < row["n"] else ""
+    if not row["n_ok"]:
+        return Entry("–", seeds=seeds)
+    error = row["std"] / math.sqrt(row["n_ok"])
+    places = stats.decimals(error if error > 0 else row["sem"])
+    mean, low, high = (number(row[name], places) for name in ("mean", "low", "high"))
+    sem = number(row["sem"], stats.decimals(row["sem"]))
+    return Entry(mean, low, high, sem, row["best"], seeds, row["mean"])
+
+
+def number(value: float, places: int) -> str:
+    """A number with so many decimals; in three significant digits where these would be too many or show
+    nothing of it; NaN: nothing."""
+    if not math.isfinite(value):
+        return ""
+    if abs(value) >= 1e7 or 0 < abs(value) < 10.0**-places:
+        return f"{value:.3g}"
+    return f"{value:.{places}f}"
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def write(run_dir: Path) -> list[Path]:
+    """Write `tables/summary.{csv,md,tex,html}` of a run and return their paths. Raises StoreError."""
+    frame = summary(load(run_dir))
+    title = str(frame["suite"].iloc[0]) if len(frame) else Path(run_dir).name
+    folder = Path(run_dir) / "tables"
+    contents = {
+        "summary.csv": _csv(frame),
+        "summary.md": _markdown(title, tables(frame)),
+        "summary.tex": _latex(title, tables(frame)),
+        "summary.html": _html(title, tables(frame)),
+    }
+    return [write_bytes(folder / name, content.encode()) for name, content in contents.items()]
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
+    texts = {name: frame[name].map(_guard) for name in _TEXTS}
+    return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
+
+
+def _guard(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _markdown(title: str, found: Sequence[Table]) -> str:
+    blocks = [f"# {_escape_markdown(title)}"]
+    for table in found:
+        heads, rows = _grid(table, _escape_markdown, _markdown_entry)
+        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        blocks += [f"## {_escape_markdown(table.dataset)}", body, table.caption]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _grid(
+    table: Table, escape: Callable[[str], str], show: Callable[[Entry], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table as text."""
+    heads = ["method", *(["seeds"] if table.show_seeds else [])]
+    for column in table.columns:
+        unit = f" ({column.unit_shown})" if column.unit_shown else ""
+        protocol = f" [protocol {column.protocol}]" if column.mixed else ""
+        heads.append(escape(f"{column.metric} {column.arrow}{unit}{protocol}"))
+    rows = []
+    for row in table.rows:
+        seeds = f"{row.seeds} ({row.failures})" if row.failures else row.seeds
+        cells = [show(entry) if entry else "" for entry in row.entries]
+        rows.append([escape(row.label), *([escape(seeds)] if table.show_seeds else []), *cells])
+    return heads, rows
+
+
+def _markdown_entry(entry: Entry) -> str:
+    return f"**{entry.mean}**{entry.text.removeprefix(entry.mean)}" if entry.best else entry.text
+
+
+def _escape_markdown(text: str) -> str:
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]#|~$" else c for c in " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "[": "{[}", "*": "{*}",  # at the start of a row they would be arguments of the \\\\ before it
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
+
+
+def _latex_entry(entry: Entry) -> str:
+    if entry.sort is None:
+        return _escape_latex(entry.text)
+    mean = rf"\mathbf{{{entry.mean}}}" if entry.best else entry.mean
+    interval = rf"\;[{entry.low},\,{entry.high}]" if entry.low else ""
+    sem = rf"\pm {entry.sem}" if entry.sem else ""
+    return f"${mean}{interval}{sem}$" + (f" ({entry.seeds})" if entry.seeds else "")
+
+
+def _latex(title: str, found: Sequence[Table]) -> str:
+    blocks = [f"% {' '.join(title.split())}: needs \\usepackage{{booktabs}}"]
+    for table in found:
+        heads, rows = _grid(table, _escape_latex, _latex_entry)
+        lines = [rf"{' & '.join(row)} \\" for row in rows]
+        caption = f"{_escape_latex(table.dataset)}. {_escape_latex(table.caption)}"
+        opening = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
+        tabular = rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}"
+        body = [tabular, r"\toprule", rf"{' & '.join(heads)} \\", r"\midrule", *lines, r"\bottomrule"]
+        blocks.append("\n".join([*opening, *body, r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _html(title: str, found: Sequence[Table]) -> str:
+    from .page import environment
+
+    return environment().get_template("summary.html.j2").render(title=title, tables=found)
