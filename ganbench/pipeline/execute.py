@@ -14,11 +14,13 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from multiprocessing.connection import wait as wait_for
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ POLL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
 RESUME = "run the same command again to go on from here"
+Tell = Callable[[State], None]
 PRELOADED = ["torch", "ganbench.pipeline.execute"]  # by the server from which workers are forked
 
 
@@ -63,7 +66,7 @@ def run(
 
     device: "auto", "cpu" or "cuda"
     jobs: worker processes; by default one for each core, or one on CUDA
-    shard: (i, n) does only every n-th task, starting with the i-th (counted from 1)
+    shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
     fresh: forget what is there of these cells first
     dry_run: only print what would be done; nothing is written
 
@@ -76,9 +79,8 @@ def run(
         device = choose_device(device)
         entries, previews = survey(suite)
         store = Store(out, read_only=dry_run)
-        tasks = list(divide(entries, out, device, cores()))
-        if shard:
-            tasks = tasks[shard[0] - 1 :: shard[1]]
+        own = entries[shard[0] - 1 :: shard[1]] if shard else entries
+        tasks = [task for task in divide(entries, out, device, cores()) if task.entry in own]
         if dry_run:
             _print_plan(store, entries, tasks, console)
             return 0
@@ -207,7 +209,7 @@ class Missing:
     """What is still to be done."""
 
     train: tuple[int, ...]  # seeds
-    scores: tuple[tuple[int, int], ...]  # seed and index of the metric, of seeds that are trained
+    scores: tuple[tuple[Training, int], ...]  # of seeds that are trained: which, and index of the metric
 
     def __bool__(self) -> bool:
         return bool(self.train or self.scores)
@@ -225,7 +227,7 @@ def missing(store: Store, entry: Entry, seeds: Sequence[int]) -> Missing:
             for index, metric in enumerate(entry.cell.metrics):
                 score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
                 if score is None or score["status"] != "ok":
-                    scores.append((seed, index))
+                    scores.append((training, index))
     return Missing(tuple(train), tuple(scores))
 
 
@@ -247,39 +249,52 @@ def work(task: Task, board: Path) -> Done:
     store = Store(task.root)
     tell = Board(board).teller(task.number)
     tell(State("waiting", len(task.seeds)))
-    with store.lock(task.entry.id, task.seeds):  # another run may have done it meanwhile: look again
-        try:
-            _work(task, store, tell)
-        except StoreError:
-            raise
-        except Exception as error:
-            status: Status = "oom" if out_of_memory(error) else "failed"
-            give_up(task, store, status, explain(error), traceback.format_exc())
+    with store.lock(task.entry.id, task.seeds), _noting_failures(task, store, task.seeds):
+        todo = missing(store, task.entry, task.seeds)  # a second look: another run may have been here
+        if todo:
+            data = load_data(task.entry.cell.dataset.part)
+            _train(task, store, data, todo.train, tell)
+            _score(task, store, data, tell)
     return Done(store.warnings, max(0.0, time.monotonic() - started))
 
 
-def _work(task: Task, store: Store, tell: Any) -> None:
-    entry, cell = task.entry, task.entry.cell
-    todo = missing(store, entry, task.seeds)
-    if not todo:
-        return
-    data = load_data(cell.dataset.part)
+@contextmanager
+def _noting_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
+    """An exception in here is the status of what these seeds lack."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        status: Status = "oom" if out_of_memory(error) else "failed"
+        give_up(task, store, seeds, status, explain(error), traceback.format_exc())
+
+
+def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], tell: Tell) -> None:
+    """Games as one stack; other methods seed by seed, each kept as soon as it is there."""
+    cell = task.entry.cell
 
     def progress(now: Progress) -> None:
         tell(State("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    if todo.train:
-        tell(State("training", len(todo.train)))
-        for trained in train(cell, data, todo.train, device=task.device, progress=progress):
-            _keep(task, store, data, trained)
-    todo = missing(store, entry, task.seeds)
+    size = max(1, len(seeds)) if cell.rung == "game" else 1
+    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
+        tell(State("training", len(stack)))
+        with _noting_failures(task, store, stack):
+            for trained in train(cell, data, stack, device=task.device, progress=progress):
+                _keep(task, store, data, trained)
+
+
+def _score(task: Task, store: Store, data: Data, tell: Tell) -> None:
+    """Score all seeds that are trained by all metrics that they lack."""
+    entry, cell = task.entry, task.entry.cell
     score = Scorer(entry, data)
-    for seed in dict.fromkeys(seed for seed, _ in todo.scores):
-        training = store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
-        subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
-        for index in (index for owner, index in todo.scores if owner == seed):
-            tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
-            if training:
+    for training, own in groupby(missing(store, entry, task.seeds).scores, key=itemgetter(0)):
+        seed = training.seed
+        with _noting_failures(task, store, [seed]):
+            subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
+            for _, index in own:
+                tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
                 store.write_score(entry, seed, score(index, subject, training))
 
 
@@ -292,17 +307,17 @@ def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
     store.write_training(entry.id, training, trained, shown[:n] if shown is not None else None)
 
 
-def give_up(task: Task, store: Store, status: Status, error: str, trace: str | None = None) -> None:
-    """Write this status down for all that a task has not finished."""
-    entry, todo = task.entry, missing(store, task.entry, task.seeds)
+def give_up(
+    task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
+) -> None:
+    """Write this status down for all that these seeds of a task lack."""
+    entry, todo = task.entry, missing(store, task.entry, seeds)
     for seed in todo.train:
         key, dtype = entry.train_keys[seed], entry.cell.train.dtype
         failed = Training(key, seed, status, error, trace, 0.0, len(todo.train), task.device, dtype, None)
         store.write_training(entry.id, failed)
-    for seed, index in todo.scores:
-        training = store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
-        if training:
-            store.write_score(entry, seed, unmeasured(entry, index, training, status, error, trace))
+    for training, index in todo.scores:
+        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
 
 
 def start_worker(cpu: bool) -> None:
@@ -383,7 +398,7 @@ class _Pool:
                 return
             text = f"its worker {how}, {ATTEMPTS} times"
             with self.store.lock(task.entry.id, task.seeds):
-                give_up(task, self.store, "lost", text)
+                give_up(task, self.store, task.seeds, "lost", text)
             self.display.finish(task.number, f"lost: {text}")
         elif error:
             raise error

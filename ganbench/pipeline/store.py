@@ -419,8 +419,10 @@ def data_digest(data: Data) -> str:
     import torch
 
     tensors = {"train": data.train, "valid": data.valid, "test": data.test}
-    tensors |= data.labels._asdict() if data.labels else {}
-    tensors |= {"centers": data.modes.centers} if data.modes else {}
+    if data.labels:
+        tensors |= {f"labels of {split}": labels for split, labels in data.labels._asdict().items()}
+    if data.modes:
+        tensors["centers"] = data.modes.centers
     digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,0 +1,144 @@
+"""Methods and metrics for the tests of store, scores and execution: quick, and wrong in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ganbench import Adam, Game, Player, Score, Value, bce_fake, bce_real, method, metric, mlp
+
+
+@method
+@dataclass(frozen=True)
+class TinyGAN:
+    """A real GAN, as small as can be."""
+
+    width: int = 8  # of the hidden layers
+
+    def game(self, data):
+        return Game(
+            nets={"G": mlp(2, self.width, data.shape), "D": mlp(data.shape, self.width, 1)},
+            players={"D": Player("D", self.d_loss, Adam(1e-2)), "G": Player("G", self.g_loss, Adam(1e-2))},
+            draws={"z": (2,)},
+            sample=lambda nets, z: nets.G(z),
+        )
+
+    def d_loss(self, nets, b):
+        return bce_real(nets.D(b.x)) + bce_fake(nets.D(nets.G(b.z)))
+
+    def g_loss(self, nets, b):
+        return bce_real(nets.D(nets.G(b.z)))
+
+
+@method
+@dataclass(frozen=True)
+class Diverging(TinyGAN):
+    """Its generator's loss is NaN from the first step."""
+
+    def game(self, data):
+        return super().game(data)
+
+    def g_loss(self, nets, b):
+        return super().g_loss(nets, b) * float("nan")
+
+
+@method
+@dataclass(frozen=True)
+class Raising:
+    """Raises."""
+
+    def game(self, data):
+        raise ValueError("no luck today")
+
+
+@method
+@dataclass(frozen=True)
+class Hungry:
+    """Needs more memory than there is."""
+
+    def fit(self, data, seed, budget):
+        raise MemoryError("a petabyte")
+
+
+@method
+@dataclass(frozen=True)
+class Constant:
+    """Normal noise around the seed; adds a line to a log for each training, and may take its time."""
+
+    log: str = ""  # file
+    seconds: float = 0.0  # of each training
+
+    def fit(self, data, seed, budget):
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()} {seed}\n")
+        time.sleep(self.seconds)
+        return lambda n, generator: torch.randn(n, *data.shape, generator=generator) + seed
+
+
+@method
+@dataclass(frozen=True)
+class Dying:
+    """Its worker is killed, as often as `times` says."""
+
+    marks: str  # folder where the deaths are counted
+    times: int = 1000
+
+    def fit(self, data, seed, budget):
+        deaths = len(list(Path(self.marks).iterdir()))
+        if deaths < self.times:
+            (Path(self.marks) / str(deaths)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lambda n, generator: torch.zeros(n, *data.shape)
+
+
+@metric(Value("mean_norm", "units", "lower"))
+@dataclass(frozen=True)
+class MeanNorm:
+    """Mean distance from the origin."""
+
+    n: int = 100  # samples
+
+    def protocol(self, data):
+        return f"mean norm of {self.n} samples on {data.name}"
+
+    def __call__(self, model, data):
+        norms = model.samples(self.n).flatten(1).norm(dim=1)
+        largest = float(norms.max())
+        return Score(
+            float(norms.mean()), float(norms.std()) / self.n**0.5, self.n, {"norms": norms, "max": largest}
+        )
+
+
+@metric(Value("low", "units", "lower"), Value("high", "units", "higher"), version=3)
+@dataclass(frozen=True)
+class Range:
+    """Two values."""
+
+    def __call__(self, model, data):
+        x = model.samples(50)
+        return Score(float(x.min())), Score(float(x.max()))
+
+
+@metric(Value("broken", "units", "lower"))
+@dataclass(frozen=True)
+class Broken:
+    """Fails in the way that its parameter says."""
+
+    how: str = "raise"  # raise, nan, inf, count, memory
+
+    def __call__(self, model, data):
+        if self.how == "raise":
+            raise ZeroDivisionError("nothing to divide by")
+        if self.how == "memory":
+            raise MemoryError
+        if self.how == "count":
+            return Score(1.0), Score(2.0)
+        return Score(
+            float(self.how), sem=float("nan"), details={"odd": float("nan"), "list": (1, float("inf"))}
+        )

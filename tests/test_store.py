@@ -1,0 +1,543 @@
+"""The run directory: nothing torn, nothing damaged that is taken for good, nothing outside, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganbench.contracts import COLUMNS, Data, Labels, Modes
+from ganbench.errors import StoreError
+from ganbench.pipeline import execute, plan, suite
+from ganbench.pipeline.files import SCHEMA
+from ganbench.pipeline.score import unmeasured
+from ganbench.pipeline.store import Entry, Store, Training, data_digest, few, preview
+from ganbench.pipeline.train import Trained
+
+SUITE = """
+name: stored
+seeds: 2
+train: {steps: 10, batch: 8}
+datasets: [{ring: {n_train: 50, n_valid: 20, n_test: 200}}]
+methods: [./plugins_for_runs.py:TinyGAN, {method: ./plugins_for_runs.py:Constant, label: noise}]
+metrics: [./plugins_for_runs.py:MeanNorm, ./plugins_for_runs.py:Range]
+"""
+
+PINNED = "6f4bf14b7decb65145c78694db05f1121e8ed843b946c2d32025bb7dc3ed6f9c"  # digest of `small()`
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[Entry]:
+    """Two cells of two seeds, with two metrics and three values."""
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
+    (folder / "stored.yaml").write_text(SUITE)
+    cells = plan.resolve(suite.load(folder / "stored.yaml")).cells
+    return [Entry.of(cell, "d" * 64, [("12345678", "one"), ("87654321", "two")]) for cell in cells]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store that is ready for a run."""
+    store = Store(tmp_path / "out")
+    store.prepare()
+    return store
+
+
+def trained(seed: int, **changes: object) -> Trained:
+    """A trained seed of a game."""
+    made = Trained(
+        seed=seed,
+        status="ok",
+        error=None,
+        state={"G.0.weight": torch.full((3, 2), float(seed))},
+        samples=None,
+        curves={"step": torch.arange(4), "D": torch.rand(4)},
+        snapshots=torch.zeros(2, 5, 2),
+        snapshot_steps=(5, 10),
+        seconds=1.5,
+        stack=2,
+        device="cpu",
+        dtype="float32",
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]  # any of its fields
+
+
+def keep(store: Store, entry: Entry, seed: int = 0, **changes: object) -> Path:
+    """Store a trained seed; its folder."""
+    result = trained(seed, **changes)
+    training = Training.of(result, entry.train_keys[seed])
+    store.write_training(entry.id, training, result, torch.zeros(7, 2))
+    return store.root / "cells" / entry.id / f"seed-{seed}"
+
+
+def read(store: Store, entry: Entry, seed: int = 0) -> Training | None:
+    """The stored training of a seed."""
+    return store.training(entry.id, seed, entry.train_keys[seed])
+
+
+# ---------------------------------------------------------------------------------------------- round trips
+
+
+def test_a_training_comes_back_as_it_was_written(store: Store, entries: list[Entry]) -> None:
+    folder = keep(store, entries[0], 1)
+    training = read(store, entries[0], 1)
+    assert training == Training.of(trained(1), entries[0].train_keys[1])
+    state, samples = store.tensors(entries[0].id, 1)
+    assert torch.equal(state["G.0.weight"], torch.ones(3, 2))
+    assert samples is None
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "media.safetensors",
+        "train.json",
+        "weights.safetensors",
+    ]
+
+
+def test_media_hold_previews_curves_and_snapshots(store: Store, entries: list[Entry]) -> None:
+    from safetensors.torch import load_file
+
+    media = load_file(keep(store, entries[0]) / "media.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in media.items()}
+    assert shapes == {
+        "samples": (7, 2),
+        "curve.step": (4,),
+        "curve.D": (4,),
+        "snapshots": (2, 5, 2),
+        "snapshot.step": (2,),
+    }
+    assert media["snapshot.step"].tolist() == [5, 10]
+
+
+def test_samples_stand_for_methods_that_are_no_games(store: Store, entries: list[Entry]) -> None:
+    keep(store, entries[1], state={}, samples=torch.ones(9, 2))
+    state, samples = store.tensors(entries[1].id, 0)
+    assert state == {}
+    assert samples is not None
+    assert samples.shape == (9, 2)
+
+
+def test_tensors_that_share_memory_can_be_stored(store: Store, entries: list[Entry]) -> None:
+    whole = torch.arange(6.0)
+    keep(store, entries[0], state={"a": whole[:3], "b": whole, "c": whole.view(2, 3).T})
+    state, _ = store.tensors(entries[0].id, 0)
+    assert torch.equal(state["c"], whole.view(2, 3).T)
+
+
+def test_another_key_is_another_training(store: Store, entries: list[Entry]) -> None:
+    keep(store, entries[0])
+    assert store.training(entries[0].id, 0, "another") is None
+    assert store.warnings == []
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_seconds() -> None:
+    assert Training.of(trained(0, seconds=-3.0), "key").seconds == 0.0
+
+
+# ---------------------------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff", b"{", b"[]", b'{"schema": 1}', b'{"key": NaN}', b"[" * 99999]
+)
+def test_a_damaged_record_is_quarantined_and_named(
+    store: Store, entries: list[Entry], content: bytes
+) -> None:
+    folder = keep(store, entries[0])
+    (folder / "train.json").write_bytes(content)
+    assert read(store, entries[0]) is None
+    name = f"cells/{entries[0].id}/seed-0"
+    moved = f"quarantine/{name.replace('/', '__')}.1"
+    assert store.warnings == [
+        f"{name}/train.json is not a complete record: moved to {moved}, to be done again"
+    ]
+    assert not folder.exists()
+    assert (store.root / moved / "train.json").read_bytes() == content
+
+
+def test_an_edited_record_is_caught(store: Store, entries: list[Entry]) -> None:
+    path = keep(store, entries[0]) / "train.json"
+    path.write_text(path.read_text().replace('"seconds": 1.5', '"seconds": 1.4'))
+    assert read(store, entries[0]) is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "bit", "missing"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "media.safetensors"])
+def test_a_damaged_artefact_is_caught(store: Store, entries: list[Entry], name: str, damage: str) -> None:
+    path = keep(store, entries[0]) / name
+    content = bytearray(path.read_bytes())
+    if damage == "bit":
+        content[-1] ^= 1
+    kinds = {"truncated": content[:-5], "empty": b"", "garbage": os.urandom(200), "bit": content}
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(kinds[damage])
+    assert read(store, entries[0]) is None
+    assert len(store.warnings) == 1
+    assert name in store.warnings[0]
+    assert "to be done again" in store.warnings[0]
+    keep(store, entries[0])
+    assert read(store, entries[0]) is not None
+
+
+def test_a_second_quarantine_does_not_overwrite_the_first(store: Store, entries: list[Entry]) -> None:
+    for _ in range(2):
+        (keep(store, entries[0]) / "weights.safetensors").write_bytes(b"")
+        read(store, entries[0])
+    assert len(list((store.root / "quarantine").iterdir())) == 2
+
+
+def test_a_store_for_reading_only_moves_nothing(store: Store, entries: list[Entry]) -> None:
+    folder = keep(store, entries[0])
+    (folder / "weights.safetensors").write_bytes(b"")
+    assert read(Store(store.root, read_only=True), entries[0]) is None
+    assert folder.exists()
+
+
+def test_a_pickle_in_place_of_weights_is_refused_and_not_run(
+    store: Store, entries: list[Entry], tmp_path: Path
+) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    folder = keep(store, entries[0])
+    content = pickle.dumps(Evil())
+    (folder / "weights.safetensors").write_bytes(content)
+    document = json.loads((folder / "train.json").read_text())
+    document["artefacts"]["weights.safetensors"] = hashlib.sha256(content).hexdigest()
+    store.write_json(folder / "train.json", document)  # even where the checksums have been forged
+    assert read(store, entries[0]) is None
+    assert "cannot be read" in store.warnings[0]
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_record_of_a_newer_ganbench_is_refused_and_left_alone(store: Store, entries: list[Entry]) -> None:
+    path = keep(store, entries[0]) / "train.json"
+    path.write_text(json.dumps({"schema": SCHEMA + 1, "of": "the future"}))
+    with pytest.raises(
+        StoreError, match=f"newer ganbench \\(schema {SCHEMA + 1}, this one knows {SCHEMA}\\)"
+    ):
+        read(store, entries[0])
+    assert json.loads(path.read_text())["of"] == "the future"
+
+
+def test_a_directory_of_a_newer_ganbench_is_refused(store: Store) -> None:
+    (store.root / "plan.json").write_text(json.dumps({"schema": SCHEMA + 1}))
+    with pytest.raises(StoreError, match="newer ganbench"):
+        store.prepare()
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def test_nan_never_gets_into_a_document(store: Store) -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        store.write_json(store.root / "x.json", {"value": float("nan")})
+    assert not (store.root / "x.json").exists()
+
+
+def test_temporaries_of_the_dead_are_cleaned_those_of_the_living_stay(store: Store) -> None:
+    import socket
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = store.root / f".train.json.{socket.gethostname()}.{ended.pid}.tmp"
+    living = store.root / f".train.json.{socket.gethostname()}.{os.getpid()}.tmp"
+    elsewhere, forgotten = (store.root / f".{name}.another-host.1.tmp" for name in ("new", "old"))
+    for path in (dead, living, elsewhere, forgotten):
+        path.write_text("half a rec")
+    os.utime(forgotten, (0, 0))
+    store.prepare()
+    assert [path.exists() for path in (dead, living, elsewhere, forgotten)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_and_leaves_the_old_record(
+    store: Store, entries: list[Entry], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    keep(store, entries[0], status="failed", error="earlier", state={})
+
+    def full(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match=r"disk is full; what is finished is kept: make room"):
+            keep(store, entries[0])
+    training = read(store, entries[0])
+    assert training is not None
+    assert training.error == "earlier"
+    assert list(store.root.rglob("*.tmp")) == []
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_nothing(store: Store, entries: list[Entry]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the kernel itself refuses the rest
+    try:
+        with pytest.raises(StoreError, match=r"weights\.safetensors: the disk is full"):
+            keep(store, entries[0], state={"G": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+    assert read(store, entries[0]) is None
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(StoreError, match=r"cannot be written \(.*\); choose another folder with --out"):
+        Store(tmp_path / "out").prepare()
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(StoreError, match="is a file, expected a folder"):
+        Store(tmp_path / "out").prepare()
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        Store(tmp_path / "out" / "deeper").prepare()
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", ["cells", "cells/{id}", "cells/{id}/seed-0", "cells/{id}/seed-0/train.json"])
+def test_links_that_lead_out_are_refused(
+    store: Store, entries: list[Entry], tmp_path: Path, link: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "train.json").write_text("{}")
+    place = store.root / link.format(id=entries[0].id)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(outside / "train.json" if link.endswith("json") else outside)
+    with pytest.raises(StoreError, match=r"leads out of the run directory, to .*outside"):
+        read(store, entries[0])
+    with pytest.raises(StoreError, match="leads out of the run directory"):
+        keep(store, entries[0])
+    assert [path.name for path in outside.iterdir()] == ["train.json"]
+
+
+def test_names_that_lead_out_are_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="leads out"):
+        store.training("../../etc", 0, "key")
+
+
+def test_a_link_to_the_run_directory_itself_is_fine(
+    store: Store, entries: list[Entry], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(store.root)
+    keep(Store(tmp_path / "link"), entries[0])
+    assert read(store, entries[0]) is not None
+
+
+# ---------------------------------------------------------------------------------------------- locks
+
+
+def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
+    holder = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from ganbench.pipeline.store import Store
+        with Store(Path({str(store.root)!r})).lock("cell", [0, 1]):
+            print("held", flush=True)
+            time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        waiter = subprocess.Popen(
+            [sys.executable, "-c", holder.replace("[0, 1]", "[1, 2]").replace("sleep(60)", "sleep(0)")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with store.lock("cell", [2]), store.lock("another", [0]):
+            pass  # other seeds and cells are free
+        time.sleep(0.5)
+        assert waiter.poll() is None
+        process.send_signal(signal.SIGKILL)
+        assert waiter.communicate(timeout=20)[0] == "held\n"
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+def scores(store: Store, entry: Entry, seed: int) -> None:
+    """Give a stored seed a score of each metric."""
+    training = read(store, entry, seed)
+    assert training is not None
+    for index in range(len(entry.cell.metrics)):
+        store.write_score(entry, seed, unmeasured(entry, index, training, "failed", "for the test"))
+
+
+def test_records_follow_the_plan_and_its_columns(store: Store, entries: list[Entry]) -> None:
+    store.write_plan("stored", "", entries)
+    for entry in reversed(entries):
+        for seed in (1, 0):
+            keep(store, entry, seed)
+            scores(store, entry, seed)
+    rows = store.write_records()
+    assert all(tuple(row) == COLUMNS for row in rows)
+    order = [(row["label"], row["seed"], row["metric"]) for row in rows]
+    values = ("mean_norm", "low", "high")
+    assert order == [(label, seed, v) for label in ("tiny_gan", "noise") for seed in (0, 1) for v in values]
+    lines = (store.root / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert rows[0]["params"] == {"width": 8}
+    assert (rows[0]["protocol"], rows[1]["protocol"]) == ("12345678", "87654321")
+
+
+def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, entries: list[Entry]) -> None:
+    store.write_plan("stored", "", entries[:1])
+    keep(store, entries[0], 0, status="diverged", error="at step 3")
+    keep(store, entries[0], 1)  # trained, not scored yet: no rows
+    rows = store.records()
+    assert [(row["seed"], row["metric"], row["value"], row["status"], row["error"]) for row in rows] == [
+        (0, name, None, "diverged", "at step 3") for name in ("mean_norm", "low", "high")
+    ]
+    assert [(row["protocol"], row["better"]) for row in rows] == [
+        ("12345678", "lower"),
+        ("87654321", "lower"),
+        ("87654321", "higher"),
+    ]
+    assert rows[0]["train_seconds"] == 1.5
+
+
+def test_cells_that_left_the_plan_stay_on_disk_but_not_in_the_records(
+    store: Store, entries: list[Entry]
+) -> None:
+    for entry in entries:
+        keep(store, entry)
+        scores(store, entry, 0)
+    store.write_plan("stored", "", entries)
+    assert {row["label"] for row in store.records()} == {"tiny_gan", "noise"}
+    store.write_plan("stored", "", entries[1:])
+    assert {row["label"] for row in store.records()} == {"noise"}
+    assert read(store, entries[0]) is not None
+
+
+def test_a_folder_without_a_plan_is_no_folder_of_results(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a folder of results"):
+        Store(tmp_path).records()
+
+
+def test_a_cell_is_described(store: Store, entries: list[Entry]) -> None:
+    store.write_plan("stored", "", entries)
+    cell = json.loads((store.root / "cells" / entries[0].id / "cell.json").read_text())
+    assert cell["about"] == "A real GAN, as small as can be."
+    assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4}
+    assert (cell["rung"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
+    assert entries[0].id.endswith(cell["key"])
+
+
+def test_removing_a_cell_removes_that_cell(store: Store, entries: list[Entry]) -> None:
+    for entry in entries:
+        keep(store, entry)
+        store.remove(entry)
+        store.remove(entry)  # once more: nothing to do
+        keep(store, entry)
+    store.remove(entries[0])
+    assert [read(store, entry) is None for entry in entries] == [True, False]
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def small(**changes: object) -> Data:
+    """Six points with labels and modes."""
+    points = torch.arange(12, dtype=torch.float32).view(6, 2)
+    labels = Labels(*(torch.arange(2) for _ in range(3)))
+    data = Data(
+        "small", points[:2], points[2:4], points[4:], (2,), modes=Modes(points[:1], 0.5), labels=labels
+    )
+    return replace(data, **changes)  # type: ignore[arg-type]  # any of its fields
+
+
+def test_the_digest_of_data_is_pinned() -> None:
+    """It enters all keys: another value means that everything is trained again, which must be meant."""
+    assert data_digest(small()) == PINNED
+
+
+def test_the_digest_sees_every_part_of_the_data() -> None:
+    points = small().train
+    changed = points.clone()
+    changed[-1, -1] += 1e-6
+    labels = Labels(torch.arange(2), torch.arange(2), torch.tensor([0, 0]))
+    others = [
+        small(name="other"),
+        small(train=changed),
+        small(valid=points, test=small().valid),
+        small(train=points.double()),
+        small(train=points.view(1, 4)),
+        small(scale=(0.0, 1.0)),
+        small(labels=None),
+        small(labels=labels),
+        small(modes=Modes(points[:1], 0.25)),
+    ]
+    assert len({data_digest(data) for data in [small(), *others]}) == 10
+
+
+def ring_entry(tmp_path: Path, text: str) -> suite.DatasetEntry:
+    """The dataset entry of a suite."""
+    (tmp_path / "one.yaml").write_text(
+        f"name: one\nseeds: 1\ndatasets: [{text}]\nmethods: [gan]\nmetrics: [kde_ll]\n"
+    )
+    return suite.load(tmp_path / "one.yaml").datasets[0]
+
+
+def test_the_preview_of_a_density_integrates_to_one(tmp_path: Path) -> None:
+    entry = ring_entry(tmp_path, "{dataset: ring, params: {std: 0.2, n_train: 10, n_valid: 10}, label: r}")
+    shown = preview(entry, execute.load_data(entry.part), "digest")
+    x0, x1, y0, y1 = shown.tensors["extent"].tolist()
+    density = shown.tensors["log_density"].exp()
+    area = (x1 - x0) * (y1 - y0) / ((density.shape[0] - 1) * (density.shape[1] - 1))
+    assert float(density.sum() * area) == pytest.approx(1, abs=2e-3)
+    assert shown.tensors["examples"].shape == (2048, 2)
+    assert (shown.card["label"], shown.card["digest"], shown.card["n_train"]) == ("r", "digest", 10)
+    assert len(shown.card["modes"]["centers"]) == 8
+
+
+def test_rows_of_the_preview_of_a_density_are_y(tmp_path: Path) -> None:
+    points = torch.randn(50, 2)
+    data = Data("one", points, points, points, (2,), log_density=lambda x: -((x[:, 1] - 1) ** 2))
+    found = preview(ring_entry(tmp_path, "ring"), data, "digest").tensors
+    density, (_, _, y0, y1) = found["log_density"], found["extent"].tolist()
+    assert torch.equal(density.amax(1), density[:, 0])  # the same along every row
+    assert torch.linspace(y0, y1, 200)[density[:, 0].argmax()] == pytest.approx(1, abs=(y1 - y0) / 199)
+
+
+def test_the_preview_of_a_line(tmp_path: Path) -> None:
+    entry = ring_entry(tmp_path, "{mixture1d: {n_train: 10, n_valid: 10}}")
+    shown = preview(entry, execute.load_data(entry.part), "digest")
+    x0, x1 = shown.tensors["extent"].tolist()
+    assert float(shown.tensors["log_density"].exp().mean()) * (x1 - x0) == pytest.approx(1, abs=5e-3)
+
+
+def test_the_preview_of_images_is_in_their_scale(tmp_path: Path) -> None:
+    entry = ring_entry(tmp_path, "ring")
+    images = torch.randint(0, 256, (100, 1, 4, 4), dtype=torch.uint8)
+    data = Data("pictures", images, images, images, (1, 4, 4), (0.0, 1.0))
+    shown = preview(entry, data, "digest").tensors["examples"]
+    assert shown.shape == (64, 1, 4, 4)
+    assert 0 <= float(shown.min()) < float(shown.max()) <= 1
+
+
+def test_how_many_examples_are_shown() -> None:
+    assert [few(shape) for shape in ((2,), (3,), (4,), (1, 28, 28))] == [2048, 2048, 64, 64]
