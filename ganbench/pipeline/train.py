@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -617,17 +619,18 @@ def read_samples(path: Path, data: Data) -> Tensor:
     """The samples [N, *shape] of an .npy or .npz file (its array `samples`, or its only one) as floats in
     the data's scale; bytes are pixels. Raises SampleError; unpickles nothing."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
                 names = loaded.files
                 name = "samples" if "samples" in names else names[0] if len(names) == 1 else None
                 if name is None:
                     raise SampleError(f"{path}: has no array 'samples'; it has: {', '.join(names)}")
                 loaded = loaded[name]
-        return _checked(data.floats(torch.from_numpy(np.ascontiguousarray(loaded))), data, str(path))
-    except (OSError, ValueError, EOFError, TypeError) as error:
+        samples = data.floats(torch.from_numpy(np.ascontiguousarray(loaded)))
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise SampleError(f"{path}: cannot be read as .npy or .npz ({error})") from None
+    return _checked(samples, data, str(path))
 
 
 def _checked(samples: Tensor, data: Data, what: str) -> Tensor:
