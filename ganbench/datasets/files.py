@@ -304,10 +304,12 @@ def _pixels(image: Image.Image, layout: Layout) -> NDArray[np.uint8]:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     image = image.convert("L" if layout.channels == 1 else "RGB")
-    if layout.crop:
-        left, top = (image.width - layout.crop) // 2, (image.height - layout.crop) // 2
-        image = image.crop((left, top, left + layout.crop, top + layout.crop))
-    image = ImageOps.fit(image, (layout.size, layout.size), Image.Resampling.BICUBIC)
+    side = layout.crop or min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Cut before resizing: a resize of a box also reads the pixels just outside it.
+    image = image.crop((left, top, left + side, top + side))
+    if side != layout.size:
+        image = image.resize((layout.size, layout.size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(layout.size, layout.size, layout.channels).transpose(2, 0, 1)
 
 
