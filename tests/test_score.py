@@ -1,0 +1,196 @@
+"""Scoring: whatever a metric does, there is a record that says so, and never a NaN."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganbench import __version__
+from ganbench.contracts import COLUMNS, Data
+from ganbench.errors import PluginError
+from ganbench.pipeline import plan, suite
+from ganbench.pipeline.score import Scored, Scorer, explain, protocol, unmeasured
+from ganbench.pipeline.store import Entry, Store, Training
+from ganbench.pipeline.train import StoredSamples
+
+TRAINING = Training("key", 4, "ok", None, None, 2.5, 2, "cpu", "float32", None)
+MODEL = StoredSamples(4, torch.full((200, 2), 3.0))
+POINTS = torch.zeros(10, 2)
+DATA = Data("points", POINTS, POINTS, POINTS, (2,))
+OURS = "./plugins_for_runs.py:"
+
+
+def entry(folder: Path, metrics: str, about: str = "") -> Entry:
+    """A cell with these metrics; `about` is put into the folder as about.py."""
+    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
+    (folder / "about.py").write_text(about)
+    (folder / "s.yaml").write_text(
+        f"name: scored\nseeds: [4]\ndatasets: [ring]\nmethods: [{OURS}TinyGAN]\nmetrics: [{metrics}]\n"
+    )
+    cell = plan.resolve(suite.load(folder / "s.yaml")).cells[0]
+    return Entry.of(cell, "d" * 64, [protocol(metric, DATA) for metric in cell.metrics])
+
+
+def score(folder: Path, metric: str) -> Scored:
+    """What comes of a metric."""
+    return Scorer(entry(folder, metric), DATA)(0, MODEL, TRAINING)
+
+
+def test_a_value_becomes_a_record(tmp_path: Path) -> None:
+    scored = score(tmp_path, f"{OURS}MeanNorm: {{n: 50}}")
+    (record,) = scored.records
+    assert tuple(asdict(record)) == COLUMNS
+    assert record.value == pytest.approx(18**0.5)
+    assert (record.sem, record.n, record.unit, record.better) == (0.0, 50, "units", "lower")
+    assert (record.status, record.error, record.seed) == ("ok", None, 4)
+    assert (record.train_seconds, record.stack, record.version) == (2.5, 2, __version__)
+    assert record.seconds >= 0
+    assert (scored.status, scored.index, scored.metric) == ("ok", 0, "mean_norm")
+
+
+def test_details_are_sorted_into_json_and_tensors(tmp_path: Path) -> None:
+    scored = score(tmp_path, f"{OURS}MeanNorm")
+    assert scored.details == {"max": pytest.approx(18**0.5)}
+    assert {name: tuple(t.shape) for name, t in scored.tensors.items()} == {"norms": (100,)}
+
+
+def test_a_metric_with_two_values_gives_two_records(tmp_path: Path) -> None:
+    records = score(tmp_path, f"{OURS}Range").records
+    assert [(r.metric, r.value, r.better) for r in records] == [
+        ("low", 3.0, "lower"),
+        ("high", 3.0, "higher"),
+    ]
+    assert records[0].protocol == records[1].protocol
+
+
+@pytest.mark.parametrize(("how", "text"), [("nan", "nan"), ("inf", "inf"), ("-inf", "-inf")])
+def test_a_value_that_is_no_number_is_null_with_a_reason(tmp_path: Path, how: str, text: str) -> None:
+    scored = score(tmp_path, f"{OURS}Broken: {{how: '{how}'}}")
+    (record,) = scored.records
+    assert (record.value, record.sem, record.status) == (None, None, "failed")
+    assert record.error == f"broken is {text}, which is no number to average"
+    assert scored.status == "ok"  # it was measured: doing it again would give the same
+    assert scored.details == {"odd": None, "list": [1, None]}
+    json.dumps([scored.details, *map(asdict, scored.records)], allow_nan=False)
+
+
+def test_a_metric_that_raises_is_failed_with_its_traceback(tmp_path: Path) -> None:
+    scored = score(tmp_path, f"{OURS}Broken")
+    assert (scored.status, scored.error) == ("failed", "ZeroDivisionError: nothing to divide by")
+    assert scored.traceback is not None
+    assert 'raise ZeroDivisionError("nothing to divide by")' in scored.traceback
+    assert [(r.metric, r.value, r.status, r.error) for r in scored.records] == [
+        ("broken", None, "failed", "ZeroDivisionError: nothing to divide by")
+    ]
+
+
+def test_a_metric_without_memory_is_oom(tmp_path: Path) -> None:
+    scored = score(tmp_path, f"{OURS}Broken: {{how: memory}}")
+    assert [scored.status, *(r.status for r in scored.records)] == ["oom", "oom"]
+
+
+def test_a_metric_must_return_what_it_declares(tmp_path: Path) -> None:
+    scored = score(tmp_path, f"{OURS}Broken: {{how: count}}")
+    assert scored.status == "failed"
+    assert scored.error is not None
+    assert scored.error.endswith(
+        "broken declares 1 value(s), so it must return a Score; it returned: Score, Score"
+    )
+
+
+def test_too_few_samples_are_told_in_our_own_words(tmp_path: Path) -> None:
+    assert score(tmp_path, f"{OURS}MeanNorm: {{n: 500}}").error == "500 samples are needed, 200 are at hand"
+
+
+WITH_REFERENCE = """
+from dataclasses import dataclass
+import torch
+from ganbench import Score, Value, metric
+calls = []
+
+@metric(Value("distance", "units", "lower"))
+@dataclass(frozen=True)
+class Distance:
+    def reference(self, data):
+        calls.append(data.name)
+        return data.test.mean()
+    def __call__(self, model, data, reference):
+        noise = torch.rand(())
+        return Score(float(model.samples(5).mean() - reference), n=len(calls), details={"noise": noise})
+"""
+
+
+def test_a_reference_is_computed_once(tmp_path: Path) -> None:
+    scorer = Scorer(entry(tmp_path, "./about.py", WITH_REFERENCE), DATA)
+    first, second = scorer(0, MODEL, TRAINING), scorer(0, MODEL, TRAINING)
+    assert [scored.records[0].value for scored in (first, second)] == [3.0, 3.0]
+    assert [scored.records[0].n for scored in (first, second)] == [1, 1]
+
+
+def test_a_metric_that_draws_from_the_global_generator_is_still_reproducible(tmp_path: Path) -> None:
+    scorer = Scorer(entry(tmp_path, "./about.py", WITH_REFERENCE), DATA)
+    first = scorer(0, MODEL, TRAINING).tensors["noise"]
+    torch.rand(3)
+    assert torch.equal(first, scorer(0, MODEL, TRAINING).tensors["noise"])
+
+
+def test_the_protocol_is_the_hash_of_what_defines_the_number(tmp_path: Path) -> None:
+    metric = entry(tmp_path, f"{OURS}MeanNorm: {{n: 50}}").cell.metrics[0]
+    short, sentence = protocol(metric, DATA)
+    assert sentence == "mean norm of 50 samples on points"
+    identity = json.dumps(["mean_norm", 1, {"n": 50}, sentence])
+    assert short == hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def test_other_parameters_are_another_protocol(tmp_path: Path) -> None:
+    cell = entry(tmp_path, f"{OURS}Range, {OURS}Broken, {OURS}Broken: {{how: nan}}")
+    assert len({short for short, _ in cell.protocols}) == 3
+
+
+def test_a_protocol_that_fails_is_told_before_anything_runs(tmp_path: Path) -> None:
+    source = WITH_REFERENCE.replace("def reference(self, data)", "def protocol(self, data)").replace(
+        "return data.test.mean()", "return data.nothing"
+    )
+    with pytest.raises(PluginError, match=r"about\.py: the protocol of distance failed: AttributeError"):
+        entry(tmp_path, "./about.py", source)
+
+
+def test_a_metric_that_refuses_its_parameters_is_told_before_anything_runs(tmp_path: Path) -> None:
+    source = WITH_REFERENCE.replace(
+        "    def reference",
+        "    def __post_init__(self):\n        raise ValueError('never')\n    def reference",
+    )
+    with pytest.raises(PluginError, match=r"about\.py: distance: never"):
+        entry(tmp_path, "./about.py", source)
+
+
+def test_a_score_can_be_stored_and_read(tmp_path: Path) -> None:
+    one = entry(tmp_path, f"{OURS}MeanNorm")
+    store = Store(tmp_path / "out")
+    store.prepare()
+    store.write_score(one, 4, Scorer(one, DATA)(0, MODEL, TRAINING))
+    document = store.score(one.id, 4, "mean_norm", one.score_keys[0][4])
+    assert document is not None
+    assert (document["status"], document["protocol_text"]) == ("ok", one.protocols[0][1])
+    assert tuple(document["records"][0]) == COLUMNS
+    (artefact,) = document["artefacts"]
+    assert artefact == f"mean_norm-{one.score_keys[0][4][:12]}.safetensors"
+
+
+def test_a_score_that_was_never_made_has_a_record_for_each_value(tmp_path: Path) -> None:
+    scored = unmeasured(entry(tmp_path, f"{OURS}Range"), 0, TRAINING, "lost", "killed")
+    assert [(r.metric, r.value, r.status, r.error) for r in scored.records] == [
+        ("low", None, "lost", "killed"),
+        ("high", None, "lost", "killed"),
+    ]
+
+
+def test_errors_of_ours_need_no_type() -> None:
+    assert explain(PluginError("look here")) == "look here"
+    assert explain(KeyError("x")) == "KeyError: 'x'"
