@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -142,3 +143,13 @@ class Broken:
         return Score(
             float(self.how), sem=float("nan"), details={"odd": float("nan"), "list": (1, float("inf"))}
         )
+
+
+@method
+@dataclass(frozen=True)
+class FullDisk:
+    """Leaves no room for what its worker wants to write."""
+
+    def fit(self, data, seed, budget):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return lambda n, generator: torch.zeros(n, *data.shape)

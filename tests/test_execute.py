@@ -1,0 +1,470 @@
+"""Running a suite: what fails, dies, is killed or comes twice harms nothing else, and nothing is done twice."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from ganbench.errors import DatasetError, RequestError, StoreError
+from ganbench.pipeline import execute, plan, suite
+from ganbench.pipeline.store import Entry
+
+OURS = "./plugins_for_runs.py:"
+DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
+
+
+class Bench:
+    """A folder with a suite, and runs of it into `out`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.out = folder, folder / "out"
+        self.text = ""
+        shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
+
+    def suite(self, *methods: str, metrics: str = "MeanNorm", seeds: int = 2, data: str = DATA) -> Path:
+        """Write the suite."""
+        path = self.folder / "bench.yaml"
+        named = ", ".join(m if m.startswith("{") else OURS + m for m in methods)
+        scored = ", ".join(OURS + m for m in metrics.split(" "))
+        path.write_text(
+            f"name: bench\nseeds: {seeds}\ntrain: {{steps: 20, batch: 8}}\ndatasets: [{data}]\n"
+            f"methods: [{named}]\nmetrics: [{scored}]\n"
+        )
+        return path
+
+    def run(self, *methods: str, out: Path | None = None, **options: Any) -> int:
+        """Run the suite in this process; its exit code. What it prints is in `text`."""
+        kept = {name: options.pop(name) for name in ("metrics", "seeds", "data") if name in options}
+        loaded = suite.load(self.suite(*methods, **kept))
+        file = io.StringIO()
+        console = Console(file=file, width=200)
+        try:
+            return execute.run(loaded, out or self.out, device="cpu", console=console, **options)
+        finally:
+            self.text = file.getvalue()
+
+    def rows(self, out: Path | None = None) -> list[dict[str, Any]]:
+        """The records."""
+        lines = ((out or self.out) / "records.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def untimed(self, out: Path | None = None) -> list[dict[str, Any]]:
+        """The records without the two columns of seconds."""
+        drop = ("seconds", "train_seconds")
+        return [{k: v for k, v in row.items() if k not in drop} for row in self.rows(out)]
+
+    def trainings(self) -> dict[str, dict[str, Any]]:
+        """What train.json says, by cell label and seed, as in "ring-gan/0"."""
+        found = {}
+        for path in sorted(self.out.glob("cells/*/seed-*/train.json")):
+            cell = path.parts[-3].rpartition("-")[0]
+            found[f"{cell}/{path.parts[-2].removeprefix('seed-')}"] = json.loads(path.read_text())
+        return found
+
+    def finished(self) -> dict[str, str]:
+        """When each training was finished."""
+        return {name: training["finished"] for name, training in self.trainings().items()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Without tables, plots and report, which take longer than these runs."""
+    monkeypatch.setattr(execute, "REPORTS", ())
+    monkeypatch.setattr(execute, "_print_tables", lambda root, console: None)
+    return Bench(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- failures
+
+
+def test_what_fails_is_written_down_and_the_others_finish(bench: Bench) -> None:
+    code = bench.run("Raising", "Diverging", "Hungry", "TinyGAN", "Constant", metrics="MeanNorm Broken")
+    assert code == 1
+    status = {(row["label"], row["metric"]): row["status"] for row in bench.rows()}
+    assert status == {
+        ("raising", "mean_norm"): "failed",
+        ("raising", "broken"): "failed",
+        ("diverging", "mean_norm"): "diverged",
+        ("diverging", "broken"): "diverged",
+        ("hungry", "mean_norm"): "oom",
+        ("hungry", "broken"): "oom",
+        ("tiny_gan", "mean_norm"): "ok",
+        ("tiny_gan", "broken"): "failed",
+        ("constant", "mean_norm"): "ok",
+        ("constant", "broken"): "failed",
+    }
+    assert all((row["value"] is None) == (row["status"] != "ok") for row in bench.rows())
+    raising = bench.trainings()["ring-raising/0"]
+    assert raising["error"] == "ValueError: no luck today"
+    assert 'raise ValueError("no luck today")' in raising["traceback"]
+    assert "ring-raising, seed 1: failed (ValueError: no luck today)" in bench.text
+    assert "ring-diverging, seed 0: diverged (a loss or gradient was not finite at step" in bench.text
+    assert "ring-constant, seed 0: failed (ZeroDivisionError: nothing to divide by)" in bench.text
+
+
+def test_what_failed_is_tried_again_what_diverged_or_finished_is_not(bench: Bench) -> None:
+    bench.run("Raising", "Diverging", "TinyGAN", metrics="MeanNorm Range")
+    first = bench.finished()
+    bench.run("Raising", "Diverging", "TinyGAN", metrics="MeanNorm Range")
+    again = {name for name, when in bench.finished().items() if when != first[name]}
+    assert again == {"ring-raising/0", "ring-raising/1"}
+    assert "2 of 6 tasks to do" in bench.text
+
+
+def test_one_diverged_method_is_a_result(bench: Bench) -> None:
+    assert bench.run("Diverging", "Constant") == 0
+
+
+def test_a_worker_killed_once_is_replaced(bench: Bench) -> None:
+    marks = bench.folder / "marks"
+    marks.mkdir()
+    dying = f"{{method: '{OURS}Dying', params: {{marks: '{marks}', times: 1}}}}"
+    assert bench.run(dying, seeds=1) == 0
+    assert len(list(marks.iterdir())) == 1
+    assert [(row["status"], row["value"]) for row in bench.rows()] == [("ok", 0.0)]
+    assert "its worker was killed (signal 9" in bench.text
+    assert "trying once more" in bench.text
+
+
+def test_a_worker_killed_always_is_lost_and_the_others_finish(bench: Bench) -> None:
+    marks = bench.folder / "marks"
+    marks.mkdir()
+    assert bench.run(f"{{method: '{OURS}Dying', params: {{marks: '{marks}'}}}}", "Constant") == 1
+    assert [(row["label"], row["status"]) for row in bench.rows()] == [
+        ("dying", "lost"),
+        ("dying", "lost"),
+        ("constant", "ok"),
+        ("constant", "ok"),
+    ]
+    assert len(list(marks.iterdir())) == 4
+    assert "was killed (signal 9" in bench.rows()[0]["error"]
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(bench: Bench) -> None:
+    bench.run("Constant", seeds=1)
+    finished = bench.finished()
+    with pytest.raises(StoreError, match="the disk is full; what is finished is kept"):
+        bench.run("FullDisk", "Constant", seeds=1)
+    assert bench.finished() == finished
+    assert list(bench.out.rglob("*.tmp")) == []
+    assert bench.run("Constant", seeds=1) == 0
+
+
+@pytest.mark.parametrize("name", ["table", "report"])
+def test_a_report_that_fails_keeps_the_records(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import importlib
+
+    module = importlib.import_module(f"ganbench.reporting.{name}")
+
+    def fail(folder: Path) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(execute, "REPORTS", (name,))
+    monkeypatch.setattr(module, "write", fail)
+    assert bench.run("Constant") == 1
+    assert len(bench.rows()) == 2
+    assert f"error: the {name} could not be written: RuntimeError: no ink" in bench.text
+    assert "The records are kept in" in bench.text
+
+
+# ---------------------------------------------------------------------------------------------- before
+
+
+def test_missing_data_are_told_before_anything_is_written(bench: Bench) -> None:
+    with pytest.raises(DatasetError):
+        bench.run("TinyGAN", data="{ring: {modes: 0}}")
+    assert not bench.out.exists()
+
+
+def test_cuda_must_be_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert execute.choose_device("auto") == "cpu"
+    with pytest.raises(RequestError, match="no CUDA; use --device cpu"):
+        execute.choose_device("cuda")
+
+
+def test_an_output_that_is_a_file_is_refused(bench: Bench) -> None:
+    bench.out.write_text("mine")
+    with pytest.raises(StoreError, match="is a file"):
+        bench.run("TinyGAN")
+    assert bench.out.read_text() == "mine"
+
+
+def test_a_read_only_output_is_refused_before_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = bench.folder / "log"
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StoreError, match="cannot be written"):
+        bench.run(f"{{method: '{OURS}Constant', params: {{log: '{log}'}}}}")
+    assert not log.exists()
+
+
+def test_a_dry_run_tells_and_writes_nothing(bench: Bench) -> None:
+    assert bench.run("TinyGAN", "Constant", dry_run=True) == 0
+    assert not bench.out.exists()
+    lines = [line.split() for line in bench.text.splitlines()]
+    assert ["ring-tiny_gan", "2", "20", "0/2", "0/2", "2", "2"] in lines
+    bench.run("Constant")
+    before = {path: path.stat().st_mtime_ns for path in bench.out.rglob("*")}
+    bench.run("TinyGAN", "Constant", metrics="MeanNorm Range", seeds=3, dry_run=True)
+    lines = [line.split() for line in bench.text.splitlines()]
+    assert ["ring-tiny_gan", "3", "20", "0/3", "0/6", "3", "6"] in lines
+    assert ["ring-constant", "3", "20", "2/3", "2/6", "1", "4"] in lines
+    assert {path: path.stat().st_mtime_ns for path in bench.out.rglob("*")} == before
+
+
+# ---------------------------------------------------------------------------------------------- again
+
+
+def test_the_same_suite_gives_the_same_records(bench: Bench) -> None:
+    again = bench.folder / "again"
+    assert bench.run("TinyGAN", "Constant", metrics="MeanNorm Range", seeds=3) == 0
+    assert bench.run("TinyGAN", "Constant", metrics="MeanNorm Range", seeds=3, out=again, jobs=1) == 0
+    assert len(bench.rows()) == 18
+    assert bench.untimed() == bench.untimed(again)
+
+
+def test_only_what_is_new_is_done(bench: Bench) -> None:
+    log = bench.folder / "log"
+    constant = f"{{method: '{OURS}Constant', params: {{log: '{log}'}}}}"
+
+    def trained() -> list[str]:
+        return sorted(line.split()[1] for line in log.read_text().splitlines())
+
+    bench.run(constant)
+    bench.run(constant)
+    assert trained() == ["0", "1"]
+    assert "all 2 tasks are done" in bench.text
+    bench.run(constant, seeds=3)  # one more seed
+    assert trained() == ["0", "1", "2"]
+    assert [row["seed"] for row in bench.rows()] == [0, 1, 2]
+
+
+def test_another_setting_of_a_metric_scores_again_and_trains_nothing(bench: Bench) -> None:
+    bench.run("TinyGAN")
+    finished, protocols = bench.finished(), {row["protocol"] for row in bench.rows()}
+    path = bench.suite("TinyGAN")
+    path.write_text(path.read_text().replace("MeanNorm", "MeanNorm: {n: 50}"))
+    execute.run(suite.load(path), bench.out, device="cpu", console=Console(file=io.StringIO()))
+    assert bench.finished() == finished
+    assert [row["n"] for row in bench.rows()] == [50, 50]
+    assert {row["protocol"] for row in bench.rows()}.isdisjoint(protocols)
+
+
+def test_an_edited_comment_does_nothing_again_an_edited_method_does(bench: Bench) -> None:
+    source = bench.folder / "plugins_for_runs.py"
+    bench.run("TinyGAN", seeds=1)
+    first = bench.finished()
+    source.write_text(source.read_text().replace("# of the hidden layers", "# wider is better"))
+    bench.run("TinyGAN", seeds=1)
+    assert bench.finished() == first
+    source.write_text(source.read_text().replace("1e-2", "2e-2"))
+    bench.run("TinyGAN", seeds=1)
+    assert len(list(bench.out.glob("cells/*"))) == 2
+    assert len(bench.rows()) == 1
+
+
+def test_a_damaged_checkpoint_is_trained_again_to_the_same_numbers(bench: Bench) -> None:
+    bench.run("TinyGAN")
+    before, finished = bench.untimed(), bench.finished()
+    (path,) = bench.out.glob("cells/*/seed-1/weights.safetensors")
+    path.write_bytes(b"garbage")
+    assert bench.run("TinyGAN") == 0
+    assert "warning: cells/ring-tiny_gan-" in bench.text
+    assert "weights.safetensors, which has changed since it was written: moved to quarantine/" in bench.text
+    changed = {name for name, when in bench.finished().items() if when != finished[name]}
+    assert changed == {"ring-tiny_gan/1"}
+    assert [row["value"] for row in bench.untimed()] == pytest.approx(
+        [row["value"] for row in before], rel=1e-4
+    )
+
+
+def test_fresh_forgets_the_cells_of_the_plan_only(bench: Bench) -> None:
+    bench.run("TinyGAN", "Constant")
+    finished = bench.finished()
+    bench.run("Constant", fresh=True)
+    again = {name for name, when in bench.finished().items() if when != finished[name]}
+    assert again == {"ring-constant/0", "ring-constant/1"}
+
+
+def test_shards_together_do_everything_once(bench: Bench) -> None:
+    whole = bench.folder / "whole"
+    methods = ("TinyGAN", "Constant", "Diverging")
+    bench.run(*methods, out=whole)
+    bench.run(*methods, shard=(1, 2))
+    assert {row["label"] for row in bench.rows()} == {"tiny_gan", "diverging"}
+    first = bench.finished()
+    bench.run(*methods, shard=(2, 2))
+    assert first.items() <= bench.finished().items()
+    assert bench.untimed() == bench.untimed(whole)
+
+
+# ---------------------------------------------------------------------------------------------- tasks
+
+
+def entries(bench: Bench, seeds: int, methods: int = 1) -> list[Entry]:
+    """A plan of so many cells of so many seeds."""
+    named = [f"{{method: '{OURS}TinyGAN', label: m{i}}}" for i in range(methods)]
+    cells = plan.resolve(suite.load(bench.suite(*named, seeds=seeds))).cells
+    return [Entry.of(cell, "digest", [("", "")]) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cores", "expected"),
+    [(5, 2, [2, 3]), (5, 1, [5]), (1, 4, [1]), (8, 3, [3, 2, 3]), (3, 8, [1, 1, 1])],
+)
+def test_few_cells_are_cut_so_that_all_cores_are_busy(
+    bench: Bench, seeds: int, cores: int, expected: list[int]
+) -> None:
+    tasks = list(execute.divide(entries(bench, seeds), bench.out, "cpu", cores))
+    assert [len(task.seeds) for task in tasks] == expected
+    assert [seed for task in tasks for seed in task.seeds] == list(range(seeds))
+    assert [task.number for task in tasks] == list(range(len(tasks)))
+
+
+def test_many_cells_and_cuda_keep_their_stacks_whole(bench: Bench) -> None:
+    eight = entries(bench, 4, methods=8)
+    assert len(list(execute.divide(eight, bench.out, "cpu", 2))) == 8
+    assert len(list(execute.divide(eight[:7], bench.out, "cpu", 2))) == 14
+    assert len(list(execute.divide(eight[:1], bench.out, "cuda", 2))) == 1
+
+
+def test_labels_of_tasks(bench: Bench) -> None:
+    (entry,) = entries(bench, 4)
+
+    def label(*seeds: int) -> str:
+        return execute.Task(0, entry, seeds, bench.out, "cpu").label
+
+    assert label(2) == "ring-m0, seed 2"
+    assert label(0, 1, 2) == "ring-m0, seeds 0-2"
+    assert label(0, 2) == "ring-m0, seeds 0, 2"
+
+
+def test_deaths_are_told_in_words() -> None:
+    assert execute._death(-9).startswith("was killed (signal 9")
+    assert execute._death(-11) == "died (signal 11)"
+    assert execute._death(3) == "ended with exit code 3"
+
+
+# ---------------------------------------------------------------------------------------------- interrupted
+
+MAIN = """
+import sys
+from pathlib import Path
+from ganbench.pipeline import execute, suite
+if __name__ == "__main__":
+    execute.REPORTS, execute._print_tables = (), lambda root, console: None
+    sys.exit(execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu"))
+"""
+
+
+def start(bench: Bench, path: Path) -> subprocess.Popen[str]:
+    """Run a suite in a process group of its own."""
+    main = bench.folder / "main.py"
+    main.write_text(MAIN)
+    return subprocess.Popen(
+        [sys.executable, str(main), str(path), str(bench.out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def slow(log: Path, seconds: float) -> str:
+    """A method that takes its time."""
+    return f"{{method: '{OURS}Constant', params: {{log: '{log}', seconds: {seconds}}}}}"
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_is_resumed_to_the_same_table(bench: Bench) -> None:
+    methods = ("TinyGAN", slow(bench.folder / "log", 0.5))
+    process = start(bench, bench.suite(*methods, metrics="MeanNorm Range", seeds=6))
+    until(lambda: len(bench.finished()) >= 7)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = bench.finished()
+    assert 7 <= len(finished) < 12
+    assert not (bench.out / "records.jsonl").exists()
+    assert bench.run(*methods, metrics="MeanNorm Range", seeds=6) == 0
+    assert finished.items() <= bench.finished().items()
+    assert list(bench.out.rglob("*.tmp")) == []
+    whole = bench.folder / "whole"
+    bench.run(*methods, metrics="MeanNorm Range", seeds=6, out=whole)
+    assert bench.untimed() == bench.untimed(whole)
+    assert len(bench.rows()) == 36
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_run_that_is_killed(bench: Bench) -> None:
+    log = bench.folder / "log"
+    process = start(bench, bench.suite(slow(log, 300), seeds=1))
+    until(log.exists)
+    process.kill()  # this one process, not its group
+    process.communicate()
+    worker = int(log.read_text().split()[0])
+    until(lambda: not alive(worker), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_what_is_finished_and_no_orphans(bench: Bench, times: int) -> None:
+    log = bench.folder / "log"
+    process = start(bench, bench.suite("TinyGAN", slow(log, 300), seeds=1))
+    until(lambda: log.exists() and list(bench.out.glob("cells/*tiny*/seed-0/scores/*.json")))
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    text = process.communicate(timeout=30)[0]
+    assert process.returncode == 130
+    assert "interrupted; run the same command again to go on from here" in text
+    assert "Traceback" not in text
+    until(lambda: not alive(int(log.read_text().split()[0])), 10)
+    if times == 1:
+        assert [(row["label"], row["status"]) for row in bench.rows()] == [("tiny_gan", "ok")]
+    assert bench.run("TinyGAN", seeds=1) == 0
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_train_every_seed_once(bench: Bench) -> None:
+    log = bench.folder / "log"
+    path = bench.suite(slow(log, 0.3), "TinyGAN", seeds=4)
+    runs = [start(bench, path) for _ in range(2)]
+    texts = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], texts
+    assert sorted(line.split()[1] for line in log.read_text().splitlines()) == ["0", "1", "2", "3"]
+    assert [row["status"] for row in bench.rows()] == ["ok"] * 8
