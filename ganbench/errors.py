@@ -69,8 +69,9 @@ class SuiteError(RequestError):
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'gan'?`, or the choices when no name is near, to be appended to an error."""
     names = sorted(names)
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    by_lower = {known.lower(): known for known in names}
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean {near[0]!r}?"
+        return f"; did you mean {by_lower[near[0]]!r}?"
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"; expected one of: {shown}" if names else ""

@@ -329,11 +329,20 @@ def _module(path: Path) -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the normal form of a file and of the neighbouring files it imports: an edited comment or
-    `1e-3` for `0.001` changes nothing, nor does another version of Python (as it would syntax trees)."""
+    """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
+    `1e-3` for `0.001` changes nothing, nor does another version of Python."""
     trees = _with_neighbours(path.resolve())
-    texts = [f"{name}\n{ast.unparse(_bare(tree))}" for name, tree in sorted(trees.items())]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    forms = [(name, _form(_bare(tree))) for name, tree in sorted(trees.items())]
+    return hashlib.sha256(repr(forms).encode()).hexdigest()
+
+
+def _form(node: Any) -> Any:
+    """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
+    and in what `ast.dump` and `ast.unparse` write."""
+    if isinstance(node, ast.AST):
+        given = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return [type(node).__name__, *([name, _form(value)] for name, value in given)]
+    return [_form(item) for item in node] if isinstance(node, list) else node
 
 
 def _with_neighbours(path: Path) -> dict[str, ast.Module]:
