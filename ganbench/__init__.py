@@ -17,6 +17,10 @@ _HOME = {
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
     "nets": "BatchNorm Maxout Squash bce_fake bce_real conv_discriminator conv_generator mlp orthogonal",
     "optim": "SGD Adam RMSprop",
+    "metrics.kde": "kde_log_likelihood",
+    "metrics.modes": "mode_coverage",
+    "metrics.memorisation": "memorisation",
+    "metrics.reconstruction": "reconstruction_error",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

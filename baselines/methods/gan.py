@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from ganbench import (
     Adam,
     Game,
@@ -13,6 +15,7 @@ from ganbench import (
     conv_generator,
     method,
     mlp,
+    orthogonal,
 )
 
 
@@ -21,8 +24,8 @@ from ganbench import (
 class GAN:
     """Goodfellow et al. 2014, Algorithm 1: a generator against a discriminator.
 
-    D ascends E log D(x) + E log(1 - D(G(z))) (eq. 1). G descends -E log D(G(z)) (non-saturating, section 3), or
-    E log(1 - D(G(z))) (minimax, eq. 1). Losses in nats; G(z) lies in the data's scale.
+    D ascends E log D(x) + E log(1 - D(G(z))) (eq. 1). G descends -E log D(G(z)) (non-saturating,
+    section 3), or E log(1 - D(G(z))) (minimax, eq. 1). Losses in nats; G(z) lies in the data's scale.
     """
 
     loss: Literal["non-saturating", "minimax"] = "non-saturating"  # of the generator
@@ -30,6 +33,8 @@ class GAN:
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
+    activation: Literal["relu", "tanh"] = "relu"  # of a fully connected net
+    gain: float | None = None  # orthogonal weights times this in a fully connected net; PyTorch's own if null
     g_lr: float = 1e-3  # Adam's learning rate of the generator
     d_lr: float = 1e-3  # Adam's learning rate of the discriminator
     d_steps: int = 1  # discriminator updates in each round
@@ -55,9 +60,13 @@ class GAN:
 
     def _mlp(self, data):
         hidden = [self.width] * self.depth
+        style = {
+            "activation": {"relu": nn.ReLU, "tanh": nn.Tanh}[self.activation],
+            "init": None if self.gain is None else orthogonal(self.gain),
+        }
         return {
-            "G": mlp(self.z_dim, *hidden, data.shape, squash=data.scale),
-            "D": mlp(data.shape, *hidden, 1),
+            "G": mlp(self.z_dim, *hidden, data.shape, squash=data.scale, **style),
+            "D": mlp(data.shape, *hidden, 1, **style),
         }
 
     def _conv(self, data):

@@ -1,0 +1,120 @@
+"""The shape of the package: who may import whom, what is public, what starts torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ganbench
+
+PACKAGE = Path(ganbench.__file__).parent
+BASE = {"errors", "contracts", "nets", "optim", "divergences"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path: Path, *, top: bool = False) -> set[str]:
+    """Modules of ganbench, and others by their first name, that a file imports; `top`: at module level only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    nodes = tree.body if top else [node for node in ast.walk(tree) if id(node) not in guarded]
+    folder, found = name(path).split(".")[:-1], set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] + (node.module.split(".") if node.module else [])
+            plain = ".".join(base)
+            below = {".".join([*base, alias.name]) for alias in node.names}
+            known = {name(file) for file in FILES}
+            found |= {f"ganbench.{module}" for module in ((below & known) or {plain})}
+    return found
+
+
+def own(path: Path) -> set[str]:
+    return {module.removeprefix("ganbench.") for module in imports(path) if module.startswith("ganbench")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_import_direction(path):
+    module, uses = name(path), own(path) - {"ganbench", ""}
+    if module in BASE:
+        assert uses <= BASE
+    elif module.startswith(("datasets.", "metrics.")):
+        folder = module.split(".")[0]
+        assert all(use in BASE or use.startswith(folder) for use in uses)
+    elif module in ("plugins", "conform"):
+        assert all(use in BASE or use in ("plugins", "pipeline.train", "pipeline.plan") for use in uses)
+    elif module.startswith("pipeline."):
+        assert not any(use.startswith(("datasets", "metrics")) for use in uses)
+        late = {use for use in uses if use.startswith("reporting")}
+        assert not late or module == "pipeline.execute"
+    elif module.startswith("reporting."):
+        assert "torch" not in imports(path)
+        assert all(use in {"contracts", "errors"} or use.startswith("reporting") for use in uses)
+
+
+TORCH_FREE = ("errors", "contracts", "plugins", "cli", "pipeline.suite", "pipeline.plan", "reporting.")
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if name(f).startswith(TORCH_FREE)], ids=name)
+def test_no_torch_at_module_level(path):
+    assert "torch" not in imports(path, top=True)
+
+
+def test_nothing_in_the_engine_names_a_baseline():
+    baselines = {path.stem for path in (PACKAGE.parent / "baselines").rglob("*.py")}
+    assert {"unrolling", "instance_noise", "vae"} <= baselines
+    for path in FILES:
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)}
+        assert not (strings & {"gan", "vae", "unrolling", "instance_noise"}), path
+
+
+def test_baselines_import_only_public_names():
+    for path in (PACKAGE.parent / "baselines").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ganbench"):
+                assert node.module == "ganbench"
+                assert {alias.name for alias in node.names} <= set(ganbench.__all__)
+
+
+def test_public_names():
+    assert sorted(ganbench.__all__) == sorted(
+        """Adam Batch BatchNorm Budget Data DatasetError Draw Game GanbenchError Labels Maxout Memory Modes Nets
+        Player PluginError RMSprop Record RequestError SGD SampleError Score Squash SuiteError Value __version__
+        bce_fake bce_real conv_discriminator conv_generator dataset divergence kde_log_likelihood memorisation method
+        metric mlp mode_coverage orthogonal reconstruction_error trick""".split()
+    )
+    for public in ganbench.__all__:
+        assert getattr(ganbench, public) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'gna'"):
+        _ = ganbench.gna
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["show", "gan"], ["validate", "quickstart"]])
+def test_the_command_line_starts_no_torch(arguments):
+    code = f"""
+import sys
+from ganbench.cli import main
+try:
+    main({arguments!r})
+except SystemExit as stop:
+    assert not stop.code, stop.code
+sys.exit(3 if "torch" in sys.modules else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,77 @@
+"""The parts that baselines are built from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ganbench import BatchNorm, Maxout, Squash, bce_fake, bce_real, conv_discriminator, conv_generator, mlp, orthogonal
+
+
+def test_mlp_shapes():
+    images = mlp(5, 7, (3, 4, 4), squash=(-1.0, 1.0))
+    out = images(torch.randn(6, 5) * 100)
+    assert out.shape == (6, 3, 4, 4)
+    assert (out.min().item(), out.max().item()) == (-1.0, 1.0)
+    assert mlp((3, 4, 4), 7, 1)(out).shape == (6, 1)
+    assert mlp(*(2,), 7, 1)(torch.randn(6, 2)).shape == (6, 1)
+
+
+def test_mlp_has_a_bare_output_layer():
+    net = mlp(2, 3, 4, 1, norm=True)
+    names = [type(layer).__name__ for layer in net]
+    assert names == ["Linear", "BatchNorm", "ReLU", "Linear", "BatchNorm", "ReLU", "Linear"]
+
+
+def test_orthogonal_init():
+    first = mlp(4, 4, init=orthogonal(0.8))[0]
+    assert torch.allclose(first.weight @ first.weight.T, 0.64 * torch.eye(4), atol=1e-5)
+    assert float(first.bias.abs().max()) == 0
+
+
+@pytest.mark.parametrize(("shape", "first"), [((1, 8, 8), 4), ((1, 28, 28), 7), ((3, 32, 32), 4), ((3, 64, 64), 4)])
+def test_conv_nets_fit_the_image(shape, first):
+    generator = conv_generator(10, shape, width=4, squash=(0.0, 1.0))
+    assert generator[1].unflattened_size[-1] == first
+    images = generator(torch.randn(3, 10))
+    assert images.shape == (3, *shape)
+    assert conv_discriminator(shape, width=4)(images).shape == (3, 1)
+
+
+def test_batch_norm_against_torch():
+    x = torch.randn(16, 5, 3, 3, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    ours, theirs = BatchNorm(5), torch.nn.BatchNorm2d(5, track_running_stats=False)
+    with torch.no_grad():
+        for net in (ours, theirs):
+            net.weight.copy_(torch.arange(5.0))
+            net.bias.copy_(torch.arange(5.0) - 2)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+    mean, var = ours.seen
+    ours.mean.copy_(mean.detach())
+    ours.var.copy_(var.detach())
+    whole = ours.eval()(x)
+    assert torch.allclose(whole, theirs(x), atol=1e-5)
+    assert torch.equal(ours(x[:1]), whole[:1])  # fixed statistics: no example depends on the others
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    net = Maxout(3, 4, pieces=5)
+    x = torch.randn(2, 3)
+    assert torch.equal(net(x), net.linear(x).view(2, 4, 5).max(-1).values)
+
+
+def test_squash_leaves_unbounded_data_alone():
+    x = torch.randn(3)
+    assert torch.equal(Squash(None)(x), x)
+    assert torch.allclose(Squash((2.0, 4.0))(torch.zeros(1)), torch.tensor([3.0]))
+
+
+def test_cross_entropies_are_those_of_goodfellow_and_stay_finite():
+    logits = torch.tensor([[-1.0], [2.0]])
+    d = torch.sigmoid(logits)
+    assert torch.allclose(bce_real(logits), -torch.log(d).mean())
+    assert torch.allclose(bce_fake(logits), -torch.log(1 - d).mean())
+    assert math.isclose(float(bce_real(torch.zeros(1)) + bce_fake(torch.zeros(1))), math.log(4), rel_tol=1e-6)
+    assert float(bce_real(torch.tensor([-1e4]))) == 1e4
