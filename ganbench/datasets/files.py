@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import PIL
@@ -145,7 +145,7 @@ def _download(name: str, files: Iterable[str], make: Callable[[], T]) -> T:
         socket.setdefaulttimeout(patience)
 
 
-# --------------------------------------------------------------------------------------------- idx, mat
+# --------------------------------------------------------------------------------------------- idx
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> NDArray[np.uint8]:
@@ -172,28 +172,6 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> N
                 "or another file: delete it and run again to download it, or put the right one there"
             )
     return content[len(header) :].reshape(shape)
-
-
-def read_mat(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Numeric arrays of a MATLAB file (up to version 7.2). Cells, structures and objects are refused before
-    they are read. Raises DatasetError."""
-    from scipy import io as scipy_io
-
-    try:
-        kinds = {name: kind for name, _, kind in scipy_io.whosmat(path)}
-        found = {n: k for n, k in kinds.items() if n in names and (k == "double" or "int" in k)}
-        arrays = scipy_io.loadmat(path, variable_names=list(found)) if len(found) == len(names) else {}
-    except NotImplementedError:
-        raise DatasetError(
-            f"{path}: is a MATLAB 7.3 file; save it again in MATLAB with save(..., '-v7')"
-        ) from None
-    except Exception as error:  # a damaged file makes scipy's reader raise almost anything
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{path}: cannot be read as a MATLAB file ({reason})") from error
-    if not arrays:
-        has = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing"
-        raise DatasetError(f"{path}: must hold the numeric arrays {', '.join(names)}; it holds {has}")
-    return {name: arrays[name] for name in names}
 
 
 # --------------------------------------------------------------------------------------------- archives

@@ -18,6 +18,7 @@ from ..contracts import Data, Labels, dataset
 from ..errors import DatasetError
 from . import files
 from .files import Layout
+from .matlab import read_mat
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -395,7 +396,7 @@ def _read_tfd(file: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
             f"tfd: {file} is missing. The database is not public: ask its authors (Susskind, Anderson and "
             "Hinton, University of Toronto) for TFD_48x48.mat, then set path to where it lies"
         )
-    arrays = files.read_mat(file, ("images", "folds"))
+    arrays = read_mat(file, ("images", "folds"))
     pixels, folds = arrays["images"], arrays["folds"]
     square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2] and pixels.dtype == np.uint8
     if not square or folds.shape != (len(pixels), 5):
