@@ -1,0 +1,408 @@
+"""The command line: what it prints, its exit codes, and how quickly it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner, Result
+
+import ganbench.pipeline
+import ganbench.reporting
+from ganbench import __version__
+from ganbench.cli import KINDS, main
+from ganbench.errors import DatasetError, StoreError
+from ganbench.pipeline.suite import Suite, shipped_suites
+from ganbench.plugins import catalog
+
+COMMANDS = ("completion", "list", "report", "run", "show", "table", "validate")
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="ganbench")
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-c", "from ganbench.cli import main; main(prog_name='ganbench')", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.fixture
+def execute(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands in for the engine and notes what it was asked to do."""
+    return stand_in(monkeypatch, lambda: 0)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> list[dict[str, Any]]:
+    asked: list[dict[str, Any]] = []
+    module = ModuleType("ganbench.pipeline.execute")
+
+    def run(suite: Suite, out: Path, **settings: Any) -> int:
+        asked.append({"suite": suite, "out": out, **settings})
+        return outcome()
+
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(ganbench.pipeline, "execute", module, raising=False)
+    return asked
+
+
+def raising(error: BaseException) -> Any:
+    def outcome() -> int:
+        raise error
+
+    return outcome
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+
+def test_help_names_every_command() -> None:
+    result = call("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in result.stdout
+    assert set(main.commands) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert f"ganbench {command} " in result.stdout.split("Usage:", 1)[1].split("\n", 1)[1]
+    assert "--debug" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"ganbench, version {__version__}\n"
+
+
+def test_a_command_that_is_not_there() -> None:
+    result = call("rnu")
+    assert result.exit_code == 2
+    assert "No such command 'rnu'" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------ list
+
+
+def test_list_shows_everything() -> None:
+    result = call("list")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    for kind, known in catalog().items():
+        assert not known or f"{kind}s\n" in result.stdout
+        for plugin in known.values():
+            assert plugin.summary in result.stdout
+    for name in shipped_suites():
+        assert f"\n  {name}" in result.stdout
+
+
+def test_list_is_aligned() -> None:
+    lines = call("list", "tricks").stdout.splitlines()
+    assert lines[0] == "tricks"
+    names = {plugin.name: plugin for plugin in catalog()["trick"].values()}
+    columns = {
+        line.index(plugin.summary) for plugin in names.values() for line in lines if plugin.summary in line
+    }
+    assert len(columns) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_as_json(kind: str) -> None:
+    rows = json.loads(call("list", kind, "--json").stdout)
+    names = shipped_suites() if kind == "suites" else catalog()[kind.removesuffix("s")]  # type: ignore[index]
+    assert [row["name"] for row in rows] == list(names)
+    assert all(f"{row['kind']}s" == kind and row["about"] and Path(row["path"]).is_file() for row in rows)
+
+
+def test_list_as_json_says_what_programs_need() -> None:
+    rows = {(row["kind"], row["name"]): row for row in json.loads(call("list", "--json").stdout)}
+    gan = rows["method", "gan"]
+    assert gan["rung"] == "game"
+    loss = next(param for param in gan["params"] if param["name"] == "loss")
+    assert loss["type"] == "Literal['non-saturating', 'minimax']"
+    assert (loss["required"], loss["default"]) == (False, "non-saturating")
+    assert "modes" in rows["dataset", "ring"]["provides"]
+    path = next(param for param in rows["dataset", "images"]["params"] if param["name"] == "path")
+    assert (path["required"], path["default"]) == (True, None)
+
+
+# ------------------------------------------------------------------------------------------------ show
+
+
+def test_show(tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    text = call("show", tmp_path / "p.py").stdout
+    assert f"mine (method)\n{tmp_path}/p.py\n\nSomeone 2024, eq. 1: a method.\n\nMore about it.\n" in text
+    assert "  lr     float                                 0.001    learning rate\n" in text
+    assert "  loss   Literal['minimax', 'non-saturating']  minimax\n" in text
+    assert "  units  int  required  how many\n" in text
+    assert "Values\n  hits  modes  higher is better\n\nNeeds  modes\n" in text
+    assert "Provides  modes\n" in text
+    assert "takes no tricks" in text
+
+
+@pytest.mark.parametrize("name", [name for known in catalog().values() for name in known])
+def test_everything_can_be_shown(name: str) -> None:
+    result = call("show", name)
+    assert result.exit_code == 0
+    for known in catalog().values():
+        if name in known:
+            assert known[name].doc.strip() in result.stdout
+            assert str(known[name].path) in result.stdout
+
+
+@pytest.mark.parametrize("name", list(shipped_suites()))
+def test_suites_are_shown_as_they_are(name: str) -> None:
+    assert shipped_suites()[name].read_text(encoding="utf-8").strip() in call("show", name).stdout
+
+
+def test_show_of_nothing(tmp_path: Path) -> None:
+    result = call("show", "gna")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: there is nothing called 'gna'; did you mean 'gan'?\n"
+    (tmp_path / "empty.py").touch()
+    assert "nothing in this file is marked" in call("show", tmp_path / "empty.py").stderr
+
+
+# -------------------------------------------------------------------------------------------- validate
+
+
+def test_validate(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path)
+    result = call("validate", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{path}: 'tiny' is right: 1 dataset, 1 method, 1 cell, 2 trainings\n"
+    assert "1 cell, 7 trainings" in call("validate", path, "--seeds", 7).stdout
+    assert "1 cell, 1 training\n" in call("validate", path, "--set", "seeds=1").stdout
+
+
+def test_validate_says_all_mistakes(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, tiny.SUITE.replace("seeds: 2", "seeds: -2\nsedes: 1"))
+    result = call("validate", path, "--set", "train.stepz=1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "--set train.stepz=1: train.stepz: unknown key 'stepz'; did you mean 'steps'?\n"
+        f"{path}:2:8: seeds: expected 1 to 10,000 seeds, got -2\n"
+        f"{path}:3:1: sedes: unknown key 'sedes'; did you mean 'seeds'?\n"
+        "3 mistakes; nothing was run.\n"
+    )
+
+
+def test_one_mistake_is_counted_as_one(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, "- a\n")
+    assert call("validate", path).stderr.endswith("\n1 mistake; nothing was run.\n")
+
+
+def test_an_unknown_suite() -> None:
+    result = call("validate", "qickstart")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: there is no suite 'qickstart'; did you mean 'quickstart'?\n")
+
+
+# ------------------------------------------------------------------------------------------------- run
+
+
+def test_run_by_default(tmp_path: Path, execute: list[dict[str, Any]]) -> None:
+    assert call("run", tiny.write(tmp_path)).exit_code == 0
+    (asked,) = execute
+    assert asked.pop("suite").name == "tiny"
+    assert asked == {
+        "out": Path("results/runs/tiny"),
+        "device": "auto",
+        "jobs": None,
+        "shard": None,
+        "fresh": False,
+        "dry_run": False,
+    }
+
+
+def test_run_with_everything(tmp_path: Path, execute: list[dict[str, Any]]) -> None:
+    options = (
+        "--set train.steps=9 --set about=x --seeds 3 --device cpu --jobs 2 --shard 2/8 --fresh --dry-run"
+    )
+    result = call("run", tiny.write(tmp_path), "--out", tmp_path / "o", *options.split())
+    assert result.exit_code == 0, result.stderr
+    (asked,) = execute
+    suite = asked.pop("suite")
+    assert (suite.train.steps, suite.about, suite.seeds) == (9, "x", (0, 1, 2))
+    assert asked == {
+        "out": tmp_path / "o",
+        "device": "cpu",
+        "jobs": 2,
+        "shard": (2, 8),
+        "fresh": True,
+        "dry_run": True,
+    }
+
+
+def test_the_folder_of_an_odd_name_is_plain(tmp_path: Path, execute: list[dict[str, Any]]) -> None:
+    call("run", tiny.write(tmp_path), "--set", "name='<b>'")
+    assert execute[0]["out"].parent == Path("results/runs")
+    assert execute[0]["out"].name.startswith("_b_-")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--shard 0/8", "'0/8' is not I/N with 1 ≤ I ≤ N, such as 2/8"),
+        ("--shard 9/8", "'9/8' is not I/N"),
+        ("--shard x", "'x' is not I/N"),
+        ("--jobs 0", "0 is not in the range x>=1"),
+        ("--seeds -1", "-1 is not in the range x>=1"),
+        ("--device gpu", "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
+        ("--sed 3", "No such option"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, execute: list[dict[str, Any]], options: str, message: str) -> None:
+    result = call("run", tiny.write(tmp_path), *options.split())
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert execute == []
+
+
+def test_a_wrong_suite_runs_nothing(tmp_path: Path, execute: list[dict[str, Any]]) -> None:
+    assert call("run", tiny.write(tmp_path, "- a\n")).exit_code == 2
+    assert execute == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_exit_codes_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    stand_in(monkeypatch, lambda: code)
+    assert call("run", tiny.write(tmp_path)).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "stderr"),
+    [
+        (DatasetError("mnist: not here"), 2, "error: mnist: not here\n"),
+        (StoreError("the folder is read-only"), 2, "error: the folder is read-only\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            ValueError("odd"),
+            1,
+            "this is a bug in ganbench: ValueError: odd\n"
+            "Please report it with what --debug prints (`ganbench --debug ...`).\n",
+        ),
+    ],
+)
+def test_errors_become_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, stderr: str
+) -> None:
+    stand_in(monkeypatch, raising(error))
+    result = call("run", tiny.write(tmp_path))
+    assert (result.exit_code, result.stderr, result.stdout) == (code, stderr, "")
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize(("error", "code"), [(DatasetError("not here"), 2), (ValueError("odd"), 1)])
+def test_debug_shows_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, where: str
+) -> None:
+    stand_in(monkeypatch, raising(error))
+    path = tiny.write(tmp_path)
+    result = call("--debug", "run", path) if where == "before" else call("run", path, "--debug")
+    assert result.exit_code == code
+    assert result.stderr.startswith("Traceback (most recent call last):\n")
+    assert f"{error}\n" in result.stderr
+
+
+# --------------------------------------------------------------------------------------- table, report
+
+
+def test_table_and_report_say_what_they_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, written in (
+        ("table", [tmp_path / "a.csv", tmp_path / "a.md"]),
+        ("report", tmp_path / "r.html"),
+    ):
+        module = ModuleType(f"ganbench.reporting.{name}")
+        module.write = lambda folder, written=written: written  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(ganbench.reporting, name, module, raising=False)
+    assert call("table", tmp_path).stdout == f"{tmp_path}/a.csv\n{tmp_path}/a.md\n"
+    assert call("report", tmp_path).stdout == f"{tmp_path}/r.html\n"
+
+
+@pytest.mark.parametrize("command", ["table", "report"])
+def test_results_that_are_not_there(command: str, tmp_path: Path) -> None:
+    result = call(command, tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------ completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    result = start("completion", shell)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "_GANBENCH_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("ganbench va", "validate"),
+        ("ganbench show ga", "gan"),
+        ("ganbench run quickst", "quickstart"),
+        ("ganbench list me", "metrics"),
+        ("ganbench run quickstart --dev", "--device"),
+    ],
+)
+def test_names_are_completed(words: str, completed: str) -> None:
+    count = len(words.split()) - 1
+    result = start(COMP_WORDS=words, COMP_CWORD=str(count), _GANBENCH_COMPLETE="bash_complete")
+    assert completed in [line.partition(",")[2] for line in result.stdout.splitlines()]
+
+
+# ------------------------------------------------------------------------------------------- start-up
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["show", "gan"], ["validate", "quickstart"]])
+def test_quick_commands_start_no_torch(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from ganbench.cli import main
+try:
+    main({arguments!r})
+finally:
+    print(*sorted({{"torch", "pandas", "numpy", "matplotlib"}} & set(sys.modules)), file=sys.stderr)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == ""
+
+
+@pytest.mark.parametrize(("arguments", "seconds"), [(("--help",), 0.3), (("list",), 0.6)])
+def test_quick_commands_are_quick(arguments: tuple[str, ...], seconds: float) -> None:
+    """The best of up to ten, since other work may go on beside the tests."""
+    best = float("inf")
+    for _ in range(10):
+        begun = time.perf_counter()
+        assert start(*arguments).returncode == 0
+        best = min(best, time.perf_counter() - begun)
+        if best < seconds:
+            break
+    assert best < seconds
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = [sys.executable, "-c", "from ganbench.cli import main; main(['list'])"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
