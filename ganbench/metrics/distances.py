@@ -1,0 +1,154 @@
+"""Euclidean distances between sets of examples, in blocks, and the checks all metrics make on samples.
+
+Memory is bounded by the block, not by the product of the two sizes. Both sets are centred by the mean of
+the reference and compared by ‖x‖² + ‖y‖² − 2xy, the norms riding along as two more columns of the matrix
+product. In float32 this leaves an error of about 1e-6 of the squared norms; in few dimensions, where the
+product is cheap and neighbours can be very near, everything is float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..errors import SampleError
+
+FEW_DIMENSIONS = 64  # up to here the product in float64 costs less than what is done with its result
+CHUNK = 64  # dimensions after which a chunk's norms are added
+Block = tuple[int, int]  # points and reference points at a time
+
+
+def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: int = 1) -> Tensor:
+    """`x` as detached floats [n, *shape], on the device of `like`.
+
+    Raises SampleError, which calls the samples `name`, unless they are finite floats, at least `least`
+    examples, each of the shape of an example of `like`.
+    """
+    if not isinstance(x, Tensor):
+        try:
+            x = torch.as_tensor(x)
+        except (TypeError, ValueError, RuntimeError):
+            raise SampleError(f"{name}: expected a tensor [n, *shape], got {type(x).__name__}") from None
+    if not x.is_floating_point():
+        raise SampleError(
+            f"{name}: holds {str(x.dtype).removeprefix('torch.')}; expected floats in the data's scale "
+            "(for stored images: data.floats(images))"
+        )
+    if x.ndim < 2:
+        raise SampleError(f"{name}: has shape {list(x.shape)}; expected [n, *shape], one row per example")
+    if like is not None and x.shape[1:] != like.shape[1:]:
+        raise SampleError(
+            f"{name}: one example has shape {list(x.shape[1:])}; expected {list(like.shape[1:])}, as in the data"
+        )
+    if len(x) < least or x.numel() == 0:
+        raise SampleError(f"{name}: holds {len(x)} examples; at least {least} are needed")
+    bad = (~torch.isfinite(x)).flatten(1).any(1)
+    if bad.any():
+        raise SampleError(
+            f"{name}: {int(bad.sum())} of {len(x)} examples hold NaN or infinity, the first of them number "
+            f"{int(bad.nonzero()[0])}; has the generator diverged?"
+        )
+    x = x.detach()
+    x = x if x.dtype == torch.float64 else x.float()
+    return x if like is None else x.to(like.device)
+
+
+def squared_distances(
+    points: Tensor, reference: Tensor, block: Block | None = None
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Squared distances from `points` [m, *shape] to `reference` [n, *shape], a block at a time: rows,
+    columns, and the tile [rows, columns], which is overwritten by the next one. Tiles may be negative by
+    rounding."""
+    points, reference = points.flatten(1), reference.flatten(1)
+    dtype = _dtype(points, reference)
+    mean = reference.mean(0).to(dtype)
+    left = _columns(points, mean, dtype, "points")
+    m, n = len(points), len(reference)
+    height, width = block or _block(points.device)
+    buffer = torch.empty(min(height, m) * min(width, n), dtype=dtype, device=points.device)
+    for column in range(0, n, width):
+        columns = slice(column, min(column + width, n))
+        right = _columns(reference[columns], mean, dtype, "reference").T
+        for row in range(0, m, height):
+            rows = slice(row, min(row + height, m))
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            tile = buffer[: shape[0] * shape[1]].view(shape)
+            with full_precision():
+                torch.mm(left[rows], right, out=tile)
+            yield rows, columns, tile
+
+
+def nearest(
+    points: Tensor, reference: Tensor, k: int = 1, *, block: Block | None = None
+) -> tuple[Tensor, Tensor]:
+    """Distances [m, k] (float64, ascending) from `points` to their `k` nearest in `reference`, and the
+    indices of those. The distances are computed anew from the differences, so that a copy is at 0.
+
+    Raises SampleError when the reference has fewer than `k` examples.
+    """
+    if len(reference) < k:
+        raise SampleError(f"{k} nearest neighbours need at least {k} examples; there are {len(reference)}")
+    m, device = len(points), points.device
+    best = torch.full((m, k), torch.inf, dtype=torch.float64, device=device)
+    index = torch.zeros((m, k), dtype=torch.int64, device=device)
+    for rows, columns, tile in squared_distances(points, reference, block):
+        near, where = tile.topk(min(k, tile.shape[1]), dim=1, largest=False, sorted=False)
+        near = torch.cat([best[rows], near.to(best.dtype)], dim=1)
+        where = torch.cat([index[rows], where + columns.start], dim=1)
+        best[rows], order = near.topk(k, dim=1, largest=False)
+        index[rows] = where.gather(1, order)
+    return _exact(points, reference, index)
+
+
+def _exact(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [m, k] to the indexed examples from float64 differences, ascending."""
+    points, reference = points.flatten(1), reference.flatten(1)
+    rows = max(1, 2**22 // (points.shape[1] * index.shape[1]))
+    parts = [
+        (reference[index[i : i + rows]].double() - points[i : i + rows, None].double()).norm(dim=2)
+        for i in range(0, len(points), rows)
+    ]
+    distances, order = torch.cat(parts).sort(dim=1, stable=True)
+    return distances, index.gather(1, order)
+
+
+def _dtype(points: Tensor, reference: Tensor) -> torch.dtype:
+    given = torch.promote_types(points.dtype, reference.dtype)
+    return torch.float64 if given == torch.float64 or points.shape[1] <= FEW_DIMENSIONS else torch.float32
+
+
+def _block(device: torch.device) -> Block:
+    """Tiles that stay in the cache of each core; on other devices ones that keep them busy."""
+    return (128 * torch.get_num_threads(), 1024) if device.type == "cpu" else (4096, 8192)
+
+
+def _columns(x: Tensor, mean: Tensor, dtype: torch.dtype, side: str) -> Tensor:
+    """Columns whose products are the squared distances: for each chunk c of the dimensions [x, ‖x‖², 1] of
+    the points and [−2y, 1, ‖y‖²] of the reference.
+
+    The chunks keep the sums that the product runs through near the squared distance itself, so that less
+    is lost to rounding than if all norms came last.
+    """
+    n, d = x.shape
+    x = x.to(dtype) - mean
+    chunks = -(-d // CHUNK)
+    x = pad(x, (0, chunks * -(-d // chunks) - d)).view(n, chunks, -1)
+    norms = torch.linalg.vector_norm(x, dim=2, keepdim=True).square()
+    ones = torch.ones_like(norms)
+    parts = [x, norms, ones] if side == "points" else [x * -2, ones, norms]
+    return torch.cat(parts, dim=2).flatten(1)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 products in float32, also where the user has allowed TF32 or bfloat16 for training."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

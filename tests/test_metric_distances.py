@@ -1,0 +1,114 @@
+"""Distances in blocks against direct ones; the checks on samples."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ganbench.errors import SampleError
+from ganbench.metrics.distances import check_samples, full_precision, nearest, squared_distances
+
+
+def _assembled(points, reference, block=None):
+    out = torch.full((len(points), len(reference)), torch.nan, dtype=torch.float64)
+    for rows, columns, tile in squared_distances(points, reference, block):
+        out[rows, columns] = tile.double()
+    return out
+
+
+def _direct(points, reference):
+    return (points.double()[:, None] - reference.double()[None]).square().flatten(2).sum(2)
+
+
+@pytest.mark.parametrize("d", [1, 2, 63, 64, 65, 130, 784])
+@pytest.mark.parametrize("block", [None, (1, 1), (7, 13), (1000, 1000)])
+def test_squared_distances_are_direct_ones(d, block):
+    torch.manual_seed(0)
+    points, reference = torch.rand(23, d) + 5, torch.rand(31, d) + 5
+    tolerance = 2e-6 * d
+    torch.testing.assert_close(
+        _assembled(points, reference, block), _direct(points, reference), atol=tolerance, rtol=0
+    )
+
+
+def test_in_few_dimensions_near_neighbours_are_told_apart():
+    points = torch.tensor([[100.0, 100.0]])
+    reference = torch.tensor([[100.0, 100.0 + 2**-15], [100.0, 100.0 + 2**-16], [-300.0, 0.0]])
+    found = _assembled(points, reference)[0]
+    torch.testing.assert_close(
+        found[:2], torch.tensor([2.0**-30, 2.0**-32], dtype=torch.float64), rtol=0.05, atol=0
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("block", [None, (7, 13)])
+@pytest.mark.parametrize("d", [3, 200])
+def test_nearest_is_the_sorted_direct_distance(k, block, d):
+    torch.manual_seed(1)
+    points, reference = torch.randn(29, d), torch.randn(40, d)
+    distance, index = nearest(points, reference, k, block=block)
+    expected, order = _direct(points, reference).sqrt().sort(dim=1)
+    torch.testing.assert_close(distance, expected[:, :k])
+    assert torch.equal(index, order[:, :k])
+
+
+def test_a_copy_is_at_distance_zero():
+    torch.manual_seed(2)
+    reference = torch.rand(50, 1, 28, 28)
+    distance, index = nearest(reference[7:9], reference)
+    assert distance.tolist() == [[0.0], [0.0]]
+    assert index.tolist() == [[7], [8]]
+
+
+def test_more_neighbours_than_examples():
+    with pytest.raises(SampleError, match="5 nearest neighbours need at least 5 examples; there are 4"):
+        nearest(torch.rand(2, 3), torch.rand(4, 3), 5)
+
+
+def test_full_precision_leaves_the_setting_as_it_was():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_precision():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _with_nan():
+    x = torch.zeros(4, 2)
+    x[2, 1] = torch.nan
+    x[3, 0] = torch.inf
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        ({"a": 1}, "made: expected a tensor [n, *shape], got dict"),
+        (
+            torch.zeros(4, 2, dtype=torch.uint8),
+            "made: holds uint8; expected floats in the data's scale (for stored images: data.floats(images))",
+        ),
+        (torch.zeros(4), "made: has shape [4]; expected [n, *shape], one row per example"),
+        (torch.zeros(4, 3), "made: one example has shape [3]; expected [2], as in the data"),
+        (torch.zeros(0, 2), "made: holds 0 examples; at least 3 are needed"),
+        (torch.zeros(2, 2), "made: holds 2 examples; at least 3 are needed"),
+        (
+            _with_nan(),
+            "made: 2 of 4 examples hold NaN or infinity, the first of them number 2; has the generator diverged?",
+        ),
+    ],
+)
+def test_bad_samples_are_named(x, text):
+    with pytest.raises(SampleError) as caught:
+        check_samples(x, "made", like=torch.zeros(1, 2), least=3)
+    assert str(caught.value) == text
+
+
+def test_good_samples_come_back_as_floats():
+    assert check_samples(torch.zeros(3, 2, dtype=torch.float16), "made").dtype == torch.float32
+    assert check_samples(torch.zeros(3, 2, dtype=torch.float64), "made").dtype == torch.float64
+    assert check_samples(torch.zeros(3, 2).numpy(), "made").shape == (3, 2)
+    assert not check_samples(torch.zeros(3, 2, requires_grad=True), "made").requires_grad

@@ -1,0 +1,215 @@
+"""The kernel density estimate against closed forms, scikit-learn, direct float64 and known values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from metric_models import Samples, gaussian_data, image_data
+from sklearn.neighbors import KernelDensity
+
+from ganbench.errors import SampleError
+from ganbench.metrics.kde import (
+    GOODFELLOW,
+    KdeLL,
+    _gaussian,
+    kde_log_likelihood,
+    log_densities,
+    scale_grid,
+)
+
+HALVES = tuple(0.1 * 2 ** (i / 4) for i in range(16))
+
+
+def _direct(samples, points, bandwidths):
+    d2 = (points.double().flatten(1)[:, None] - samples.double().flatten(1)[None]).square().sum(2)
+    d = samples[0].numel()
+    return torch.stack(
+        [
+            torch.logsumexp(-d2 / (2 * s * s), 1)
+            - math.log(len(samples))
+            - d / 2 * math.log(2 * math.pi * s * s)
+            for s in bandwidths
+        ]
+    )
+
+
+@pytest.mark.parametrize("grid", [GOODFELLOW, HALVES, (0.3,), (0.5, 0.1, 0.25)])
+def test_one_kernel_is_a_gaussian(grid):
+    sample, points = torch.tensor([[1.0, -2.0]]), torch.randn(50, 2)
+    expected = torch.stack(
+        [torch.distributions.Normal(sample.double(), s).log_prob(points.double()).sum(1) for s in grid]
+    )
+    torch.testing.assert_close(log_densities(sample, points, grid), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("grid", [GOODFELLOW, HALVES])
+@pytest.mark.parametrize("d", [1, 2, 100])
+@pytest.mark.parametrize("block", [None, (1, 1000), (17, 29)])
+def test_densities_equal_direct_ones_in_any_blocks(grid, d, block):
+    torch.manual_seed(0)
+    samples, points = torch.randn(90, d), torch.randn(40, d)
+    found = log_densities(samples, points, grid, block=block)
+    torch.testing.assert_close(found, _direct(samples, points, grid), rtol=1e-6, atol=1e-4)
+
+
+def test_error_at_784_dimensions_is_below_a_thousandth_of_a_nat():
+    torch.manual_seed(0)
+    samples = torch.rand(300, 784)
+    points = (samples[:200] + 0.17 * torch.randn(200, 784)).clamp(0, 1)
+    grid = tuple(s for s in GOODFELLOW if s > 0.15)
+    found, expected = log_densities(samples, points, grid), _direct(samples, points, grid)
+    assert (found - expected).abs().max() < 1e-3
+    assert (found.mean(1) - expected.mean(1)).abs().max() < 1e-4
+    doubles = log_densities(samples.double(), points.double(), grid)
+    assert (doubles - expected).abs().max() < 1e-5  # only the exponentials are float32
+
+
+def test_far_points_and_tiny_bandwidths_do_not_underflow():
+    samples, points = torch.zeros(5, 2), torch.full((3, 2), 1000.0)
+    torch.testing.assert_close(
+        log_densities(samples, points, (1e-3,)), _direct(samples, points, (1e-3,)), rtol=1e-9, atol=0
+    )
+
+
+def test_equals_scikit_learn():
+    torch.manual_seed(1)
+    samples, points = torch.randn(200, 6), torch.randn(100, 6)
+    sklearn = KernelDensity(bandwidth=0.4).fit(samples.numpy()).score_samples(points.numpy())
+    score = kde_log_likelihood(samples, points, bandwidths=[0.4])
+    assert score.value == pytest.approx(sklearn.mean(), abs=1e-5)
+    assert score.sem == pytest.approx(sklearn.std(ddof=1) / 10, rel=1e-5)
+    assert score.n == 100
+
+
+def test_many_samples_reach_the_entropy_of_a_gaussian():
+    torch.manual_seed(2)
+    samples, valid, test = torch.randn(20_000, 1), torch.randn(1000, 1), torch.randn(2000, 1)
+    score = kde_log_likelihood(samples, test, valid=valid)
+    assert score.sem is not None
+    truth = torch.distributions.Normal(0.0, 1.0).log_prob(test).mean().item()
+    assert score.value == pytest.approx(truth, abs=0.01)
+    assert not score.details["at_edge"]
+    assert "warning" not in score.details
+
+
+def test_bandwidth_is_the_best_on_valid():
+    torch.manual_seed(3)
+    samples, valid, test = torch.randn(500, 2), torch.randn(400, 2), torch.randn(300, 2)
+    grid = (1.5, 0.05, 0.35, 0.2, 0.8)
+    score = kde_log_likelihood(samples, test, valid=valid, bandwidths=grid)
+    curve = _direct(samples, valid, grid).mean(1)
+    assert score.details["bandwidths"] == list(grid)
+    assert score.details["valid_curve"] == pytest.approx(curve.tolist(), abs=1e-5)
+    assert score.details["bandwidth"] == grid[int(curve.argmax())]
+    assert score.value == pytest.approx(_direct(samples, test, [score.details["bandwidth"]]).mean().item())
+
+
+def test_a_best_bandwidth_on_the_edge_is_said():
+    torch.manual_seed(4)
+    x = torch.randn(3, 300, 2)
+    score = kde_log_likelihood(x[0], x[1], valid=x[2], bandwidths=(0.01, 0.02))
+    assert score.details["at_edge"]
+    assert score.details["warning"] == (
+        "the best bandwidth, 0.02, ends the grid (0.01 to 0.02): the score may be higher outside it"
+    )
+
+
+def test_orientation():
+    torch.manual_seed(5)
+    data = gaussian_data(1500, 2)
+    two = torch.where(torch.rand(1500, 1) < 0.5, -4.0, 4.0)
+    truth = data.train + torch.cat([two, 0 * two], 1)
+    side = torch.where(torch.rand(1500, 1) < 0.5, -4.0, 4.0)
+    valid, test = (x + torch.cat([side, 0 * side], 1) for x in (data.valid, data.test))
+
+    def score(samples):
+        return kde_log_likelihood(samples, test, valid=valid).value
+
+    perfect = score(truth)
+    assert perfect > score(truth + 0.5 * torch.randn_like(truth)) + 0.02
+    assert perfect > score(data.train + torch.tensor([4.0, 0.0])) + 0.5  # one of two modes
+    assert perfect > score(test[:1].repeat(1500, 1)) + 0.5  # a constant sampler has a score, a low one
+
+
+def test_grid_follows_the_scale_of_the_data():
+    torch.manual_seed(6)
+    x = torch.randn(400, 3)
+    assert scale_grid(10 * x) == pytest.approx([10 * s for s in scale_grid(x)], rel=1e-6)
+    a = kde_log_likelihood(x[:200], x[200:300], valid=x[300:])
+    b = kde_log_likelihood(1000 * x[:200], 1000 * x[200:300], valid=1000 * x[300:])
+    assert b.value == pytest.approx(a.value - 3 * math.log(1000), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "the bandwidth must be chosen on examples that are not scored: give `valid`, or one bandwidth"),
+        ({"bandwidths": (0.1, 0.2)}, "the bandwidth must be chosen on examples that are not scored"),
+        ({"bandwidths": (0.0,)}, "bandwidths: expected positive numbers, got 0.0"),
+        ({"bandwidths": ()}, "bandwidths: expected positive numbers, got none"),
+        ({"bandwidths": (0.1, math.nan), "valid": torch.zeros(2, 2)}, "expected positive numbers, got nan"),
+        ({"valid": torch.ones(5, 2)}, "valid: all examples are equal, so they set no scale"),
+        ({"valid": torch.ones(5, 3)}, r"valid: one example has shape \[3\]; expected \[2\]"),
+        ({"samples": torch.zeros(0, 2)}, "samples: holds 0 examples; at least 1 are needed"),
+        ({"samples": torch.full((4, 2), torch.nan)}, "samples: 4 of 4 examples hold NaN or infinity"),
+        (
+            {"samples": torch.full((4, 2), 1e200, dtype=torch.float64), "bandwidths": (1.0,)},
+            "samples: too far from the test",
+        ),
+        ({"test": torch.zeros(1, 2)}, "test: holds 1 examples; at least 2 are needed"),
+    ],
+)
+def test_bad_input(arguments, text):
+    given = {"samples": torch.zeros(4, 2), "test": torch.ones(4, 2), **arguments}
+    with pytest.raises(SampleError, match=text):
+        kde_log_likelihood(**given)
+
+
+def test_metric_scores_between_its_floor_and_ceiling():
+    data = gaussian_data()
+    centre = torch.tensor([5.0, 0.0, 0.0])
+    bimodal = type(data)(
+        "bimodal", *(torch.cat([x + centre, x - centre]) for x in (data.train, data.valid, data.test)), (3,)
+    )
+    metric = KdeLL(n=500, n_valid=200)
+    shuffled = bimodal.train[torch.randperm(1200, generator=torch.Generator().manual_seed(0))]
+    bimodal = type(data)("bimodal", shuffled, bimodal.valid[::3], bimodal.test, (3,))
+    score = metric(Samples(shuffled[500:1000] + 0.1), bimodal, metric.reference(bimodal))
+    assert score.details["floor"] + 0.1 < score.value < score.details["ceiling"] + 0.1
+    assert metric(Samples(shuffled[500:1000] + 0.1), bimodal).value == score.value
+    assert "500 samples" in metric.protocol(bimodal)
+    assert metric.protocol(bimodal) != KdeLL(n=500, n_valid=100).protocol(bimodal)
+
+
+def test_metric_uses_goodfellows_grid_for_pixels():
+    data = image_data()
+    score = KdeLL(n=100)(Samples(data.floats(data.train)), data)
+    assert score.details["bandwidths"] == list(GOODFELLOW)
+    np.testing.assert_allclose(GOODFELLOW, np.logspace(-1, 0, 10))
+
+
+def test_floor_draws_have_the_mean_and_covariance_of_the_data():
+    torch.manual_seed(7)
+    x = torch.randn(500, 2, 2) @ torch.tensor([[1.0, 0.5], [0.0, 0.3]]) + 3
+    draws = _gaussian(x, 40_000)
+    assert draws.shape == (40_000, 2, 2)
+    torch.testing.assert_close(draws.mean(0), x.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(draws.flatten(1).T.cov(), x.flatten(1).T.cov(correction=0), atol=0.04, rtol=0)
+
+
+@pytest.mark.slow
+def test_known_value_on_mnist(real_data):
+    from torchvision.datasets import MNIST
+
+    if not (real_data / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {real_data}")
+    train, test = (MNIST(str(real_data), train=split).data[:, None].float() / 255 for split in (True, False))
+    goodfellow = kde_log_likelihood(train[:10_000], test, valid=train[50_000:51_000], bandwidths=GOODFELLOW)
+    assert goodfellow.value == pytest.approx(241.2, abs=0.2)
+    assert goodfellow.sem == pytest.approx(2.1, abs=0.1)
+    draw = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))[:10_000]
+    best = kde_log_likelihood(train[draw], test, bandwidths=[0.18])
+    assert best.value == pytest.approx(243, abs=3)
