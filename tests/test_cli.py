@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,16 +46,19 @@ def execute(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> list[dict[str, Any]]:
     asked: list[dict[str, Any]] = []
-    module = ModuleType("ganbench.pipeline.execute")
 
     def run(suite: Suite, out: Path, **settings: Any) -> int:
         asked.append({"suite": suite, "out": out, **settings})
         return outcome()
 
-    module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(ganbench.pipeline, "execute", module, raising=False)
+    replace_module(monkeypatch, ganbench.pipeline, "execute", run=run)
     return asked
+
+
+def replace_module(monkeypatch: pytest.MonkeyPatch, package: ModuleType, name: str, **functions: Any) -> None:
+    module = SimpleNamespace(**functions)
+    monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", module)
+    monkeypatch.setattr(package, name, module, raising=False)
 
 
 def raising(error: BaseException) -> Any:
@@ -123,7 +126,7 @@ def test_list_is_aligned() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_as_json(kind: str) -> None:
     rows = json.loads(call("list", kind, "--json").stdout)
-    names = shipped_suites() if kind == "suites" else catalog()[kind.removesuffix("s")]  # type: ignore[index]
+    names = {"suites": shipped_suites(), **{f"{one}s": known for one, known in catalog().items()}}[kind]
     assert [row["name"] for row in rows] == list(names)
     assert all(f"{row['kind']}s" == kind and row["about"] and Path(row["path"]).is_file() for row in rows)
 
@@ -324,14 +327,9 @@ def test_debug_shows_the_traceback(
 
 
 def test_table_and_report_say_what_they_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, written in (
-        ("table", [tmp_path / "a.csv", tmp_path / "a.md"]),
-        ("report", tmp_path / "r.html"),
-    ):
-        module = ModuleType(f"ganbench.reporting.{name}")
-        module.write = lambda folder, written=written: written  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(ganbench.reporting, name, module, raising=False)
+    tables = [tmp_path / "a.csv", tmp_path / "a.md"]
+    replace_module(monkeypatch, ganbench.reporting, "table", write=lambda _: tables)
+    replace_module(monkeypatch, ganbench.reporting, "report", write=lambda folder: folder / "r.html")
     assert call("table", tmp_path).stdout == f"{tmp_path}/a.csv\n{tmp_path}/a.md\n"
     assert call("report", tmp_path).stdout == f"{tmp_path}/r.html\n"
 

@@ -40,7 +40,7 @@ metrics: [p.py:Hits, {p.py:Hits: {radius: 2}}, p.py:Probe]
 
 def small(folder: Path, **keys: str) -> Path:
     """The tiny suite with some of its keys changed."""
-    lines = dict(line.split(": ", 1) for line in tiny.SUITE.splitlines())
+    lines = {line.split(": ")[0]: line.split(": ", 1)[1] for line in tiny.SUITE.splitlines()}
     return tiny.write(folder, "\n".join(f"{key}: {value}" for key, value in {**lines, **keys}.items()))
 
 
