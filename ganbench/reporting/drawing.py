@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 DPI = 150
 INK, MUTED, FAINT = "#24292f", "#6b7280", "#d6dae0"
-STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "figure.dpi": DPI, "savefig.dpi": DPI, "svg.hashsalt": "ganbench", "text.parse_math": False,
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.linewidth": 0.7,
@@ -28,11 +29,19 @@ STYLE: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+def style() -> AbstractContextManager[None]:
+    """The style that figures are made and saved under."""
+    from matplotlib import rc_context
+
+    return rc_context(_STYLE)
+
+
 def colours(labels: Sequence[str]) -> dict[str, str]:
     """A colour for each label, the same in every plot of a run."""
     import seaborn
 
     palette = seaborn.color_palette("colorblind").as_hex()
+    palette.pop(6)  # a pink too pale for dots on white, and darker the same as its neighbour
     if len(labels) > len(palette):
         palette = seaborn.husl_palette(len(labels), s=0.75, l=0.55).as_hex()
     return {label: contrasting(colour, 2.5) for label, colour in zip(labels, palette, strict=False)}

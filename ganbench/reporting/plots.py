@@ -4,6 +4,7 @@ seed ended well has an empty panel that says so."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .. import __version__
 from . import drawing, table
 from .rundir import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
 
@@ -40,13 +42,11 @@ class Plot:
 def write(run_dir: Path) -> list[Path]:
     """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
     return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
-    from matplotlib import rc_context
-
     run = open_run(Path(run_dir), table.load(Path(run_dir)))
     folder = run.folder / "plots"
     old = read_json(folder / "index.json").get("plots", [])
     entries, written = [], []
-    with rc_context(dict(drawing.STYLE)):
+    with drawing.style():
         for plot in figures(run):
             drawing.settle(plot.figure)
             for kind in ("png", "svg"):
@@ -54,7 +54,8 @@ def write(run_dir: Path) -> list[Path]:
                 written.append(write_bytes(path, drawing.image_bytes(plot.figure, kind)))
             words = ("name", "kind", "dataset", "title", "caption", "alt")
             entries.append({word: getattr(plot, word) for word in words})
-    write_bytes(folder / "index.json", json.dumps({"plots": entries}, indent=1, ensure_ascii=False).encode())
+    index = {"drawn_from": _source(run.folder), "plots": entries}
+    write_bytes(folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False).encode())
     names = {entry["name"] for entry in entries}
     for name in {str(entry["name"]) for entry in old} - names:
         for kind in ("png", "svg"):
@@ -62,8 +63,20 @@ def write(run_dir: Path) -> list[Path]:
     return written
 
 
+def current(run_dir: Path) -> bool:
+    """Whether the plots are there and were drawn from the records as they are now, by this ganbench."""
+    folder = Path(run_dir) / "plots"
+    index = read_json(folder / "index.json")
+    drawn = all((folder / f"{entry['name']}.png").is_file() for entry in index.get("plots", ()))
+    return drawn and index.get("drawn_from") == _source(Path(run_dir))
+
+
+def _source(run_dir: Path) -> str:
+    return f"{__version__} {hashlib.sha256((run_dir / 'records.jsonl').read_bytes()).hexdigest()}"
+
+
 def figures(run: Run) -> Iterator[Plot]:
-    """All plots of a run, to be drawn under the style of `drawing.STYLE`."""
+    """All plots of a run, to be drawn under `drawing.style()`."""
     colours = drawing.colours(run.labels)
     yield from _scores(table.summary(run.records), run.records, colours)
     for dataset in run.datasets.values():
@@ -340,7 +353,7 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
     rows = rows.assign(row=rows["label"] + np.where(rows["mixed"], " · " + rows["protocol"], ""))
     names = list(dict.fromkeys(rows["row"]))
     datasets = list(dict.fromkeys(rows["dataset"]))
-    columns = min(len(datasets), 3)
+    columns = 2 if len(datasets) == 4 else min(len(datasets), 3)
     size = (max(2.5, 6.2 / columns), 0.55 + 0.3 * len(names))
     figure, axes = drawing.grid(-(-len(datasets) // columns), columns, size, label_width=1.3)
     panels = [ax for line in axes for ax in line]

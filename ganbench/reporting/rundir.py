@@ -150,7 +150,7 @@ def open_run(folder: Path, records: pd.DataFrame) -> Run:
 def _cells(folder: Path, records: pd.DataFrame) -> Iterator[Cell]:
     for (name, dataset, label), rows in records.groupby(["cell", "dataset", "label"], sort=False):
         path = folder / "cells" / str(name)
-        seeds = tuple(_seed(path / f"seed-{n}", int(n), own) for n, own in rows.groupby("seed"))
+        seeds = tuple(_seed(path, own) for _, own in rows.groupby("seed"))
         info = read_json(path / "cell.json")
         yield Cell(path, str(dataset), str(label), info, seeds, _median_seed(rows))
 
@@ -162,10 +162,11 @@ def _median_seed(rows: pd.DataFrame) -> int | None:
     return int(ranked[(len(ranked) - 1) // 2]) if ranked else None
 
 
-def _seed(folder: Path, number: int, records: pd.DataFrame) -> Seed:
+def _seed(cell: Path, records: pd.DataFrame) -> Seed:
     """Scores of an earlier protocol stay in the folder; only those that the records name are taken. A run
     that was lost has left no train.json, so its records tell how it ended."""
-    protocols = set(records["protocol"])
+    number, protocols = int(records["seed"].iloc[0]), set(records["protocol"])
+    folder = cell / f"seed-{number}"
     ended = {"status": records["status"].iloc[0], "error": records["error"].iloc[0]}
     found = (ScoreFile(path, read_json(path)) for path in sorted((folder / "scores").glob("*.json")))
     scores = tuple(score for score in found if score.protocols & protocols)

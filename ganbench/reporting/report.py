@@ -1,0 +1,389 @@
+"""The report of a run: one HTML file that needs no other, with what came out, how it was measured, what
+failed and how to make it again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import struct
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from . import drawing, plots, table
+from .page import environment
+from .rundir import Cell, Run, open_run, read_json, write_bytes
+
+COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
+ganbench report .                   # this page again, from the records"""
+Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
+
+
+def write(run_dir: Path) -> Path:
+    """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
+    older than the records. Raises StoreError."""
+    run = open_run(Path(run_dir), table.load(Path(run_dir)))
+    pictures = _pictures(run)
+    frame = table.summary(run.records)
+    suite = _text(run.folder / "suite.resolved.yaml")
+    script = environment().get_template("report.js").render()
+    page = environment().get_template("report.html.j2")
+    text = page.render(
+        title=str(frame["suite"].iloc[0]) if len(frame) else run.folder.name,
+        about=_about(suite),
+        meta=_meta(run),
+        overview=_overview(run, frame),
+        sections=_sections(run, frame, pictures),
+        protocols=_protocols(run),
+        score_plots=[picture for picture in pictures if not picture.dataset],
+        failures=list(_failures(run)),
+        cells=[_trained(cell) for cell in run.cells],
+        commands=COMMANDS,
+        environment=list(_flat(read_json(run.folder / "environment.json"))),
+        suite=suite,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    )
+    return write_bytes(run.folder / "report.html", text.encode())
+
+
+# ---------------------------------------------------------------------------------------------- in words
+
+
+def _about(suite: str) -> str:
+    try:
+        about = (yaml.safe_load(suite) or {}).get("about")
+    except (yaml.YAMLError, AttributeError):
+        return ""
+    return str(about or "")
+
+
+def _meta(run: Run) -> str:
+    """When and with what it was run."""
+    finished = max((str(s.info.get("finished") or "") for c in run.cells for s in c.seeds), default="")
+    day = re.match(r"\d{4}-\d{2}-\d{2}", finished)
+    versions = ", ".join(sorted(set(run.records["version"].dropna().astype(str))))
+    parts = [f"ganbench {versions}" if versions else "", f"last training {day[0]}" if day else ""]
+    devices = ", ".join(sorted(set(run.records["device"].dropna().astype(str)) - {""}))
+    return " · ".join(part for part in [*parts, f"on {devices}" if devices else ""] if part)
+
+
+def _overview(run: Run, frame: pd.DataFrame) -> list[str]:
+    """How much was run and what came of it, in a few sentences that claim no more than the intervals show."""
+    seeds = [seed.status for cell in run.cells for seed in cell.seeds]
+    bad = {status: seeds.count(status) for status in table.FAILURES if status in seeds}
+    methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
+    did = f"{_count(methods, 'method')} on {_count(datasets, 'dataset')}, {_count(len(seeds), 'training run')}: "
+    ended = ", ".join(f"{count} {status}" for status, count in bad.items())
+    first = f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
+    return [first, *_compared(list(_verdicts(frame)))]
+
+
+def _compared(verdicts: Sequence[tuple[str, Verdict]]) -> list[str]:
+    """Where the intervals tell the best method from all others, and where they do not."""
+    clear = [(dataset, verdict) for dataset, verdict in verdicts if verdict.apart]
+    if not verdicts:
+        return []
+    cases = _count(len(verdicts), "comparison")
+    caution = "Intervals that lie apart suggest a difference; they are no test, and many were looked at."
+    if not clear:
+        return [
+            f"In none of {cases} (a metric on a dataset) do the seeds tell the best method from all others."
+        ]
+    wins: dict[str, list[str]] = {}
+    for dataset, verdict in clear:
+        wins.setdefault(verdict.best, []).append(f"{verdict.metric} on {dataset}")
+    led = "; ".join(f"{label} in {_join(where)}" for label, where in wins.items())
+    return [
+        f"In {len(clear)} of {cases} (a metric on a dataset) one method has the best mean and a 95 % interval "
+        f"over seeds that lies apart from all others: {led}. {caution}"
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the means and intervals of one metric on one dataset say."""
+
+    metric: str
+    text: str
+    best: str = ""
+    apart: bool = False  # the best method's interval lies apart from all others
+
+
+def _verdicts(frame: pd.DataFrame) -> Iterator[tuple[str, Verdict]]:
+    """(dataset, verdict) for each dataset and metric that has at least two methods."""
+    for (dataset, metric), rows in frame.groupby(["dataset", "metric"], sort=False):
+        if rows["label"].nunique() > 1:
+            yield str(dataset), _verdict(str(metric), rows)
+
+
+def _verdict(metric: str, rows: pd.DataFrame) -> Verdict:
+    if rows["mixed"].any():
+        return Verdict(metric, "measured by different protocols, so the methods are not compared.")
+    scored = rows[rows["mean"].notna()]
+    if len(scored) < 2:
+        return Verdict(metric, "fewer than two methods have a value.")
+    higher = bool(rows["better"].iloc[0] == "higher")
+    ranked = scored.sort_values("mean", ascending=not higher, kind="stable").to_dict("records")
+    best, others = ranked[0], ranked[1:]
+    tied = [row["label"] for row in others if row["mean"] == best["mean"]]
+    if len(tied) == len(others):
+        return Verdict(metric, "all methods have the same mean.")
+    if tied:
+        return Verdict(metric, f"{_join([best['label'], *tied])} share the best mean.")
+    text = f"{best['label']} has the best mean"
+    if best["n_ok"] < best["n"]:
+        note = f", but only {best['n_ok']} of its {best['n']} seeds have a value, so it is not called best."
+        return Verdict(metric, text + note)
+    if best["n_ok"] < 2:
+        return Verdict(metric, f"{text}, of one seed, which says nothing about the next one.")
+    near = [row["label"] for row in others if not _apart(best, row)]
+    if not near:
+        return Verdict(metric, f"{text}, and its interval lies apart from all others.", best["label"], True)
+    return Verdict(
+        metric, f"{text}, but its interval is not apart from that of {_join(near)}.", best["label"]
+    )
+
+
+def _apart(a: Mapping[Hashable, Any], b: Mapping[Hashable, Any]) -> bool:
+    """Whether two intervals are disjoint; a method with a single seed has none and is apart from nothing."""
+    return a["low"] > b["high"] or a["high"] < b["low"]
+
+
+def _join(labels: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b, c and 4 others`"""
+    shown = list(labels) if len(labels) < 6 else [*labels[:4], f"{len(labels) - 4} others"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+_SCALE = 115  # CSS pixels to an inch of a figure: 8.5 points are then as large as the captions
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot as the page embeds it; width and height in CSS pixels."""
+
+    kind: str
+    dataset: str
+    title: str
+    caption: str
+    alt: str
+    source: str
+    width: int
+    height: int
+
+
+def _pictures(run: Run) -> list[Picture]:
+    if not plots.current(run.folder):
+        plots.write(run.folder)
+    index = read_json(run.folder / "plots" / "index.json").get("plots", [])
+    return [_picture(run.folder / "plots" / f"{entry['name']}.png", entry) for entry in index]
+
+
+def _picture(path: Path, entry: Mapping[str, str]) -> Picture:
+    content = path.read_bytes()
+    width, height = (round(side * _SCALE / drawing.DPI) for side in struct.unpack(">II", content[16:24]))
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    words = {word: entry[word] for word in ("kind", "dataset", "title", "caption", "alt")}
+    return Picture(**words, source=source, width=width, height=height)
+
+
+# ---------------------------------------------------------------------------------------------- sections
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a metric warned of, and for whom."""
+
+    metric: str
+    who: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One dataset."""
+
+    dataset: str
+    anchor: str
+    about: str
+    table: table.Table
+    warnings: Sequence[Notice]
+    findings: Sequence[Verdict]
+    plots: Sequence[Picture]
+    neighbours: Sequence[Picture]
+
+
+def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> list[Section]:
+    verdicts = list(_verdicts(frame))
+    sections = []
+    for i, shown in enumerate(table.tables(frame)):
+        own = [picture for picture in pictures if picture.dataset == shown.dataset]
+        sections.append(
+            Section(
+                dataset=shown.dataset,
+                anchor=f"dataset-{i}",
+                about=_described(run, shown.dataset),
+                table=shown,
+                warnings=_warnings(run.of(shown.dataset)),
+                findings=[verdict for dataset, verdict in verdicts if dataset == shown.dataset],
+                plots=[picture for picture in own if picture.kind != "neighbours"],
+                neighbours=[picture for picture in own if picture.kind == "neighbours"],
+            )
+        )
+    return sections
+
+
+def _described(run: Run, label: str) -> str:
+    """A dataset in one line: what it is, its shape and its splits."""
+    if label not in run.datasets:
+        return ""
+    info = run.datasets[label].info
+    shape = " × ".join(str(side) for side in info.get("shape", ()))
+    splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
+    sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
+    parts = [str(info.get("about") or ""), f"shape {shape}" if shape else "", sizes]
+    return " · ".join(part for part in parts if part)
+
+
+_SPLITS = {"train": "to train", "valid": "to validate", "test": "to test"}
+
+
+def _warnings(cells: Sequence[Cell]) -> list[Notice]:
+    """Warnings of the metrics, once for each text, with the seeds that have it."""
+    found: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for cell in cells:
+        for seed in cell.seeds:
+            for score in seed.scores:
+                text = (score.info.get("details") or {}).get("warning")
+                if text:
+                    metric = str(score.info.get("metric", ""))
+                    found.setdefault((metric, str(text)), {}).setdefault(cell.label, []).append(seed.number)
+    return [
+        Notice(metric, "; ".join(f"{label}, {_seeds(numbers)}" for label, numbers in who.items()), text)
+        for (metric, text), who in found.items()
+    ]
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    """`seed 3`, `seeds 0, 1, 4`, `seeds 0–4`"""
+    if len(numbers) == 1:
+        return f"seed {numbers[0]}"
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"seeds {numbers[0]}–{numbers[-1]}"
+    return f"seeds {', '.join(map(str, numbers))}"
+
+
+def _protocols(run: Run) -> Protocols:
+    """The sentence that defines each value, from the scores."""
+    found: dict[tuple[str, str], str] = {}
+    for cell in run.cells:
+        for seed in cell.seeds:
+            for score in seed.scores:
+                for record in score.info.get("records", ()):
+                    found.setdefault(
+                        (record["metric"], record["protocol"]), str(score.info.get("protocol_text") or "")
+                    )
+    named = {key: text for key, text in found.items() if text}
+    return {key: (f"protocol-{i}", text) for i, (key, text) in enumerate(named.items())}
+
+
+# ---------------------------------------------------------------------------------------------- failures
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Seeds of a method that failed in the same way."""
+
+    dataset: str
+    label: str
+    what: str
+    seeds: str
+    status: str
+    reason: str
+    trace: str
+
+
+def _failures(run: Run) -> Iterator[Failure]:
+    for cell in run.cells:
+        found: dict[tuple[str, str, str, str], list[int]] = {}
+        for seed in cell.seeds:
+            for what, info in _troubles(seed.info, seed.scores):
+                error = str(info.get("error") or "no reason was given").strip()
+                trace = str(info.get("traceback") or (error if "\n" in error else ""))
+                key = (what, str(info["status"]), error.splitlines()[-1], trace)
+                found.setdefault(key, []).append(seed.number)
+        for (what, status, reason, trace), numbers in found.items():
+            yield Failure(cell.dataset, cell.label, what, _seeds(numbers), status, reason, trace)
+
+
+def _troubles(train: Mapping[str, Any], scores: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What went wrong with a seed: its training, else the scores that it lacks."""
+    if train["status"] != "ok":
+        yield "training", train
+        return
+    for score in scores:
+        if score.info.get("status", "ok") != "ok":
+            yield str(score.info.get("metric", "")), score.info
+
+
+# ---------------------------------------------------------------------------------------------- to make it again
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a cell was trained, in words."""
+
+    dataset: str
+    label: str
+    about: str
+    params: str
+    train: str
+    seconds: str
+    where: str
+
+
+def _trained(cell: Cell) -> Trained:
+    info = cell.info
+    params = [f"{name} = {value}" for name, value in (info.get("params") or {}).items()]
+    for trick in info.get("trick_params") or ():
+        inner = ", ".join(f"{name} = {value}" for name, value in trick.get("params", {}).items())
+        params.append(f"+ {trick['name']}({inner})")
+    budget = info.get("train") or {}
+    train = ", ".join(f"{name} = {value}" for name, value in budget.items() if value is not None)
+    spent = [float(seed.info["seconds"]) for seed in cell.seeds if seed.info.get("seconds") is not None]
+    seconds = f"{sum(spent) / len(spent):.1f}" if spent else ""
+    kinds = {
+        f"{seed.info.get('device')}, {seed.info.get('dtype')}"
+        for seed in cell.seeds
+        if seed.info.get("device")
+    }
+    notes = {str(seed.info["note"]) for seed in cell.seeds if seed.info.get("note")}
+    where = "; ".join([*sorted(kinds), *sorted(notes)])
+    about = str(info.get("about") or "")
+    return Trained(cell.dataset, cell.label, about, ", ".join(params), train, seconds, where)
+
+
+def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested object as (dotted name, text) pairs; `versions` needs no prefix."""
+    for name, value in found.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if name == "versions" else f"{path}.")
+        elif value is not None:
+            yield path, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,242 @@
+"""Plots: which there are, what they show, and that nothing missing stops them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_run import METHODS, NASTY, FakeMethod, FakeRun, write_arrays
+from PIL import Image
+
+from ganbench.errors import StoreError
+from ganbench.reporting import drawing, plots, table
+from ganbench.reporting.rundir import Dataset, Run, file_name, open_run
+
+SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
+
+
+def opened(folder: Path) -> Run:
+    """The run in a folder."""
+    return open_run(folder, table.load(folder))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    FakeRun(path).write(["ring", "line", "digits"], SMALL, seeds=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path) -> list[Path]:
+    return plots.write(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path) -> dict[str, plots.Plot]:
+    with drawing.style():
+        return {plot.name: plot for plot in plots.figures(opened(folder))}
+
+
+def texts(plot: plots.Plot) -> list[str]:
+    """All that is written in a figure."""
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in plot.figure.findobj(Text) if isinstance(text, Text)]
+
+
+def test_every_plot_is_there_as_png_and_svg(written: list[Path]) -> None:
+    assert {path.name for path in written if path.suffix == ".png"} == {
+        *(f"samples-{dataset}.png" for dataset in ("ring", "line", "digits")),
+        *(f"snapshots-{dataset}.png" for dataset in ("ring", "line", "digits")),
+        *(f"curves-{dataset}.png" for dataset in ("ring", "line", "digits")),
+        *(f"scores-{name}.png" for name in ("kde_ll", "modes", "high_quality_pct", "reverse_kl", "memorisation", "recon_mse")),
+        *(f"{file_name('neighbours', dataset, label)}.png" for dataset in ("line", "digits") for label in ("gan", "_x", "a$b")),
+        "modes-ring.png", "reconstructions-ring.png", "reconstructions-digits.png",
+    }  # fmt: skip
+    assert {path.with_suffix(".svg") for path in written} <= set(written)
+    for path in written:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert min(image.size) > 150
+                assert image.size[0] < 1800
+            assert path.stat().st_size < 250_000
+
+
+def test_index_holds_words_for_every_plot(folder: Path, written: list[Path]) -> None:
+    entries = json.loads((folder / "plots" / "index.json").read_text())["plots"]
+    assert {entry["name"] for entry in entries} == {path.stem for path in written}
+    assert all(entry["title"] and entry["caption"] and entry["alt"] for entry in entries)
+
+
+def test_files_are_the_same_bytes_every_time(folder: Path, written: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("plots"))
+    FakeRun(tmp_path / "run").write(["line"], SMALL[:1], seeds=2)
+    first = {path.name: path.read_bytes() for path in plots.write(tmp_path / "run")}
+    assert first == {path.name: path.read_bytes() for path in plots.write(tmp_path / "run")}
+    assert not any(b"<dc:date>" in content for content in first.values())
+
+
+def test_labels_are_shown_as_they_are(drawn: dict[str, plots.Plot]) -> None:
+    for name in ("samples-ring", "samples-digits", "modes-ring", "curves-ring", "scores-kde_ll"):
+        assert {"gan", "_x", "a$b"} <= set(texts(drawn[name])), name
+
+
+def test_a_method_without_a_good_seed_has_a_panel_that_says_so(drawn: dict[str, plots.Plot]) -> None:
+    assert "no seed ended well\n(failed, timeout)" in texts(drawn["samples-digits"])
+    assert {"failed", "timeout"} <= set(texts(drawn["samples-ring"]))
+    assert "0/2 ok" in texts(drawn["scores-kde_ll"])
+    assert not any("broken" in name for name in drawn if name.startswith("neighbours"))
+
+
+def test_a_method_has_one_colour_in_all_plots(folder: Path, drawn: dict[str, plots.Plot]) -> None:
+    from matplotlib.text import Text
+
+    colours = drawing.colours(opened(folder).labels)
+    assert len(set(colours.values())) == len(colours)
+    for name in ("samples-ring", "samples-digits", "modes-ring", "curves-ring"):
+        found = [
+            text
+            for text in drawn[name].figure.findobj(Text)
+            if isinstance(text, Text) and text.get_text() == "_x"
+        ]
+        assert {text.get_color() for text in found} == {drawing.contrasting(colours["_x"], 4.5)}
+
+
+def test_many_methods_have_different_colours() -> None:
+    assert len(set(drawing.colours([str(i) for i in range(30)]).values())) == 30
+
+
+def test_contrast_with_white() -> None:
+    for colour in drawing.colours(list("abcdefghi")).values():
+        dark = drawing.contrasting(colour, 4.5)
+        luminance = drawing._luminance(np.array([int(dark[i : i + 2], 16) / 255 for i in (1, 3, 5)]))
+        assert 1.05 / (luminance + 0.05) >= 4.4
+    assert drawing.contrasting("#000000", 4.5) == "#000000"
+
+
+def test_a_run_in_which_all_failed_has_no_plots(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], [SMALL[-1]], seeds=2)
+    assert plots.write(tmp_path) == []
+
+
+def test_missing_files_are_left_out(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["line"], SMALL[:1], seeds=1)
+    shutil.rmtree(tmp_path / "datasets")
+    for path in (tmp_path / "cells").rglob("*.safetensors"):
+        path.unlink()
+    assert {path.stem for path in plots.write(tmp_path)} == {"scores-kde_ll", "scores-memorisation"}
+
+
+def test_plots_of_an_earlier_suite_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "mine.png").write_bytes(b"kept")
+    old = [{"name": "scores-old"}, {"name": "../mine"}]
+    (tmp_path / "plots" / "index.json").write_text(json.dumps({"plots": old}))
+    (tmp_path / "plots" / "scores-old.svg").write_bytes(b"old")
+    FakeRun(tmp_path).write(["ring"], [SMALL[-1]], seeds=1)
+    assert not plots.current(tmp_path)
+    plots.write(tmp_path)
+    assert plots.current(tmp_path)
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["index.json"]
+    assert (tmp_path / "mine.png").read_bytes() == b"kept"
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["line"], SMALL[:1], seeds=1)
+    (tmp_path / "datasets" / "line.safetensors").write_bytes(b"garbage")
+    with pytest.raises(StoreError, match=r"line\.safetensors: cannot be read as safetensors"):
+        plots.write(tmp_path)
+
+
+def test_scores_of_an_earlier_protocol_are_not_read(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=1)
+    scores = next((tmp_path / "cells").rglob("scores"))
+    old = next(scores.glob("modes-*.json"))
+    document = json.loads(old.read_text())
+    for row in document["records"]:
+        row["protocol"] = "00000000"
+    document["details"] = {"counts": [1] * 8}
+    (scores / "modes-000000000000.json").write_text(json.dumps(document))
+    seed = opened(tmp_path).cells[0].seeds[0]
+    details = seed.details("counts")
+    assert details is not None
+    assert sum(details["counts"]) == 2500
+
+
+def test_the_median_seed_is_shown(folder: Path, tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], [FakeMethod("gan", 0.5, ((1, "diverged"),))], seeds=6)
+    run = opened(tmp_path)
+    first = run.records[(run.records["metric"] == "kde_ll") & run.records["value"].notna()]
+    median = first.sort_values("value")["seed"].tolist()[2]
+    seed = run.cells[0].median("samples")
+    assert seed is not None
+    assert seed.number == median
+
+
+def test_many_modes_are_a_strip(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=2)
+    for path in (tmp_path / "cells").rglob("modes-*.json"):
+        document = json.loads(path.read_text())
+        document["details"]["counts"] = list(range(1000))
+        path.write_text(json.dumps(document))
+    run = opened(tmp_path)
+    with drawing.style():
+        plot = plots._modes(run.datasets["ring"], list(run.cells), drawing.colours(run.labels))
+    assert plot is not None
+    assert "each of the 1000 modes" in plot.caption
+    assert plot.figure.axes[0].images[0].get_array().shape == (2, 1000)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_sheet_of_pictures(channels: int) -> None:
+    images = np.random.default_rng(0).random((5, channels, 28, 28))
+    sheet = drawing._sheet(images, columns=3)
+    assert sheet.shape == ((58, 88, 3) if channels == 3 else (58, 88))
+    shown = sheet[30:58, 30:58] if channels == 3 else sheet[30:58, 30:58, None]
+    expected = images[4].mean(0, keepdims=True) if channels == 2 else images[4]
+    np.testing.assert_allclose(shown, expected.transpose(1, 2, 0))
+
+
+def test_pixels_without_a_scale_are_shown_from_least_to_greatest() -> None:
+    real = np.linspace(-2, 6, 16).reshape(1, 1, 4, 4)
+    dataset = Dataset("x", {"shape": [1, 4, 4], "scale": None}, {"examples": real})
+    np.testing.assert_allclose(drawing._unit(real, dataset).ravel()[[0, -1]], [0, 1])
+
+
+def test_points_in_many_dimensions_show_two(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=1)
+    wide = np.random.default_rng(0).normal(size=(100, 5))
+    write_arrays(tmp_path / "datasets" / "ring.safetensors", {"examples": wide})
+    (tmp_path / "datasets" / "ring.json").write_text(
+        json.dumps({"label": "ring", "shape": [5], "modes": None})
+    )
+    for path in (tmp_path / "cells").rglob("media.safetensors"):
+        write_arrays(path, {"samples": wide * 100})
+    run = opened(tmp_path)
+    with drawing.style():
+        plot = plots._samples(run.datasets["ring"], list(run.cells), drawing.colours(run.labels))
+    assert plot is not None
+    assert any(text.endswith("% outside") for text in texts(plot))
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("samples", "ring"), "samples-ring"),
+        (("neighbours", "ring", "gan+unrolling"), "neighbours-ring-gan+unrolling"),
+        (("samples", "../../x"), "samples-.._.._x-"),
+        (("samples", "a/b"), "samples-a_b-"),
+    ],
+)
+def test_file_names_stay_in_their_folder(parts: tuple[str, ...], name: str) -> None:
+    assert file_name(*parts).startswith(name)
+    assert "/" not in file_name(*parts)
+
+
+def test_file_names_stay_apart() -> None:
+    assert file_name("a", "x/y") != file_name("a", "x_y") != file_name("a", "x$y")
+    assert len(file_name("a", "x" * 500)) < 120

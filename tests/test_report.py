@@ -1,0 +1,276 @@
+"""The report: one file, all of it escaped, and honest in words."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import browser
+import pandas as pd
+import pytest
+from fake_run import METHODS, NASTY, FakeMethod, FakeRun
+
+from ganbench.reporting import report, table
+
+SCRIPT = "<script>alert(1)</script>"
+SMALL = (METHODS[0], METHODS[1], FakeMethod(SCRIPT, 0.8), NASTY[3], NASTY[4])
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of every element of this name."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        """Its text, spaces as one."""
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    FakeRun(folder, suite="nasty & <b>bold</b>").write(["ring", "digits"], SMALL, seeds=3)
+    return report.write(folder)
+
+
+@pytest.fixture(scope="module")
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_it_is_one_file(path: Path, page: Page) -> None:
+    assert path.name == "report.html"
+    assert path.stat().st_size < 5_000_000
+    assert not page.all("link")[1:]
+    links = [
+        value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert all(str(link).startswith(("data:", "#")) for link in links)
+
+
+def test_links_lead_somewhere(page: Page) -> None:
+    places = {attributes.get("id") for _, attributes in page.tags}
+    wanted = [str(link["href"])[1:] for link in page.all("a")]
+    wanted += [str(button["popovertarget"]) for button in page.all("button") if "popovertarget" in button]
+    assert len(wanted) > 10
+    assert set(wanted) <= places
+
+
+def test_everything_is_escaped(page: Page) -> None:
+    assert len(page.all("script")) == 1
+    assert not page.all("b")
+    assert SCRIPT in page.text
+    assert "nasty & <b>bold</b>" in page.text
+    assert "loss <is> not finite" in page.text
+
+
+def test_pictures_have_words(page: Page) -> None:
+    pictures = [image for image in page.all("img") if image.get("width")]
+    assert len(pictures) >= 12
+    assert all(
+        str(image["alt"]) and str(image["src"]).startswith("data:image/png;base64,") for image in pictures
+    )
+
+
+def test_tables_hold_both_uncertainties_and_the_failures(path: Path, page: Page) -> None:
+    assert len([t for t in page.all("table") if t.get("class") == "scores"]) == 2
+    shown = table.tables(table.summary(table.load(path.parent)))[0]
+    entry = shown.rows[1].entries[0]
+    assert entry is not None
+    for text in (entry.mean, f"± {entry.sem}", f"[{entry.low}, {entry.high}]"):
+        assert text.replace("-", "−") in page.text
+    assert "0/3 3 failed" in page.text
+    assert "2/3 1 diverged" in page.text
+
+
+def test_warnings_protocols_failures_and_versions_are_told(page: Page) -> None:
+    assert "The chosen bandwidth 0.1 sits on the edge of the grid" in page.text
+    assert "Parzen window of 10,000 samples" in page.text
+    assert "ValueError: loss <is> not finite" in page.text
+    assert "ganbench run suite.resolved.yaml" in page.text
+    assert "torch 2.15.0" in page.text
+    assert "Does unrolling bring back the lost modes?" in page.text
+    assert "30 training runs: 22 ended well, 2 diverged, 6 failed." in page.text
+
+
+def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["line"], [FakeMethod("gan")], seeds=1)
+    report.write(tmp_path)
+    before = (tmp_path / "plots" / "scores-kde_ll.png").stat().st_mtime_ns
+    report.write(tmp_path)
+    assert (tmp_path / "plots" / "scores-kde_ll.png").stat().st_mtime_ns == before
+    FakeRun(tmp_path).write(["line"], [FakeMethod("gan")], seeds=2)
+    report.write(tmp_path)
+    assert (tmp_path / "plots" / "scores-kde_ll.png").stat().st_mtime_ns > before
+
+
+def test_bare_records_are_enough(tmp_path: Path) -> None:
+    """Old results of which only the records were kept."""
+    FakeRun(tmp_path / "full").write(["line"], METHODS, seeds=2)
+    (tmp_path / "records.jsonl").write_bytes((tmp_path / "full" / "records.jsonl").read_bytes())
+    text = Page(report.write(tmp_path).read_text()).text
+    assert "gan+unrolling" in text
+
+
+def test_no_records_at_all(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text("")
+    assert "0 training runs" in Page(report.write(tmp_path).read_text()).text
+
+
+# ---------------------------------------------------------------------------------------------- in words
+
+
+def rows(*methods: tuple[str, float, float, float, int], **changes: Any) -> pd.DataFrame:
+    """Summary rows of (label, mean, low, high, n_ok) out of five seeds."""
+    names = ("label", "mean", "low", "high", "n_ok")
+    common = {"dataset": "ring", "metric": "modes", "better": "higher", "n": 5, "mixed": False, **changes}
+    return pd.DataFrame([{**common, **dict(zip(names, method, strict=True))} for method in methods])
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("frame", "text", "apart"),
+    [
+        (
+            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5)),
+            "b has the best mean, and its interval lies apart from all others.",
+            True,
+        ),
+        (
+            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5), better="lower"),
+            "a has the best mean, and its interval lies apart from all others.",
+            True,
+        ),
+        (
+            rows(("a", 7, 6, 7.5, 5), ("b", 8, 7, 9, 5), ("c", 1, 0, 2, 5)),
+            "b has the best mean, but its interval is not apart from that of a.",
+            False,
+        ),
+        (
+            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 4)),
+            "b has the best mean, but only 4 of its 5 seeds have a value, so it is not called best.",
+            False,
+        ),
+        (
+            rows(("a", 3, NAN, NAN, 1), ("b", 8, NAN, NAN, 1), n=1),
+            "b has the best mean, of one seed, which says nothing about the next one.",
+            False,
+        ),
+        (rows(("a", 3, 2, 4, 5), ("b", 3, 2, 4, 5)), "all methods have the same mean.", False),
+        (
+            rows(("a", 3, 3, 3, 5), ("b", 3, 3, 3, 5), ("c", 1, 1, 1, 5)),
+            "a and b share the best mean.",
+            False,
+        ),
+        (rows(("a", 3, 2, 4, 5), ("b", NAN, NAN, NAN, 0)), "fewer than two methods have a value.", False),
+        (
+            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5), mixed=True),
+            "measured by different protocols, so the methods are not compared.",
+            False,
+        ),
+    ],
+)
+def test_verdicts_claim_no_more_than_the_intervals_show(frame: pd.DataFrame, text: str, apart: bool) -> None:
+    ((dataset, verdict),) = report._verdicts(frame)
+    assert (dataset, verdict.text, verdict.apart) == ("ring", text, apart)
+
+
+def test_a_single_method_is_compared_with_nothing() -> None:
+    assert list(report._verdicts(rows(("a", 3, 2, 4, 5)))) == []
+
+
+def test_seeds_in_words() -> None:
+    assert [report._seeds(n) for n in ([3], [0, 2], [0, 1, 2], [0, 1, 3])] == [
+        "seed 3", "seeds 0, 2", "seeds 0–2", "seeds 0, 1, 3",
+    ]  # fmt: skip
+
+
+def test_long_lists_are_cut() -> None:
+    assert report._join(list("abcdefgh")) == "a, b, c, d and 4 others"
+    assert report._join(["a", "b", "c"]) == "a, b and c"
+
+
+# ---------------------------------------------------------------------------------------------- in a browser
+
+
+SORTED = """(() => {
+  const head = [...document.querySelectorAll("table.scores thead th")].find((th) => th.textContent.includes("modes"));
+  head.querySelector(".sort").click();
+  const rows = [...head.closest("table").tBodies[0].rows];
+  return [head.getAttribute("aria-sort"), rows.map((row) => Number(row.cells[head.cellIndex].dataset.sort ?? -1))];
+})()"""
+LOADED = """Promise.all([...document.images].map((image) => { image.loading = "eager"; return image.decode(); }))
+  .then(() => [...document.images].every((image) => image.naturalWidth > 0))"""
+THEMED = """(() => {
+  const paper = () => getComputedStyle(document.body).backgroundColor;
+  const before = paper();
+  document.getElementById("theme").click();
+  return before !== paper();
+})()"""
+ENLARGED = """(() => {
+  document.querySelector("figure button").click();
+  const zoom = document.getElementById("zoom");
+  const open = zoom.open && zoom.querySelector("img").src === document.querySelector("figure img").src;
+  zoom.click();
+  return open && !zoom.open;
+})()"""
+EXPLAINED = """(() => {
+  const button = document.querySelector(".info");
+  button.click();
+  return document.getElementById(button.getAttribute("popovertarget")).matches(":popover-open");
+})()"""
+
+
+@pytest.mark.slow
+def test_in_a_browser(path: Path, tmp_path: Path) -> None:
+    program = browser.found()
+    if not program:
+        pytest.skip("there is no Chromium on the PATH")
+    with browser.Browser(program, tmp_path) as chromium:
+        chromium.open(path)
+        direction, values = chromium.run(SORTED)
+        assert direction == "descending"
+        assert values == sorted(values, reverse=True)
+        assert len(set(values)) > 2
+        direction, values = chromium.run(SORTED)
+        assert direction == "ascending"
+        good = [value for value in values if value >= 0]
+        assert values == sorted(good) + [-1] * (len(values) - len(good))  # without a value: last
+        for script in (LOADED, THEMED, ENLARGED, EXPLAINED):
+            assert chromium.run(script) is True, script
+        for width in (1200, 375):
+            chromium.open(path, width)
+            assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), width
+        assert chromium.problems == []
+
+
+def test_the_page_lets_only_its_own_script_run(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert "default-src &#39;none&#39;" in policy[1] or "default-src 'none'" in policy[1]
+    assert "'unsafe-inline'" not in policy[1].split("script-src")[1]
+
+
+def test_index_of_plots_is_json(path: Path) -> None:
+    assert json.loads((path.parent / "plots" / "index.json").read_text())["drawn_from"].startswith("0.")

@@ -1,0 +1,103 @@
+"""Intervals over seeds against what is known of them, and decimals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from ganbench.reporting.stats import by_size, decimals, interquartile_mean, mean_interval
+
+
+def test_one_seed_has_no_interval() -> None:
+    low, high = mean_interval(np.array([[3.0], [4.0]]))
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+
+
+def test_no_rows() -> None:
+    assert [len(side) for side in mean_interval(np.empty((0, 5)))] == [0, 0]
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    low, high = mean_interval(np.full((2, 5), 0.1))
+    assert low.tolist() == high.tolist() == [0.1, 0.1]
+
+
+def test_interval_lies_within_the_values_and_around_the_mean() -> None:
+    values = np.random.default_rng(0).exponential(size=(50, 5))
+    low, high = mean_interval(values)
+    assert (values.min(1) <= low).all()
+    assert (low < values.mean(1)).all()
+    assert (values.mean(1) < high).all()
+    assert (high <= values.max(1)).all()
+
+
+def test_interval_moves_and_scales_with_the_values() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    low, high = mean_interval(values)
+    moved_low, moved_high = mean_interval(1e6 + 10 * values)
+    np.testing.assert_allclose(moved_low, 1e6 + 10 * low, rtol=1e-12)
+    np.testing.assert_allclose(moved_high, 1e6 + 10 * high, rtol=1e-12)
+
+
+def test_interval_of_a_row_does_not_depend_on_the_others() -> None:
+    values = np.random.default_rng(0).normal(size=(1200, 4))
+    alone = mean_interval(values[1100:1101])
+    together = mean_interval(values)
+    np.testing.assert_allclose([alone[0][0], alone[1][0]], [together[0][1100], together[1][1100]], rtol=1e-12)
+
+
+def test_with_many_normal_numbers_it_is_the_t_interval() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 400))
+    low, high = mean_interval(values)
+    known = scipy.stats.t.interval(0.95, 399, loc=values.mean(), scale=values.std(ddof=1) / 20)
+    np.testing.assert_allclose([low[0], high[0]], known, atol=0.006)
+
+
+@pytest.mark.parametrize(("n", "least"), [(5, 0.91), (10, 0.93)])
+def test_coverage_with_few_seeds(n: int, least: float) -> None:
+    """The plain percentile interval would cover 0.83 and 0.90."""
+    low, high = mean_interval(np.random.default_rng(1).normal(size=(4000, n)))
+    assert least < np.mean((low < 0) & (high > 0)) < 0.96
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 11])
+def test_interquartile_mean_is_the_trimmed_mean(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=(3, n))
+    np.testing.assert_allclose(interquartile_mean(values), scipy.stats.trim_mean(values, 0.25, axis=1))
+
+
+def test_interquartile_mean_of_nothing() -> None:
+    assert np.isnan(interquartile_mean(np.empty((2, 0)))).all()
+
+
+def test_ragged_groups_are_taken_by_size() -> None:
+    codes = np.array([2, 0, 2, 1, 0, 4])
+    found = {
+        int(g): sorted(m.tolist())
+        for groups, members in by_size(codes, 5)
+        for g, m in zip(groups, members, strict=True)
+    }
+    assert found == {0: [1, 4], 1: [3], 2: [0, 2], 4: [5]}
+
+
+@pytest.mark.parametrize(
+    ("error", "places"),
+    [
+        (0.034, 3),
+        (0.1, 2),
+        (0.99, 2),
+        (1.3, 1),
+        (12, 0),
+        (1234, 0),
+        (1e-9, 6),
+        (0, 2),
+        (math.nan, 2),
+        (math.inf, 2),
+    ],
+)
+def test_decimals_show_two_digits_of_the_error(error: float, places: int) -> None:
+    assert decimals(error) == places

@@ -1,0 +1,288 @@
+"""Records to tables: what is counted, what is compared, what is escaped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_run import METHODS, NASTY, FakeRun
+
+from ganbench.contracts import COLUMNS
+from ganbench.errors import StoreError
+from ganbench.reporting import table
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A record; what is not said is as here."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {
+        "suite": "s",
+        "dataset": "ring",
+        "method": "gan",
+        "label": "gan",
+        "tricks": [],
+        "params": {},
+        "seed": 0,
+    }
+    row |= {"metric": "modes", "protocol": "aaaaaaaa", "value": 1.0, "unit": "modes", "better": "higher"}
+    row |= {
+        "status": "ok",
+        "seconds": 0.1,
+        "train_seconds": 1.0,
+        "device": "cpu",
+        "dtype": "float32",
+        "stack": 1,
+    }
+    return {**row, "cell": "c", "version": "0.1.0", **changes}
+
+
+def frame(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Records as `load` gives them."""
+    return pd.DataFrame(list(rows), columns=pd.Index(COLUMNS)).astype({"value": "float64", "sem": "float64"})
+
+
+def seeds(label: str, *values: float | None, **changes: Any) -> list[dict[str, Any]]:
+    """Records of one method; None is a seed that diverged."""
+    return [
+        record(label=label, seed=i, value=value, status="ok" if value is not None else "diverged", **changes)
+        for i, value in enumerate(values)
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    FakeRun(folder).write(["ring", "line"], [*METHODS, *NASTY], seeds=5)
+    table.write(folder)
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def test_load_gives_the_columns_of_the_contract(run: Path) -> None:
+    records = table.load(run)
+    assert tuple(records.columns) == COLUMNS
+    assert len(records) == len((run / "records.jsonl").read_text().splitlines())
+    assert records["value"].dtype == np.float64
+    assert records[records["label"] == "broken"]["value"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "records.jsonl: there is no such file; expected the directory that `run` wrote"),
+        ("{}\n", "records.jsonl:1: the record has no 'suite'; run the suite again to rebuild it"),
+        (
+            json.dumps(record()) + '\n{"suite"',
+            "records.jsonl:2: is not a record in JSON; run the suite again to rebuild it",
+        ),
+        ("[1]\n", "records.jsonl:1: is not a record in JSON; run the suite again to rebuild it"),
+    ],
+)
+def test_load_says_what_is_wrong(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "records.jsonl").write_text(text)
+    with pytest.raises(StoreError) as caught:
+        table.load(tmp_path)
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+def test_no_records_make_empty_tables(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text("")
+    assert [path.name for path in table.write(tmp_path)] == [
+        "summary.csv",
+        "summary.md",
+        "summary.tex",
+        "summary.html",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- summary
+
+
+def test_failed_seeds_are_counted_and_enter_no_mean() -> None:
+    rows = seeds("gan", 1.0, 3.0, None) + [record(seed=3, value=None, status="timeout")]
+    row = table.summary(frame(*rows)).iloc[0]
+    assert (row["mean"], row["n_ok"], row["n"]) == (2.0, 2, 4)
+    assert (row["diverged"], row["timeout"], row["failed"]) == (1, 1, 0)
+    assert row["std"] == pytest.approx(math.sqrt(2))
+
+
+def test_a_missing_value_without_a_status_counts_as_failed() -> None:
+    row = table.summary(frame(*seeds("gan", 1.0), record(seed=1, value=None))).iloc[0]
+    assert (row["n_ok"], row["n"], row["failed"]) == (1, 2, 1)
+
+
+def test_the_two_uncertainties_stand_apart() -> None:
+    rows = [record(seed=i, value=v, sem=s) for i, (v, s) in enumerate([(1.0, 0.1), (2.0, 0.5), (3.0, 0.2)])]
+    row = table.summary(frame(*rows)).iloc[0]
+    assert row["sem"] == 0.2
+    assert row["low"] < 2 < row["high"]
+
+
+def test_one_seed_has_no_interval() -> None:
+    row = table.summary(frame(record())).iloc[0]
+    assert row["mean"] == 1
+    assert row[["low", "high", "std"]].isna().all()
+
+
+def test_protocols_are_never_mixed() -> None:
+    rows = [*seeds("gan", 1.0, 2.0), *seeds("gan", 5.0, 6.0, protocol="bbbbbbbb"), *seeds("vae", 1.0, 1.5)]
+    found = table.summary(frame(*rows))
+    assert found[["label", "protocol", "mean"]].to_numpy().tolist() == [
+        ["gan", "aaaaaaaa", 1.5], ["gan", "bbbbbbbb", 5.5], ["vae", "aaaaaaaa", 1.25],
+    ]  # fmt: skip
+    assert found["mixed"].all()
+    assert not found["best"].any()
+    shown = table.tables(found)[0]
+    assert [(column.protocol, column.mixed) for column in shown.columns] == [
+        ("aaaaaaaa", True),
+        ("bbbbbbbb", True),
+    ]
+    assert shown.rows[1].entries[1] is None
+
+
+def test_a_failed_seed_without_a_protocol_belongs_to_the_others() -> None:
+    rows = seeds("gan", 1.0) + [record(seed=1, value=None, status="failed", protocol="")]
+    rows += [record(label="vae", value=None, status="failed", protocol="")]
+    found = table.summary(frame(*rows))
+    assert found[["label", "protocol", "n_ok", "n", "mixed"]].to_numpy().tolist() == [
+        ["gan", "aaaaaaaa", 1, 2, False], ["vae", "aaaaaaaa", 0, 1, False],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        (seeds("a", 1.0, 2.0) + seeds("b", 3.0, 4.0), ["b"]),
+        (seeds("a", 1.0, 2.0, better="lower") + seeds("b", 3.0, 4.0, better="lower"), ["a"]),
+        (seeds("a", 1.0, 2.0), []),  # nothing to be better than
+        (seeds("a", 1.0) + seeds("b", 2.0), []),  # one seed decides nothing
+        (seeds("a", 1.0, 2.0) + seeds("b", 3.0, 4.0, None), []),  # without its diverged seed it looks better
+        (seeds("a", 1.0, 2.0, None) + seeds("b", 3.0, 4.0), ["b"]),
+        (seeds("a", 1.0, 2.0) + seeds("b", 1.0, 2.0), []),  # all equal
+        (seeds("a", 2.0, 2.0) + seeds("b", 2.0, 2.0) + seeds("c", 1.0, 1.0), ["a", "b"]),
+        (seeds("a", 1.0, 2.0) + seeds("b", None, None), []),
+    ],
+)
+def test_best_is_marked_where_that_makes_sense(rows: list[dict[str, Any]], best: list[str]) -> None:
+    found = table.summary(frame(*rows))
+    assert found[found["best"]]["label"].tolist() == best
+
+
+def test_order_is_that_of_the_records() -> None:
+    rows = seeds("z", 1.0) + seeds("a", 1.0) + seeds("z", 1.0, dataset="b")
+    found = table.summary(frame(*rows))
+    assert found[["dataset", "label"]].to_numpy().tolist() == [["ring", "z"], ["ring", "a"], ["b", "z"]]
+
+
+def test_many_records_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    base = pd.DataFrame([record()])
+    many = base.loc[base.index.repeat(20_000)].reset_index(drop=True)
+    many = many.assign(seed=np.tile(np.arange(5), 4000), value=rng.normal(size=20_000), sem=0.1)
+    many = many.assign(
+        label=[f"m{i // 200}" for i in range(20_000)], metric=[f"v{i // 5 % 40}" for i in range(20_000)]
+    )
+    start = time.perf_counter()
+    found = table.summary(many)
+    assert len(found) == 4000
+    assert time.perf_counter() - start < 10  # 0.8 s on an idle core
+
+
+# ---------------------------------------------------------------------------------------------- for people
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"),
+    [
+        (3.14159, 2, "3.14"),
+        (-7.0, 0, "-7"),
+        (0.0, 3, "0.000"),
+        (4e-5, 2, "4e-05"),
+        (2.5e9, 0, "2.5e+09"),
+        (math.nan, 2, ""),
+    ],
+)
+def test_numbers(value: float, places: int, text: str) -> None:
+    assert table.number(value, places) == text
+
+
+def test_entries_follow_the_standard_error() -> None:
+    rows = [record(seed=i, value=v, sem=0.4) for i, v in enumerate([241.8, 243.1, 242.9, 244.0, 242.2])]
+    entry = table.tables(table.summary(frame(*rows)))[0].rows[0].entries[0]
+    assert entry is not None
+    assert entry.text == "242.80 [241.88, 243.82] ± 0.40"
+
+
+def test_seeds_are_shown_when_some_are_missing() -> None:
+    whole = table.tables(table.summary(frame(*seeds("a", 1.0, 2.0), *seeds("b", 1.0, 2.0))))[0]
+    assert not whole.show_seeds
+    assert "2 seeds each" in whole.caption
+    rows = seeds("a", 1.0, None) + seeds("b", 1.0, 2.0) + seeds("b", 1.0, 2.0, metric="kl")
+    partial = table.tables(table.summary(frame(*rows, *seeds("a", 1.0, 1.0, metric="kl"))))[0]
+    assert partial.show_seeds
+    assert [(row.seeds, row.failures) for row in partial.rows] == [("1–2/2", "1 diverged"), ("2/2", "")]
+    entry = partial.rows[0].entries[0]
+    assert entry is not None
+    assert entry.seeds == "1/2"
+
+
+def test_csv_is_unrounded_and_runs_nothing_in_a_spreadsheet(run: Path) -> None:
+    with (run / "tables" / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = table.summary(table.load(run))
+    assert [float(row["mean"] or "nan") for row in rows] == pytest.approx(
+        found["mean"].tolist(), rel=0, abs=0, nan_ok=True
+    )
+    assert {row["label"] for row in rows} >= {"'=cmd", "_x", "a$b", "<script>alert(1)</script>"}
+    texts = [row[name] for row in rows for name in ("suite", "dataset", "label", "method", "unit")]
+    assert not [text for text in texts if text.startswith(("=", "+", "-", "@"))]
+
+
+def test_markdown() -> None:
+    rows = [
+        *seeds("a|b", 1.0, 2.0, unit="nats"),
+        *seeds("_<x>_", 4.0, 4.0, unit="nats"),
+        *seeds("c", None, None, unit="nats"),
+    ]
+    text = table._markdown("s", table.tables(table.summary(frame(*rows))))
+    assert text == (
+        "# s\n\n## ring\n\n"
+        "| method | seeds | modes ↑ (nats) |\n"
+        "| --- | ---: | ---: |\n"
+        "| a\\|b | 2/2 | 1.50 [1.00, 2.00] |\n"
+        "| \\_&lt;x&gt;\\_ | 2/2 | **4.00** [4.00, 4.00] |\n"
+        "| c | 0/2 (2 diverged) | – |\n\n"
+        "Mean over training seeds [95 % bootstrap interval over seeds]; failed seeds enter no mean. Bold: best mean.\n"
+    )
+
+
+def test_latex_is_escaped(run: Path) -> None:
+    text = (run / "tables" / "summary.tex").read_text()
+    for line in (
+        r"\toprule",
+        r"a\$b &",
+        r"\_x &",
+        r"\textless{}script\textgreater{}",
+        r"kde\_ll $\uparrow$ (nats)",
+    ):
+        assert line in text
+    assert table._escape_latex("[a] * 50 % & #1_{x}^~\\") == (
+        r"{[}a] {*} 50 \% \& \#1\_\{x\}\textasciicircum{}\textasciitilde{}\textbackslash{}"
+    )
+
+
+def test_html_is_escaped(run: Path) -> None:
+    text = (run / "tables" / "summary.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+    assert text.count("<table") == 2
