@@ -10,10 +10,8 @@ import ast
 import hashlib
 import importlib
 import importlib.util
-import io
 import re
 import sys
-import tokenize
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -93,9 +91,9 @@ class Plugin:
 def scan(path: Path) -> list[Plugin]:
     """The plugins of a file, read from its syntax tree. Raises PluginError."""
     tree, source = _parse(path)
-    comments = _comments(source)
+    lines = importlib.util.decode_source(source).split("\n")
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    found = [_plugin(node, path, comments, classes) for node in tree.body]
+    found = [_plugin(node, path, lines, classes) for node in tree.body]
     return [plugin for plugin in found if plugin]
 
 
@@ -115,15 +113,7 @@ def _parse(path: Path) -> tuple[ast.Module, bytes]:
         raise PluginError(f"{path}:{line}: is not valid Python ({reason})") from None
 
 
-def _comments(source: bytes) -> dict[int, str]:
-    """The comment of each line that has one."""
-    tokens = tokenize.tokenize(io.BytesIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
-
-
-def _plugin(
-    node: ast.stmt, path: Path, comments: dict[int, str], classes: dict[str, ast.ClassDef]
-) -> Plugin | None:
+def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast.ClassDef]) -> Plugin | None:
     if not isinstance(node, ast.ClassDef | ast.FunctionDef):
         return None
     for decorator in node.decorator_list:
@@ -134,10 +124,10 @@ def _plugin(
             continue
         if isinstance(node, ast.ClassDef):
             family = _family(node, classes)
-            params = _fields(family, comments)
+            params = _fields(family, lines)
             methods = {item.name for one in family for item in one.body if isinstance(item, ast.FunctionDef)}
         else:
-            params, methods = list(_arguments(node, comments)), set()
+            params, methods = list(_arguments(node, lines)), set()
         try:
             mark = _mark_arguments(call, node.name)
         except (TypeError, ValueError) as error:
@@ -199,7 +189,7 @@ def _literal(node: ast.expr) -> Any:
         return UNKNOWN
 
 
-def _fields(family: list[ast.ClassDef], comments: dict[int, str]) -> list[Param]:
+def _fields(family: list[ast.ClassDef], lines: list[str]) -> list[Param]:
     """The fields of a dataclass, inherited ones first; a field that is declared again keeps its place."""
     found: dict[str, Param] = {}
     for item in (item for node in family for item in node.body):
@@ -210,8 +200,7 @@ def _fields(family: list[ast.ClassDef], comments: dict[int, str]) -> list[Param]
             continue
         name, required = item.target.id, item.value is None or _lacks_default(item.value)
         default = _literal(item.value) if item.value and not required else None
-        doc = comments.get(item.end_lineno or item.lineno, "")
-        found[name] = Param(name, annotation, default, required, doc)
+        found[name] = Param(name, annotation, default, required, _comment(item, lines))
     return list(found.values())
 
 
@@ -233,7 +222,7 @@ def _lacks_default(value: ast.expr) -> bool:
     return keywords is not None and not {"default", "default_factory"} & set(keywords)
 
 
-def _arguments(node: ast.FunctionDef, comments: dict[int, str]) -> Iterator[Param]:
+def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:
     """All parameters of a dataset function but the first, which is the generator."""
     spec = node.args
     plain = [*spec.posonlyargs, *spec.args]
@@ -241,8 +230,15 @@ def _arguments(node: ast.FunctionDef, comments: dict[int, str]) -> Iterator[Para
     pairs = [*zip(plain, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
     for arg, default in pairs[1:]:
         annotation = ast.unparse(arg.annotation) if arg.annotation else "Any"
-        doc = comments.get(arg.end_lineno or arg.lineno, "")
-        yield Param(arg.arg, annotation, _literal(default) if default else None, default is None, doc)
+        known = _literal(default) if default else None
+        yield Param(arg.arg, annotation, known, default is None, _comment(default or arg, lines))
+
+
+def _comment(node: ast.stmt | ast.expr | ast.arg, lines: list[str]) -> str:
+    """The comment that follows a node on its last line."""
+    behind = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :].decode()
+    match = re.match(r"[\s,):]*#+\s*(.*)", behind)
+    return match[1].strip() if match else ""
 
 
 # ---------------------------------------------------------------------------------------------- catalog
