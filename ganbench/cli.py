@@ -442,7 +442,7 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _summary(suite: Suite) -> str:
-    """One line on a suite that is right."""
+    """What a suite that is right comes to, and which of its metrics measure nothing."""
     from .pipeline.plan import resolve
 
     cells = resolve(suite).cells
@@ -452,7 +452,12 @@ def _summary(suite: Suite) -> str:
         _count(len(cells), "cell"),
         _count(sum(len(cell.seeds) for cell in cells), "training"),
     ]
-    return f"{suite.path}: {suite.name!r} is right: {', '.join(parts)}"
+    idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
+    notes = [
+        f"note: {metric.name!r} applies to none of its cells: it needs {' and '.join(metric.plugin.needs)}"
+        for metric in idle
+    ]
+    return "\n".join([f"{suite.path}: {suite.name!r} is right: {', '.join(parts)}", *notes])
 
 
 def _count(n: int, noun: str) -> str:

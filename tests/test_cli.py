@@ -193,6 +193,13 @@ def test_validate(tmp_path: Path) -> None:
     assert "1 cell, 1 training\n" in call("validate", path, "--set", "seeds=1").stdout
 
 
+def test_validate_notes_metrics_that_apply_to_nothing(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, tiny.SUITE.replace("p.py:dots", "p.py:flat"))
+    result = call("validate", path)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("\nnote: 'hits' applies to none of its cells: it needs modes\n")
+
+
 def test_validate_says_all_mistakes(tmp_path: Path) -> None:
     path = tiny.write(tmp_path, tiny.SUITE.replace("seeds: 2", "seeds: -2\nsedes: 1"))
     result = call("validate", path, "--set", "train.stepz=1")
