@@ -115,7 +115,7 @@ BAD = {
         "3:21: methods[0].samples: there is no file or folder theirs.npz",
     ]),
     "samples of another kind": ("methods: [{samples: [a.pkl]}]", [
-        "3:22: methods[0].samples[0]: expected an .npz file of samples, got 'a.pkl'",
+        "3:22: methods[0].samples[0]: expected a file of samples (.npz or .npy), got 'a.pkl'",
     ]),
     "tricks for samples": ("methods: [{samples: tiny.npz, tricks: []}]", [
         "3:31: methods[0].tricks: unknown key 'tricks'; expected one of: datasets, label, samples",

@@ -289,8 +289,8 @@ class Checker:
             name = self.value(child, child_key, "str")
             if name is None:
                 continue
-            if not name.endswith(".npz"):
-                self.note(child, child_key, f"expected an .npz file of samples, got {name!r}")
+            if not name.endswith((".npz", ".npy")):
+                self.note(child, child_key, f"expected a file of samples (.npz or .npy), got {name!r}")
                 continue
             paths.append(self.existing(child, child_key, name))
         only = self.only(found.get("datasets"), joined(key, "datasets"))
