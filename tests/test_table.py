@@ -109,7 +109,7 @@ def test_no_records_make_empty_tables(tmp_path: Path) -> None:
 
 
 def test_failed_seeds_are_counted_and_enter_no_mean() -> None:
-    rows = seeds("gan", 1.0, 3.0, None) + [record(seed=3, value=None, status="timeout")]
+    rows = [*seeds("gan", 1.0, 3.0, None), record(seed=3, value=None, status="timeout")]
     row = table.summary(frame(*rows)).iloc[0]
     assert (row["mean"], row["n_ok"], row["n"]) == (2.0, 2, 4)
     assert (row["diverged"], row["timeout"], row["failed"]) == (1, 1, 0)
@@ -151,7 +151,7 @@ def test_protocols_are_never_mixed() -> None:
 
 
 def test_a_failed_seed_without_a_protocol_belongs_to_the_others() -> None:
-    rows = seeds("gan", 1.0) + [record(seed=1, value=None, status="failed", protocol="")]
+    rows = [*seeds("gan", 1.0), record(seed=1, value=None, status="failed", protocol="")]
     rows += [record(label="vae", value=None, status="failed", protocol="")]
     found = table.summary(frame(*rows))
     assert found[["label", "protocol", "n_ok", "n", "mixed"]].to_numpy().tolist() == [

@@ -49,9 +49,8 @@ def write(run_dir: Path) -> list[Path]:
     with drawing.style():
         for plot in figures(run):
             drawing.settle(plot.figure)
-            for kind in ("png", "svg"):
-                path = folder / f"{plot.name}.{kind}"
-                written.append(write_bytes(path, drawing.image_bytes(plot.figure, kind)))
+            written.append(write_bytes(folder / f"{plot.name}.png", drawing.png(plot.figure)))
+            written.append(write_bytes(folder / f"{plot.name}.svg", drawing.svg(plot.figure)))
             words = ("name", "kind", "dataset", "title", "caption", "alt")
             entries.append({word: getattr(plot, word) for word in words})
     index = {"drawn_from": _source(run.folder), "plots": entries}
