@@ -1,0 +1,52 @@
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .distances import Block, check_samples, nearest, squared_distances
+
+
+@dataclass(frozen=True)
+class PRDC:
+    """Fidelity and diversity by nearest-neighbour balls; for fresh data density is 1 and coverage
+    1 − 2^−k on average, for both sets equally large."""
+
+    precision: float  # share of fake samples inside the ball of some real one
+    recall: float  # share of real samples inside the ball of some fake one
+    density: (
+        float  # real balls that hold a fake sample, mean over the fake samples, divided by k; may exceed 1
+    )
+    coverage: float  # share of real samples whose ball holds some fake one
+
+
+def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) -> PRDC:
+    """Precision, recall, density and coverage of `fake` [m, *shape] against `real` [n, *shape], pixels or
+    features. A sample's ball reaches to its k-th neighbour in its own set, that distance excluded.
+
+    Memory is that of the inputs plus a block. Raises SampleError for sets of different shapes, not finite,
+    or with no more than `k` examples.
+    """
+    real = check_samples(real, "real", least=k + 1)
+    fake = check_samples(fake, "fake", like=real, least=k + 1)
+    # The first neighbour in the own set is the sample itself.
+    real_radius, fake_radius = (nearest(x, x, k + 1, block=block)[0][:, k].square() for x in (real, fake))
+    balls = torch.zeros(
+        len(fake), dtype=torch.int64, device=real.device
+    )  # real balls that hold a fake sample
+    covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    recalled = torch.zeros_like(covered)
+    for fakes, reals, tile in squared_distances(fake, real, block):
+        inside = tile < real_radius[reals].to(tile.dtype)
+        balls[fakes] += inside.sum(1)
+        covered[reals] |= inside.any(0)
+        recalled[reals] |= (tile < fake_radius[fakes, None].to(tile.dtype)).any(0)
+    return PRDC(
+        precision=(balls > 0).double().mean().item(),
+        recall=recalled.double().mean().item(),
+        density=balls.double().mean().item() / k,
+        coverage=covered.double().mean().item(),
+    )
