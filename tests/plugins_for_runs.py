@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,3 +154,12 @@ class FullDisk:
     def fit(self, data, seed, budget):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         return lambda n, generator: torch.zeros(n, *data.shape)
+
+
+@method
+@dataclass(frozen=True)
+class Leaving:
+    """Ends its process, or tries to."""
+
+    def fit(self, data, seed, budget):
+        sys.exit("enough")

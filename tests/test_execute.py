@@ -5,22 +5,27 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from ganbench.errors import DatasetError, RequestError, StoreError
 from ganbench.pipeline import execute, plan, suite
+from ganbench.pipeline.progress import Board, Display, State, print_grid
 from ganbench.pipeline.store import Entry
+from ganbench.pipeline.work import Task
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -110,9 +115,9 @@ def test_what_fails_is_written_down_and_the_others_finish(bench: Bench) -> None:
     raising = bench.trainings()["ring-raising/0"]
     assert raising["error"] == "ValueError: no luck today"
     assert 'raise ValueError("no luck today")' in raising["traceback"]
-    assert "ring-raising, seed 1: failed (ValueError: no luck today)" in bench.text
-    assert "ring-diverging, seed 0: diverged (a loss or gradient was not finite at step" in bench.text
-    assert "ring-constant, seed 0: failed (ZeroDivisionError: nothing to divide by)" in bench.text
+    assert "ring-raising, seeds 0-1: failed (ValueError: no luck today)" in bench.text
+    assert "ring-diverging, seeds 0-1: diverged (a loss or gradient was not finite at step" in bench.text
+    assert "ring-constant, seeds 0-1: failed (ZeroDivisionError: nothing to divide by)" in bench.text
 
 
 def test_what_failed_is_tried_again_what_diverged_or_finished_is_not(bench: Bench) -> None:
@@ -180,6 +185,11 @@ def test_a_report_that_fails_keeps_the_records(
     assert len(bench.rows()) == 2
     assert f"error: the {name} could not be written: RuntimeError: no ink" in bench.text
     assert "The records are kept in" in bench.text
+
+
+def test_a_method_that_exits_has_failed(bench: Bench) -> None:
+    assert bench.run("Leaving", seeds=1) == 1
+    assert [(row["status"], row["error"]) for row in bench.rows()] == [("failed", "SystemExit: enough")]
 
 
 # ---------------------------------------------------------------------------------------------- before
@@ -317,6 +327,17 @@ def test_shards_together_do_everything_once(bench: Bench) -> None:
     assert bench.untimed() == bench.untimed(whole)
 
 
+def test_samples_made_elsewhere_are_scored(bench: Bench) -> None:
+    points = np.full((150, 2), 3.0, dtype=np.float32)
+    np.save(bench.folder / "a.npy", points)
+    np.save(bench.folder / "b.npy", 2 * points)
+    assert bench.run("{samples: [a.npy, b.npy], label: theirs}", seeds=1) == 0
+    assert [row["value"] for row in bench.rows()] == pytest.approx([18**0.5, 72**0.5])
+    np.save(bench.folder / "b.npy", 3 * points)
+    assert bench.run("{samples: [a.npy, b.npy], label: theirs}", seeds=1) == 0
+    assert bench.rows()[1]["value"] == pytest.approx(162**0.5)
+
+
 # ---------------------------------------------------------------------------------------------- tasks
 
 
@@ -351,7 +372,7 @@ def test_labels_of_tasks(bench: Bench) -> None:
     (entry,) = entries(bench, 4)
 
     def label(*seeds: int) -> str:
-        return execute.Task(0, entry, seeds, bench.out, "cpu").label
+        return Task(0, entry, seeds, bench.out, "cpu").label
 
     assert label(2) == "ring-m0, seed 2"
     assert label(0, 1, 2) == "ring-m0, seeds 0-2"
@@ -362,6 +383,69 @@ def test_deaths_are_told_in_words() -> None:
     assert execute._death(-9).startswith("was killed (signal 9")
     assert execute._death(-11) == "died (signal 11)"
     assert execute._death(3) == "ended with exit code 3"
+
+
+def test_the_longest_looking_task_comes_first(bench: Bench) -> None:
+    (entry,) = entries(bench, 4)
+    task = Task(0, entry, (0, 1, 2, 3), bench.out, "cpu")
+    images = replace(task, entry=replace(entry, size=784))
+    assert task.cost(0) < task.cost(2) < task.cost(4) < images.cost(4)
+
+
+# ---------------------------------------------------------------------------------------------- display
+
+
+def test_workers_are_heard_twice_a_second_and_when_they_turn_to_something_else(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    tell = board.teller(3)
+    tell(State("training", 2, 10, 100, 50.0, {"G": 0.5}))
+    tell(State("training", 2, 11, 100, 50.0, {"G": 0.4}))
+    assert board.read() == {3: State("training", 2, 10, 100, 50.0, {"G": 0.5})}
+    tell(State("modes of seed 0", 1))
+    assert board.read() == {3: State("modes of seed 0", 1)}
+    (tmp_path / "4.json").write_text('{"doing": "tr')
+    (tmp_path / "5.json").write_text('{"an older": "form"}')
+    assert list(board.read()) == [3]
+    board.forget(3)
+    assert board.read() == {}
+
+
+def test_plain_lines_name_start_and_end_of_each_task(bench: Bench) -> None:
+    bench.run(slow(bench.folder / "log", 0.5), seeds=1)
+    lines = bench.text.splitlines()
+    assert lines[:2] == ["1 of 1 tasks to do", "ring-constant, seed 0: started"]
+    assert re.fullmatch(r"ring-constant, seed 0: finished in \d\.\d s \(1 of 1\)", lines[2])
+
+
+def test_the_live_picture_shows_speed_losses_and_time_left(tmp_path: Path) -> None:
+    board, file = Board(tmp_path), io.StringIO()
+    board.teller(0)(State("training", 4, 250, 1000, 25.0, {"D": 1.25, "G": 0.7}))
+    board.teller(1)(State("kde_ll of seed 2", 1))
+    console = Console(file=file, force_terminal=True, width=150, color_system=None)
+    with Display(board, {0: "ring-[gan], seeds 0-3", 1: "ring-vae, seed 2"}, console) as display:
+        display.refresh()
+        display.live.refresh()
+        display.finish(1, "finished in 2.0 s")
+    text = file.getvalue()
+    for shown in (
+        "ring-[gan], seeds 0-3",
+        "step 250 of 1,000",
+        "100 seed·steps/s",
+        "D 1.25  G 0.7",
+        "0:30 left",
+    ):
+        assert shown in text
+    assert "kde_ll of seed 2" in text
+    assert "ring-vae, seed 2: finished in 2.0 s (1 of 2)" in text
+
+
+def test_tables_on_a_terminal_and_elsewhere() -> None:
+    rows = [("gan[1]", "5/5"), ("a longer name", "4/5")]
+    plain, fancy = io.StringIO(), io.StringIO()
+    print_grid("ring", ("method", "seeds"), rows, Console(file=plain, width=20))
+    assert plain.getvalue() == "ring\nmethod         seeds\ngan[1]         5/5\na longer name  4/5\n"
+    print_grid("ring", ("method", "seeds"), rows, Console(file=fancy, force_terminal=True, width=60))
+    assert "gan[1]" in fancy.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------- interrupted

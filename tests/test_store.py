@@ -22,11 +22,12 @@ import torch
 
 from ganbench.contracts import COLUMNS, Data, Labels, Modes
 from ganbench.errors import StoreError
-from ganbench.pipeline import execute, plan, suite
+from ganbench.pipeline import plan, suite
 from ganbench.pipeline.files import SCHEMA
 from ganbench.pipeline.score import unmeasured
 from ganbench.pipeline.store import Entry, Store, Training, data_digest, few, preview
 from ganbench.pipeline.train import Trained
+from ganbench.pipeline.work import load_data
 
 SUITE = """
 name: stored
@@ -504,7 +505,7 @@ def ring_entry(tmp_path: Path, text: str) -> suite.DatasetEntry:
 
 def test_the_preview_of_a_density_integrates_to_one(tmp_path: Path) -> None:
     entry = ring_entry(tmp_path, "{dataset: ring, params: {std: 0.2, n_train: 10, n_valid: 10}, label: r}")
-    shown = preview(entry, execute.load_data(entry.part), "digest")
+    shown = preview(entry, load_data(entry.part), "digest")
     x0, x1, y0, y1 = shown.tensors["extent"].tolist()
     density = shown.tensors["log_density"].exp()
     area = (x1 - x0) * (y1 - y0) / ((density.shape[0] - 1) * (density.shape[1] - 1))
@@ -525,7 +526,7 @@ def test_rows_of_the_preview_of_a_density_are_y(tmp_path: Path) -> None:
 
 def test_the_preview_of_a_line(tmp_path: Path) -> None:
     entry = ring_entry(tmp_path, "{mixture1d: {n_train: 10, n_valid: 10}}")
-    shown = preview(entry, execute.load_data(entry.part), "digest")
+    shown = preview(entry, load_data(entry.part), "digest")
     x0, x1 = shown.tensors["extent"].tolist()
     assert float(shown.tensors["log_density"].exp().mean()) * (x1 - x0) == pytest.approx(1, abs=5e-3)
 

@@ -7,45 +7,36 @@ the others go on, and what is finished stays: running again does only what is st
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
 import signal
 import tempfile
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby, pairwise
-from multiprocessing.connection import wait as wait_for
-from operator import itemgetter
+from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
-from rich.table import Table
 
-from .. import plugins
-from ..contracts import Data, Status
-from ..errors import GanbenchError, PluginError, RequestError, StoreError
+from ..errors import GanbenchError, RequestError
 from . import plan as planning
-from .progress import Board, Display, State, say
-from .score import Scorer, explain, protocol, unmeasured
-from .store import SETTLED, Entry, Preview, Store, Training, data_digest, few, preview
-from .suite import Part, Suite, dump
-from .train import Progress, Trained, model, out_of_memory, train
+from .progress import Board, Display, print_grid, say
+from .score import explain, protocol
+from .store import Entry, Preview, Store, data_digest, preview
+from .suite import Suite, dump
+from .work import Done, Task, give_up, load_data, missing, seed_names, start_worker, work
 
 BUSY = 4  # cells for each core from which on cells alone keep all cores busy
 POLL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
 RESUME = "run the same command again to go on from here"
-Tell = Callable[[State], None]
-PRELOADED = ["torch", "ganbench.pipeline.execute"]  # by the server from which workers are forked
+PRELOADED = ["torch", "ganbench.pipeline.work"]  # by the server from which workers are forked
 
 
 # ---------------------------------------------------------------------------------------------- run
@@ -120,25 +111,9 @@ def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
         previews.append(preview(dataset, data, digest))
         for index, cell in enumerate(cells):
             if cell.dataset.label == dataset.label:
-                found[index] = Entry.of(cell, digest, [protocol(metric, data) for metric in cell.metrics])
+                protocols = [protocol(metric, data) for metric in cell.metrics]
+                found[index] = Entry.of(cell, digest, protocols, math.prod(data.shape))
     return [found[index] for index in sorted(found)], previews
-
-
-def load_data(part: Part) -> Data:
-    """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
-    PluginError where a dataset's code fails."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return plugins.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
-    except GanbenchError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{part.plugin.path}: the dataset {part.name!r} failed: {explain(error)}"
-        ) from error
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _open(
@@ -163,30 +138,6 @@ def _open(
 # ---------------------------------------------------------------------------------------------- tasks
 
 
-@dataclass(frozen=True)
-class Task:
-    """Some seeds of a cell, for one worker."""
-
-    number: int
-    entry: Entry
-    seeds: tuple[int, ...]
-    root: Path  # of the run directory
-    device: str
-
-    @property
-    def label(self) -> str:
-        """`ring-gan, seeds 0-2`"""
-        first, last = self.seeds[0], self.seeds[-1]
-        one_run = last - first == len(self.seeds) - 1
-        shown = f"{first}-{last}" if one_run and last > first else ", ".join(map(str, self.seeds))
-        return f"{self.entry.cell.label}, seed{'s' * (len(self.seeds) > 1)} {shown}"
-
-    def cost(self, seeds: int) -> float:
-        """How long that many trainings may take, in no unit: only to begin with the longest."""
-        settings, method = self.entry.cell.train, self.entry.cell.method
-        return seeds * settings.steps * settings.batch * (1 + len(method.tricks)) if method.part else 0.0
-
-
 def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Iterator[Task]:
     """The tasks of a plan. On the CPU, cells too few to keep all cores busy are cut into nearly equal parts.
 
@@ -202,137 +153,6 @@ def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Ite
         for start, end in pairwise(ends):
             yield Task(number, entry, seeds[start:end], root, device)
             number += 1
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What is still to be done."""
-
-    train: tuple[int, ...]  # seeds
-    scores: tuple[tuple[Training, int], ...]  # of seeds that are trained: which, and index of the metric
-
-    def __bool__(self) -> bool:
-        return bool(self.train or self.scores)
-
-
-def missing(store: Store, entry: Entry, seeds: Sequence[int]) -> Missing:
-    """What these seeds of a cell lack. What failed last time counts as missing; a seed that diverged would
-    only diverge again."""
-    train, scores = [], []
-    for seed in seeds:
-        training = store.training(entry.id, seed, entry.train_keys[seed])
-        if training is None or training.status not in SETTLED:
-            train.append(seed)
-        elif training.status == "ok":
-            for index, metric in enumerate(entry.cell.metrics):
-                score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
-                if score is None or score["status"] != "ok":
-                    scores.append((training, index))
-    return Missing(tuple(train), tuple(scores))
-
-
-# ---------------------------------------------------------------------------------------------- in a worker
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a worker hands back; its results are in the store."""
-
-    warnings: list[str]
-    seconds: float
-
-
-def work(task: Task, board: Path) -> Done:
-    """Do what is missing of a task. A failure of the method, the metric or the data is written down as the
-    status of what it hit. Raises StoreError where nothing can be written."""
-    started = time.monotonic()
-    store = Store(task.root)
-    tell = Board(board).teller(task.number)
-    tell(State("waiting", len(task.seeds)))
-    with store.lock(task.entry.id, task.seeds), _noting_failures(task, store, task.seeds):
-        todo = missing(store, task.entry, task.seeds)  # a second look: another run may have been here
-        if todo:
-            data = load_data(task.entry.cell.dataset.part)
-            _train(task, store, data, todo.train, tell)
-            _score(task, store, data, tell)
-    return Done(store.warnings, max(0.0, time.monotonic() - started))
-
-
-@contextmanager
-def _noting_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
-    """An exception in here is the status of what these seeds lack."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        status: Status = "oom" if out_of_memory(error) else "failed"
-        give_up(task, store, seeds, status, explain(error), traceback.format_exc())
-
-
-def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], tell: Tell) -> None:
-    """Games as one stack; other methods seed by seed, each kept as soon as it is there."""
-    cell = task.entry.cell
-
-    def progress(now: Progress) -> None:
-        tell(State("training", now.seeds, now.step, now.steps, now.rate, now.losses))
-
-    size = max(1, len(seeds)) if cell.rung == "game" else 1
-    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
-        tell(State("training", len(stack)))
-        with _noting_failures(task, store, stack):
-            for trained in train(cell, data, stack, device=task.device, progress=progress):
-                _keep(task, store, data, trained)
-
-
-def _score(task: Task, store: Store, data: Data, tell: Tell) -> None:
-    """Score all seeds that are trained by all metrics that they lack."""
-    entry, cell = task.entry, task.entry.cell
-    score = Scorer(entry, data)
-    for training, own in groupby(missing(store, entry, task.seeds).scores, key=itemgetter(0)):
-        seed = training.seed
-        with _noting_failures(task, store, [seed]):
-            subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
-            for _, index in own:
-                tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
-                store.write_score(entry, seed, score(index, subject, training))
-
-
-def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
-    """Store a training, with some of its samples."""
-    entry, n, shown = task.entry, few(data.shape), trained.samples
-    if trained.status == "ok" and shown is None:
-        shown = model(entry.cell, data, trained.seed, trained.state, None, device=task.device).samples(n)
-    training = Training.of(trained, entry.train_keys[trained.seed])
-    store.write_training(entry.id, training, trained, shown[:n] if shown is not None else None)
-
-
-def give_up(
-    task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
-) -> None:
-    """Write this status down for all that these seeds of a task lack."""
-    entry, todo = task.entry, missing(store, task.entry, seeds)
-    for seed in todo.train:
-        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
-        failed = Training(key, seed, status, error, trace, 0.0, len(todo.train), task.device, dtype, None)
-        store.write_training(entry.id, failed)
-    for training, index in todo.scores:
-        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
-
-
-def start_worker(cpu: bool) -> None:
-    """Set up a fresh worker process."""
-    if cpu:
-        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
-    parent = multiprocessing.parent_process()
-    if parent:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _die_with(sentinel: int) -> None:
-    """A worker whose parent was killed must not train on for nobody."""
-    wait_for([sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 # ---------------------------------------------------------------------------------------------- in the parent
@@ -400,6 +220,8 @@ class _Pool:
             with self.store.lock(task.entry.id, task.seeds):
                 give_up(task, self.store, task.seeds, "lost", text)
             self.display.finish(task.number, f"lost: {text}")
+        elif isinstance(error, BrokenProcessPool):
+            raise GanbenchError(f"no worker process can be started or kept ({explain(error)}); {RESUME}")
         elif error:
             raise error
         else:
@@ -470,39 +292,23 @@ def _print_tables(root: Path, console: Console) -> None:
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
             for row in shown.rows
         ]
-        _print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
+        print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
         say(console, shown.caption + "\n")
 
 
-def _print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """A table on a terminal; elsewhere lines with aligned columns."""
-    if console.is_terminal:
-        grid = Table(title=title, title_justify="left")
-        for head in heads:
-            grid.add_column(head)
-        for row in rows:
-            grid.add_row(*row)
-        console.print(grid, markup=False)
-        return
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    say(console, title)
-    for row in (heads, *rows):
-        say(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
-    """Name every seed that is not ok, once for each reason; whether any of them failed (one that diverged is
-    a result)."""
-    seen = {}
+    """Name every seed that is not ok; whether any of them failed (one that diverged is a result)."""
+    seen: dict[tuple[str, ...], dict[int, None]] = {}
     for row in rows:
         if row["status"] != "ok":
-            reason = (row["dataset"], row["label"], row["seed"], row["status"], row["error"])
-            seen.setdefault(reason, row["metric"])
-    if seen:
-        say(console, f"{len(seen)} not ok:")
-    for dataset, label, seed, status, error in seen:
-        say(console, f"  {dataset}-{label}, seed {seed}: {status} ({error})")
-    return any(reason[3] != "diverged" for reason in seen)
+            reason = (row["dataset"], row["label"], row["status"], row["error"])
+            seen.setdefault(reason, {})[row["seed"]] = None
+    count = len({(dataset, label, seed) for (dataset, label, *_), own in seen.items() for seed in own})
+    if count:
+        say(console, f"not ok: {count} seed{'s' * (count > 1)}")
+    for (dataset, label, status, error), own in seen.items():
+        say(console, f"  {dataset}-{label}, {seed_names(list(own))}: {status} ({error})")
+    return any(reason[2] != "diverged" for reason in seen)
 
 
 def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], console: Console) -> None:
@@ -520,6 +326,6 @@ def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], c
             (entry.cell.label, str(seeds), f"{entry.cell.train.steps:,}", *done, str(train), str(scores))
         )
     heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
-    _print_grid("plan", heads, rows, console)
+    print_grid("plan", heads, rows, console)
     count = sum(map(bool, todo.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")

@@ -1,4 +1,4 @@
-"""How far a run is, on the terminal: a live picture, or plain lines where the output is not a terminal.
+"""What a run says on the terminal: a live picture, or plain lines where the output is not a terminal.
 
 Workers say where they are in small files that the parent polls. There is no queue, so that a worker that is
 killed while it speaks spoils nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,6 +131,22 @@ class Display:
 def say(console: Console, text: str) -> None:
     """Print a text as it is: no markup, no wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """A table on a terminal; elsewhere lines with aligned columns."""
+    if console.is_terminal:
+        grid = Table(title=Text(title), title_justify="left")
+        for head in heads:
+            grid.add_column(Text(head))
+        for row in rows:
+            grid.add_row(*map(Text, row))
+        console.print(grid)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    say(console, title)
+    for row in (heads, *rows):
+        say(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _cells(state: State) -> tuple[str, ...]:

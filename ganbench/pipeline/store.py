@@ -54,9 +54,10 @@ class Entry:
     train_keys: Mapping[int, str]  # by seed
     score_keys: tuple[Mapping[int, str], ...]  # of each metric, by seed
     protocols: tuple[tuple[str, str], ...]  # of each metric: short hash, sentence
+    size: int  # numbers in an example
 
     @classmethod
-    def of(cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]]) -> Entry:
+    def of(cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1) -> Entry:
         """The entry of a cell whose data have this digest (see `data_digest`)."""
         return cls(
             cell=cell,
@@ -66,6 +67,7 @@ class Entry:
                 {seed: cell.score_key(digest, seed, metric) for seed in cell.seeds} for metric in cell.metrics
             ),
             protocols=tuple(protocols),
+            size=size,
         )
 
     @property
