@@ -338,6 +338,16 @@ def test_samples_made_elsewhere_are_scored(bench: Bench) -> None:
     assert bench.rows()[1]["value"] == pytest.approx(162**0.5)
 
 
+@pytest.mark.slow
+def test_a_run_ends_with_tables_plots_and_a_report(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert bench.run("TinyGAN", "Constant", metrics="MeanNorm Range") == 0
+    head = next(line for line in bench.text.splitlines() if line.startswith("method"))
+    assert head.split() == ["method", "seeds", "mean_norm", "↓", "low", "↓", "high", "↑"]
+    assert bench.text.splitlines()[-1] == f"report: {bench.out / 'report.html'}"
+    assert {"report.html", "tables", "plots", "records.jsonl"} <= {path.name for path in bench.out.iterdir()}
+
+
 # ---------------------------------------------------------------------------------------------- tasks
 
 

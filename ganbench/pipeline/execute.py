@@ -71,11 +71,12 @@ def run(
         entries, previews = survey(suite)
         store = Store(out, read_only=dry_run)
         own = entries[shard[0] - 1 :: shard[1]] if shard else entries
-        tasks = [task for task in divide(entries, out, device, cores()) if task.entry in own]
+        names = {entry.id for entry in own}
+        tasks = [task for task in divide(entries, out, device, cores()) if task.entry.id in names]
         if dry_run:
-            _print_plan(store, entries, tasks, console)
+            _print_plan(store, own, tasks, console)
             return 0
-        _open(store, suite, entries, previews, device, fresh)
+        _open(store, suite, entries, previews, device, forget=own if fresh else ())
         stopped = _work_through(store, tasks, jobs or (cores() if device == "cpu" else 1), console)
         return _conclude(store, console, stopped)
     except KeyboardInterrupt:
@@ -84,7 +85,7 @@ def run(
 
 
 def choose_device(device: str) -> str:
-    """ "auto" as the device that is there. Raises RequestError for CUDA where there is none."""
+    """The device that is meant: "auto" is CUDA where there is one. Raises RequestError for CUDA where there is none."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
@@ -106,13 +107,15 @@ def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
     found: dict[int, Entry] = {}
     previews = []
     for dataset in suite.datasets:
+        own = [index for index, cell in enumerate(cells) if cell.dataset.label == dataset.label]
+        if not own:
+            continue
         data = load_data(dataset.part)
         digest = data_digest(data)
         previews.append(preview(dataset, data, digest))
-        for index, cell in enumerate(cells):
-            if cell.dataset.label == dataset.label:
-                protocols = [protocol(metric, data) for metric in cell.metrics]
-                found[index] = Entry.of(cell, digest, protocols, math.prod(data.shape))
+        for index in own:
+            protocols = [protocol(metric, data) for metric in cells[index].metrics]
+            found[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape))
     return [found[index] for index in sorted(found)], previews
 
 
@@ -122,11 +125,11 @@ def _open(
     entries: Sequence[Entry],
     previews: Sequence[Preview],
     device: str,
-    fresh: bool,
+    forget: Sequence[Entry],
 ) -> None:
     """Make the run directory ready; whatever cannot be written is found out here, before any training."""
     store.prepare()
-    for entry in entries if fresh else ():
+    for entry in forget:
         store.remove(entry)
     store.write_text("suite.resolved.yaml", dump(suite))
     store.write_environment(device)
