@@ -15,8 +15,10 @@ _HOME = {
     "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Value
                     dataset divergence method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
-    "nets": "BatchNorm Maxout Squash bce_fake bce_real conv_discriminator conv_generator mlp orthogonal",
+    "nets": "BatchNorm Maxout Sequential Squash bce_fake bce_real conv_discriminator conv_generator mlp orthogonal",
     "optim": "SGD Adam RMSprop",
+    "divergences": "Divergence",
+    "plugins": "find_divergence",
     "metrics.kde": "kde_log_likelihood",
     "metrics.modes": "mode_coverage",
     "metrics.memorisation": "memorisation",

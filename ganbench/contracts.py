@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
+from .errors import PluginError, did_you_mean
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype
     from torch.nn import Module
@@ -190,17 +192,35 @@ class Game:
         draw = self.draws[name]
         return draw if isinstance(draw, Draw) else Draw(tuple(draw))
 
+    def net(self, name: str) -> Module:
+        """The net of this name. Raises PluginError, which says that a trick does not fit the method."""
+        if name not in self.nets:
+            raise PluginError(f"this game has no net {name!r}{did_you_mean(name, self.nets)}")
+        return self.nets[name]
+
+    def player(self, name: str) -> Player:
+        """The player of this name. Raises PluginError, which says that a trick does not fit the method."""
+        if name not in self.players:
+            raise PluginError(f"this game has no player {name!r}{did_you_mean(name, self.players)}")
+        return self.players[name]
+
     def with_loss(self, player: str, loss: Callable[[Loss, Nets, Batch], Tensor]) -> Game:
-        """The game in which `player` descends `loss(its present loss, nets, b)`."""
-        old = self.players[player]
+        """The game in which `player` descends `loss(its present loss, nets, b)`. Raises PluginError."""
+        old = self.player(player)
         inner = old.loss
         new = replace(old, loss=lambda nets, b: loss(inner, nets, b))
         return replace(self, players={**self.players, player: new})
 
     def with_view(self, net: str, view: View) -> Game:
         """The game in which whatever is given to `net` passes through `view` first; the last one added
-        is applied first."""
+        is applied first. Raises PluginError."""
+        self.net(net)
         return replace(self, views={**self.views, net: (view, *self.views.get(net, ()))})
+
+    def with_net(self, name: str, net: Module) -> Game:
+        """The game with another net in place of this one. Raises PluginError."""
+        self.net(name)
+        return replace(self, nets={**self.nets, name: net})
 
     def with_draws(self, **draws: Draw | tuple[int, ...]) -> Game:
         """The game with more draws in each minibatch."""
@@ -355,7 +375,7 @@ def trick(name: Any = None) -> Any:
 
 
 def divergence(name: Any = None) -> Any:
-    """Mark a frozen dataclass with `f(u)`, `conjugate(t)` and `activation(v)`."""
+    """Mark a frozen dataclass that extends `Divergence` by `f(u)`, `conjugate(t)` and `activation(v)`."""
     return _bare("divergence", name)
 
 

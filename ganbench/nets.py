@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,31 @@ Scale = tuple[float, float] | None
 
 def _size(shape: Shape) -> int:
     return shape if isinstance(shape, int) else math.prod(shape)
+
+
+class Sequential(nn.Sequential):
+    """Layers one after the other; `net(x, upto=k)` stops after hidden layer k, `upto=-1` after the last one.
+
+    A hidden layer is what a weight matrix reads that is not the first: the values after activation and
+    normalisation, flat where the next layer is linear. `hidden` is how many there are.
+    """
+
+    @property
+    def reads(self) -> list[int]:
+        """Where the layers with weights stand; norms and activations belong to the layer before them."""
+        weighted = [index for index, layer in enumerate(self) if next(layer.parameters(), None) is not None]
+        return [index for index in weighted if not isinstance(self[index], BatchNorm)]
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden layers."""
+        return max(len(self.reads) - 1, 0)
+
+    def forward(self, x: Tensor, upto: int | None = None) -> Tensor:
+        """All layers, or the values of hidden layer `upto` (counted from 1, or from the end by -1, -2, ...)."""
+        for layer in islice(self, None if upto is None else self.reads[upto]):
+            x = layer(x)
+        return x
 
 
 class Squash(nn.Module):
@@ -84,7 +109,7 @@ def mlp(
     norm: bool = False,
     squash: Scale = None,
     init: Callable[[nn.Linear], None] | None = None,
-) -> nn.Sequential:
+) -> Sequential:
     """A multilayer perceptron: `mlp(64, 128, 128, data.shape)`.
 
     sizes: width of every layer; the first and the last may be shapes, [B, *first] -> [B, *last]
@@ -101,7 +126,7 @@ def mlp(
     del layers[-2 if norm else -1 :]  # the output layer stands bare
     if not isinstance(sizes[-1], int):
         layers.append(nn.Unflatten(1, sizes[-1]))
-    return nn.Sequential(*layers, *([Squash(squash)] if squash else []))
+    return Sequential(*layers, *([Squash(squash)] if squash else []))
 
 
 def orthogonal(gain: float) -> Callable[[nn.Linear], None]:
@@ -130,9 +155,7 @@ def _start(side: int) -> tuple[int, int]:
     return side, doublings
 
 
-def conv_generator(
-    latent: int, shape: tuple[int, ...], width: int = 32, squash: Scale = None
-) -> nn.Sequential:
+def conv_generator(latent: int, shape: tuple[int, ...], width: int = 32, squash: Scale = None) -> Sequential:
     """Latent [B, latent] -> images [B, C, H, W] (H = W = 2^k times a small number), after DCGAN: a linear
     layer, then 4×4 transposed convolutions of stride 2 with BatchNorm and ReLU; `width` channels before
     the last, doubling towards the coarse end."""
@@ -149,11 +172,11 @@ def conv_generator(
         layers += [nn.ConvTranspose2d(wide, wide // 2, 4, 2, 1), BatchNorm(wide // 2), nn.ReLU()]
         wide //= 2
     last = nn.ConvTranspose2d(wide, channels, 4, 2, 1) if doublings else nn.Conv2d(wide, channels, 3, 1, 1)
-    net = nn.Sequential(*layers, last, *([Squash(squash)] if squash else []))
+    net = Sequential(*layers, last, *([Squash(squash)] if squash else []))
     return net.apply(_dcgan_init)
 
 
-def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = True) -> nn.Sequential:
+def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = True) -> Sequential:
     """Images [B, C, H, W] -> logits [B, 1], after DCGAN: 4×4 convolutions of stride 2 with BatchNorm (not on
     the first) and leaky ReLU 0.2; `width` channels after the first, doubling towards the coarse end."""
     channels, side = shape[0], shape[-1]
@@ -166,7 +189,7 @@ def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = Tru
             nn.LeakyReLU(0.2),
         ]
         width *= 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1)).apply(_dcgan_init)
+    return Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1)).apply(_dcgan_init)
 
 
 def bce_real(logits: Tensor) -> Tensor:

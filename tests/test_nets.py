@@ -87,3 +87,21 @@ def test_cross_entropies_are_those_of_goodfellow_and_stay_finite():
     assert torch.allclose(bce_fake(logits), -torch.log(1 - d).mean())
     assert math.isclose(float(bce_real(torch.zeros(1)) + bce_fake(torch.zeros(1))), math.log(4), rel_tol=1e-6)
     assert float(bce_real(torch.tensor([-1e4]))) == 1e4
+
+
+def test_hidden_layers_of_a_perceptron():
+    net = mlp((2, 3), 5, 4, 1)
+    x = torch.randn(7, 2, 3)
+    assert net.hidden == 2
+    assert torch.equal(net(x, upto=1), torch.relu(net[1](x.flatten(1))))
+    assert torch.equal(net(x, upto=2), net(x, upto=-1))
+    assert torch.equal(net[-1](net(x, upto=-1)), net(x))
+
+
+def test_hidden_layers_of_a_convolutional_net():
+    net = conv_discriminator((1, 28, 28), width=4)
+    x = torch.randn(3, 1, 28, 28)
+    assert net.hidden == 2
+    assert net(x, upto=1).shape == (3, 4, 14, 14)
+    assert net(x, upto=-1).shape == (3, 8 * 7 * 7)  # normalised, rectified and flat
+    assert torch.equal(net[-1](net(x, upto=-1)), net(x))

@@ -316,6 +316,36 @@ def test_memory_is_the_running_mean_of_the_parameters_and_is_stored(tmp_path):
     assert model(cell, data, 0, one.state, None).samples(3).shape == (3, 2)
 
 
+BUFFER = """
+    from dataclasses import dataclass
+    import torch
+    from ganbench import Game, Player, SGD, method
+
+    class Shifted(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.register_buffer("shift", torch.randn(2))
+        def forward(self, z):
+            return super().forward(z) + self.shift
+
+    @method
+    @dataclass(frozen=True)
+    class Mine:
+        def game(self, data):
+            return Game({"G": Shifted()}, {"G": Player("G", lambda n, b: (n.G(b.z) - b.x).square().mean(), SGD(0.1))},
+                        {"z": (2,)}, lambda nets, z: nets.G(z))
+"""
+
+
+def test_each_seed_has_its_own_buffers(tmp_path):
+    train_ = "{steps: 3, batch: 8, dtype: float64}"
+    (cell,) = cells(tmp_path, "[./mine.py]", plugins=BUFFER, train=train_)
+    stack, (alone,) = train(cell, points(), [0, 1]), train(cell, points(), [1])
+    assert not torch.equal(stack[0].state["G.shift"], stack[1].state["G.shift"])
+    assert largest_difference(stack[1].state, alone.state) < 1e-12
+    assert torch.allclose(stack[1].snapshots, alone.snapshots)
+
+
 def test_a_sample_depends_on_neither_its_batch_nor_the_number_asked_for(tmp_path):
     (cell,) = cells(
         tmp_path, "[{method: gan, params: {net: conv, width: 4, z_dim: 4}}]", train="{steps: 5, batch: 8}"

@@ -34,6 +34,7 @@ CALIBRATION = 1024  # latents from which the statistics of BatchNorm are fixed f
 STORED_SAMPLES = 10_000  # kept of a sampler that cannot be stored itself, at the least
 BLOCK = 1000  # samples made at a time; fixed, so that the first n never depend on n
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
+FEW = 8  # examples of a rehearsal
 DRAWN_AHEAD = 2**18  # random numbers of one seed and draw made at a time
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -320,6 +321,7 @@ class Stack:
             for player, layout in layouts.items()
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
+        self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
         self.alive = torch.ones(len(games), dtype=torch.bool, device=device)
         self.died = torch.full((len(games),), -1, device=device)
         self.memory: dict[str, Any] = {}
@@ -366,12 +368,14 @@ class Stack:
         spec = self.game.players[player]
         flats = {**self.flats, player: self.flats[player].detach().requires_grad_()}
 
-        def loss(flats: Flats, states: Any, memory: Any, tensors: dict[str, Tensor]) -> Tensor:
+        def loss(flats: Flats, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]) -> Tensor:
             b = Batch(tensors)
-            return spec.loss(Replica(self.rules, flats, states, memory, {}, b), b)
+            return spec.loss(Replica(self.rules, flats, states, memory, buffers, b), b)
 
         axes = {name: None if name in ("step", "progress") else 0 for name in batch}
-        losses = torch.vmap(loss, in_dims=(0, 0, 0, axes))(flats, self.states, self.memory, batch)
+        losses = torch.vmap(loss, in_dims=(0, 0, 0, 0, axes))(
+            flats, self.states, self.memory, self.buffers, batch
+        )
         if not losses.requires_grad:
             raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
         (grad,) = torch.autograd.grad(losses.sum(), flats[player])
@@ -396,23 +400,23 @@ class Stack:
     def _each(self, of: Callable[[Nets], Any]) -> Any:
         """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
         with torch.no_grad():
-            return torch.vmap(lambda flats, memory: of(Replica(self.rules, flats, {}, memory, {}, None)))(
-                self.flats, self.memory
-            )
+            return torch.vmap(
+                lambda flats, memory, buffers: of(Replica(self.rules, flats, {}, memory, buffers, None))
+            )(self.flats, self.memory, self.buffers)
 
     def replica(self, index: int) -> Replica:
         """One replica as it stands."""
-        flats, memory = _map(lambda tensor: tensor[index], (self.flats, self.memory))
-        return Replica(self.rules, flats, {}, memory, {}, None)
+        flats, memory, buffers = _map(lambda t: t[index], (self.flats, self.memory, self.buffers))
+        return Replica(self.rules, flats, {}, memory, buffers, None)
 
     def state(self, index: int, latents: Tensor) -> dict[str, Tensor]:
         """What is stored of one replica: parameters, memory, and the statistics of BatchNorm fixed on
         `latents` [n, ...]."""
         replica = self.replica(index)
         found = {f"memory.{name}": value for name, value in _named(replica._memory)}
-        for net, module in self.game.nets.items():
-            found.update({f"{net}.{name}": value for name, value in replica.parameters(net).items()})
-            found.update({f"{net}.{name}": value for name, value in module.named_buffers()})
+        for net in self.game.nets:
+            values = {**replica._buffers[net], **replica.parameters(net)}
+            found.update({f"{net}.{name}": value for name, value in values.items()})
         found.update(self._statistics(replica, latents))
         return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
@@ -437,6 +441,12 @@ class Stack:
         }
 
 
+def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Buffers [S, ...] of a net by name, one row for each replica's own net."""
+    rows = [dict(net.named_buffers()) for net in nets]
+    return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}
+
+
 def _map(f: Callable[..., Tensor], *trees: Any) -> Any:
     """`f` on the tensors that stand at the same place of all trees (dictionaries and tuples of tensors)."""
     first = trees[0]
@@ -457,11 +467,63 @@ def _named(memory: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def build(cell: Cell, data: Data, seed: int) -> Game:
-    """The game of one seed: the method under that seed's random state, then the tricks in their order."""
+    """The game of one seed: the method under that seed's random state, then the tricks in their order, each
+    under a random state of its own. Raises PluginError where a trick refuses the game."""
     game = _under(seed, lambda: _make(cell.method.part).game(data))
     for part in cell.method.tricks:
-        game = _make(part)(game, data)
+        game = _under(seed, lambda g=game, p=part: _make(p)(g, data), f"init/{part.name}")
     return game
+
+
+def rehearse(cell: Cell, data: Data) -> None:
+    """Play one round of a cell with tricks on a few examples, and sample, before anything is trained.
+
+    Raises PluginError where a trick refuses the method, or where the round fails with the tricks and not
+    without them. What is wrong with the method itself is left for its training to meet.
+    """
+    if not cell.method.tricks:
+        return
+    try:
+        _try_round(cell, data)
+    except PluginError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            return
+        if _fails(replace(cell, method=replace(cell.method, tricks=())), data):
+            return
+        names = " and ".join(part.name for part in cell.method.tricks)
+        raise PluginError(
+            f"it plays without {names}, and fails with it: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _fails(cell: Cell, data: Data) -> bool:
+    try:
+        _try_round(cell, data)
+    except Exception:
+        return True
+    return False
+
+
+def _try_round(cell: Cell, data: Data) -> None:
+    """One round of one replica on the CPU: with few examples, or where that fails, since losses may cut a
+    minibatch into parts, with a whole minibatch."""
+    settings, device, dtype = cell.train, torch.device("cpu"), DTYPES[cell.train.dtype]
+    for batch in sorted({min(FEW, settings.batch), settings.batch}):
+        game = build(cell, data, 0)
+        stack = Stack([game], device, dtype)
+        draws = Draws(game, data, [0], batch, device, dtype)
+        try:
+            stack.play(0, settings.steps, next(draws.rounds(1)))
+            with torch.no_grad():
+                game.sample(stack.replica(0), latents(game, 0, FEW, device, dtype))
+            return
+        except PluginError:
+            raise
+        except Exception:
+            if batch == settings.batch:
+                raise
 
 
 def _make(part: Any) -> Any:
@@ -469,10 +531,11 @@ def _make(part: Any) -> Any:
     return plugins.load(part.plugin)(**part.params)
 
 
-def _under(seed: int, make: Callable[[], Any]) -> Any:
+def _under(seed: int, make: Callable[[], Any], purpose: str = "init") -> Any:
     """Run with PyTorch's global generators seeded for the initialisation of `seed`, and left as they were."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(derive(seed, "init"))
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, purpose))
         return make()
 
 
