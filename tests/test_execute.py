@@ -307,6 +307,17 @@ def test_a_damaged_checkpoint_is_trained_again_to_the_same_numbers(bench: Bench)
     )
 
 
+def test_a_damaged_score_is_measured_again_and_nothing_is_trained(bench: Bench) -> None:
+    bench.run("TinyGAN")
+    before, finished = bench.untimed(), bench.finished()
+    (path,) = bench.out.glob("cells/*/seed-0/scores/*.json")
+    path.write_text(path.read_text()[:-9])
+    assert bench.run("TinyGAN") == 0
+    assert bench.text.count("warning: ") == 1
+    assert f"{path.relative_to(bench.out)} is not a complete record: moved to quarantine/" in bench.text
+    assert (bench.untimed(), bench.finished()) == (before, finished)
+
+
 def test_fresh_forgets_the_cells_of_the_plan_only(bench: Bench) -> None:
     bench.run("TinyGAN", "Constant")
     finished = bench.finished()

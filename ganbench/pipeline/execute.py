@@ -249,9 +249,10 @@ def _death(code: int | None) -> str:
     return f"died (signal {-code})" if code and code < 0 else f"ended with exit code {code}"
 
 
-def _warn(warnings: Sequence[str], console: Console) -> None:
-    for text in warnings:
-        say(console, f"warning: {text}")
+def _warn(warnings: list[str], console: Console) -> None:
+    """Tell these warnings, once."""
+    while warnings:
+        say(console, f"warning: {warnings.pop(0)}")
 
 
 # ---------------------------------------------------------------------------------------------- in the end
@@ -260,6 +261,7 @@ def _warn(warnings: Sequence[str], console: Console) -> None:
 def _conclude(store: Store, console: Console, stopped: bool) -> int:
     """Records, tables, plots, report, and a last word; the exit code."""
     rows = store.write_records()
+    _warn(store.warnings, console)
     failures = _write_reports(store.root, REPORTS[:1] if stopped else REPORTS) if rows else []
     if rows and not failures:
         _print_tables(store.root, console)
