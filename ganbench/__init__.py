@@ -15,7 +15,8 @@ _HOME = {
     "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Value
                     dataset divergence method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
-    "nets": "BatchNorm Maxout Sequential Squash bce_fake bce_real conv_discriminator conv_generator mlp orthogonal",
+    "nets": """BatchNorm Maxout Sequential Squash adversaries bce_fake bce_real conv_discriminator conv_generator
+               gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
     "divergences": "Divergence",
     "plugins": "find_divergence",

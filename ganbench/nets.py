@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice, pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from .contracts import Data
 
 Shape = int | tuple[int, ...]
 Scale = tuple[float, float] | None
@@ -40,11 +44,11 @@ class Sequential(nn.Sequential):
         """Number of hidden layers."""
         return max(len(self.reads) - 1, 0)
 
-    def forward(self, x: Tensor, upto: int | None = None) -> Tensor:
+    def forward(self, input: Tensor, upto: int | None = None) -> Tensor:
         """All layers, or the values of hidden layer `upto` (counted from 1, or from the end by -1, -2, ...)."""
         for layer in islice(self, None if upto is None else self.reads[upto]):
-            x = layer(x)
-        return x
+            input = layer(input)
+        return input
 
 
 class Squash(nn.Module):
@@ -190,6 +194,37 @@ def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = Tru
         ]
         width *= 2
     return Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1)).apply(_dcgan_init)
+
+
+def adversaries(
+    data: Data, *, net: str = "mlp", z_dim: int, width: int, depth: int = 2, norm: bool = True
+) -> dict[str, nn.Module]:
+    """The usual two nets for a dataset: G from z [B, z_dim] to [B, *shape] in the data's scale, D from there
+    to one number each [B, 1].
+
+    net: "mlp" has `depth` hidden layers of `width` ReLU units in each net, "conv" is DCGAN's for images, with
+    `width` channels at the fine end
+    norm: whether a convolutional D has BatchNorm; without, its output for an example is that example's alone,
+    as penalties on its gradient need
+    """
+    if net == "conv":
+        return {
+            "G": conv_generator(z_dim, data.shape, width, squash=data.scale),
+            "D": conv_discriminator(data.shape, width, norm),
+        }
+    hidden = [width] * depth
+    return {"G": mlp(z_dim, *hidden, data.shape, squash=data.scale), "D": mlp(data.shape, *hidden, 1)}
+
+
+def gradient_norm(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Euclidean norm of the gradient of the critic at each example, [B, *shape] -> [B]; differentiable.
+
+    The critic [B, *shape] -> [B, 1] must not mix examples. A vanishing gradient has a slope of zero here,
+    where that of the norm is not defined.
+    """
+    gradient = torch.func.grad(lambda x: critic(x).sum())(x)
+    square = gradient.flatten(1).square().sum(1)
+    return torch.sqrt(torch.where(square > 0, square, 1.0)) * (square > 0)
 
 
 def bce_real(logits: Tensor) -> Tensor:

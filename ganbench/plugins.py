@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -284,6 +284,17 @@ def find(kind: Kind, name: str, folder: Path | None = None) -> Plugin:
     return chosen[0]
 
 
+def named(reference: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and the parameters in a parameter that names another plugin: `kl`, `{alpha: {alpha: 0.5}}`.
+    Raises PluginError."""
+    if isinstance(reference, str):
+        return reference, {}
+    if len(reference) != 1:
+        raise PluginError(f"expected one name with its parameters, got {len(reference)}: {dict(reference)}")
+    ((name, params),) = reference.items()
+    return name, dict(params or {})
+
+
 # ---------------------------------------------------------------------------------------------- running
 
 
@@ -299,6 +310,19 @@ def load(plugin: Plugin) -> Any:
         ]
         where = f"{plugin.path}:{lines[-1]}" if lines else str(plugin.path)
         raise PluginError(f"{where}: {type(error).__name__} while loading: {error}") from error
+
+
+def find_divergence(reference: Any) -> Any:
+    """The divergence that a parameter of a method names: shipped (`kl`), in a file (`./my.py`), with
+    parameters (`{"alpha": {"alpha": 0.5}}`), or a divergence itself, which is given back.
+
+    Annotate the parameter `str | Divergence`: in a suite its files then lie beside the suite, mistakes are
+    told before anything runs, and what is edited in the file is trained again. Raises PluginError.
+    """
+    if not isinstance(reference, str | Mapping):
+        return reference
+    name, params = named(reference)
+    return load(find("divergence", name))(**params)
 
 
 def _module(path: Path) -> ModuleType:

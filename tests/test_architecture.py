@@ -94,10 +94,12 @@ def test_baselines_import_only_public_names():
 
 def test_public_names():
     assert sorted(ganbench.__all__) == sorted(
-        """Adam Batch BatchNorm Budget Data DatasetError Draw Game GanbenchError Labels Maxout Memory Modes Nets
-        Player PluginError RMSprop Record RequestError SGD SampleError Score Sequential Squash SuiteError Value __version__
-        bce_fake bce_real conv_discriminator conv_generator dataset divergence kde_log_likelihood memorisation method
-        metric mlp mode_coverage orthogonal reconstruction_error trick""".split()
+        """Adam Batch BatchNorm Budget Data DatasetError Divergence Draw Game GanbenchError Labels
+        Maxout Memory Modes Nets Player PluginError RMSprop Record RequestError SGD SampleError
+        Score Sequential Squash SuiteError Value __version__ adversaries bce_fake bce_real
+        conv_discriminator conv_generator dataset divergence find_divergence gradient_norm
+        kde_log_likelihood memorisation method metric mlp mode_coverage orthogonal
+        reconstruction_error trick""".split()
     )
     for public in ganbench.__all__:
         assert getattr(ganbench, public) is not None

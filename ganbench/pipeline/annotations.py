@@ -1,7 +1,8 @@
 """Types of parameters, read from their annotations without running anything.
 
 Understood: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
-tuple[X, Y] and unions by `|`. Any other annotation lets every value pass.
+tuple[X, Y], unions by `|`, and the names of kinds of plugins, for a parameter that names a plugin in its
+turn. Any other annotation lets every value pass.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import ast
 from functools import cache
 from typing import Any
 
+from ..contracts import Kind
 from ..errors import did_you_mean
+
+PLUGINS: dict[str, Kind] = {"Divergence": "divergence"}  # what a parameter of this type names
 
 
 class Mismatch(Exception):
@@ -25,6 +29,12 @@ def coerce(annotation: str, value: Any) -> Any:
 def expected(annotation: str) -> str:
     """The type in words: `a whole number or null`."""
     return _words(_tree(annotation))
+
+
+def refers(annotation: str) -> Kind | None:
+    """The kind of plugin that a parameter of this type names; None where it is a plain value."""
+    names = {node.id for node in ast.walk(_tree(annotation)) if isinstance(node, ast.Name)}
+    return next((kind for name, kind in PLUGINS.items() if name in names), None)
 
 
 def shown(value: Any) -> str:
@@ -81,7 +91,9 @@ def _fit(node: ast.expr, value: Any) -> Any:
             return _either(left, right, value)
         case ast.Subscript(head, inside) if isinstance(head := _named(head), ast.Name):
             return _generic(head.id, _items(inside), value)
-        case ast.Name("int" | "float" | "bool" | "str" | "Path") | ast.Constant(None):
+        case ast.Name(name) if name in PLUGINS and isinstance(value, str | dict):
+            return value
+        case ast.Name("int" | "float" | "bool" | "str" | "Path" | "Divergence") | ast.Constant(None):
             raise _mismatch(node, value)
         case _:
             return value
@@ -140,6 +152,8 @@ def _words(node: ast.expr) -> str:
             return "text"
         case ast.Name("Path"):
             return "a path"
+        case ast.Name(name) if name in PLUGINS:
+            return f"a {PLUGINS[name]}"
         case ast.Constant(None):
             return "null"
         case ast.BinOp(left, ast.BitOr(), right):

@@ -157,40 +157,68 @@ class Checker:
     def part(self, kind: Kind, found: Mapping[str, Node], key: str, swept: Iterable[str] = ()) -> Part | None:
         """The plugin of an entry with its parameters; None where there is no such plugin."""
         node = found.get(kind)
-        name = self.value(node, joined(key, kind), "str")
-        if node is None or name is None:
-            return None
-        try:
-            plugin = plugins.find(kind, name, self.folder)
-        except PluginError as error:
-            self.note(node, joined(key, kind), f"{error}{_elsewhere(kind, name)}")
+        plugin = self.plugin(kind, node, joined(key, kind))
+        if node is None or plugin is None:
             return None
         if kind == "method" and plugin.rung is None:
             what = f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
             self.note(node, joined(key, kind), what)
-        given = self.params(found.get("params"), joined(key, "params"), plugin)
+        return Part(plugin, self.params(found.get("params"), joined(key, "params"), plugin, node, swept))
+
+    def plugin(self, kind: Kind, node: Node | None, key: str) -> Plugin | None:
+        """The plugin that is named here; None where there is no such plugin."""
+        name = self.value(node, key, "str")
+        if node is None or name is None:
+            return None
+        try:
+            return plugins.find(kind, name, self.folder)
+        except PluginError as error:
+            self.note(node, key, f"{error}{_elsewhere(kind, name)}")
+            return None
+
+    def params(
+        self, node: Node | None, key: str, plugin: Plugin, named: Node, swept: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """The parameters that are given; those that are missing are missed at the plugin's name."""
+        known = {param.name: param for param in plugin.params}
+        given = {
+            name: self.param(child, joined(key, name), known[name])
+            for name, child in self.fields(node, key, known, of=plugin.name).items()
+        }
         missing = [p for p in plugin.params if p.required and p.name not in (*given, *swept)]
         for param in missing:
             what = (
                 f"{plugin.name} needs the parameter {param.name!r} ({annotations.expected(param.annotation)})"
             )
-            self.note(node, joined(key, "params"), f"{what}{': ' if param.doc else ''}{param.doc}")
-        return Part(plugin, given)
-
-    def params(self, node: Node | None, key: str, plugin: Plugin) -> dict[str, Any]:
-        known = {param.name: param for param in plugin.params}
-        return {
-            name: self.param(child, joined(key, name), known[name])
-            for name, child in self.fields(node, key, known, of=plugin.name).items()
-        }
+            self.note(named, key, f"{what}{': ' if param.doc else ''}{param.doc}")
+        return given
 
     def param(self, node: Node, key: str, param: Param) -> Any:
         """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for
-        beside the suite and becomes absolute."""
+        beside the suite and becomes absolute; so does the file of a plugin that the parameter names."""
+        kind = annotations.refers(param.annotation)
+        if kind and isinstance(node.value, str | dict):
+            return self.reference(kind, node, key)
         value = self.value(node, key, param.annotation, BROKEN)
         if isinstance(value, str) and (param.name == "path" or re.search(r"\bPath\b", param.annotation)):
             return str(self.existing(node, key, value))
         return value
+
+    def reference(self, kind: Kind, node: Node, key: str) -> Any:
+        """The plugin that a parameter names, as `kl` or `{alpha: {alpha: 0.5}}`, its file made absolute."""
+        params = None
+        if isinstance(node.value, dict):
+            if len(node.value) != 1:
+                what = f"expected one {kind} with its parameters, as in `name: {{...}}`, got {len(node.value)} keys"
+                self.note(node, key, what)
+                return BROKEN
+            ((name, params),) = node.value.items()
+            node, key = Node(name, node.keys[name]), joined(key, name)
+        plugin = self.plugin(kind, node, key)
+        if plugin is None:
+            return BROKEN
+        part = Part(plugin, self.params(params, key, plugin, node))
+        return {part.reference: dict(part.params)} if part.params else part.reference
 
     def entry(self, node: Node, key: str, kind: str) -> dict[str, Node]:
         """The keys of an entry in its long form."""
@@ -346,7 +374,11 @@ def unusable(name: str) -> str | None:
 def _as_label(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(_as_label, value))
-    return value if isinstance(value, str) else annotations.shown(value)
+    if isinstance(value, dict):  # a plugin with its parameters
+        return "-".join(map(_as_label, [item for name, of in value.items() for item in (name, *of.values())]))
+    if isinstance(value, str):
+        return re.sub(r"^.*/(.*)\.py\b", r"\1", value)  # a plugin's file by its name
+    return annotations.shown(value)
 
 
 def _quotes(annotation: str, value: Any) -> str:

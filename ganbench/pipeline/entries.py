@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import plugins
 from ..plugins import Param, Plugin
 from . import annotations
 
@@ -32,6 +33,23 @@ class Part:
     def name(self) -> str:
         """The plugin's name."""
         return self.plugin.name
+
+    @property
+    def reference(self) -> str:
+        """How another process finds it: a shipped one by its name, any other by its file and symbol."""
+        shipped = plugins.catalog()[self.plugin.kind].get(self.name) == self.plugin
+        return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
+        found = {}
+        for param in self.plugin.params:
+            kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
+            if kind and value is not None:
+                name, params = plugins.named(value)
+                found[param.name] = Part(plugins.find(kind, name), params)
+        return found
 
     @property
     def resolved(self) -> dict[str, Any]:

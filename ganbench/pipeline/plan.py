@@ -127,7 +127,9 @@ def _rung(method: MethodEntry) -> Literal["game", "fit", "samples"]:
 
 
 def _identity(part: Part) -> dict[str, Any]:
-    return {"name": part.name, "source": plugins.digest(part.plugin.path), "params": part.resolved}
+    inner = {name: _identity(one) for name, one in part.parts.items()}  # not where their files lie
+    params = {**part.resolved, **inner}
+    return {"name": part.name, "source": plugins.digest(part.plugin.path), "params": params}
 
 
 def _sha256(value: Any) -> str:

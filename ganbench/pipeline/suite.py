@@ -113,9 +113,7 @@ def dump(suite: Suite) -> str:
 
 
 def _written(kind: Kind, part: Part) -> dict[str, Any]:
-    shipped = plugins.catalog()[kind].get(part.name) == part.plugin
-    name = part.name if shipped else f"{part.plugin.path}:{part.plugin.symbol}"
-    return {kind: name, **_if_any(params=part.resolved)}
+    return {kind: part.reference, **_if_any(params=part.resolved)}
 
 
 def _written_method(entry: MethodEntry) -> dict[str, Any]:
