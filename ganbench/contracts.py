@@ -273,7 +273,10 @@ class Value:
 class Model(Protocol):
     """What a metric sees of one trained replica."""
 
-    latent: Draw | None  # None where there is no generator to differentiate (fit, samples)
+    @property
+    def latent(self) -> Draw | None:
+        """What `generate` takes; None where there is no generator to differentiate (fit, samples)."""
+        ...
 
     def samples(self, n: int) -> Tensor:
         """The first n of a fixed stream of samples [n, *shape], floats; the same for all metrics.

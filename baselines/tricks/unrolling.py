@@ -19,6 +19,8 @@ class Unrolling:
     opponent: str = "D"  # whose steps are foreseen
 
     def __call__(self, game, data):
+        game.player(self.opponent)
+
         def loss(inner, nets, b):
             for _ in range(self.k):
                 nets = nets.step(self.opponent, b)

@@ -23,12 +23,15 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 
-from ..errors import GanbenchError, RequestError
+from ..contracts import Data
+from ..errors import GanbenchError, PluginError, RequestError
 from . import plan as planning
+from .plan import Cell
 from .progress import Board, Display, print_grid, say
 from .score import explain, protocol
 from .store import Entry, Preview, Store, data_digest, preview
 from .suite import Suite, dump
+from .train import rehearse
 from .work import Done, Task, give_up, load_data, missing, seed_names, start_worker, work
 
 BUSY = 4  # cells for each core from which on cells alone keep all cores busy
@@ -102,10 +105,11 @@ def cores() -> int:
 
 def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
     """The cells of a suite with their keys, and what to show of each dataset. Loads every dataset once, one
-    after the other, so that whatever is missing is told before anything is trained. Raises RequestError."""
+    after the other, and rehearses the tricks, so that whatever is missing or does not go together is told
+    before anything is trained. Raises RequestError."""
     cells = planning.resolve(suite).cells
     found: dict[int, Entry] = {}
-    previews = []
+    previews, refused = [], []
     for dataset in suite.datasets:
         own = [index for index, cell in enumerate(cells) if cell.dataset.label == dataset.label]
         if not own:
@@ -116,7 +120,19 @@ def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
         for index in own:
             protocols = [protocol(metric, data) for metric in cells[index].metrics]
             found[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape))
+            refused += _refusal(cells[index], data)
+    if refused:
+        raise PluginError("\n".join(refused))
     return [found[index] for index in sorted(found)], previews
+
+
+def _refusal(cell: Cell, data: Data) -> list[str]:
+    """Why its tricks cannot be used with its method, if so."""
+    try:
+        rehearse(cell, data)
+    except PluginError as error:
+        return [f"{cell.label}: {error}"]
+    return []
 
 
 def _open(

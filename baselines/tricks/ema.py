@@ -1,0 +1,31 @@
+"""Sampling from an average of the generator over training."""
+
+from dataclasses import dataclass, replace
+
+from ganbench import Memory, trick
+
+
+@trick
+@dataclass(frozen=True)
+class EMA:
+    """Yazıcı et al. 2019, section 3.2: samples come from an exponential moving average of the generator's parameters.
+
+    θ̄ ← decay · θ̄ + (1 − decay) · θ after every round, from the initial parameters. Training is as before; only
+    samples (and so scores, snapshots and the statistics that are fixed for sampling) use θ̄. After n rounds
+    the initial parameters still weigh decayⁿ.
+    """
+
+    decay: float = 0.999  # weight of the past in each round
+    player: str = "G"  # whose parameters are averaged
+
+    def __call__(self, game, data):
+        game.player(self.player)
+
+        def update(mean, nets):
+            return self.decay * mean + (1 - self.decay) * nets.flat(self.player)
+
+        def sample(nets, z):
+            return game.sample(nets.with_flat(self.player, nets.recall("ema")), z)
+
+        averaged = game.with_memory("ema", Memory(lambda nets: nets.flat(self.player), update))
+        return replace(averaged, sample=sample)
