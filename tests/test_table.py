@@ -202,18 +202,26 @@ def test_many_records_take_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "places", "text"),
+    ("value", "error", "text"),
     [
-        (3.14159, 2, "3.14"),
-        (-7.0, 0, "-7"),
-        (0.0, 3, "0.000"),
-        (4e-5, 2, "4e-05"),
-        (2.5e9, 0, "2.5e+09"),
-        (math.nan, 2, ""),
+        (3.14159, 0.03, "3.142"),
+        (-7.0, 12, "-7"),
+        (1e-14, 0.01, "0.000"),
+        (2.5e9, 1, "2.5e+09"),
+        (8.0, 0, "8.00"),
+        (0.000123, math.nan, "0.000123"),
+        (math.nan, 1, ""),
     ],
 )
-def test_numbers(value: float, places: int, text: str) -> None:
-    assert table.number(value, places) == text
+def test_numbers(value: float, error: float, text: str) -> None:
+    assert table.number(value, error) == text
+
+
+def test_decimals_follow_the_larger_uncertainty() -> None:
+    rows = [record(seed=i, value=v, sem=0.95) for i, v in enumerate([29.3658, 29.3661, 29.3649])]
+    entry = table.tables(table.summary(frame(*rows)))[0].rows[0].entries[0]
+    assert entry is not None
+    assert entry.text == "29.37 [29.36, 29.37] ± 0.95"
 
 
 def test_entries_follow_the_standard_error() -> None:

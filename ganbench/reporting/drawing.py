@@ -204,7 +204,8 @@ def scatter(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: bool 
     inside = (flat[:, 0] >= x0) & (flat[:, 0] <= x1) & (flat[:, 1] >= y0) & (flat[:, 1] <= y1)
     if len(flat) and inside.mean() < 0.99:
         note = f"{100 * (1 - inside.mean()):.0f} % outside"
-        ax.text(0.03, 0.03, note, transform=ax.transAxes, fontsize=6.5, color=MUTED)
+        box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+        ax.text(0.03, 0.03, note, transform=ax.transAxes, fontsize=6.5, color=MUTED, bbox=box)
 
 
 def window(dataset: Dataset) -> tuple[float, float, float, float]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 5  # columns, where every seed has a panel
 MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours
+_STROKES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))) * 9  # a method's players, by name
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, s
     """Real data first, then a panel for each method."""
     columns = min(len(cells) + 1, 4)
     rows = -(-(len(cells) + 1) // columns)
-    figure, axes = drawing.grid(rows, columns, (2.0, 2.15) if dataset.kind != "line" else (2.0, 1.5))
+    figure, axes = drawing.grid(rows, columns, (2.0, 2.0) if dataset.kind != "line" else (2.0, 1.5))
     panels = [ax for row in axes for ax in row]
     drawing.examples(panels[0], dataset, dataset.arrays["examples"], drawing.MUTED)
     panels[0].set_title("data", color=drawing.MUTED)
@@ -290,20 +291,21 @@ def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     shown = [cell for cell in cells if cell.median("curve.step")]
     if not shown:
         return None
-    players = sorted({name.removeprefix("curve.") for cell in shown for name in _curve_names(cell)})
-    strokes = dict(
-        zip(players, ["-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))] * len(players), strict=False)
-    )
+    strokes: dict[Any, list[str]] = {}  # the players of each: a method's first has a solid line, and so on
+    for cell in shown:
+        for stroke, name in zip(_STROKES, _curve_names(cell), strict=False):
+            strokes.setdefault(stroke, []).append(name.removeprefix("curve."))
     columns = min(len(shown), 3)
     figure, axes = drawing.grid(-(-len(shown) // columns), columns, (2.6, 1.9))
     panels = [ax for row in axes for ax in row]
     for cell, ax in zip(shown, panels, strict=False):
-        _losses(ax, cell, colours[cell.label], strokes)
+        _losses(ax, cell, colours[cell.label])
         drawing.panel_title(ax, cell.label, colours[cell.label])
     for ax in panels[len(shown) :]:
         ax.set_visible(False)
-    handles = [_handle(drawing.INK, linestyle=stroke) for stroke in strokes.values()]
-    figure.legend(handles, [f"loss of {player}" for player in players], loc="outside lower center", ncols=4)
+    handles = [_handle(drawing.INK, linestyle=stroke) for stroke in strokes]
+    names = [f"loss of {', '.join(dict.fromkeys(players))}" for players in strokes.values()]
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
     return Plot(
         name=file_name("curves", dataset.label),
         kind="curves",
@@ -320,14 +322,13 @@ def _curve_names(cell: Cell) -> list[str]:
     return sorted(name for name in media if name.startswith("curve.") and name != "curve.step")
 
 
-def _losses(ax: Axes, cell: Cell, colour: str, strokes: dict[str, Any]) -> None:
+def _losses(ax: Axes, cell: Cell, colour: str) -> None:
     media = [seed.media for seed in cell.ok if "curve.step" in seed.media]
     length = min(len(arrays["curve.step"]) for arrays in media)
     steps, seen = media[0]["curve.step"][:length], []
-    for name in _curve_names(cell):
+    for name, stroke in zip(_curve_names(cell), _STROKES, strict=False):
         losses = np.stack([arrays[name][:length] for arrays in media if name in arrays])
         ax.fill_between(steps, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.16, linewidth=0)
-        stroke = strokes[name.removeprefix("curve.")]
         ax.plot(steps, np.median(losses, axis=0), color=colour, linewidth=1.2, linestyle=stroke)
         seen.append(losses[np.isfinite(losses)])
     finite = np.concatenate(seen) if seen else np.zeros(0)
@@ -477,7 +478,8 @@ def _distances(ax: Axes, details: dict[str, Any], colour: str) -> None:
     ax.set(yticks=[], xlabel="distance to nearest training example")
     ax.spines["left"].set_visible(False)
     handles = [_handle(colour, alpha=0.5, linewidth=5), _handle(drawing.INK, linewidth=1)]
-    ax.legend(handles, ["samples", "held-out data"], handlelength=1.4)
+    above = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.97), "ncols": 2}
+    ax.legend(handles, ["samples", "held-out data"], handlelength=1.2, columnspacing=1.2, **above)
 
 
 def _handle(colour: str, **style: Any) -> Any:
@@ -530,7 +532,7 @@ def _rebuilt_pictures(
     for (label, colour, images, errors), row in zip(rows, axes, strict=True):
         drawing.pictures(row[0], dataset, images[:k], k)
         drawing.row_label(row[0], label, colour)
-        _below(row[0], [f"{error:.2g}" for error in errors[:k]], k)
+        _below(row[0], [f"{error:#.2g}" if error < 10 else f"{error:.0f}" for error in errors[:k]], k)
     return figure
 
 

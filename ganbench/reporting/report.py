@@ -99,7 +99,7 @@ def _compared(verdicts: Sequence[tuple[str, Verdict]]) -> list[str]:
         wins.setdefault(verdict.best, []).append(f"{verdict.metric} on {dataset}")
     led = "; ".join(f"{label} in {_join(where)}" for label, where in wins.items())
     return [
-        f"In {len(clear)} of {cases} (a metric on a dataset) one method has the best mean and a 95 % interval "
+        f"In {len(clear)} of {cases} (a metric on a dataset) one method has the best mean and a 95\u00a0% interval "
         f"over seeds that lies apart from all others: {led}. {caution}"
     ]
 
@@ -253,7 +253,7 @@ def _described(run: Run, label: str) -> str:
     shape = " × ".join(str(side) for side in info.get("shape", ()))
     splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
-    parts = [str(info.get("about") or ""), f"shape {shape}" if shape else "", sizes]
+    parts = [str(info.get("about") or "").rstrip("."), f"shape {shape}" if shape else "", sizes]
     return " · ".join(part for part in parts if part)
 
 

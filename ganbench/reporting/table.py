@@ -241,21 +241,22 @@ def _entry(row: Mapping[Hashable, Any], differs: bool) -> Entry:
     seeds = f"{row['n_ok']}/{row['n']}" if differs and row["n_ok"] < row["n"] else ""
     if not row["n_ok"]:
         return Entry("–", seeds=seeds)
-    error = row["std"] / math.sqrt(row["n_ok"])
-    places = stats.decimals(error if error > 0 else row["sem"])
-    mean, low, high = (number(row[name], places) for name in ("mean", "low", "high"))
-    sem = number(row["sem"], stats.decimals(row["sem"]))
+    spread = row["std"] / math.sqrt(row["n_ok"])
+    error = max((e for e in (spread, row["sem"]) if e > 0), default=math.nan)  # NaN > 0 is false
+    mean, low, high = (number(row[name], error) for name in ("mean", "low", "high"))
+    sem = number(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
     return Entry(mean, low, high, sem, row["best"], seeds, row["mean"])
 
 
-def number(value: float, places: int) -> str:
-    """A number with so many decimals; in three significant digits where these would be too many or show
-    nothing of it; NaN: nothing."""
+def number(value: float, error: float) -> str:
+    """A number with as many decimals as its standard error allows; NaN: nothing. Without an error (NaN or
+    zero) it has two decimals, or three significant digits where these would show little of it."""
     if not math.isfinite(value):
         return ""
-    if abs(value) >= 1e7 or 0 < abs(value) < 10.0**-places:
+    known = math.isfinite(error) and error > 0
+    if abs(value) >= 1e7 or (not known and 0 < abs(value) < 0.1):
         return f"{value:.3g}"
-    return f"{value:.{places}f}"
+    return f"{value:.{stats.decimals(error)}f}"
 
 
 # ---------------------------------------------------------------------------------------------- writing
