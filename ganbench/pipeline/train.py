@@ -13,7 +13,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,9 +141,8 @@ class Layout:
         return found
 
 
-Flats = dict[
-    str, Tensor
-]  # player -> parameters [S, P], or [P] for one replica; "" holds the nets of no player
+# Player -> parameters [S, P], or [P] for one replica; "" holds the nets of no player.
+Flats = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,9 @@ class Rules:
     game: Game
     layouts: Mapping[str, Layout]  # of every player's parameters; "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
+    habits: dict[str, set[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # player -> (net, draw) its loss applies
 
     @classmethod
     def of(cls, game: Game) -> Rules:
@@ -180,12 +182,14 @@ class Replica:
         memory: Mapping[str, Any],
         buffers: Mapping[str, dict[str, Tensor]],
         batch: Batch | None,
+        known: Mapping[tuple[str, int], Tensor] | None = None,
     ) -> None:
-        self._parts = (rules, flats, states, memory, buffers, batch)
         self._rules, self._flats, self._states, self._memory = rules, flats, states, memory
         self._buffers, self._batch = buffers, batch
+        self._known = dict(known or {})  # (net, id of a tensor of the minibatch) -> what the net makes of it
         self._unpacked: dict[str, dict[str, Tensor]] = {}
         self._calls: dict[str, int] = {}
+        self.applied: set[tuple[str, str]] = set()  # (net, draw)
 
     def __getattr__(self, name: str) -> Callable[..., Tensor]:
         nets = self.__dict__["_rules"].game.nets if "_rules" in self.__dict__ else {}
@@ -196,7 +200,12 @@ class Replica:
     def _apply(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
-        if self._batch is not None:
+        if self._batch is not None and args:
+            if (name, id(args[0])) in self._known and not kwargs:
+                return self._known[name, id(args[0])]
+            self.applied |= {
+                (name, draw) for draw, tensor in self._batch.tensors.items() if tensor is args[0]
+            }
             for view in self._rules.game.views.get(name, ()):
                 args = (view(args[0], self._batch, call), *args[1:])
         values = {**self._buffers.get(name, {}), **self.parameters(name)}
@@ -209,23 +218,39 @@ class Replica:
             self._unpacked.update(self._rules.layouts[player].unpack(self._flats[player]))
         return self._unpacked.get(net, {})
 
-    def _with(self, flats: Flats, states: Mapping[str, tuple[Tensor, ...]]) -> Replica:
-        rules, _, _, memory, buffers, batch = self._parts
-        return Replica(rules, flats, states, memory, buffers, batch)
+    def _with(
+        self, player: str, flat: Tensor, states: Mapping[str, tuple[Tensor, ...]], batch: Batch | None
+    ) -> Replica:
+        known = {key: value for key, value in self._known.items() if self._rules.owner[key[0]] != player}
+        flats = {**self._flats, player: flat}
+        return Replica(self._rules, flats, states, self._memory, self._buffers, batch, known)
 
     def flat(self, player: str) -> Tensor:
         return self._flats[player]
 
     def with_flat(self, player: str, vector: Tensor) -> Replica:
-        return self._with({**self._flats, player: vector}, self._states)
+        return self._with(player, vector, self._states, self._batch)
 
     def step(self, player: str, b: Batch) -> Replica:
         spec, here = self._rules.game.players[player], self._flats[player]
-        grad = torch.func.grad(lambda flat: spec.loss(self.with_flat(player, flat), b))(here)
+        self._foresee(player, b)
+        grad = torch.func.grad(lambda flat: spec.loss(self._with(player, flat, self._states, b), b))(here)
         there, state = spec.optimiser.step(here, grad, self._states[player])
         if spec.project:
             there = spec.project(there)
-        return self._with({**self._flats, player: there}, {**self._states, player: state})
+        return self._with(player, there, {**self._states, player: state}, b)
+
+    def _foresee(self, player: str, b: Batch) -> None:
+        """Apply the nets that the player's loss applies to draws but does not own, such as G to z in D's loss:
+        they stay the same through its steps, and so does the graph behind what they make."""
+        for net, draw in self._rules.habits.get(player, ()):
+            key = (net, id(b.tensors[draw]))
+            if (
+                self._rules.owner[net] != player
+                and not self._rules.game.views.get(net)
+                and key not in self._known
+            ):
+                self._known[key] = self._apply(net, (b.tensors[draw],), {})
 
     def recall(self, name: str) -> Any:
         return self._memory[name]
@@ -370,7 +395,10 @@ class Stack:
 
         def loss(flats: Flats, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]) -> Tensor:
             b = Batch(tensors)
-            return spec.loss(Replica(self.rules, flats, states, memory, buffers, b), b)
+            nets = Replica(self.rules, flats, states, memory, buffers, b)
+            value = spec.loss(nets, b)
+            self.rules.habits.setdefault(player, nets.applied)
+            return value
 
         axes = {name: None if name in ("step", "progress") else 0 for name in batch}
         losses = torch.vmap(loss, in_dims=(0, 0, 0, 0, axes))(
