@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 Kind = Literal["method", "trick", "divergence", "metric", "dataset"]
-Better = Literal["higher", "lower"]
+Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranked
 
 # ---------------------------------------------------------------------------------------------- data
 
@@ -154,6 +154,7 @@ class Player:
     optimiser: Optimiser
     steps: int = 1  # updates in each round
     project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
+    extended: bool = False  # whether a trick has built on its loss, which another one must not replace
 
     @property
     def owns(self) -> tuple[str, ...]:
@@ -208,7 +209,7 @@ class Game:
         """The game in which `player` descends `loss(its present loss, nets, b)`. Raises PluginError."""
         old = self.player(player)
         inner = old.loss
-        new = replace(old, loss=lambda nets, b: loss(inner, nets, b))
+        new = replace(old, loss=lambda nets, b: loss(inner, nets, b), extended=True)
         return replace(self, players={**self.players, player: new})
 
     def with_view(self, net: str, view: View) -> Game:
@@ -356,6 +357,8 @@ def snake(name: str) -> str:
 
 def _marker(kind: Kind, name: str | None, **extra: Any) -> Callable[[T], T]:
     def mark(target: T) -> T:
+        if not callable(target):
+            raise PluginError(f"@{kind} marks a class or a function, not {target!r}")
         target.__ganbench__ = Mark(kind, name or snake(target.__name__), **extra)  # type: ignore[attr-defined]
         return target
 

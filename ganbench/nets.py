@@ -89,7 +89,7 @@ class BatchNorm(nn.Module):
         if self.training:
             axes = [axis for axis in range(x.ndim) if axis != 1]
             var, mean = torch.var_mean(x, dim=axes, correction=0)
-            self.seen = (mean, var)
+            self.seen = (mean.detach(), var.detach())
         shape = (1, -1) + (1,) * (x.ndim - 2)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return x * scale.view(shape) + (self.bias - mean * scale).view(shape)

@@ -11,9 +11,9 @@ class FeatureMatching:
     """Salimans et al. 2016, section 3.1: the generator descends ‖E f(x) − E f(G(z))‖², f a hidden layer of D.
 
     The means are over the minibatch, the norm is Euclidean; the discriminator learns as before, and so its
-    features stay those that tell real from generated best at present. This replaces the generator's loss:
-    put it before tricks that add to that loss. A feature function of your own goes into a trick of your own
-    in the same ten lines. Beware: a generator that is trained on the features of a known test (the layers
+    features stay those that tell real from generated best at present. This replaces the generator's loss and
+    so comes before tricks that build on it. For a feature function of your own, write it in place of
+    `features` below in a trick of your own. Beware: a generator that is trained on the features of a known test (the layers
     of a network that scores samples, say) overtrains to match that test, and its score means nothing.
     """
 
@@ -24,6 +24,11 @@ class FeatureMatching:
     def __call__(self, game, data):
         self._check(game, data)
         game.net(self.generator)
+        if game.player(self.generator).extended:
+            raise PluginError(
+                f"feature_matching replaces the loss of {self.generator!r}, on which the tricks before it have built; "
+                "put it first"
+            )
 
         def loss(inner, nets, b):
             features = getattr(nets, self.net)

@@ -26,8 +26,8 @@ class LabelSmoothing:
         game.net(self.net)
         if not self._is_cross_entropy(game, data):
             raise PluginError(
-                f"label_smoothing: player {self.net!r} does not descend -log D(x) on the logits of its first call "
-                "(as bce_real does), so that it has no labels to smooth"
+                f"label_smoothing: player {self.net!r} does not descend -log D(x) on real examples "
+                "(as bce_real(nets.D(b.x)) does), so that it has no labels to smooth"
             )
 
         def loss(inner, nets, b):
@@ -39,10 +39,11 @@ class LabelSmoothing:
         return game.with_loss(self.net, loss)
 
     def _is_cross_entropy(self, game, data):
-        """Whether the slope of the loss in the logits v of its first call is that of E softplus(−v)."""
+        """Whether the slope of the loss in the logits v of real examples is that of E softplus(−v)."""
         real = torch.linspace(-2.0, 2.0, N).unsqueeze(1).requires_grad_()
+        b = _minibatch(game, data)
         try:
-            value = game.player(self.net).loss(_Given(game, self.net, real), _minibatch(game, data))
+            value = game.player(self.net).loss(_Given(game, self.net, real, b.x), b)
             (slope,) = torch.autograd.grad(value, real, allow_unused=True, materialize_grads=True)
         except Exception:  # whatever the loss does with its nets that no such loss would
             return False
@@ -50,16 +51,16 @@ class LabelSmoothing:
 
 
 class _Given:
-    """Nets of which one gives these logits when it is first called, and zeros from then on."""
+    """The nets as they start, but that one gives these logits for these examples."""
 
-    def __init__(self, game, net, logits):
-        self._game, self._net, self._logits = game, net, iter([logits])
-        self._later = torch.zeros_like(logits)
+    def __init__(self, game, net, logits, examples):
+        self._game, self._net, self._logits, self._examples = game, net, logits, examples
 
     def __getattr__(self, net):
-        if net == self._net:
-            return lambda *_, **__: next(self._logits, self._later)
-        return self._game.nets[net]
+        module = self._game.nets[net]
+        if net != self._net:
+            return module
+        return lambda x, **more: self._logits if x is self._examples else module(x, **more)
 
     def flat(self, player):
         nets = [self._game.nets[net] for net in self._game.players[player].owns]

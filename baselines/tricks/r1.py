@@ -23,10 +23,11 @@ class R1:
         game.net(self.net)
 
         def loss(inner, nets, b):
+            value = inner(nets, b)
             fresh = nets.with_flat(
                 self.net, nets.flat(self.net)
             )  # whose first call sees b.x as that of `inner`
             slope = torch.func.grad(lambda x: getattr(fresh, self.net)(x).sum())(b.x)
-            return inner(nets, b) + self.gamma / 2 * slope.square().flatten(1).sum(1).mean()
+            return value + self.gamma / 2 * slope.square().flatten(1).sum(1).mean()
 
         return game.with_loss(self.net, loss)

@@ -522,7 +522,7 @@ def rehearse(cell: Cell, data: Data) -> None:
             return
         names = " and ".join(part.name for part in cell.method.tricks)
         raise PluginError(
-            f"it plays without {names}, and fails with it: {type(error).__name__}: {error}"
+            f"does not go with {names}, without which it plays ({type(error).__name__}: {error})"
         ) from error
 
 

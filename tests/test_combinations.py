@@ -1,0 +1,116 @@
+"""Every method with every trick, as the catalog has them: it trains, or is refused before it does."""
+
+from __future__ import annotations
+
+import re
+from itertools import permutations
+
+import pytest
+import torch
+from cells import cells, pixels, points
+from click.testing import CliRunner
+
+from ganbench import PluginError
+from ganbench.cli import main
+from ganbench.pipeline import train as engine
+from ganbench.plugins import catalog
+
+METHODS = [name for name, plugin in catalog()["method"].items() if plugin.rung == "game"]
+TRICKS = list(catalog()["trick"])
+SMALL = {"width": "8", "z_dim": "4"}  # instead of a method's own, where it has such a parameter
+CHEAP = {"kernels": "3", "k": "2", "reference": "4"}  # likewise of a trick
+TRAIN = "{steps: 2, batch: 8, snapshots: 1}"
+
+
+def written(kind, name, small, **more):
+    """The parameters of a plugin in YAML: small ones, as far as it has them."""
+    given = {key: value for key, value in {**small, **more}.items() if catalog()[kind][name].param(key)}
+    return "{" + ", ".join(f"{key}: {value}" for key, value in given.items()) + "}"
+
+
+def outcome(folder, method, tricks, data, **params):
+    """ "ok", or the text with which the tricks are refused; anything else is a failure."""
+    entry = f"{{method: {method}, params: {written('method', method, SMALL, **params)}, tricks: ["
+    entry += (
+        ", ".join(f"{{trick: {name}, params: {written('trick', name, CHEAP)}}}" for name in tricks) + "]}"
+    )
+    (cell,) = cells(folder, f"[{entry}]", train=TRAIN)
+    try:
+        engine.rehearse(cell, data)
+    except PluginError as error:
+        return str(error)
+    found = engine.train(cell, data, [0, 1])
+    assert [(one.status, one.error) for one in found] == [("ok", None)] * 2
+    for one in found:
+        samples = engine.model(cell, data, one.seed, one.state, None).samples(3)
+        assert samples.shape == (3, *data.shape)
+        assert torch.isfinite(samples).all()
+    return "ok"
+
+
+REFUSED = re.compile(r"^\w+: |^this game has no |^does not go with \w+, without which it plays ")
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_with_a_trick_in_the_plane(tmp_path, method, trick):
+    found = outcome(tmp_path, method, [trick], points())
+    assert found == "ok" or REFUSED.search(found), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_with_a_trick_on_images(tmp_path, method, trick):
+    found = outcome(tmp_path, method, [trick], pixels(), net="conv")
+    assert found == "ok" or REFUSED.search(found), found
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_all_tricks_go_with_the_plain_gan(tmp_path, trick):
+    assert outcome(tmp_path, "gan", [trick], pixels(), net="conv") == "ok"
+
+
+PAIRS = list(permutations(TRICKS, 2))
+
+
+def test_a_pair_needs_an_order_only_where_a_loss_is_replaced(tmp_path):
+    pairs = [
+        ("unrolling", "feature_matching"),
+        ("feature_matching", "unrolling"),
+        ("ema", "feature_matching"),
+    ]
+    refused, *fine = (outcome(tmp_path, "gan", pair, points()) for pair in pairs)
+    assert refused.startswith("feature_matching replaces the loss of 'G'")
+    assert fine == ["ok", "ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_pairs_of_tricks(tmp_path, pair):
+    found = outcome(tmp_path, "gan", pair, pixels(), net="conv")
+    assert found == "ok" or found.startswith("feature_matching replaces")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [TRICKS, TRICKS[::-1]], ids=["forwards", "backwards"])
+def test_all_tricks_at_once(tmp_path, order):
+    first = ["feature_matching", *(name for name in order if name != "feature_matching")]
+    assert outcome(tmp_path, "gan", first, pixels(), net="conv") == "ok"
+
+
+def test_what_does_not_go_together_is_told_before_anything_is_trained(tmp_path):
+    cells(
+        tmp_path,
+        "[gan, {method: vae, tricks: [unrolling]}, {method: wgan, tricks: [label_smoothing]}]",
+        train=TRAIN,
+    )
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["run", str(tmp_path / "suite.yaml"), "--out", str(out), "--dry-run"])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [
+        "error: ring-vae+unrolling: this game has no player 'D'; expected one of: VAE",
+        "ring-wgan+label_smoothing: label_smoothing: player 'D' does not descend -log D(x) on real examples "
+        "(as bce_real(nets.D(b.x)) does), so that it has no labels to smooth",
+    ]
+    assert not out.exists()
