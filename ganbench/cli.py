@@ -421,7 +421,8 @@ def _page(plugin: Plugin) -> str:
         rows = [(p.name, p.annotation, _default(p), p.doc) for p in plugin.params]
         blocks.append("\n".join([_heading("Parameters"), *_columns(rows)]))
     if plugin.values:
-        rows = [(v.name, v.unit, f"{v.better} is better") for v in plugin.values]
+        ranks = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
+        rows = [(value.name, value.unit, ranks[value.better]) for value in plugin.values]
         blocks.append("\n".join([_heading("Values"), *_columns(rows)]))
     if plugin.needs:
         blocks.append(f"{_heading('Needs')}  {', '.join(plugin.needs)}")

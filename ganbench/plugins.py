@@ -382,12 +382,12 @@ def _with_neighbours(path: Path) -> dict[str, ast.Module]:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """First parts of the names of the modules that are imported by an absolute name."""
+    """First parts of the names of the modules that are imported, by an absolute name or as `from .x import`."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level <= 1:
             names.add(node.module.split(".")[0])
     return names
 

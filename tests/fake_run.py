@@ -157,6 +157,7 @@ class FakeRun:
     def __init__(self, folder: Path, suite: str = "fake", steps: int = 3000) -> None:
         self.folder, self.suite, self.steps = folder, suite, steps
         self.records: list[dict[str, Any]] = []
+        self.keys: dict[str, dict[str, dict[str, str]]] = {}  # cell -> metric -> seed -> key of the score
 
     def write(self, datasets: Sequence[str], methods: Sequence[FakeMethod], seeds: int) -> FakeRun:
         """All cells, then what is derived from them."""
@@ -166,6 +167,11 @@ class FakeRun:
                 self.cell(dataset, method, seeds)
         lines = [json.dumps(record, allow_nan=False) for record in self.records]
         (self.folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        cells = [
+            {"cell": cell, "metrics": [{"metric": metric, "keys": keys} for metric, keys in metrics.items()]}
+            for cell, metrics in self.keys.items()
+        ]
+        write_json(self.folder / "plan.json", {"schema": 1, "suite": self.suite, "cells": cells})
         text = f"name: {self.suite}\nabout: Does unrolling bring back the lost modes?\nseeds: {seeds}\n"
         (self.folder / "suite.resolved.yaml").write_text(text, encoding="utf-8")
         versions = {"ganbench": "0.1.0", "torch": "2.15.0", "python": "3.11.9"}
@@ -301,6 +307,8 @@ class FakeRun:
         self.records += records
         if not ok:
             return
+        keys = self.keys.setdefault(folder.parent.name, {}).setdefault(metric, {})
+        keys[str(number)] = f"{protocol}00000000"
         path = folder / "scores" / f"{metric}-{protocol}0000"
         if tensors:
             write_arrays(path.with_suffix(".safetensors"), tensors)

@@ -146,13 +146,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         plots.write(tmp_path)
 
 
-def test_scores_of_an_earlier_protocol_are_not_read(tmp_path: Path) -> None:
+def test_scores_of_an_earlier_plan_are_not_read(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=1)
     scores = next((tmp_path / "cells").rglob("scores"))
     old = next(scores.glob("modes-*.json"))
     document = json.loads(old.read_text())
-    for row in document["records"]:
-        row["protocol"] = "00000000"
     document["details"] = {"counts": [1] * 8}
     (scores / "modes-000000000000.json").write_text(json.dumps(document))
     seed = opened(tmp_path).cells[0].seeds[0]

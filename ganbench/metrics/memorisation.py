@@ -73,7 +73,7 @@ class Controls(NamedTuple):
     fresh: float
 
 
-@metric(Value("memorisation", "probability", "lower"), name="memorisation")
+@metric(Value("memorisation", "probability", "neither"), name="memorisation")
 @dataclass(frozen=True)
 class Memorisation:
     """P(a sample is nearer to the training set than held-out data): 0.5 is honest, 1 copies.

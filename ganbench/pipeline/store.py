@@ -12,7 +12,9 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -454,5 +456,6 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -368,15 +368,16 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
         ax.set_visible(False)
     first = rows.iloc[0]
     unit = f" ({first['unit']})" if first["unit"] != metric else ""
+    ranked = f", {first['better']} is better" if first["better"] != "neither" else ""
     for ax in panels[: len(datasets)]:
-        ax.set_xlabel(f"{metric}{unit}, {first['better']} is better")
+        ax.set_xlabel(f"{metric}{unit}{ranked}")
     return Plot(
         name=file_name("scores", metric),
         kind="scores",
         dataset="",
         title=metric,
         caption="Dots: training seeds; bar: their mean with its 95 % bootstrap interval.",
-        alt=f"{metric} of {', '.join(names)} on {', '.join(datasets)}, {first['better']} is better.",
+        alt=f"{metric} of {', '.join(names)} on {', '.join(datasets)}{ranked}.",
         figure=figure,
     )
 

@@ -121,7 +121,7 @@ class Verdict:
 def _verdicts(frame: pd.DataFrame) -> Iterator[tuple[str, Verdict]]:
     """(dataset, verdict) for each dataset and metric that has at least two methods."""
     for (dataset, metric), rows in frame.groupby(["dataset", "metric"], sort=False):
-        if rows["label"].nunique() > 1:
+        if rows["label"].nunique() > 1 and rows["better"].iloc[0] != "neither":
             yield str(dataset), _verdict(str(metric), rows)
 
 

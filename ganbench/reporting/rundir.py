@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,11 +61,6 @@ class ScoreFile:
 
     path: Path
     info: Mapping[str, Any]
-
-    @property
-    def protocols(self) -> set[str]:
-        """Protocol hashes of its records."""
-        return {record.get("protocol", "") for record in self.info.get("records", ())}
 
     @cached_property
     def details(self) -> dict[str, Any]:
@@ -140,17 +135,27 @@ class Run:
         return [cell for cell in self.cells if cell.dataset == dataset]
 
 
+Scores = Set[tuple[str, int, str]]  # cell, seed, name of a score's file without its ending
+
+
 def open_run(folder: Path, records: pd.DataFrame) -> Run:
     """The run directory whose records these are. Raises StoreError for files that cannot be read."""
-    cells = tuple(_cells(folder, records))
+    plan = read_json(folder / "plan.json")
+    current = {
+        (cell["cell"], int(seed), f"{metric['metric']}-{key[:12]}")
+        for cell in plan.get("cells", ())
+        for metric in cell["metrics"]
+        for seed, key in metric["keys"].items()
+    }
+    cells = tuple(_cells(folder, records, current))
     datasets = {label: _dataset(folder, label) for label in dict.fromkeys(records["dataset"])}
     return Run(folder, records, {label: data for label, data in datasets.items() if data}, cells)
 
 
-def _cells(folder: Path, records: pd.DataFrame) -> Iterator[Cell]:
+def _cells(folder: Path, records: pd.DataFrame, current: Scores) -> Iterator[Cell]:
     for (name, dataset, label), rows in records.groupby(["cell", "dataset", "label"], sort=False):
         path = folder / "cells" / str(name)
-        seeds = tuple(_seed(path, own) for _, own in rows.groupby("seed"))
+        seeds = tuple(_seed(path, own, current) for _, own in rows.groupby("seed"))
         info = read_json(path / "cell.json")
         yield Cell(path, str(dataset), str(label), info, seeds, _median_seed(rows))
 
@@ -162,15 +167,15 @@ def _median_seed(rows: pd.DataFrame) -> int | None:
     return int(ranked[(len(ranked) - 1) // 2]) if ranked else None
 
 
-def _seed(cell: Path, records: pd.DataFrame) -> Seed:
-    """Scores of an earlier protocol stay in the folder; only those that the records name are taken. A run
-    that was lost has left no train.json, so its records tell how it ended."""
-    number, protocols = int(records["seed"].iloc[0]), set(records["protocol"])
+def _seed(cell: Path, records: pd.DataFrame, current: Scores) -> Seed:
+    """Earlier scores stay in the folder; only those of the present plan are taken. A run that was lost has
+    left no train.json, so its records tell how it ended."""
+    number = int(records["seed"].iloc[0])
     folder = cell / f"seed-{number}"
     ended = {"status": records["status"].iloc[0], "error": records["error"].iloc[0]}
-    found = (ScoreFile(path, read_json(path)) for path in sorted((folder / "scores").glob("*.json")))
-    scores = tuple(score for score in found if score.protocols & protocols)
-    return Seed(number, folder, {**ended, **read_json(folder / "train.json")}, scores)
+    paths = sorted((folder / "scores").glob("*.json"))
+    scores = [ScoreFile(path, read_json(path)) for path in paths if (cell.name, number, path.stem) in current]
+    return Seed(number, folder, {**ended, **read_json(folder / "train.json")}, tuple(scores))
 
 
 def _dataset(folder: Path, label: str) -> Dataset | None:

@@ -126,7 +126,8 @@ def _best(frame: pd.DataFrame) -> pd.Series:
     """Whether a row has the best mean of its dataset and metric. Nothing is marked where that would mislead:
     mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all."""
     by = [frame["dataset"], frame["metric"]]
-    goodness = frame["mean"].where(frame["better"] == "higher", -frame["mean"])
+    signs = frame["better"].map({"higher": 1.0, "lower": -1.0})  # NaN for values that are not ranked
+    goodness = frame["mean"] * signs
     top = goodness.notna() & (goodness == goodness.groupby(by).transform("max"))
     fair = (frame["n_ok"] == frame["n"]) & (frame["n_ok"] >= 2) | ~top
     beaten = top.groupby(by).transform("sum") < goodness.groupby(by).transform("count")
@@ -148,8 +149,8 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """The direction in which values get better."""
-        return "↑" if self.better == "higher" else "↓"
+        """The direction in which values get better, if there is one."""
+        return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
     @property
     def unit_shown(self) -> str:
