@@ -251,13 +251,14 @@ def _entry(row: Mapping[Hashable, Any], differs: bool) -> Entry:
 
 def number(value: float, error: float) -> str:
     """A number with as many decimals as its standard error allows; NaN: nothing. Without an error (NaN or
-    zero) it has two decimals, or three significant digits where these would show little of it."""
+    zero) it has two decimals. Where zeros would hide it, three significant digits: 4.21e-07."""
     if not math.isfinite(value):
         return ""
     known = math.isfinite(error) and error > 0
-    if abs(value) >= 1e7 or (not known and 0 < abs(value) < 0.1):
+    shown = stats.decimals(error)
+    if abs(value) >= 1e7 or (not known and 0 < abs(value) < 0.1) or (shown > 5 and 0 < abs(value) < 0.001):
         return f"{value:.3g}"
-    return f"{value:.{stats.decimals(error)}f}"
+    return f"{value:.{min(shown, 5)}f}"
 
 
 # ---------------------------------------------------------------------------------------------- writing
