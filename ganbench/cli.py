@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,12 +18,14 @@ from . import __version__
 from .errors import GanbenchError, RequestError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
+    from .conform import Check
     from .pipeline.suite import Suite
     from .plugins import Param, Plugin
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "datasets", "metrics", "suites")
 RUNS = Path("results/runs")
+_NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @metric or @dataset"
 
 
 class _Main(click.Group):
@@ -162,6 +165,7 @@ def main() -> None:
 
     \b
     and:
+      ganbench test my_gan.py
       ganbench validate my.yaml
       ganbench run my.yaml
 
@@ -244,7 +248,7 @@ def show(name: str) -> None:
     if name.endswith(".py"):
         found = scan(Path(name))
         if not found:
-            raise RequestError(f"{name}: nothing in this file is marked @method, @trick, @metric or @dataset")
+            raise RequestError(f"{name}: {_NOTHING_MARKED}")
     else:
         found = [known[name] for known in catalog().values() if name in known]
     blocks = [_page(plugin) for plugin in found]
@@ -276,6 +280,48 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
     from .pipeline.suite import load
 
     click.echo(_summary(load(suite, overrides, seeds)))
+
+
+@_command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data", metavar="NAME", help="A dataset to play on, instead of points and small images.")
+def test(file: Path, data: str | None) -> None:
+    """Check a file of yours: does it keep its side of the contract?
+
+    Plays for a moment with everything that FILE marks, a method, trick, divergence, metric or dataset, and
+    says what is wrong and how to mend it. Exit code 0 where all is well, 1 where something is wrong, 2 where
+    FILE cannot be read.
+
+    \b
+    Examples:
+      ganbench test my_gan.py
+      ganbench test my_gan.py --data digits
+    """
+    from .plugins import scan
+
+    found = scan(file.resolve())
+    if not found:
+        raise RequestError(f"{file}: {_NOTHING_MARKED}")
+    from . import conform  # after the file is known to be readable: this starts torch
+
+    played = conform.load_data(data) if data else None
+    wrong = 0
+    for plugin in found:
+        click.echo(_heading(f"{plugin.name} ({plugin.kind})"))
+        for check in conform.check(plugin, played):
+            click.echo(_checked(check))
+            wrong += not check.ok
+    click.echo(f"{_count(wrong, 'thing')} to mend" if wrong else "all is well")
+    click.get_current_context().exit(1 if wrong else 0)
+
+
+def _checked(check: Check) -> str:
+    """`✓ losses are finite`, or ✗ (! for advice) with what is wrong below it."""
+    if check.problem is None:
+        return f"  {click.style('✓', fg='green')} {check.name}"
+    sign = click.style("!", fg="yellow") if check.advice else click.style("✗", fg="red")
+    text = textwrap.indent("\n".join(textwrap.wrap(check.problem, 96)), "      ")
+    return f"  {sign} {check.name}\n{text}"
 
 
 @_command()

@@ -32,9 +32,7 @@ class FGAN:
     example has a linear G, g_depth 0. The defaults here are for small data.
     """
 
-    divergence: str | Divergence = (
-        "jensen-shannon"  # `ganbench list divergences`, a file, or {alpha: {alpha: 2}}
-    )
+    divergence: str | Divergence = "jensen-shannon"  # its name or file, or {alpha: {alpha: 2}}
     loss: Literal["saddle-point", "log-d"] = "saddle-point"  # of the generator
     net: Literal["mlp", "conv"] = "mlp"  # fully connected, or DCGAN's convolutional nets (images only)
     z: Literal["normal", "uniform"] = "normal"  # latents N(0, 1), or uniform in [-1, 1)
@@ -42,14 +40,10 @@ class FGAN:
     g_width: int = 128  # ReLU units of a hidden layer of G, or channels at the fine end of a conv net
     g_depth: int = 2  # hidden layers of a fully connected G
     g_norm: bool = False  # BatchNorm in a fully connected G
-    g_init: float | None = (
-        None  # standard deviation of G's first weights if fully connected; null: PyTorch's own
-    )
+    g_init: float | None = None  # standard deviation of a fully connected G's first weights, or PyTorch's
     v_width: int = 128  # ELU units of a hidden layer of V, or channels at the fine end of a conv net
     v_depth: int = 2  # hidden layers of a fully connected V
-    v_init: float | None = (
-        None  # standard deviation of V's first weights if fully connected; null: PyTorch's own
-    )
+    v_init: float | None = None  # standard deviation of a fully connected V's first weights, or PyTorch's
     lr: float = 1e-3  # Adam's learning rate of both players
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam
 

@@ -11,10 +11,11 @@ class FeatureMatching:
     """Salimans et al. 2016, section 3.1: the generator descends ‖E f(x) − E f(G(z))‖², f a hidden layer of D.
 
     The means are over the minibatch, the norm is Euclidean; the discriminator learns as before, and so its
-    features stay those that tell real from generated best at present. This replaces the generator's loss and
+    features stay those that tell real from generated best at present.This replaces the generator's loss and
     so comes before tricks that build on it. For a feature function of your own, write it in place of
-    `features` below in a trick of your own. Beware: a generator that is trained on the features of a known test (the layers
-    of a network that scores samples, say) overtrains to match that test, and its score means nothing.
+    `features` below in a trick of your own. Beware: a generator that is trained on the features of a known
+    test (the layers of a network that scores samples, say) overtrains to match that test, and its score
+    means nothing.
     """
 
     layer: int = -1  # hidden layer of the net, counted from 1, or from the end by -1, -2, ...
