@@ -396,7 +396,7 @@ LEARNERS = {  # parameters for small data, rounds
     "wgan": ("lr: 2e-3, clip: 0.1", 600),
     "wgan_gp": ("lr: 3e-3, penalty: 1", 400),
     "sngan": ("lr: 3e-3, iterations: 5", 400),
-    "dragan": ("lr: 1e-3, penalty: 0.1", 1500),
+    "dragan": ("lr: 5e-4, penalty: 0.05", 1500),
     "pacgan": ("lr: 3e-3", 600),
     "veegan": ("lr: 1e-3", 1000),
     "r3gan": ("lr: 3e-3", 600),

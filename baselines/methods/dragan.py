@@ -24,7 +24,7 @@ class DRAGAN:
     D descends its cross-entropies + λ E(‖∇D(x̂)‖ - 1)² with D as logits and x̂ = x + α · noise · std · U: std is
     that of all numbers of the minibatch, U uniform in [0, 1) for each number, α for each example. So has the authors'
     code, with its λ 10, noise 0.5, Adam 1e-4, betas (0.5, 0.9); the paper writes x + δ. D has no BatchNorm.
-    On a Gaussian in the plane λ 10 was seen to collapse, λ 0.1 to learn: the penalty keeps D from ever being flat.
+    On a Gaussian in the plane λ 10 was seen to collapse, λ 0.05 to learn: the penalty keeps D from ever being flat.
     """
 
     penalty: float = 10.0  # λ
