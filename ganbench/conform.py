@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from . import plugins
 from .contracts import Better, Data, Draw, Game, Kind, Labels, Modes, Player, Score, method
+from .divergence_checks import faults
 from .errors import GanbenchError
 from .nets import adversaries, bce_fake, bce_real, mlp
 from .optim import Adam
@@ -590,60 +591,9 @@ def _mismatched(data: Data, splits: Mapping[str, Tensor]) -> str | None:
 def check_divergence(target: Target) -> list[Check]:
     """Check an f-divergence with its default parameters. Raises PluginError where there is no such divergence."""
     plugin = _plugin("divergence", target)
-    return _all(plugin, lambda: _divergence(plugins.load(plugin)()))
+    return _all(plugin, lambda: _faults(plugins.load(plugin)()))
 
 
-def _divergence(d: Any) -> Checks:
-    u = torch.logspace(-3, 3, 601, dtype=torch.float64)
-    f = d.f(u)
-    if f.shape != u.shape or not bool(torch.isfinite(f).all()):
-        raise _Wrong(
-            "f is finite for u > 0",
-            f"601 ratios u from 0.001 to 1000 gave {list(f.shape)} values, or NaN or inf",
-        )
-    least = float(getattr(d, "minimum", 0.0))
-    at_one = float(d.f(torch.ones(1, dtype=torch.float64)))
-    text = f"f(1) = {at_one:.6g}, expected {least:g}; subtract the difference"
-    yield Check("f(1) is the divergence of equals", None if abs(at_one - least) < CLOSE else text)
-    above = (f[:-2] + f[2:]) / 2 - d.f((u[:-2] + u[2:]) / 2)
-    worst = int(above.argmin())
-    text = (
-        f"between u = {u[worst]:.3g} and {u[worst + 2]:.3g} it bends downwards; check its formula and signs"
-    )
-    yield Check("f is convex", None if bool((above >= -CLOSE * (1 + f[1:-1].abs())).all()) else text)
-    v = torch.linspace(-3, 3, 25, dtype=torch.float64)
-    t = d.activation(v)
-    text = "g_f(v) must grow with v; turn its sign"
-    yield Check("the activation increases", None if bool((t.diff() > 0).all()) else text)
-    yield _conjugate(d, v, t)
-    apart = (
-        (d.composed(v) - d.conjugate(t)).abs() > 1e-6 * (1 + d.conjugate(t).abs())
-        if hasattr(d, "composed")
-        else v < v
-    )
-    text = f"at v = {v[apart][0]:.3g} it is not conjugate(activation(v))" if bool(apart.any()) else None
-    yield Check("composed is the conjugate of the activation", text)
-
-
-def _conjugate(d: Any, v: Tensor, t: Tensor) -> Check:
-    """Against t u - f(u) on a grid of 100,001 ratios: nowhere less (else there is no bound), and equal where
-    t = f'(u) (else the bound is never tight). It may be more where no u has that slope."""
-    name = "the conjugate is sup over u of t u - f(u)"
-    u = torch.logspace(-20, 20, 100_001, dtype=torch.float64)
-    f = d.f(u)
-    for raw, value, found in zip(v.tolist(), t.tolist(), d.conjugate(t).tolist(), strict=True):
-        most = torch.nan_to_num(value * u - f, nan=-math.inf)
-        if int(most.argmax()) == len(u) - 1:
-            return Check(name, f"v = {raw:.3g} leads to t = {value:.4g}, where the supremum is infinite")
-        if not found >= float(most.max()) - 1e-5 * (1 + abs(found)):
-            return Check(
-                name, f"at t = {value:.4g} it is {found:.6g}, but the supremum is {float(most.max()):.6g}"
-            )
-    u = torch.logspace(-2, 2, 41, dtype=torch.float64)
-    t = torch.func.grad(lambda u: d.f(u).sum())(u)
-    most, found = t * u - d.f(u), d.conjugate(t)
-    apart = ~((found - most).abs() <= 1e-6 * (1 + most.abs()))
-    if bool(apart.any()):
-        there = f"t = {t[apart][0]:.4g} it is {found[apart][0]:.6g}, but the supremum is {most[apart][0]:.6g}"
-        return Check(name, f"at {there}")
-    return Check(name)
+def _faults(divergence: Any) -> Checks:
+    for name, problem in faults(divergence):
+        yield Check(name, problem)

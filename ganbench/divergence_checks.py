@@ -65,8 +65,9 @@ def _convex(d: Divergence) -> str | None:
     chords = f.diff() / u.diff()
     bends = chords.diff() / (1 + chords[1:].abs())
     if float(bends.min()) < -CLOSE:
-        return f"f bends down at u = {float(u[int(bends.argmin()) + 1]):.3g}"
-    return None if float(chords[-1] - chords[0]) > CLOSE else "f is a straight line"
+        where = float(u[int(bends.argmin()) + 1])
+        return f"f bends downwards at u = {where:.3g}; check its formula and signs"
+    return None if float(chords[-1] - chords[0]) > CLOSE else "f is a straight line: it tells no P from any Q"
 
 
 def _own_slope(d: Divergence) -> str | None:
@@ -80,7 +81,7 @@ def _increasing(d: Divergence) -> str | None:
     v = _outputs()
     steps = d.activation(v).diff()
     at = int(torch.where(steps.isnan(), -torch.inf, steps).argmin())
-    return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}"
+    return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}; turn its sign"
 
 
 def _inside(d: Divergence) -> str | None:
@@ -93,8 +94,22 @@ def _inside(d: Divergence) -> str | None:
     return f"{where} lies outside the domain of the conjugate, which is {d.conjugate(t)[bad][0]} there"
 
 
+def _bounding(d: Divergence) -> str | None:
+    """Wherever the activation leads, on a grid of ratios; it may be more where f has no such slope."""
+    u, t = _ratios(1e-20, 4001), d.activation(_outputs())
+    most, where = torch.nan_to_num(t[:, None] * u - d.f(u), nan=-torch.inf).max(1)
+    found = d.conjugate(t)
+    less = ~(found >= most - CLOSE * (1 + found.abs()))
+    if not bool(less.any()):
+        return None
+    return (
+        f"conjugate(t) = {found[less][0]:.6g} at t = {t[less][0]:.6g}, but the supremum is {most[less][0]:.6g} or "
+        f"more, as at u = {u[where][less][0]:.3g}: the bound would be none"
+    )
+
+
 def _supremum(d: Divergence) -> str | None:
-    """At slopes of f, where the supremum lies inside; elsewhere it may be a matter of u ≥ 0."""
+    """At slopes of f, where the supremum lies inside: else the bound is never tight."""
     u = _ratios(0.02, 41)
     t = _slope(d, u)
     low, high = torch.full_like(t, -25.0), torch.full_like(t, 25.0)  # log u
@@ -108,8 +123,8 @@ def _supremum(d: Divergence) -> str | None:
     if at is None:
         return None
     return (
-        f"conjugate(t) = {found[at]:.6g} at t = {t[at]:.6g}, but t u - f(u) = {expected[at]:.6g} "
-        f"at u = {top[at]:.3g}, its supremum"
+        f"conjugate(t) = {found[at]:.6g} at t = {t[at]:.6g}, but the supremum is {expected[at]:.6g}, "
+        f"at u = {top[at]:.3g}"
     )
 
 
@@ -178,6 +193,7 @@ LOOKS = {
     "slope is the slope of f": _own_slope,
     "activation increases": _increasing,
     "activation stays in the domain of conjugate": _inside,
+    "conjugate is nowhere less than t u - f(u)": _bounding,
     "conjugate is the supremum of t u - f(u)": _supremum,
     "composed is conjugate after activation": _composed,
     "losses can be vectorised and differentiated in float32": _losses,

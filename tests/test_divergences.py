@@ -406,12 +406,12 @@ class Doubles(KL):
     [
         (Decreasing(), "activation increases", "activation(v) does not increase at v = 5.95"),
         (DecreasingHellinger(), "activation increases", "activation(v) does not increase at v = 5.95"),
-        (HalfJensenShannon(), "conjugate is the supremum of t u - f(u)", "its supremum"),
+        (HalfJensenShannon(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
         (WrongSign(), "composed is conjugate after activation", "composed(v) = -6.00248 at v = 6"),
-        (WrongSignThroughout(), "conjugate is the supremum of t u - f(u)", "its supremum"),
+        (WrongSignThroughout(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
         (Offset(), "f(1) = 0", "f(1) = -1.38629, expected 0; P = Q must give that"),
-        (NotPearson(), "conjugate is the supremum of t u - f(u)", "conjugate(t) = nan"),
-        (Concave(), "f is convex", "f bends down at u = "),
+        (NotPearson(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
+        (Concave(), "f is convex", "f bends downwards at u = "),
         (Straight(), "f is convex", "f is a straight line"),
         (WrongSlope(), "slope is the slope of f", "but f'(u) = "),
         (
@@ -419,7 +419,7 @@ class Doubles(KL):
             "activation stays in the domain of conjugate",
             "lies outside the domain of the conjugate, which is",
         ),
-        (WrongConjugate(), "conjugate is the supremum of t u - f(u)", "its supremum"),
+        (WrongConjugate(), "conjugate is the supremum of t u - f(u)", "but the supremum is"),
         (Narrow(), "the bound is tight at f'(p/q), and lower elsewhere", "its range is too small"),
         (
             Doubles(),
