@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -92,6 +92,18 @@ def images(side: int = 28) -> Data:
     return Data("images", train, valid, test, (1, side, side), (0.0, 1.0), labels=labels, classes=("a", "b"))
 
 
+def suitable(needs: Collection[str]) -> Data | None:
+    """Small data that have what a plugin needs: points, images, or the first shipped dataset that does."""
+    needs = set(needs) - {"generator"}
+    if needs <= {"modes", "log_density", "labels"}:
+        return plane()
+    if needs <= {"pixels", "labels"}:
+        return images(8)
+    known = plugins.catalog()["dataset"].values()
+    fit = [p.name for p in known if needs <= {*p.provides} and not any(one.required for one in p.params)]
+    return load_data(fit[0]) if fit else None
+
+
 def load_data(name: str) -> Data:
     """A dataset by its name or file, with its default parameters. Raises PluginError and DatasetError."""
     return plugins.load(_plugin("dataset", name))(Generator().manual_seed(0))
@@ -134,35 +146,29 @@ def _words(plugin: Plugin) -> Checks:
         if bare
         else None,
     )
-    required = [param.name for param in plugin.params if param.required]
-    if required:
-        yield Check(
-            "it can be made without parameters",
-            f"it has not been run; give {' and '.join(required)} a default, so that it can be",
-            advice=True,
-        )
 
 
 class _Wrong(Exception):
     """A check failed, and those that build on it make no sense; the text is its problem."""
 
 
-def _all(plugin: Plugin, *parts: Callable[[], Checks]) -> list[Check]:
-    """The checks of all parts, up to the first after which the others make no sense."""
-    found = list(_words(plugin))
-    if any(param.required for param in plugin.params):
-        return found
-    for part in parts:
-        checks, name = part(), "it runs"
-        try:
-            found.extend(checks)
-        except _Wrong as error:
-            name, problem = error.args
-            return [*found, Check(name, problem)]
-        except GanbenchError as error:
-            return [*found, Check(name, str(error))]
-        except Exception as error:
-            return [*found, Check(name, _hint(error))]
+def _all(part: Part, checks: Callable[[], Checks]) -> list[Check]:
+    """What is said of it, then the checks, up to the first after which the others make no sense."""
+    found = list(_words(part.plugin))
+    required = [
+        param.name for param in part.plugin.params if param.required and param.name not in part.params
+    ]
+    if required:
+        text = f"it has not been run; give {' and '.join(required)} a default, so that it can be"
+        return [*found, Check("it can be made without parameters", text, advice=True)]
+    try:
+        found.extend(checks())
+    except _Wrong as error:
+        found.append(Check(*error.args))
+    except GanbenchError as error:
+        found.append(Check("it runs", str(error)))
+    except Exception as error:
+        found.append(Check("it runs", _hint(error)))
     return found
 
 
@@ -201,17 +207,19 @@ def _frames(error: BaseException) -> list[tuple[str, int]]:
 # ---------------------------------------------------------------------------------------------- methods
 
 
-def check_method(target: Target, data: Data | None = None) -> list[Check]:
-    """Check a method on `data`, else on points or, where it wants images, on images. Raises PluginError
-    where there is no such method."""
+def check_method(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a method with these parameters on `data`, else on points or, where it wants images, on images.
+    Raises PluginError where there is no such method."""
     plugin = _plugin("method", target)
-    part = Part(plugin, {})
+    part = Part(plugin, params)
     if plugin.rung is None:
         text = "give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler"
         return [*_words(plugin), Check("it has a game or a fit", text)]
+    if plugin.needs and data is None:
+        data = suitable(plugin.needs)
     if plugin.rung == "fit":
-        return _all(plugin, lambda: _fit(part, data or plane()))
-    return _all(plugin, lambda: _game(_cell(part), data))
+        return _all(part, lambda: _fit(part, data or plane()))
+    return _all(part, lambda: _game(_cell(part), data))
 
 
 def _cell(part: Part, *tricks: Part) -> Cell:
@@ -396,19 +404,20 @@ class Reference:
         return Game(nets, players, {"z": (4,)}, lambda n, z: n.G(z))
 
 
-def check_trick(target: Target, data: Data | None = None) -> list[Check]:
-    """Check a trick on a small GAN, on `data` or on points. Raises PluginError where there is no such trick."""
-    plugin = _plugin("trick", target)
+def check_trick(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError where
+    there is no such trick."""
+    part = Part(_plugin("trick", target), params)
     plain = Part(plugins.find("method", f"{__file__}:Reference"), {})
     data = data or plane()
-    return _all(plugin, lambda: _trick(_cell(plain), Part(plugin, {}), data))
+    return _all(part, lambda: _trick(_cell(plain), part, data))
 
 
 def _trick(plain: Cell, part: Part, data: Data) -> Checks:
     cell = _cell(*[p for p in (plain.method.part, part) if p])
     game = engine.build(plain, data, 0)
     given = dict(game.nets)
-    tricked = plugins.load(part.plugin)()(game, data)
+    tricked = plugins.load(part.plugin)(**part.params)(game, data)
     if not isinstance(tricked, Game):
         raise _Wrong(
             "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"
@@ -457,26 +466,39 @@ class Sampled:
         flat = z @ self.map.to(z)
         return (flat if self.data.scale is None else torch.sigmoid(flat)).unflatten(1, self.data.shape)
 
+    def stages(self, z: Tensor) -> tuple[Tensor, ...]:
+        """None: a single step."""
+        return ()
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The parameters."""
+        return {"G.weight": self.map}
+
     def generator(self, purpose: str) -> Generator:
         """The same one for the same purpose."""
         return engine.generator(0, purpose)
 
 
-def check_metric(target: Target, data: Data | None = None) -> list[Check]:
-    """Check a metric on `data`, or on what it needs: points, or images. Raises PluginError where there is no
-    such metric."""
-    plugin = _plugin("metric", target)
-    data = data or (images(8) if "pixels" in plugin.needs else plane())
-    return _all(plugin, lambda: _metric(plugin, data))
+def check_metric(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a metric with these parameters on `data`, or on what it needs: points, or images. Raises
+    PluginError where there is no such metric."""
+    part = Part(_plugin("metric", target), params)
+    data = data or suitable(part.plugin.needs)
+    if data is None:
+        text = f"it has not been run; no data here have {' and '.join(part.plugin.needs)}"
+        return [*_words(part.plugin), Check("it can be tried", text, advice=True)]
+    return _all(part, lambda: _metric(part, data))
 
 
-def _metric(plugin: Plugin, data: Data) -> Checks:
+def _metric(part: Part, data: Data) -> Checks:
+    plugin = part.plugin
     odd = [v.name for v in plugin.values if v.better not in get_args(Better)]
     text = None if plugin.values else "say what it measures: @metric(Value('distance', 'nats', 'lower'))"
     if odd:
         text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
-    made = plugins.load(plugin)()
+    made = plugins.load(plugin)(**part.params)
     sentence = getattr(made, "protocol", lambda _: "")(data)
     text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
     yield Check("its protocol is a sentence", text)
@@ -518,15 +540,15 @@ def _unstorable(scores: Sequence[Score]) -> str | None:
 # ---------------------------------------------------------------------------------------------- datasets
 
 
-def check_dataset(target: Target) -> list[Check]:
-    """Check a dataset with its default parameters. Raises PluginError where there is no such dataset."""
-    plugin = _plugin("dataset", target)
-    return _all(plugin, lambda: _dataset(plugin))
+def check_dataset(target: Target, **params: Any) -> list[Check]:
+    """Check a dataset with these parameters. Raises PluginError where there is no such dataset."""
+    part = Part(_plugin("dataset", target), params)
+    return _all(part, lambda: _dataset(part))
 
 
-def _dataset(plugin: Plugin) -> Checks:
+def _dataset(part: Part) -> Checks:
     with torch.random.fork_rng(devices=[]):
-        first, second = (_loaded(plugin, seed) for seed in (1, 2))
+        first, second = (_loaded(part, seed) for seed in (1, 2))
     if not isinstance(first, Data):
         raise _Wrong(
             "it gives Data", f"it gave a {type(first).__name__}; return Data(name, train, valid, test, shape)"
@@ -540,8 +562,9 @@ def _dataset(plugin: Plugin) -> Checks:
     yield Check("everybody gets the same data", None if alike else text)
     has = {"modes": first.modes, "log_density": first.log_density, "labels": first.labels}
     has["pixels"] = first.train if first.train.dtype == torch.uint8 else None
-    lacks = [name for name in plugin.provides if has.get(name) is None]
-    quiet = [name for name, value in has.items() if value is not None and name not in plugin.provides]
+    says = part.plugin.provides
+    lacks = [name for name in says if has.get(name) is None]
+    quiet = [name for name, value in has.items() if value is not None and name not in says]
     text = f"it says that it provides {' and '.join(lacks)}, but its Data has none" if lacks else None
     yield Check("it has what it says it provides", text)
     text = (
@@ -551,9 +574,9 @@ def _dataset(plugin: Plugin) -> Checks:
     yield Check("labels and density fit the examples", _mismatched(first, splits))
 
 
-def _loaded(plugin: Plugin, seed: int) -> Any:
+def _loaded(part: Part, seed: int) -> Any:
     torch.manual_seed(seed)  # which must not matter
-    return plugins.load(plugin)(Generator().manual_seed(0))
+    return plugins.load(part.plugin)(Generator().manual_seed(0), **part.params)
 
 
 def _misshapen(data: Data, splits: Mapping[str, Tensor]) -> str | None:
@@ -588,10 +611,10 @@ def _mismatched(data: Data, splits: Mapping[str, Tensor]) -> str | None:
 # ---------------------------------------------------------------------------------------------- divergences
 
 
-def check_divergence(target: Target) -> list[Check]:
-    """Check an f-divergence with its default parameters. Raises PluginError where there is no such divergence."""
-    plugin = _plugin("divergence", target)
-    return _all(plugin, lambda: _faults(plugins.load(plugin)()))
+def check_divergence(target: Target, **params: Any) -> list[Check]:
+    """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
+    part = Part(_plugin("divergence", target), params)
+    return _all(part, lambda: _faults(plugins.load(part.plugin)(**params)))
 
 
 def _faults(divergence: Any) -> Checks:

@@ -24,8 +24,8 @@ class EMA:
         def update(mean, nets):
             return self.decay * mean + (1 - self.decay) * nets.flat(self.player)
 
-        def sample(nets, z):
-            return game.sample(nets.with_flat(self.player, nets.recall("ema")), z)
+        def averaged(sample):
+            return lambda nets, z: sample(nets.with_flat(self.player, nets.recall("ema")), z)
 
-        averaged = game.with_memory("ema", Memory(lambda nets: nets.flat(self.player), update))
-        return replace(averaged, sample=sample)
+        game = game.with_memory("ema", Memory(lambda nets: nets.flat(self.player), update))
+        return replace(game, sample=averaged(game.sample), stages=game.stages and averaged(game.stages))

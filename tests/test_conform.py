@@ -1,0 +1,390 @@
+"""Conformance: everything that is shipped passes, and every broken file is told what is wrong with it."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from click.testing import CliRunner
+
+from ganbench import PluginError, conform
+from ganbench.cli import main
+from ganbench.plugins import catalog
+
+PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files
+
+
+def shipped(kind):
+    return list(catalog()[kind].values())
+
+
+def problems(checks):
+    return {check.name: check.problem for check in checks if check.problem}
+
+
+@pytest.mark.parametrize("plugin", shipped("method"), ids=lambda p: p.name)
+def test_shipped_methods(plugin):
+    small = {"width": 8} if plugin.param("width") else {}
+    checks = conform.check_method(plugin, **small)
+    assert problems(checks) == {}  # advice neither
+    assert len(checks) >= 4
+
+
+@pytest.mark.parametrize("plugin", shipped("trick"), ids=lambda p: p.name)
+def test_shipped_tricks(plugin):
+    assert problems(conform.check(plugin)) == {}
+
+
+@pytest.mark.parametrize("plugin", [*shipped("divergence"), *shipped("metric")], ids=lambda p: p.name)
+def test_shipped_divergences_and_metrics(plugin):
+    found = problems(conform.check(plugin))
+    assert found == {} or (list(found) == ["it can be tried"] and "parameters" in plugin.needs)
+
+
+@pytest.mark.parametrize("name", PLAYABLE)
+def test_shipped_datasets(name):
+    assert problems(conform.check_dataset(name)) == {}
+
+
+HEAD = """
+from dataclasses import dataclass
+import random
+import torch
+from torch import nn
+from ganbench import *
+"""
+
+GAN = (
+    HEAD
+    + """
+@method
+@dataclass(frozen=True)
+class Mine:
+    '''Someone 2026, eq. 1: a GAN.'''
+
+    width: int = 8  # units of the hidden layer
+
+    def game(self, data):
+        nets = {{"G": {generator}, "D": mlp(2, self.width, 1)}}
+        offset = {offset}
+        return Game(nets, {{"D": Player("D", lambda n, b: {d_loss}, Adam()),
+                           "G": Player("G", lambda n, b: {g_loss}, Adam())}},
+                    {{"z": (4,)}}, lambda n, z: {sample})
+"""
+)
+RIGHT = {
+    "generator": "mlp(4, self.width, 2)",
+    "offset": "0.0",
+    "d_loss": "bce_real(n.D(b.x)) + bce_fake(n.D(n.G(b.z)))",
+    "g_loss": "bce_real(n.D(n.G(b.z) + offset))",
+    "sample": "n.G(z)",
+}
+
+
+def checked(folder, source, kind="method"):
+    """The problems of a file with one plugin."""
+    path = folder / "mine.py"
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    return problems(getattr(conform, f"check_{kind}")(path))
+
+
+def test_a_file_that_is_right(tmp_path):
+    assert checked(tmp_path, GAN.format(**RIGHT)) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name", "text"),
+    [
+        (
+            {
+                "generator": "mlp(4, self.width, 3)",
+                "d_loss": "bce_real(n.D(b.x))",
+                "g_loss": "n.G(b.z).mean()",
+            },
+            "samples have the shape of the data",
+            "6 samples have the shape [6, 3], expected [6, 2]; end the generator with data.shape",
+        ),
+        (
+            {"g_loss": "bce_real(n.D(n.G(b.z))) * float('nan')"},
+            "losses and gradients are finite",
+            "the loss of 'G' is NaN or infinite before the first step",
+        ),
+        (
+            {"d_loss": "n.D(b.x).square().mean() + n.D(0 * b.x).sub(n.D(0 * b.x)).abs().sqrt().sum()"},
+            "losses and gradients are finite",
+            "the gradient of 'D' is NaN or infinite before the first step",
+        ),
+        (
+            {"g_loss": "bce_real(n.D(n.G(b.z).detach())) + 0 * n.flat('G').sum()"},
+            "every loss reaches the nets of its player",
+            "the loss of 'G' has no slope in its net 'G'; is that net left out of it, or behind detach()",
+        ),
+        (
+            {"g_loss": "bce_real(n.D(n.G(b.z).detach()))"},
+            "it runs",
+            "the loss of player 'G' does not depend on the parameters of its nets",
+        ),
+        (
+            {"g_loss": "n.D(n.G(b.z))"},
+            "losses are single numbers",
+            "the loss of 'G' has the shape [8, 1]; end it with .mean()",
+        ),
+        (
+            {"sample": "n.G(z) - n.G(z).mean(0)"},
+            "a sample does not depend on its batch",
+            "a latent alone gives another sample than the same latent beside others",
+        ),
+        (
+            {"g_loss": "bce_real(n.D(n.G(b.z) + torch.randn(2)))"},
+            "it runs",
+            "draw no random numbers inside a loss: declare them as draws of the game",
+        ),
+        (
+            {"g_loss": "bce_real(n.D(n.G(b.z))) if b.x.mean() > 0 else bce_real(n.D(n.G(b.z)))"},
+            "it runs",
+            "use torch.where",
+        ),
+        (
+            {"offset": "torch.randn(2)"},
+            "a seed alone gives what it gives in a stack",
+            "a tensor made in game() and used in a loss or in sample is that of the first seed for all",
+        ),
+        (
+            {"offset": "random.random()"},
+            "a seed alone gives what it gives in a stack",
+            "take all randomness from PyTorch's generator in game() and from draws in losses",
+        ),
+    ],
+)
+def test_broken_methods(tmp_path, wrong, name, text):
+    found = checked(tmp_path, GAN.format(**{**RIGHT, **wrong}))
+    assert text in found[name]
+
+
+def test_exceptions_name_the_line(tmp_path):
+    found = checked(tmp_path, GAN.format(**{**RIGHT, "g_loss": "n.D(n.G(b.z) @ torch.ones(3, 3)).mean()"}))
+    assert found["it runs"].startswith("RuntimeError: ")
+    assert "(mine.py:19)" in found["it runs"]
+
+
+def test_undocumented_parameters_and_sources(tmp_path):
+    source = (
+        GAN.format(**RIGHT)
+        .replace("  # units of the hidden layer", "")
+        .replace("Someone 2026, eq. 1: a", "A")
+    )
+    found = checked(tmp_path, source)
+    assert found["every parameter is explained"].startswith("write a comment behind width")
+    assert "Goodfellow et al. 2014" in found["the docstring begins with its source and year"]
+
+
+def test_samples_outside_the_scale(tmp_path):
+    (tmp_path / "mine.py").write_text(GAN.format(**RIGHT).replace("mlp(2, s", "mlp(data.shape, s").replace(
+        "self.width, 2)", "self.width, data.shape)"))  # fmt: skip
+    found = problems(conform.check_method(tmp_path / "mine.py", conform.images(8)))
+    assert "end the generator with squash=data.scale" in found["samples lie in the scale of the data"]
+
+
+FIT = (
+    HEAD
+    + """
+@method
+@dataclass(frozen=True)
+class Mine:
+    '''Someone 2026: samples.'''
+
+    def fit(self, data, seed, budget):
+        return lambda n, generator: {samples}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("samples", "problem"),
+    [
+        ("torch.randn(n, 2, generator=generator)", None),
+        ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave other samples"),
+        ("torch.zeros(n, 3)", "samples have the shape [10000, 3], expected [N, 2]"),
+        ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
+    ],
+)
+def test_methods_that_train_by_themselves(tmp_path, samples, problem):
+    found = checked(tmp_path, FIT.format(samples=samples))
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+TRICK = (
+    HEAD
+    + """
+@trick
+@dataclass(frozen=True)
+class Mine:
+    '''Someone 2026: a trick.'''
+
+    def __call__(self, game, data):
+        {body}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (
+            "return game.with_loss('G', lambda inner, n, b: 2 * inner(n, b) + n.flat('G').square().sum())",
+            None,
+        ),
+        ("return game", "three rounds with it gave the same samples as without"),
+        ("game.with_loss('G', lambda inner, n, b: 2 * inner(n, b))", "it gave a NoneType; return the game"),
+        ("return game.with_loss('H', lambda inner, n, b: inner(n, b))", "this game has no player 'H'"),
+        ("game.nets['D'] = mlp(2, 3, 1); return game", "it changed game.nets in place"),
+        ("return game.with_draws(z=(5,))", "it takes the draw 'z' away"),
+    ],
+)
+def test_tricks(tmp_path, body, problem):
+    found = checked(tmp_path, TRICK.format(body=body), "trick")
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+METRIC = (
+    HEAD
+    + """
+@metric(Value("far", "units", "lower"))
+@dataclass(frozen=True)
+class Mine:
+    '''Mean distance from the origin.'''
+
+    def __call__(self, model, data):
+        x = model.samples(20).flatten(1)
+        {body}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return Score(float(x.norm(dim=1).mean()), n=20, details={'x': x})", None),
+        ("return float(x.mean())", "it declares 1 value(s) and gave: float; return Score(value)"),
+        ("return Score(float('nan'))", "far is NaN or infinite for good samples"),
+        ("return Score(random.random())", "take random numbers from model.generator(purpose)"),
+        ("return Score(1.0, details={'set': {1}})", "details['set'] is a set"),
+    ],
+)
+def test_metrics(tmp_path, body, problem):
+    found = checked(tmp_path, METRIC.format(body=body), "metric")
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+DATASET = (
+    HEAD
+    + """
+@dataset({provides})
+def mine(generator):
+    '''Dots.'''
+    x = {x}
+    return Data("mine", x, x, x, (2,), labels={labels})
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, None),
+        ({"x": "torch.randn(5, 2)"}, "twice the same gave other data"),
+        ({"x": "torch.zeros(5, 3)"}, "train has the shape [5, 3], expected ['N', 2]"),
+        ({"x": "torch.zeros(5, 2).double()"}, "train is torch.float64"),
+        ({"provides": "provides=('modes',)"}, "it says that it provides modes, but its Data has none"),
+        ({"labels": "Labels(*[torch.zeros(4)] * 3)"}, "the labels of train have the shape [4], expected [5]"),
+    ],
+)
+def test_datasets(tmp_path, change, problem):
+    given = {"provides": "", "x": "torch.randn(5, 2, generator=generator)", "labels": "None", **change}
+    found = checked(tmp_path, DATASET.format(**given), "dataset")
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+DIVERGENCE = (
+    HEAD
+    + """
+@divergence
+@dataclass(frozen=True)
+class Mine(Divergence):
+    '''Kullback-Leibler by hand.'''
+
+    def f(self, u):
+        return {f}
+
+    def conjugate(self, t):
+        return {conjugate}
+
+    def activation(self, v):
+        return {activation}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, None),
+        ({"f": "u * u.log() + 1"}, "f(1) = 1, expected 0"),
+        ({"f": "-u * u.log()"}, "f bends downwards"),
+        ({"conjugate": "torch.exp(t)"}, "but the supremum is"),
+        ({"conjugate": "torch.exp(t - 1) - 0.5"}, "what it gives would bound nothing"),
+        ({"activation": "-v"}, "activation(v) does not increase"),
+    ],
+)
+def test_divergences(tmp_path, change, problem):
+    given = {"f": "u * u.log()", "conjugate": "torch.exp(t - 1)", "activation": "v", **change}
+    found = checked(tmp_path, DIVERGENCE.format(**given), "divergence")
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+def test_a_class_and_a_name_are_found(tmp_path):
+    assert problems(conform.check_trick("r1")) == {}
+    assert problems(conform.check_method(conform.Reference)) == {}
+    with pytest.raises(PluginError, match="there is no trick 'ewa'; did you mean 'ema'"):
+        conform.check_trick("ewa")
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["test", *map(str, arguments)])
+
+
+def test_the_command(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GAN.format(**RIGHT))
+    done = call(path)
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "mine (method)")
+    assert "  ✓ losses and gradients are finite" in done.stdout.splitlines()
+    assert done.stdout.endswith("all is well\n")
+
+    path = tmp_path / "wrong.py"
+    path.write_text(GAN.format(**{**RIGHT, "g_loss": "n.D(n.G(b.z))"}))
+    done = call(path, "--data", "ring")
+    assert done.exit_code == 1
+    assert (
+        "  ✗ losses are single numbers\n      the loss of 'G' has the shape [8, 1]; end it with .mean()\n"
+        in done.stdout
+    )
+    assert done.stdout.endswith("1 thing to mend\n")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "torn.py").write_text("def (\n")
+    for name, text in (
+        ("none.py", "there is no such file"),
+        ("torn.py", "is not valid Python"),
+        ("empty.py", "nothing"),
+    ):
+        done = call(tmp_path / name)
+        assert done.exit_code == 2
+        assert text in done.stderr
