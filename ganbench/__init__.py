@@ -15,8 +15,8 @@ _HOME = {
     "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Value
                     dataset divergence method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
-    "nets": """BatchNorm Maxout Sequential Squash adversaries bce_fake bce_real conv_discriminator conv_generator
-               gradient_norm mlp orthogonal""",
+    "nets": """BatchNorm Dropout Maxout Rescale Sequential Squash adversaries bce_fake bce_real
+               conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
     "divergences": "Divergence",
     "plugins": "find_divergence",
@@ -24,6 +24,7 @@ _HOME = {
     "metrics.modes": "mode_coverage",
     "metrics.memorisation": "memorisation",
     "metrics.reconstruction": "reconstruction_error",
+    "metrics.latent": "latent_arithmetic latent_walk",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -187,6 +187,8 @@ class Game:
     order: Literal["alternating", "simultaneous"] = "alternating"
     views: Mapping[str, tuple[View, ...]] = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
+    # What a sample passes through, coarse to fine, each [B, ...]; the last is the sample. None: a single step.
+    stages: Callable[[Nets, Tensor], tuple[Tensor, ...]] | None = None
 
     def draw(self, name: str) -> Draw:
         """The draw of this name; a bare shape means standard normal numbers."""
@@ -286,6 +288,10 @@ class Model(Protocol):
 
     def generate(self, z: Tensor) -> Tensor:
         """Latents [n, *latent.shape] to samples [n, *shape], differentiable in z."""
+        ...
+
+    def stages(self, z: Tensor) -> tuple[Tensor, ...]:
+        """What the samples of these latents pass through, coarse to fine; empty for a single step."""
         ...
 
     def generator(self, purpose: str) -> Generator:

@@ -30,7 +30,8 @@ class Sequential(nn.Sequential):
     """Layers one after the other; `net(x, upto=k)` stops after hidden layer k, `upto=-1` after the last one.
 
     A hidden layer is what a weight matrix reads that is not the first: the values after activation and
-    normalisation, flat where the next layer is linear. `hidden` is how many there are.
+    normalisation, flat where the next layer is linear. `hidden` is how many there are. With uniform numbers
+    `u` [B, drawn] its `Dropout` layers drop; without them they do nothing.
     """
 
     @property
@@ -44,11 +45,46 @@ class Sequential(nn.Sequential):
         """Number of hidden layers."""
         return max(len(self.reads) - 1, 0)
 
-    def forward(self, input: Tensor, upto: int | None = None) -> Tensor:
+    @property
+    def drawn(self) -> int:
+        """Uniform numbers that its `Dropout` layers need for each example, for the game's draws."""
+        return sum(layer.units for layer in self if isinstance(layer, Dropout))
+
+    def forward(self, input: Tensor, upto: int | None = None, u: Tensor | None = None) -> Tensor:
         """All layers, or the values of hidden layer `upto` (counted from 1, or from the end by -1, -2, ...)."""
         for layer in islice(self, None if upto is None else self.reads[upto]):
-            input = layer(input)
+            if isinstance(layer, Dropout) and u is not None:
+                input, u = layer(input, u[:, : layer.units]), u[:, layer.units :]
+            else:
+                input = layer(input)
         return input
+
+
+class Dropout(nn.Module):
+    """Srivastava et al. 2014: a number is set to zero with probability p, the others are divided by 1 - p.
+
+    The random numbers come from the game's draws: `Dropout(0.5, 240)` in a `Sequential` D drops 240 units of
+    each example in `nets.D(x, u=b.u)`, where `u` is drawn as `Draw.uniform(D.drawn)`.
+    """
+
+    def __init__(self, p: float, units: int) -> None:
+        super().__init__()
+        self.p, self.units = p, units
+
+    def forward(self, x: Tensor, u: Tensor | None = None) -> Tensor:  # [B, ...], [B, units] in [0, 1)
+        return x if u is None else x * (u.reshape(x.shape) >= self.p) / (1 - self.p)
+
+
+class Rescale(nn.Module):
+    """The linear map of one range onto another: `Rescale(data.scale, (-1.0, 1.0))`. [B, ...] -> [B, ...]"""
+
+    def __init__(self, source: tuple[float, float], target: tuple[float, float]) -> None:
+        super().__init__()
+        self.slope = (target[1] - target[0]) / (source[1] - source[0])
+        self.offset = target[0] - source[0] * self.slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.slope + self.offset
 
 
 class Squash(nn.Module):

@@ -29,6 +29,9 @@ class Samples:
         assert self.net is not None
         return self.net(z)
 
+    def stages(self, z: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
     def generator(self, purpose: str) -> Generator:
         return torch.Generator().manual_seed(len(purpose))
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples
+from .latent import draw_latents
 
 PANEL = 10  # targets in the picture
 PROBLEMS = 512  # searches that run together
@@ -42,7 +43,7 @@ def reconstruction_error(
     """
     targets = check_samples(targets, "targets", least=2)
     n = len(targets)
-    first = _draw(latent, n * starts, targets, generator).view(n, starts, *latent.shape)
+    first = draw_latents(latent, n * starts, targets, generator).view(n, starts, *latent.shape)
     with torch.no_grad():
         check_samples(generate(first[:1, 0]), "generate(z)", like=targets)
     per = max(1, PROBLEMS // starts)
@@ -62,14 +63,6 @@ def reconstruction_error(
         "latents": latents,
     }
     return Score(errors.mean().item(), errors.std().item() / math.sqrt(n), n, details)
-
-
-def _draw(latent: Draw, n: int, like: Tensor, generator: Generator | None) -> Tensor:
-    shape, device = (n, *latent.shape), generator.device if generator else like.device
-    if latent.low is None or latent.high is None:
-        return torch.randn(shape, generator=generator, device=device).to(like)
-    uniform = torch.rand(shape, generator=generator, device=device)
-    return (latent.low + (latent.high - latent.low) * uniform).to(like)
 
 
 def _search(generate: Generate, targets: Tensor, first: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -775,6 +775,9 @@ class StoredSamples:
     def generate(self, z: Tensor) -> Tensor:
         raise SampleError("only samples are at hand, not the generator that made them")
 
+    def stages(self, z: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
     def generator(self, purpose: str) -> Generator:
         return generator(self.seed, f"score/{purpose}", self.stored.device)
 
@@ -817,6 +820,9 @@ class Generated:
 
     def generate(self, z: Tensor) -> Tensor:
         return self.game.sample(self.nets, z.to(self.device, self.dtype))
+
+    def stages(self, z: Tensor) -> tuple[Tensor, ...]:
+        return self.game.stages(self.nets, z.to(self.device, self.dtype)) if self.game.stages else ()
 
     def generator(self, purpose: str) -> Generator:
         return generator(self.seed, f"score/{purpose}", self.device)
