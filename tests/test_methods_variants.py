@@ -126,7 +126,7 @@ def test_hinge(tmp_path):
 
 @pytest.mark.parametrize(("params", "data"), [("", points()), ("net: conv", pixels())], ids=["mlp", "conv"])
 def test_weights_of_the_discriminator_have_spectral_norm_one(tmp_path, params, data):
-    game, *_ = played(tmp_path, "sngan", f"iterations: 500{', ' * bool(params)}{params}", data)
+    game, *_ = played(tmp_path, "sngan", f"squarings: 12{', ' * bool(params)}{params}", data)
     weights = [layer.weight for layer in game.nets["D"] if next(layer.parameters(), None) is not None]
     assert len(weights) == (3 if not params else 2)
     for weight in weights:
@@ -135,7 +135,7 @@ def test_weights_of_the_discriminator_have_spectral_norm_one(tmp_path, params, d
 
 def test_gradients_through_the_spectral_norm_are_exact(tmp_path):
     """Constant singular vectors give the same gradient as the singular values themselves."""
-    game, *_ = played(tmp_path, "sngan", "iterations: 500")
+    game, *_ = played(tmp_path, "sngan", "squarings: 12")
     layer = game.nets["D"].requires_grad_()[1]
     original, direction = layer.parametrizations.weight.original, torch.randn(4, 2).double()
     (found,) = torch.autograd.grad((layer.weight * direction).sum(), original)
@@ -395,7 +395,7 @@ LEARNERS = {  # parameters for small data, rounds
     "lsgan": ("lr: 1e-3", 800),
     "wgan": ("lr: 2e-3, clip: 0.1", 600),
     "wgan_gp": ("lr: 3e-3, penalty: 1", 400),
-    "sngan": ("lr: 3e-3, iterations: 5", 400),
+    "sngan": ("lr: 3e-3", 400),
     "dragan": ("lr: 5e-4, penalty: 0.05", 1500),
     "pacgan": ("lr: 3e-3", 600),
     "veegan": ("lr: 1e-3", 1000),

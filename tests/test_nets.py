@@ -6,15 +6,18 @@ import math
 
 import pytest
 import torch
+from cells import pixels
 
 from ganbench import (
     BatchNorm,
     Maxout,
     Squash,
+    adversaries,
     bce_fake,
     bce_real,
     conv_discriminator,
     conv_generator,
+    gradient_norm,
     mlp,
     orthogonal,
 )
@@ -105,3 +108,39 @@ def test_hidden_layers_of_a_convolutional_net():
     assert net(x, upto=1).shape == (3, 4, 14, 14)
     assert net(x, upto=-1).shape == (3, 8 * 7 * 7)  # normalised, rectified and flat
     assert torch.equal(net[-1](net(x, upto=-1)), net(x))
+
+
+@pytest.mark.parametrize("net", ["mlp", "conv"])
+def test_adversaries_fit_the_data_and_each_other(net):
+    data = pixels(side=8, channels=3)
+    nets = adversaries(data, net=net, z_dim=5, width=4, depth=1)
+    x = nets["G"](torch.randn(6, 5)).detach()
+    assert x.shape == (6, 3, 8, 8)
+    assert 0 <= float(x.min()) < float(x.max()) <= 1
+    assert nets["D"](x).shape == (6, 1)
+
+
+def test_a_critic_without_norm_treats_each_example_on_its_own():
+    x = torch.randn(6, 1, 16, 16)
+    for norm in (True, False):
+        critic = adversaries(pixels(side=16), net="conv", z_dim=5, width=4, norm=norm)["D"]
+        alone = torch.cat([critic(x[:3]), critic(x[3:])])
+        assert torch.allclose(critic(x), alone, atol=1e-6) is not norm
+
+
+def test_gradient_norm():
+    x = torch.randn(5, 2, dtype=torch.float64)
+    found = gradient_norm(lambda x: (x**2).sum(1, keepdim=True) / 2, x)
+    assert torch.allclose(found, x.norm(dim=1))
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    critic = adversaries(pixels(side=8, channels=3), net="conv", z_dim=2, width=4, norm=False)["D"].double()
+    each = [torch.func.grad(lambda x: critic(x[None])[0, 0])(image).norm() for image in images]
+    assert torch.allclose(gradient_norm(critic, images), torch.stack(each))
+
+
+def test_a_vanishing_gradient_has_a_finite_slope():
+    scale = torch.zeros(3, 1, dtype=torch.float64, requires_grad=True)
+    norms = gradient_norm(lambda x: (scale * x**2).sum(1), torch.ones(3, 2, dtype=torch.float64))
+    (slope,) = torch.autograd.grad((norms - 1).square().sum(), scale)
+    assert norms.tolist() == [0, 0, 0]
+    assert slope.flatten().tolist() == [0, 0, 0]

@@ -27,8 +27,8 @@ class FGAN:
     F = E[g_f(V(x))] - E[f*(g_f(V(G(z))))] (eq. 6) bounds D_f(data ‖ G) from below; V, the net D here, ascends it,
     and G descends it from the same point on the same minibatch (single-step saddle-point gradient), or ascends
     E[g_f(V(G(z)))] (section 3.2, "log D"). A divergence of your own is one small file, named as `./mine.py`.
-    For MNIST the paper has (from memory, in part confirmed by a reimplementation) z_dim 100, z uniform, g_width
-    1200, g_norm, v_width 240, g_init 0.05, v_init 0.005, lr 2e-4 and minibatches of 4096; its univariate
+    The paper's MNIST nets are z_dim 100, z uniform, lr 2e-4, minibatches of 4096 (these confirmed by a
+    reimplementation), g_width 1200, g_norm, g_init 0.05, v_width 240, v_init 0.005 (these not); its univariate
     example has a linear G, g_depth 0. The defaults here are for small data.
     """
 

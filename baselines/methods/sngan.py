@@ -17,12 +17,13 @@ class SNGAN:
 
     D descends E relu(1 - D(x)) + E relu(1 + D(G(z))), G descends -E D(G(z)); D has no BatchNorm. The paper keeps a
     vector for each layer and improves it by one power iteration in each update; here nothing is kept, and
-    `iterations` of them start afresh each time: for random 128 × 128 weights 20 come out 1.3 % too small on average
-    (7 % at worst of 50). Gradients take the vectors for constants, as the paper's do. The defaults are those
-    of its hinge experiments: Adam 2e-4 with betas (0, 0.9), five updates of D in a round.
+    2^squarings of them start afresh each time, by squaring the Gram matrix: for random 128 × 128 weights 64 come
+    out 0.13 % too small on average (1.8 % at worst of 50). Gradients take the singular vectors for constants,
+    as the paper's do. The defaults are those of its hinge experiments: Adam 2e-4 with betas (0, 0.9), five
+    updates of D in a round.
     """
 
-    iterations: int = 20  # power iterations in each pass
+    squarings: int = 6  # of the Gram matrix of each weight: 2^6 power iterations
     net: Literal["mlp", "conv"] = "mlp"  # fully connected, or DCGAN's convolutional nets (images only)
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
@@ -36,7 +37,7 @@ class SNGAN:
         nets = adversaries(data, net=self.net, norm=False, **size)
         for layer in nets["D"]:
             if isinstance(layer, nn.Linear | nn.Conv2d):
-                register_parametrization(layer, "weight", SpectralNorm(self.iterations))
+                register_parametrization(layer, "weight", SpectralNorm(self.squarings))
         return Game(
             nets=nets,
             players={
@@ -57,15 +58,19 @@ class SNGAN:
 class SpectralNorm(nn.Module):
     """A weight [out, ...] divided by the largest singular value of the matrix [out, rest] that it makes."""
 
-    def __init__(self, iterations):
+    def __init__(self, squarings):
         super().__init__()
-        self.iterations = iterations
+        self.squarings = squarings
 
     def forward(self, weight):
         matrix = weight.flatten(1)
         fixed = matrix.detach()
-        right = torch.ones_like(fixed[0])
-        for _ in range(self.iterations):
-            left = nn.functional.normalize(fixed @ right, dim=0)
-            right = nn.functional.normalize(left @ fixed, dim=0)
+        wide = fixed.shape[0] < fixed.shape[1]
+        gram = fixed @ fixed.T if wide else fixed.T @ fixed
+        for _ in range(self.squarings):
+            gram = gram / gram.norm()
+            gram = gram @ gram
+        first = nn.functional.normalize(gram.sum(0), dim=0)  # the singular vector of the shorter side
+        second = nn.functional.normalize(first @ fixed if wide else fixed @ first, dim=0)
+        left, right = (first, second) if wide else (second, first)
         return weight / (left @ matrix @ right)
