@@ -104,7 +104,7 @@ def _bounding(d: Divergence) -> str | None:
         return None
     return (
         f"conjugate(t) = {found[less][0]:.6g} at t = {t[less][0]:.6g}, but the supremum is {most[less][0]:.6g} or "
-        f"more, as at u = {u[where][less][0]:.3g}: the bound would be none"
+        f"more, as at u = {u[where][less][0]:.3g}: what it gives would bound nothing"
     )
 
 

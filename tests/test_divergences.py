@@ -406,11 +406,19 @@ class Doubles(KL):
     [
         (Decreasing(), "activation increases", "activation(v) does not increase at v = 5.95"),
         (DecreasingHellinger(), "activation increases", "activation(v) does not increase at v = 5.95"),
-        (HalfJensenShannon(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
+        (
+            HalfJensenShannon(),
+            "conjugate is nowhere less than t u - f(u)",
+            "what it gives would bound nothing",
+        ),
         (WrongSign(), "composed is conjugate after activation", "composed(v) = -6.00248 at v = 6"),
-        (WrongSignThroughout(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
+        (
+            WrongSignThroughout(),
+            "conjugate is nowhere less than t u - f(u)",
+            "what it gives would bound nothing",
+        ),
         (Offset(), "f(1) = 0", "f(1) = -1.38629, expected 0; P = Q must give that"),
-        (NotPearson(), "conjugate is nowhere less than t u - f(u)", "the bound would be none"),
+        (NotPearson(), "conjugate is nowhere less than t u - f(u)", "what it gives would bound nothing"),
         (Concave(), "f is convex", "f bends downwards at u = "),
         (Straight(), "f is convex", "f is a straight line"),
         (WrongSlope(), "slope is the slope of f", "but f'(u) = "),
