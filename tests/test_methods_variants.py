@@ -323,7 +323,7 @@ def test_sweeps_over_divergences(tmp_path):
     (tmp_path / "mine.py").write_text(SHORT, encoding="utf-8")
     sweep = "[kl, {alpha: {alpha: 0.5}}, ./mine.py]"
     found = cells(tmp_path, f"[{{method: fgan, sweep: {{divergence: {sweep}}}}}]")
-    assert [cell.method.label for cell in found] == ["fgan-kl", "fgan-alpha-0.5", "fgan-mine:Mine"]
+    assert [cell.method.label for cell in found] == ["fgan-kl", "fgan-alpha-0.5", "fgan-mine"]
     assert len({cell.key("data") for cell in found}) == 3
 
 

@@ -287,7 +287,9 @@ class Checker:
             return []
         entries = []
         for values in product(*choices.values()):
-            label = "-".join([base.label, *map(_as_label, values)])
+            label = "-".join(
+                [base.label, *(_choice(known[n], v) for n, v in zip(choices, values, strict=True))]
+            )
             if why := unusable(label):
                 self.note(node, key, f"{why} (the label that it makes)")
             params = {**part.params, **dict(zip(choices, values, strict=True))}
@@ -371,14 +373,19 @@ def unusable(name: str) -> str | None:
     return None
 
 
+def _choice(param: Param, value: Any) -> str:
+    """A value of a sweep in the label of its method; a plugin by its name and parameters."""
+    kind = annotations.refers(param.annotation)
+    if kind is None or value is None:
+        return _as_label(value)
+    name, params = plugins.named(value)
+    return "-".join([plugins.find(kind, name).name, *map(_as_label, params.values())])
+
+
 def _as_label(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(_as_label, value))
-    if isinstance(value, dict):  # a plugin with its parameters
-        return "-".join(map(_as_label, [item for name, of in value.items() for item in (name, *of.values())]))
-    if isinstance(value, str):
-        return re.sub(r"^.*/(.*)\.py\b", r"\1", value)  # a plugin's file by its name
-    return annotations.shown(value)
+    return value if isinstance(value, str) else annotations.shown(value)
 
 
 def _quotes(annotation: str, value: Any) -> str:
