@@ -8,7 +8,7 @@ from ganbench import Memory, trick
 @trick
 @dataclass(frozen=True)
 class EMA:
-    """Yazıcı et al. 2019, section 3.2: samples come from an exponential moving average of the generator's parameters.
+    """Yazıcı et al. 2019: samples come from an exponential moving average of the generator's parameters.
 
     θ̄ ← decay · θ̄ + (1 − decay) · θ after every round, from the initial parameters. Training is as before; only
     samples (and so scores, snapshots and the statistics that are fixed for sampling) use θ̄. After n rounds

@@ -8,7 +8,7 @@ from ganbench import Memory, trick
 @trick
 @dataclass(frozen=True)
 class HistoricalAveraging:
-    """Salimans et al. 2016, section 3.2: every player's loss grows by weight · ‖θ − (1/t) Σ θ[i]‖².
+    """Salimans et al. 2016, section 3.3: every player's loss grows by weight · ‖θ − (1/t) Σ θ[i]‖².
 
     The mean is over the parameters after every round so far, the initial ones among them, and is a constant
     when the gradient is taken: θ̄ ← θ̄ + (θ − θ̄)/t. It was proposed for low-dimensional games, in which plain
