@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Value
+    "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Simulator Value
                     dataset divergence method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
     "nets": """BatchNorm Dropout Maxout Rescale Sequential Squash adversaries bce_fake bce_real
@@ -20,6 +20,7 @@ _HOME = {
     "optim": "SGD Adam RMSprop",
     "divergences": "Divergence",
     "plugins": "find_divergence",
+    "tuning": "BoostedDivergence Search",
     "metrics.kde": "kde_log_likelihood",
     "metrics.modes": "mode_coverage",
     "metrics.memorisation": "memorisation",

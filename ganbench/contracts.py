@@ -41,6 +41,20 @@ class Labels(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Simulator:
+    """What the data come from, where that is a program with a few parameters and no gradient.
+
+    Its cost is counted in examples made (simulator calls). The truth is for scores: no method may read it.
+    """
+
+    simulate: Callable[[Tensor, int, Generator], Tensor]  # (parameters [P], n, generator) -> [n, *shape]
+    parameters: tuple[str, ...]  # what they are, with their units
+    low: tuple[float, ...]  # the least value of each that is considered
+    high: tuple[float, ...]  # the greatest
+    truth: tuple[float, ...]  # the values behind the data
+
+
+@dataclass(frozen=True)
 class Data:
     """A dataset with its fixed splits.
 
@@ -58,6 +72,7 @@ class Data:
     log_density: Callable[[Tensor], Tensor] | None = None  # [B, *shape] -> [B], nats
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
+    simulator: Simulator | None = None
 
     def floats(self, x: Tensor, dtype: dtype | None = None) -> Tensor:
         """Stored examples as floats in `scale`; floats come back unchanged (in `dtype`, if given)."""
@@ -245,7 +260,11 @@ class Budget:
 
 
 class Sampler(Protocol):
-    """What `fit` returns: n fresh samples [n, *shape] as floats in the data's scale."""
+    """What `fit` returns: n fresh samples [n, *shape] as floats in the data's scale.
+
+    It may have two attributes, dictionaries of tensors: `curves`, drawn like the losses of a game ("step" [L]
+    and others [L]), and `state`, kept beside the samples, which metrics read as `model.state`.
+    """
 
     def __call__(self, n: int, generator: Generator) -> Tensor: ...
 
@@ -296,6 +315,12 @@ class Model(Protocol):
 
     def generator(self, purpose: str) -> Generator:
         """A generator of random numbers for this seed and purpose, on the samples' device."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """What is kept of the seed beside its samples: parameters of its nets, or the `state` of the sampler
+        that `fit` returned; empty where only samples are known."""
         ...
 
 
@@ -376,9 +401,14 @@ def _bare(kind: Kind, target: Any) -> Any:
     return _marker(kind, None)(target) if callable(target) else _marker(kind, target)
 
 
-def method(name: Any = None) -> Any:
-    """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`."""
-    return _bare("method", name)
+def method(name: Any = None, *, needs: tuple[str, ...] = (), provides: tuple[str, ...] = ()) -> Any:
+    """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`.
+
+    `needs`: what a dataset must have for it, such as "simulator". `provides`: what metrics may need of it
+    besides samples, such as "parameters".
+    """
+    mark = _marker("method", None if callable(name) else name, needs=needs, provides=provides)
+    return mark(name) if callable(name) else mark
 
 
 def trick(name: Any = None) -> Any:
@@ -396,13 +426,15 @@ def metric(
 ) -> Callable[[T], T]:
     """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
 
-    `needs`: "modes", "log_density", "labels", "pixels" of the dataset, "generator" of the method; where
-    one is missing the metric does not apply and gives no row. `version` goes up when the numbers change.
+    `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator" or
+    "parameters" of the method; where one is missing the metric does not apply and gives no row. `version`
+    goes up when the numbers change.
     """
     return _marker("metric", name, values=values, needs=needs, version=version)
 
 
 def dataset(name: str | None = None, *, provides: tuple[str, ...] = (), version: int = 1) -> Callable[[T], T]:
     """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
-    gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels" its Data has."""
+    gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels", "simulator" its Data
+    has."""
     return _marker("dataset", name, provides=provides, version=version)

@@ -95,11 +95,12 @@ def test_baselines_import_only_public_names():
 
 
 PUBLIC = """
-Adam Batch BatchNorm Budget Data DatasetError Divergence Draw Dropout Game GanbenchError Labels Maxout
-Memory Modes Nets Player PluginError RMSprop Record RequestError Rescale SGD SampleError Score Sequential
-Squash SuiteError Value __version__ adversaries bce_fake bce_real conv_discriminator conv_generator
-dataset divergence find_divergence gradient_norm kde_log_likelihood latent_arithmetic latent_walk memorisation method metric mlp
-mode_coverage orthogonal reconstruction_error trick
+Adam Batch BatchNorm BoostedDivergence Budget Data DatasetError Divergence Draw Dropout Game
+GanbenchError Labels Maxout Memory Modes Nets Player PluginError RMSprop Record RequestError Rescale SGD
+SampleError Score Search Sequential Simulator Squash SuiteError Value __version__ adversaries bce_fake
+bce_real conv_discriminator conv_generator dataset divergence find_divergence gradient_norm
+kde_log_likelihood latent_arithmetic latent_walk memorisation method metric mlp mode_coverage orthogonal
+reconstruction_error trick
 """
 
 

@@ -34,6 +34,7 @@ class Checker:
         self.folder = path.resolve().parent
         self.problems = problems
         self.labels: list[str] = []  # of the datasets, the broken ones too
+        self.sound: list[DatasetEntry] = []  # the datasets that are not broken
 
     # ------------------------------------------------------------ pieces
 
@@ -103,13 +104,13 @@ class Checker:
         for key in ("datasets", "methods", "metrics"):
             if isinstance(root.value, dict) and key not in found:
                 self.note(root, "", f"the key {key!r} is missing")
-        datasets = self.datasets(found.get("datasets"))  # first: methods name their labels
+        self.sound = self.datasets(found.get("datasets"))  # first: methods name their labels
         return Suite(
             name=self.name(found.get("name"), "name", self.path.stem),
             about=self.value(found.get("about"), "about", "str", ""),
             seeds=self.seeds(found.get("seeds")),
             train=TrainSettings(**self.train(found.get("train"), "train")),
-            datasets=tuple(datasets),
+            datasets=tuple(self.sound),
             methods=tuple(self.methods(found.get("methods"))),
             metrics=tuple(self.metrics(found.get("metrics"))),
             path=self.path,
@@ -266,8 +267,17 @@ class Checker:
         label = self.name(found.get("label"), joined(key, "label"), default)
         if part is None:
             return []
+        self.suits(node, joined(key, "method"), part, only)
         base = MethodEntry(label, part, tricks, (), train, only)
         return [base] if sweep is None else self.swept(base, part, sweep, joined(key, "sweep"))
+
+    def suits(self, node: Node, key: str, part: Part, only: tuple[str, ...] | None) -> None:
+        """Every dataset that the method runs on has what it needs."""
+        for dataset in self.sound:
+            lacks = sorted(set(part.plugin.needs) - set(dataset.part.plugin.provides))
+            if lacks and (only is None or dataset.label in only):
+                what = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
+                self.note(node, key, f"{what}; say under `datasets` on which it shall run")
 
     def swept(self, base: MethodEntry, part: Part, node: Node, key: str) -> list[MethodEntry]:
         """An entry for each combination of the sweep's values."""

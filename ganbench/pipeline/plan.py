@@ -110,6 +110,7 @@ def resolve(suite: Suite) -> Plan:
 
 def _cell(suite: Suite, dataset: DatasetEntry, method: MethodEntry) -> Cell:
     has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
+    has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
         suite=suite.name,
         dataset=dataset,

@@ -215,7 +215,7 @@ class Store(Folder):
         self.commit(self._seed(cell, training.seed) / "train.json", document, artefacts)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The weights of a seed (empty unless its method is a game), and its samples (None for a game)."""
+        """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
         from safetensors.torch import load_file
 
         weights, samples = (self._seed(cell, seed) / f"{name}.safetensors" for name in ("weights", "samples"))
@@ -428,6 +428,9 @@ def data_digest(data: Data) -> str:
     if data.modes:
         tensors["centers"] = data.modes.centers
     digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
+    if data.simulator:
+        known = data.simulator
+        digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

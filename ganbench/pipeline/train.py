@@ -58,9 +58,9 @@ class Trained:
     seed: int
     status: Status
     error: str | None
-    state: dict[str, Tensor]  # "G.0.weight" -> tensor; empty unless the method is a game
+    state: dict[str, Tensor]  # "G.0.weight" -> tensor, for games; what else the sampler of `fit` carries
     samples: Tensor | None  # [N, *shape] floats, for methods that are not games
-    curves: dict[str, Tensor]  # "step" [L], and the loss of each player [L]
+    curves: dict[str, Tensor]  # "step" [L], and the loss of each player [L]; or those of the sampler
     snapshots: Tensor | None  # [T, n, *shape]
     snapshot_steps: tuple[int, ...]
     seconds: float  # of its stack, divided by the seeds in it
@@ -693,7 +693,9 @@ def _train_fit(
                 f"the sampler of {cell.method.label!r} gave {len(samples)} samples instead of {n}"
             )
         seconds = time.monotonic() - started
-        found.append(_sampled(cell, seed, samples, seconds, _device_name(device)))
+        trained = _sampled(cell, seed, samples, seconds, _device_name(device))
+        kept = {name: _kept(getattr(sampler, name, {})) for name in ("state", "curves")}
+        found.append(replace(trained, **kept))
         progress(Progress(cell.train.steps, cell.train.steps, 1, {}, (done + 1) / max(seconds, 1e-9)))
     return found
 
@@ -737,6 +739,11 @@ def _checked(samples: Tensor, data: Data, what: str) -> Tensor:
     return samples
 
 
+def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that a sampler carries, as they are stored."""
+    return {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
 def _sampled(cell: Cell, seed: int, samples: Tensor, seconds: float, device: str) -> Trained:
     return Trained(seed, "ok", None, {}, samples, {}, None, (), seconds, 1, device, cell.train.dtype)
 
@@ -755,7 +762,7 @@ def model(
 ) -> Model:
     """What a metric sees of a stored seed."""
     if samples is not None:
-        return StoredSamples(seed, samples.to(device))
+        return StoredSamples(seed, samples.to(device), state)
     return Generated(build(cell, data, seed), seed, state, torch.device(device))
 
 
@@ -764,8 +771,8 @@ class StoredSamples:
 
     latent = None
 
-    def __init__(self, seed: int, samples: Tensor) -> None:
-        self.seed, self.stored = seed, samples
+    def __init__(self, seed: int, samples: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
+        self.seed, self.stored, self.state = seed, samples, state or {}
 
     def samples(self, n: int) -> Tensor:
         if n > len(self.stored):
@@ -786,7 +793,7 @@ class Generated:
     """A seed of a game: its nets with fixed statistics, so that no sample depends on its batch."""
 
     def __init__(self, game: Game, seed: int, state: Mapping[str, Tensor], device: torch.device) -> None:
-        self.game, self.seed, self.device = game, seed, device
+        self.game, self.seed, self.device, self.state = game, seed, device, state
         self.latent = game.draw(game.latent)
         self.dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
         for net, module in game.nets.items():

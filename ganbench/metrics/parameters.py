@@ -1,0 +1,63 @@
+"""How near a search came to the true parameters of a simulator (Borisyak et al. 2020, section 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..contracts import Data, Model, Score, Simulator, Value, metric
+from ..errors import SampleError
+
+
+def parameter_distance(parameters: Tensor, simulator: Simulator) -> Tensor:
+    """Distance [...] of parameters [..., P] from the truth: the root mean square over the parameters of the
+    differences, each as a fraction of the range considered. Raises SampleError for another number of them."""
+    if parameters.shape[-1:] != (len(simulator.truth),):
+        raise SampleError(
+            f"parameters have the shape {list(parameters.shape)}; the simulator has {len(simulator.truth)}: "
+            + ", ".join(simulator.parameters)
+        )
+    low, high, truth = (
+        torch.tensor(v, dtype=torch.float64) for v in (simulator.low, simulator.high, simulator.truth)
+    )
+    return ((parameters.double() - truth) / (high - low)).square().mean(-1).sqrt()
+
+
+@metric(
+    Value("parameter_distance", "of range", "lower"),
+    Value("parameter_error", "of range", "lower"),
+    name="parameter_distance",
+    needs=("simulator", "parameters"),
+)
+@dataclass(frozen=True)
+class ParameterDistance:
+    """The least distance from the true parameters that a search passed, and that of its answer.
+
+    The first is the score of Borisyak et al. 2020; it flatters a search that does not know how well it stands.
+    Details: "distance" [L], the least distance after "calls" [L] simulator calls (NaN before the first).
+    """
+
+    def __call__(self, model: Model, data: Data) -> tuple[Score, Score]:
+        if data.simulator is None:
+            raise SampleError(f"{data.name}: comes from no simulator")
+        if not {"parameters", "path", "calls", "grid"} <= model.state.keys():
+            raise SampleError(
+                "the method kept no path of parameters; let fit return `ganbench.Search(...).found(place)`"
+            )
+        least = parameter_distance(model.state["path"], data.simulator).cummin(0).values
+        grid = model.state["grid"]
+        padded = torch.cat([torch.tensor([math.nan], dtype=least.dtype), least.cpu()])
+        passed = padded[torch.searchsorted(model.state["calls"], grid, right=True).cpu()]
+        error = parameter_distance(model.state["parameters"], data.simulator)
+        return Score(float(least[-1]), details={"calls": grid, "distance": passed}), Score(float(error))
+
+    def protocol(self, data: Data) -> str:
+        """What defines the numbers."""
+        names = ", ".join(data.simulator.parameters) if data.simulator else "none"
+        return (
+            f"root mean square over the parameters ({names}) of the difference from the truth, in units of the "
+            "range considered: the least on the path of the search, and that of its answer"
+        )

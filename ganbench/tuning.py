@@ -1,0 +1,223 @@
+"""Parts for methods that find the parameters of a simulator from data, without its gradient: a ledger of what
+the search spends and where it went, and the divergence that a boosted discriminator sees.
+
+The unit of cost is one example made by the simulator. Places are points of the unit cube: 0 is the least
+value of a parameter that is considered, 1 the greatest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from .contracts import Budget, Data, Simulator
+from .errors import PluginError
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+CURVE_POINTS = 200  # of the curve that is kept of a search
+
+
+class Search:
+    """A search for the parameters of the simulator behind `data`, within `budget.steps` simulator calls.
+
+    Real examples and simulated ones come from generators of their own, so that two methods under one seed
+    meet the same real examples. Raises PluginError where the data come from no simulator, or for a budget of
+    less than two calls.
+    """
+
+    def __init__(self, data: Data, seed: int, budget: Budget) -> None:
+        if data.simulator is None:
+            raise PluginError(
+                f"this method adjusts a simulator, and {data.name} comes from none; take a dataset that provides "
+                "one (`ganbench list datasets`, then `ganbench show NAME`)"
+            )
+        if min(budget.batch, budget.steps) < 2:
+            raise PluginError(
+                f"a search needs two simulator calls at least, to compare and to hold out; the budget is "
+                f"{budget.steps} (train.steps) in samples of {budget.batch} or more (train.batch)"
+            )
+        self.data, self.simulator, self.budget = data, data.simulator, budget
+        self.generator = _generator(seed, "search")  # for the method's own choices and the simulator
+        self.reals = _generator(seed, "real examples")
+        self.calls = 0
+        self.visited: list[tuple[int, Tensor, float]] = []  # calls so far, place, divergence
+
+    @property
+    def dimensions(self) -> int:
+        """How many parameters there are."""
+        return len(self.simulator.parameters)
+
+    @property
+    def left(self) -> int:
+        """Calls that may still be made."""
+        return self.budget.steps - self.calls
+
+    @property
+    def first(self) -> int:
+        """Size of the first sample of a comparison: `budget.batch`, or the whole budget where that is less."""
+        return min(self.budget.batch, self.budget.steps)
+
+    def simulate(self, place: Tensor, n: int) -> Tensor:
+        """n examples [n, *shape] made at a place [P]; a coordinate outside [0, 1] counts as the nearest in it."""
+        self.calls += n
+        return self.simulator.simulate(_parameters(self.simulator, place), n, self.generator)
+
+    def real(self, n: int) -> Tensor:
+        """n training examples [n, *shape], drawn with replacement."""
+        chosen = torch.randint(len(self.data.train), (n,), generator=self.reals)
+        return self.data.floats(self.data.train[chosen.to(self.data.train.device)]).cpu()
+
+    def visit(self, place: Tensor, divergence: float) -> None:
+        """Write down that the search stands at this place [P], and what was seen there."""
+        self.visited.append((self.calls, _parameters(self.simulator, place), divergence))
+
+    def found(self, place: Tensor) -> Tuned:
+        """The sampler at the place [P] that the search takes for the best."""
+        calls = torch.tensor([calls for calls, _, _ in self.visited])
+        grid = torch.linspace(0, self.budget.steps, CURVE_POINTS + 1)[1:].round().long()
+        seen = torch.tensor([math.nan, *(divergence for _, _, divergence in self.visited)])
+        state = {
+            "parameters": _parameters(self.simulator, place),
+            "path": torch.stack([parameters for _, parameters, _ in self.visited]),
+            "calls": calls,
+            "grid": grid,
+        }
+        curves = {"step": grid, "divergence": seen[torch.searchsorted(calls, grid, right=True)]}
+        return Tuned(self.simulator, state, curves)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A simulator at the parameters that a search found.
+
+    `state`: "parameters" [P]; "path" [L, P] and "calls" [L], the parameters at which the search stood after so
+    many calls; "grid" [200], equally spaced numbers of calls up to the budget. `curves`: the divergence last
+    seen, in nats, at "step" = grid calls (NaN before the first). Units are the simulator's.
+    """
+
+    simulator: Simulator
+    state: dict[str, Tensor]
+    curves: dict[str, Tensor]
+
+    def __call__(self, n: int, generator: Generator) -> Tensor:
+        """n fresh examples [n, *shape]; these calls are not counted."""
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+        return self.simulator.simulate(self.state["parameters"], n, Generator().manual_seed(int(seed)))
+
+
+def _parameters(simulator: Simulator, place: Tensor) -> Tensor:
+    """A place in the unit cube in the simulator's units."""
+    low, high = (torch.tensor(ends, dtype=torch.float64) for ends in (simulator.low, simulator.high))
+    return torch.lerp(low, high, place.detach().double().clamp(0, 1))
+
+
+def _generator(seed: int, purpose: str) -> Generator:
+    """Not the seed itself: a dataset drawn under the same number would be met again."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+# ---------------------------------------------------------------------------------------------- divergence
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a discriminator made of real and simulated examples."""
+
+    divergence: float  # nats, on held-out examples: log 2 at most, about 0 (or a little less) for equal ones
+    gap: float  # nats: by how much the training examples flatter it
+    trees: int  # that the discriminator has
+    calls: int  # simulated examples, half of them held out
+    odds: Tensor  # [n] log odds of being real that it gives to the held-out simulated examples, in order
+
+
+@dataclass(frozen=True)
+class BoostedDivergence:
+    """The Jensen-Shannon divergence as boosted trees see it, or the adaptive divergence of Borisyak et al. 2020.
+
+    With i trees the discriminator sees JSD_i = log 2 − cross-entropy, which grows with i on the examples that
+    it learns from. "full" capacity takes all trees. The adaptive divergence stops at the first tree i with
+    JSD_i > t_i, so that it is JSD_i ≤ JSD; t falls to 0 at the last tree, for "linear" capacity along
+    linspace(log 2/4, 0, trees), for "logarithmic" as log 2/4 · log(i/trees) / log(1/trees). Distributions far
+    apart are told apart by few trees, and few trees need few examples.
+
+    A comparison starts with `first` real and as many simulated examples. Half of both are held out; the value
+    is read there. As long as the divergence on the examples learnt from exceeds it by more than `gap`, as
+    many examples again are added and the discriminator is made anew. Nothing is drawn twice.
+    """
+
+    capacity: Literal["full", "linear", "logarithmic"] = "full"
+    gap: float = 0.03  # nats
+    trees: int = 100
+    depth: int = 3
+
+    def __call__(
+        self, real: Callable[[int], Tensor], fake: Callable[[int], Tensor], first: int, most: int
+    ) -> Comparison:
+        """Compare `real(n)` with `fake(n)`, each [n, *shape] and fresh at every call, on `first` to `most`
+        examples of each."""
+        reals, fakes = [real(first)], [fake(first)]
+        while True:
+            seen = self.compare(torch.cat(reals), torch.cat(fakes))
+            if seen.gap <= self.gap or 2 * seen.calls > most:
+                return seen
+            reals.append(real(seen.calls))
+            fakes.append(fake(seen.calls))
+
+    def compare(self, real: Tensor, fake: Tensor) -> Comparison:
+        """Compare these examples [n, *shape], every second of which is held out."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from threadpoolctl import threadpool_limits
+
+        parts = (real[0::2], fake[0::2], real[1::2], fake[1::2])
+        x = torch.cat(parts).flatten(1).numpy()
+        sign = np.repeat([1.0, -1.0, 1.0, -1.0], [len(part) for part in parts])
+        learnt = len(parts[0]) + len(parts[1])
+        settings = {"max_iter": self.trees, "max_depth": self.depth, "early_stopping": False}
+        with threadpool_limits(1):  # the trees are too small for threads
+            model = HistGradientBoostingClassifier(**settings).fit(x[:learnt], sign[:learnt] > 0)
+            last, seen = self._stop(model, x[:learnt], sign[:learnt])
+            odds = next(islice(model.staged_decision_function(x[learnt:]), last, None))
+        held = _divergence(odds, sign[learnt:])
+        odds = torch.from_numpy(odds[len(parts[2]) :])
+        return Comparison(held, seen - held, last + 1, len(fake), odds)
+
+    def _stop(
+        self, model: HistGradientBoostingClassifier, x: np.ndarray, sign: np.ndarray
+    ) -> tuple[int, float]:
+        """The tree after which there is no further one, counted from 0, and the divergence [nats] seen then on
+        the examples x, from which the trees have learnt."""
+        if self.capacity == "full":
+            return self.trees - 1, _divergence(model.decision_function(x), sign)
+        last, seen = 0, 0.0
+        for last, odds in enumerate(model.staged_decision_function(x)):
+            seen = _divergence(odds, sign)
+            if seen > self.thresholds[last]:
+                break
+        return last, seen
+
+    @cached_property
+    def thresholds(self) -> np.ndarray:
+        """t [trees], nats: a discriminator of i trees that sees more than t[i - 1] gets no further one."""
+        if self.capacity == "full":
+            return np.full(self.trees, np.inf)
+        highest, i = math.log(2) / 4, np.arange(1, self.trees + 1)
+        if self.capacity == "linear":
+            return np.linspace(highest, 0, self.trees)
+        return highest * np.log(i / self.trees) / math.log(1 / self.trees)
+
+
+def _divergence(odds: np.ndarray, sign: np.ndarray) -> float:
+    """log 2 − cross-entropy, nats, of log odds [n] of examples that are real (sign 1) or not (−1)."""
+    return math.log(2) - float(np.logaddexp(0, -sign * odds).mean())
