@@ -211,6 +211,9 @@ def test_many_records_take_seconds() -> None:
         (8.0, 0, "8.00"),
         (0.000123, math.nan, "0.000123"),
         (math.nan, 1, ""),
+        (4.214e-7, 3e-8, "4.21e-07"),
+        (0.0, 3e-8, "0.00000"),
+        (-1e-9, 0.1, "0.00"),
     ],
 )
 def test_numbers(value: float, error: float, text: str) -> None:

@@ -258,7 +258,7 @@ def number(value: float, error: float) -> str:
     shown = stats.decimals(error)
     if abs(value) >= 1e7 or (not known and 0 < abs(value) < 0.1) or (shown > 5 and 0 < abs(value) < 0.001):
         return f"{value:.3g}"
-    return f"{value:.{min(shown, 5)}f}"
+    return f"{value:z.{min(shown, 5)}f}"
 
 
 # ---------------------------------------------------------------------------------------------- writing
