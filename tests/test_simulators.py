@@ -20,6 +20,7 @@ from ganbench.pipeline.plan import resolve
 from ganbench.pipeline.store import data_digest
 from ganbench.pipeline.suite import load as load_suite
 from ganbench.plugins import find, load
+from ganbench.reporting import drawing, plots
 
 NAMES = ("poisson", "xor", "rotated_swiss_roll", "muons")
 LOG2 = math.log(2)
@@ -369,3 +370,27 @@ def test_another_range_is_another_dataset():
     data = data_of("poisson")
     wider = replace(data, simulator=replace(data.simulator, high=(30.0,)))
     assert data_digest(data) != data_digest(wider)
+
+
+def test_searches_are_drawn_against_their_calls():
+    calls = np.arange(5, 1001, 5)
+    early, late = 0.5 / calls, np.where(calls < 500, np.nan, 0.001)
+
+    def cell(label, *lines):
+        found = [{"calls": calls, "distance": line} for line in lines]
+        seeds = [SimpleNamespace(details=lambda name, f=f: f if name in f else None) for f in found]
+        return SimpleNamespace(label=label, ok=seeds)
+
+    cells = [cell("quick$", early), cell("late", late, early), cell("other")]
+    colours = {"quick$": "#111111", "late": "#222222", "other": "#333333"}
+    with drawing.style():
+        plot = plots._searches(SimpleNamespace(label="xor"), cells, colours)
+        assert drawing.png(plot.figure)
+    (axes,) = plot.figure.axes
+    quick, median = axes.lines
+    assert quick.get_ydata() == pytest.approx(early)
+    assert np.isnan(median.get_ydata()[0])
+    assert median.get_ydata()[-1] == pytest.approx((0.001 + 0.0005) / 2)
+    assert {text.get_text() for text in plot.figure.legends[0].get_texts()} == {"quick$", "late"}
+    assert not any("$" in label.get_text() for label in axes.get_yticklabels(which="both"))
+    assert plots._searches(SimpleNamespace(label="xor"), [cell("other")], colours) is None

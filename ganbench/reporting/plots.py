@@ -81,7 +81,7 @@ def figures(run: Run) -> Iterator[Plot]:
     yield from _scores(table.summary(run.records), run.records, colours)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
-        for draw in (_samples, _snapshots, _modes, _curves, _reconstructions):
+        for draw in (_samples, _snapshots, _modes, _curves, _searches, _reconstructions):
             plot = draw(dataset, cells, colours)
             if plot:
                 yield plot
@@ -267,7 +267,7 @@ def _mode_bars(
         for offset, seed in zip(spread, share, strict=True):
             ax.plot(positions + offset, 100 * seed, ".", color=colour, markersize=3.5)
         ax.axhline(100 / modes, color=drawing.INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        ax.set(ylim=(0, 1.08 * top), xticks=positions, xlabel="mode", ylabel="% of samples")
+        ax.set(ylim=(0, 1.08 * top or 1), xticks=positions, xlabel="mode", ylabel="% of samples")
         ax.label_outer()
     for ax in panels[len(cells) :]:
         ax.set_visible(False)
@@ -340,6 +340,45 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
     ax.set(xlabel="step", ylabel="loss")
 
 
+# ---------------------------------------------------------------------------------------------- searches
+
+
+def _searches(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    """How near searches for a simulator's parameters came, against what they spent."""
+    shown = [(cell, found) for cell in cells if (found := _passed(cell)) is not None]
+    if not shown:
+        return None
+    figure, ((ax,),) = drawing.grid(1, 1, (6.2, 2.9))
+    for (cell, (calls, distances)), stroke in zip(shown, _STROKES, strict=False):
+        low, middle, high = np.quantile(distances, (0.25, 0.5, 0.75), axis=0)
+        ax.fill_between(calls, low, high, color=colours[cell.label], alpha=0.12, linewidth=0)
+        style = {"color": colours[cell.label], "linestyle": stroke}
+        ax.plot(calls, middle, **style, label=drawing.shortened(cell.label))
+    drawing.logarithmic(ax, "y")
+    ax.set(xlim=(0, None), xlabel="simulator calls", ylabel="least distance so far (of range)")
+    ax.grid(axis="y")
+    figure.legend(loc="outside right upper")
+    return Plot(
+        name=file_name("searches", dataset.label),
+        kind="searches",
+        dataset=dataset.label,
+        title="Distance from the true parameters",
+        caption="Least distance so far from the true parameters, as a fraction of the range searched: median over "
+        "the seeds, with the band of their quartiles. A line starts when all its seeds have a first estimate.",
+        alt=f"Distance from the true parameters against simulator calls on {dataset.label} for "
+        f"{', '.join(cell.label for cell, _ in shown)}.",
+        figure=figure,
+    )
+
+
+def _passed(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:
+    """Numbers of calls [L], and the least distance of each seed by then [seeds, L]."""
+    found = [details for seed in cell.ok if (details := seed.details("distance")) is not None]
+    if not found:
+        return None
+    return found[0]["calls"], np.maximum([details["distance"] for details in found], 1e-6)
+
+
 # ---------------------------------------------------------------------------------------------- scores
 
 
@@ -400,7 +439,7 @@ def _score_panel(
             ax.annotate(note, **place, fontsize=7, color=drawing.MUTED)
     good = records["value"].dropna()
     if len(good) and good.min() > 0 and good.max() > 100 * good.min():
-        ax.set_xscale("log")
+        drawing.logarithmic(ax, "x")
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
