@@ -560,7 +560,8 @@ def _dataset(part: Part) -> Checks:
     alike = all(torch.equal(x, getattr(second, name)) for name, x in splits.items())
     text = "twice the same gave other data; take all randomness from the generator that it is given"
     yield Check("everybody gets the same data", None if alike else text)
-    has = {"modes": first.modes, "log_density": first.log_density, "labels": first.labels}
+    names = ("modes", "log_density", "labels", "simulator")
+    has = {name: getattr(first, name) for name in names}
     has["pixels"] = first.train if first.train.dtype == torch.uint8 else None
     says = part.plugin.provides
     lacks = [name for name in says if has.get(name) is None]

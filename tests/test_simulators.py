@@ -12,7 +12,16 @@ import torch
 from cells import points
 from torch import Generator, tensor
 
-from ganbench import BoostedDivergence, Budget, DatasetError, PluginError, SampleError, Search, SuiteError
+from ganbench import (
+    BoostedDivergence,
+    Budget,
+    DatasetError,
+    PluginError,
+    SampleError,
+    Search,
+    SuiteError,
+    conform,
+)
 from ganbench.datasets.simulators import asymmetry
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
 from ganbench.pipeline import train as engine
@@ -58,6 +67,11 @@ def test_data_come_from_the_truth_and_a_simulator_repeats_itself(name):
     assert data_of(name, 1000).test.equal(data.test)
     with pytest.raises(DatasetError, match="n_train must be above 0, got 0"):
         data_of(name, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_datasets_keep_their_contract(name):
+    assert [check.problem for check in conform.check_dataset(name) if check.problem] == []
 
 
 @pytest.mark.parametrize("rate", [1.0, 7.0, 20.0])
@@ -269,7 +283,12 @@ def test_bayesian_optimisation_finds_the_poisson_rate(capacity):
         assert answer.value < 0.06
 
 
-@pytest.mark.slow
+def test_only_the_asymmetry_of_muons_can_be_found():
+    data = data_of("muons", 20_000)
+    energy, fermi = fitted("bayesian_optimisation", data, 16_000).state["parameters"].tolist()
+    assert asymmetry(energy, fermi) == pytest.approx(asymmetry(42.0, 0.9), abs=0.2)  # about 0.01 nats
+
+
 @pytest.mark.parametrize("capacity", ["full", "logarithmic"])
 def test_avo_finds_the_poisson_rate_and_narrows_down(capacity):
     data = data_of("poisson", 20_000)
