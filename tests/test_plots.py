@@ -169,6 +169,32 @@ def test_the_median_seed_is_shown(tmp_path: Path) -> None:
     assert seed.number == median
 
 
+def test_latent_space(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["digits"], SMALL[:1], seeds=1)
+    path = next((tmp_path / "cells").rglob("memorisation-*.json"))
+    results = np.arange(9).reshape(9, 1, 1, 1) / 8 * np.ones((1, 8, 8))
+    images = np.random.default_rng(0).random((8, 10, 1, 8, 8))
+    arrays = {"walk": images, "arithmetic_concepts": images[:3, :4], "chain": images[:, :2]}
+    write_arrays(path.with_suffix(".safetensors"), {**arrays, "arithmetic_results": results})
+    document = json.loads(path.read_text())
+    sums = {"arithmetic_kept": 7, "arithmetic_brighter": 9}
+    document["details"] = {"arithmetic_terms": ["bright 1", "dark 1", "dark 7"], **sums}
+    path.write_text(json.dumps(document))
+    run = opened(tmp_path)
+    with drawing.style():
+        plot = plots._latent(run.datasets["digits"], run.cells[0], "#0173b2")
+    assert plot is not None
+    assert plot.name == "latent-digits-gan"
+    assert {"gan", "walks", "result", "coarse to fine", "bright 1", "− dark 1", "+ dark 7"} <= set(
+        texts(plot)
+    )
+    assert "7 of these 9" in plot.caption
+    sheet = plot.figure.axes[2].images[0].get_array()
+    assert sheet is not None
+    shown = [round(float(sheet[9 * row, 9 * column]) * 8) for row in range(3) for column in range(3)]
+    assert shown == [1, 2, 3, 4, 0, 5, 6, 7, 8]  # the result amid its neighbours
+
+
 def test_many_modes_are_a_strip(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=2)
     for path in (tmp_path / "cells").rglob("modes-*.json"):

@@ -16,7 +16,7 @@ class GAN2014:
     """Goodfellow et al. 2014, section 5: rectifiers against maxout with dropout, as in the authors' code for MNIST.
 
     G: two layers of 5 · width ReLU units, weights U(±0.05), output biases that give the mean of the data. D: two
-    layers of `width` maxout units, weights U(±0.005), its input dropped with probability 0.2 and its hidden
+    layers of `width` maxout units, weights U(±`d_init`), its input dropped with probability 0.2 and its hidden
     units with 0.5, also while G learns. D descends ½ (-log D(x) - log(1 - D(G(z)))). Both move from the same
     point, by SGD whose rate falls by 1.000004 with every update, down to 1e-6, and whose momentum grows from 0.5 to 0.7
     in 250 epochs; an epoch is len(train) / 100 updates, for the paper's minibatches of 100. The code's bound on
@@ -27,6 +27,7 @@ class GAN2014:
     width: int = 240  # maxout units of a hidden layer of D; G has five times as many ReLU units
     pieces: int = 5  # linear maps of which a maxout unit takes the largest
     z_dim: int = 100  # latent numbers, uniform in [-√3, √3), so that their variance is 1
+    d_init: float = 0.005  # bound of D's first weights
     lr: float = 0.1  # learning rate at the start, of both players
 
     def game(self, data):
@@ -76,7 +77,7 @@ class GAN2014:
             *[Maxout(width, width, self.pieces), Dropout(0.5, width)],
             nn.Linear(width, 1),
         )
-        return net.apply(lambda layer: _uniform(layer, 0.005))
+        return net.apply(lambda layer: _uniform(layer, self.d_init))
 
 
 def _uniform(layer, bound):

@@ -46,7 +46,7 @@ class LAPGAN:
     coarsest: int = 7  # least side of the coarsest level
     conditional: bool = False  # whether the nets see the class
     optimiser: Literal["adam", "sgd"] = "adam"  # of all players; the paper: sgd
-    lr: float | None = None  # learning rate; null: 2e-4 for adam, the paper's 0.02 for sgd
+    lr: float | None = None  # learning rate; null: 1e-3 for adam, the paper's 0.02 for sgd
 
     def game(self, data):
         chain = Chain(self._levels(data), data.scale, self._classes(data))
@@ -84,7 +84,7 @@ class LAPGAN:
 
     def _optimiser(self, data):
         if self.optimiser == "adam":
-            return Adam(2e-4 if self.lr is None else self.lr)
+            return Adam(1e-3 if self.lr is None else self.lr)
         ramp = max(1, 250 * len(data.train) // 128)
         return SGD(0.02 if self.lr is None else self.lr, momentum=0.5, momentum_end=0.7, ramp=ramp)
 

@@ -1,12 +1,12 @@
 """Figures of a run, as PNG and SVG: samples, snapshots through training, mode occupancy, learning curves,
-scores by method, nearest neighbours and reconstructions. What is missing is left out; a method of which no
-seed ended well has an empty panel that says so."""
+scores by method, nearest neighbours, walks in latent space and reconstructions. What is missing is left out; a
+method of which no seed ended well has an empty panel that says so."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,9 +86,10 @@ def figures(run: Run) -> Iterator[Plot]:
             if plot:
                 yield plot
         for cell in cells:
-            plot = _neighbours(dataset, cell, colours[cell.label])
-            if plot:
-                yield plot
+            for draw_one in (_latent, _neighbours):
+                plot = draw_one(dataset, cell, colours[cell.label])
+                if plot:
+                    yield plot
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -466,12 +467,7 @@ def _neighbours(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
         _pairs(panels[0], dataset, details)
     if distances:
         _distances(panels[-1], details, colour)
-    figure.suptitle(
-        drawing.shortened(cell.label, 60),
-        color=drawing.contrasting(colour, 4.5),
-        fontweight="bold",
-        fontsize=9,
-    )
+    _headline(figure, cell, colour)
     parts = ["top: samples, below: the nearest training example of each"] * pictures
     parts += ["distances to the nearest training example, of samples and of held-out data"] * distances
     return Plot(
@@ -483,6 +479,12 @@ def _neighbours(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
         alt=f"Samples of {cell.label} on {dataset.label} against the training examples nearest to them.",
         figure=figure,
     )
+
+
+def _headline(figure: Figure, cell: Cell, colour: str) -> None:
+    """The name of the method of which a whole figure is."""
+    style = {"color": drawing.contrasting(colour, 4.5), "fontweight": "bold", "fontsize": 9}
+    figure.suptitle(drawing.shortened(cell.label, 60), **style)
 
 
 def _neighbour_axes(pictures: bool, distances: bool) -> tuple[Figure, list[Axes]]:
@@ -526,6 +528,77 @@ def _handle(colour: str, **style: Any) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=colour, **style)
+
+
+# ---------------------------------------------------------------------------------------------- latent space
+
+
+def _latent(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
+    """Walks between latents and arithmetic with them (Radford et al. 2016, figures 4 and 7), and the way from
+    coarse to fine (Denton et al. 2015, figure 4b), as far as they are there."""
+    from matplotlib.figure import Figure
+
+    seed = cell.median("walk")
+    details = seed.details("walk") if seed else None
+    if not seed or not details or dataset.kind != "image":
+        return None
+    sheets = list(_latent_sheets(details))
+    ratios = [max(images.shape[1] / images.shape[0], 0.5) for _, images, _ in sheets]  # room for titles
+    figure = Figure(figsize=(2.2 * sum(ratios) + 0.6, 2.9), layout="constrained")
+    panels = figure.subplots(1, len(sheets), squeeze=False, width_ratios=ratios)[0]
+    for ax, (title, images, names) in zip(panels, sheets, strict=True):
+        drawing.pictures(ax, dataset, images.reshape(-1, *images.shape[2:]), images.shape[1])
+        ax.set_title(title, color=drawing.MUTED)
+        _beside(ax, names)
+    _headline(figure, cell, colour)
+    parts = ["walks in latent space, each row from one random latent to the next"]
+    if "arithmetic_results" in details:
+        parts.append(_sum_in_words(details))
+    elif "arithmetic_none" in details:
+        parts.append(f"no arithmetic: {details['arithmetic_none']}")
+    if "chain" in details:
+        parts.append("samples on their way from coarse to fine, a row each")
+    return Plot(
+        name=file_name("latent", dataset.label, cell.label),
+        kind="latent",
+        dataset=dataset.label,
+        title=f"Latent space: {cell.label}",
+        caption=f"{cell.label}, seed {seed.number}; {'; '.join(parts)}.",
+        alt=f"What {cell.label} makes of {dataset.label}: {'; '.join(parts)}.",
+        figure=figure,
+    )
+
+
+def _latent_sheets(details: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, Sequence[str]]]:
+    """Title, images [rows, columns, *shape] and names of the rows of each panel."""
+    yield "walks", details["walk"], ()
+    if "arithmetic_results" in details:
+        a, b, c = details["arithmetic_terms"]
+        yield "arithmetic: samples | mean", details["arithmetic_concepts"], (a, f"− {b}", f"+ {c}")
+        results = details["arithmetic_results"]
+        side = int(len(results) ** 0.5)
+        middle = side * side // 2
+        order = [*range(1, middle + 1), 0, *range(middle + 1, side * side)]  # the result amid its neighbours
+        yield "result", results[order].reshape(side, side, *results.shape[1:]), ()
+    if "chain" in details:
+        yield "coarse to fine", details["chain"], ()
+
+
+def _beside(ax: Axes, names: Sequence[str]) -> None:
+    """Names of the rows of a sheet, on its left."""
+    for row, name in enumerate(names):
+        place = {"ha": "right", "va": "center", "transform": ax.transAxes}
+        ax.text(-0.02, 1 - (row + 0.5) / len(names), name, fontsize=7.5, color=drawing.MUTED, **place)
+
+
+def _sum_in_words(details: dict[str, Any]) -> str:
+    a, b, c = details["arithmetic_terms"]
+    n = len(details["arithmetic_results"])
+    return (
+        f"{a} − {b} + {c}, each the mean of the latents of the samples left of it, gives the picture in the middle on "
+        f"the right, amid neighbours of that latent: {details['arithmetic_kept']} of these {n} still are nearest to "
+        f"training images of the class of “{c}”, {details['arithmetic_brighter']} are brighter than its samples"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- reconstructions
