@@ -19,8 +19,8 @@ class GAN2014:
     layers of `width` maxout units, weights U(±`d_init`), its input dropped with probability 0.2 and its hidden
     units with 0.5, also while G learns. D descends ½ (-log D(x) - log(1 - D(G(z)))). Both move from the same
     point, by SGD whose rate falls by 1.000004 with every update, down to 1e-6, and whose momentum grows from 0.5 to 0.7
-    in 250 epochs; an epoch is len(train) / 100 updates, for the paper's minibatches of 100. The code's bound on
-    the norm of D's columns is left out.
+    in 250 epochs; an epoch is len(train) / 100 updates, for the paper's minibatches of 100. The bound on the norm
+    of D's columns, which the code has (from memory), is left out.
     """
 
     loss: Literal["non-saturating", "minimax"] = "non-saturating"  # of the generator

@@ -35,9 +35,10 @@ class LAPGAN:
     each finer scale G sees a plane of noise and the coarse image and makes a difference, D sees the sum of
     both. All are trained at once, each on real coarse images, as one game of two players a level (G14, D14, ...);
     samples run down the chain of generated ones. D descends ½ (-log D(x) - log(1 - D(G(z)))), G -log D(G(z)), from
-    the same point. `z` holds the noise of all levels, coarse to fine. With `conditional` each D and each finer G
-    sees the class as one more plane, and z begins with a number that picks one of the classes, all equally often.
-    The paper's SGD has a momentum that grows from 0.5 to 0.7 in 250 epochs of minibatches of 128.
+    the same point. `z` holds the noise of all levels, coarse to fine. With `conditional` all nets see the class, as
+    one more plane that they learn, and z begins with a number that picks one of the classes, all equally often.
+    The paper's SGD has a momentum that grows from 0.5 to 0.7 in 250 epochs of minibatches of 128; its rate falls
+    by 1.000004 an epoch, which is left out.
     """
 
     width: int = 16  # filters in the nets of the finer levels; the paper: 64
