@@ -31,6 +31,12 @@ _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, 
 class _Main(click.Group):
     """The group of all commands; turns exceptions into messages and exit codes."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except KeyboardInterrupt:  # another Ctrl-C, while the first was being answered
+            sys.exit(130)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
