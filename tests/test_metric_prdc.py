@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from metric_models import Samples, gaussian_data
 
 from ganbench.errors import SampleError
-from ganbench.metrics.prdc import prdc
+from ganbench.metrics.prdc import PrecisionRecall, prdc
 
 
 @pytest.mark.parametrize("d", [2, 100])
@@ -72,3 +73,19 @@ def test_collapsed_samples_are_scored():
     found = prdc(torch.rand(50, 2), torch.zeros(50, 2))
     assert found.recall == 0.0
     assert found.coverage < 0.2
+
+
+def test_metric_and_its_control():
+    data = gaussian_data()
+    metric = PrecisionRecall(n=1000, k=3)
+    scores = metric(Samples(data.valid), data, metric.reference(data))
+    expected = prdc(data.test, data.valid, k=3)
+    assert [score.value for score in scores] == list(vars(expected).values())
+    assert [score.n for score in scores] == [600] * 4
+    control = scores[0].details["control_train"]
+    assert control["coverage"] == pytest.approx(1 - 2**-3, abs=0.05)
+    assert control["density"] == pytest.approx(1.0, abs=0.1)
+    p = expected.precision
+    assert scores[0].sem == pytest.approx((p * (1 - p) / 600) ** 0.5)
+    assert scores[2].sem is None
+    assert "600 samples against the first 600 test examples, k = 3" in metric.protocol(data)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..contracts import Data, Model, Score, Value, metric
 from .distances import Block, check_samples, nearest, squared_distances
 
 
@@ -50,3 +52,51 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) 
         density=balls.double().mean().item() / k,
         coverage=covered.double().mean().item(),
     )
+
+
+@metric(
+    Value("precision", "share", "higher"),
+    Value("recall", "share", "higher"),
+    Value("density", "of fresh data's", "higher"),
+    Value("coverage", "share", "higher"),
+    name="prdc",
+)
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of samples.
+
+    ± is binomial over the points that are counted, at fixed balls. Fresh data do not score 1 in precision,
+    recall and coverage: in the details "control_train" is what training examples score. Neighbours are those
+    of the data's own numbers, such as pixels; published values are of an image classifier's features.
+    """
+
+    n: int = 5000  # samples, and test examples, at most as many as there are of the latter
+    k: int = 5  # neighbour that a ball reaches to
+
+    def __call__(self, model: Model, data: Data, reference: PRDC | None = None) -> tuple[Score, ...]:
+        control = reference or self.reference(data)
+        n = self._size(data)
+        found = vars(self._score(model.samples(n), data))
+        errors = {
+            name: math.sqrt(max(p * (1 - p), 0.0) / n) for name, p in found.items() if name != "density"
+        }
+        scores = [Score(value, errors.get(name), n) for name, value in found.items()]
+        return (replace(scores[0], details={"control_train": vars(control)}), *scores[1:])
+
+    def reference(self, data: Data) -> PRDC:
+        """What as many training examples score."""
+        return self._score(data.floats(data.train[: self._size(data)]), data)
+
+    def _size(self, data: Data) -> int:
+        return min(self.n, len(data.test))
+
+    def _score(self, samples: Tensor, data: Data) -> PRDC:
+        return prdc(data.floats(data.test[: self._size(data)]).to(samples.device), samples, self.k)
+
+    def protocol(self, data: Data) -> str:
+        """What defines the numbers."""
+        n = self._size(data)
+        return (
+            f"{n} samples against the first {n} test examples, k = {self.k} neighbours, Euclidean in the data's "
+            "own scale; density is 1 for fresh data"
+        )

@@ -1,0 +1,125 @@
+"""Data copying: known values, scipy's U, orientation and controls."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from metric_models import Samples, gaussian_data
+from scipy.stats import mannwhitneyu
+
+from ganbench.errors import SampleError
+from ganbench.metrics.copying import DataCopying, _standardised, authenticity, data_copying
+
+
+def test_standardised_statistic_is_mann_whitneys():
+    torch.manual_seed(0)
+    x, y = torch.randint(0, 30, (200,)).double(), torch.randint(5, 40, (150,)).double()
+    u = mannwhitneyu(x.numpy(), y.numpy()).statistic
+    expected = (u - 200 * 150 / 2 + 0.5) / math.sqrt(200 * 150 * 351 / 12)
+    assert _standardised(x, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("d", [2, 100])
+def test_exact_copies_have_the_known_value(d):
+    torch.manual_seed(1)
+    train, test = torch.randn(2, 1000, d)
+    assert data_copying(train, train, test).value == pytest.approx(-38.7, abs=0.05)
+    assert authenticity(train, train).value == 0.0
+
+
+def test_fresh_data_are_at_zero_with_the_stated_spread():
+    torch.manual_seed(2)
+    # Held-out data and samples share the training set, which adds nothing where it is large beside both.
+    scores = [data_copying(*torch.randn(4000, 2).split([200, 3600, 200]), cells=3) for _ in range(60)]
+    values = torch.tensor([s.value for s in scores])
+    null = sum(s.details["null_sd"] for s in scores) / 60
+    assert values.mean().item() == pytest.approx(0.0, abs=4 * null / 60**0.5)
+    assert values.std().item() == pytest.approx(null, rel=0.4)
+    assert null == pytest.approx(3**-0.5, rel=0.15)
+
+
+def test_orientation():
+    torch.manual_seed(3)
+    train, test, fresh, noise = torch.randn(4, 800, 5)
+    half = torch.cat([train[:400], fresh[:400]])
+    sets = (train + 0.01 * noise, half, fresh, 3 * fresh)
+    values = [data_copying(x, train, test, cells=3).value for x in sets]
+    assert values == sorted(values)
+    assert values[0] < -15
+    assert abs(values[2]) < 3
+    assert values[3] > 10
+    shares = [authenticity(x, train).value for x in sets]
+    assert shares == sorted(shares)
+
+
+def test_copies_in_one_cell_are_found_there():
+    torch.manual_seed(4)
+    far = torch.tensor([20.0, 0.0])
+    train, test, fresh = (torch.randn(3, 600, 2) + (torch.arange(600) % 2)[None, :, None] * far).unbind()
+    samples = torch.where((torch.arange(600) % 2 == 1)[:, None], train, fresh)
+    cells = data_copying(samples, train, test, cells=2).details["cells"].sort().values
+    assert cells[0] < -20
+    assert abs(cells[1]) < 4
+
+
+def test_a_cell_without_enough_samples_does_not_count():
+    torch.manual_seed(5)
+    far = torch.tensor([20.0, 0.0])
+    train, test = torch.randn(2, 400, 2) + (torch.arange(400) % 4 == 0)[None, :, None] * far
+    score = data_copying(torch.randn(300, 2), train, test, cells=2)
+    assert score.details["weights"].tolist() == [1.0]
+    assert score.details["null_sd"] == 1.0
+
+
+def test_authenticity_of_fresh_data_in_two_dimensions():
+    torch.manual_seed(6)
+    score = authenticity(torch.randn(4000, 2), torch.randn(4000, 2))
+    assert score.value == pytest.approx(37.5, abs=4 * (score.sem or 0))
+
+
+def test_authenticity_by_hand():
+    train = torch.tensor([[0.0], [1.0], [5.0]])
+    samples = torch.tensor([[0.5], [-1.0], [-0.9], [3.5], [9.0]])  # gaps of the nearest: 1, 1, 1, 4, 4
+    assert authenticity(samples, train).value == 40.0
+    assert authenticity(samples.double(), train.double()).value == 40.0
+
+
+@pytest.mark.parametrize(
+    ("samples", "cells", "text"),
+    [
+        (torch.zeros(19, 2), 1, "samples: holds 19 examples; at least 20 are needed"),
+        (torch.zeros(30, 3), 1, r"samples: one example has shape \[3\]; expected \[2\]"),
+        (torch.full((30, 2), torch.nan), 1, "samples: 30 of 30 examples hold NaN"),
+        (torch.rand(30, 2), 0, "cells: expected 1 to 50, the number of training examples; got 0"),
+        (torch.rand(30, 2), 25, "none of 25 cells holds 20 samples"),
+    ],
+)
+def test_bad_input(samples, cells, text):
+    torch.manual_seed(7)
+    with pytest.raises(SampleError, match=text):
+        data_copying(samples, torch.rand(50, 2), torch.rand(50, 2), cells=cells)
+
+
+def test_too_few_for_authenticity():
+    with pytest.raises(SampleError, match="train: holds 1 examples; at least 2"):
+        authenticity(torch.rand(5, 2), torch.rand(1, 2))
+
+
+def test_metric_prints_its_controls():
+    data = gaussian_data()
+    metric = DataCopying(n=500, cells=2)
+    reference = metric.reference(data)
+    ct, auth = metric(Samples(data.valid), data, reference)
+    assert ct.details["control_copies"]["ct"] < -15
+    assert ct.details["control_copies"]["authenticity"] == 0.0
+    assert abs(ct.details["control_heldout"]["ct"]) < 4
+    assert auth.value == pytest.approx(ct.details["control_heldout"]["authenticity"], abs=12)
+    assert ct.value == data_copying(data.valid[:500], data.train, data.test[:500], cells=2).value
+    copied = metric(Samples(data.train), data, reference)
+    assert (copied[0].value, copied[1].value) == reference.copies
+    assert "all 600 training examples" in metric.protocol(data)
+    few = type(data)("few", data.train, data.valid, data.test[:30], data.shape)
+    with pytest.raises(SampleError, match="few: data copying needs at least 40 test examples; there are 30"):
+        metric.reference(few)
