@@ -19,12 +19,15 @@ from .errors import GanbenchError, RequestError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
     from .conform import Check
+    from .contracts import Record
     from .pipeline.suite import Suite
     from .plugins import Param, Plugin
+    from .scoring import Measured
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "datasets", "metrics", "suites")
 RUNS = Path("results/runs")
+RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @metric or @dataset"
 
 
@@ -161,6 +164,7 @@ def main() -> None:
       ganbench list                     what there is to compare
       ganbench run quickstart           a first comparison, in a few minutes
       ganbench show gan                 one method, its parameters and its paper
+      ganbench score x.npz --dataset ring   samples that were made elsewhere
 
     \b
     Then write a suite, my.yaml, with a method of your own beside it:
@@ -331,6 +335,78 @@ def _checked(check: Check) -> str:
 
 
 @_command()
+@click.argument("samples", type=click.Path(exists=True, path_type=Path))
+@click.option("--dataset", required=True, metavar="NAME", help="The dataset that the samples should be like.")
+@click.option("--metrics", default="", metavar="NAME,...", help="[default: all for which samples are enough]")
+@click.option(
+    "--set",
+    "options",
+    multiple=True,
+    metavar="NAME.PARAMETER=VALUE",
+    help="A parameter of the dataset or of a metric, such as kde_ll.n=5000; repeatable.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
+def score(
+    samples: Path, dataset: str, metrics: str, options: tuple[str, ...], device: str, as_json: bool
+) -> None:
+    """Score samples that were made elsewhere.
+
+    SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG or JPEG images.
+    Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. Metrics take the first samples, as
+    many as their protocol says. Exit code 1 where a metric failed.
+
+    \b
+    Examples:
+      ganbench score mine.npz --dataset mnist
+      ganbench score mine.npy --dataset ring --metrics modes,kde_ll --set kde_ll.n=5000
+      ganbench score pictures/ --dataset digits --json
+    """
+    from . import scoring
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    asked = scoring.request(dataset, names, options)
+    failed, rows = False, []
+    for found in scoring.score(samples, asked, device):
+        failed |= any(record.value is None for record in found.records)
+        if as_json:
+            rows += [_scored_row(record, found) for record in found.records]
+        else:
+            click.echo(_scored_text(found))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    click.get_current_context().exit(1 if failed else 0)
+
+
+def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
+    """What `score --json` says of one value."""
+    names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol")
+    row = {name: getattr(record, name) for name in names}
+    return {**row, "protocol_text": found.sentence, "controls": found.controls, "warning": found.warning}
+
+
+def _scored_text(found: Measured) -> str:
+    """What `score` prints of one metric: its values, and below them how they were made."""
+    lines = [_scored_line(record) for record in found.records if record.error is None]
+    controls = ", ".join(f"{name} {value:.5g}" for name, value in found.controls.items())
+    errors = list(dict.fromkeys(record.error for record in found.records if record.error))
+    if errors:
+        names = ", ".join(record.metric for record in found.records if record.error)
+        lines.append(f"{_heading(names)}  {click.style('; '.join(errors), fg='red')}")
+    notes = [f"protocol {found.records[0].protocol}: {found.sentence}"]
+    notes += [f"beside it: {controls}"] if controls else []
+    notes += [f"warning: {found.warning}"] if found.warning else []
+    wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
+    return "\n".join([*lines, *wrapped])
+
+
+def _scored_line(record: Record) -> str:
+    """`kde_ll  243.1 ± 2.1 nats  (higher is better)`"""
+    sem = f" ± {record.sem:.2g}" if record.sem is not None else ""
+    return f"{_heading(record.metric)}  {record.value:.5g}{sem} {record.unit}  ({RANKS[record.better]})"
+
+
+@_command()
 @_results
 def table(results: Path) -> None:
     """Write the tables of a run again, from its records.
@@ -473,8 +549,7 @@ def _page(plugin: Plugin) -> str:
         rows = [(p.name, p.annotation, _default(p), p.doc) for p in plugin.params]
         blocks.append("\n".join([_heading("Parameters"), *_columns(rows)]))
     if plugin.values:
-        ranks = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
-        rows = [(value.name, value.unit, ranks[value.better]) for value in plugin.values]
+        rows = [(value.name, value.unit, RANKS[value.better]) for value in plugin.values]
         blocks.append("\n".join([_heading("Values"), *_columns(rows)]))
     if plugin.needs:
         blocks.append(f"{_heading('Needs')}  {', '.join(plugin.needs)}")

@@ -1,0 +1,134 @@
+"""Samples that others made, scored against a dataset without a suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import plugins
+from .contracts import Data, Kind, Record
+from .datasets import files
+from .errors import Problem, SampleError, SuiteError, did_you_mean
+from .pipeline.checker import Checker
+from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
+from .pipeline.execute import choose_device
+from .pipeline.forms import override
+from .pipeline.marked import Node, Place
+from .pipeline.plan import Cell
+from .pipeline.score import Scored, Scorer, protocol
+from .pipeline.store import Entry, Training
+from .pipeline.train import StoredSamples, read_samples
+from .pipeline.work import load_data
+
+CONTROLS = ("ceiling", "floor", "control")  # how details begin that a value is to be read beside
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which dataset, which metrics, with which parameters."""
+
+    dataset: Part
+    metrics: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one metric says of the samples."""
+
+    sentence: str  # the protocol
+    records: tuple[Record, ...]  # one for each value
+    controls: Mapping[str, float]  # what data or copies of them score under the same protocol
+    warning: str | None
+
+
+def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Request:
+    """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
+
+    `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML. Raises
+    PluginError for a name that is not there, else SuiteError with all mistakes.
+    """
+    data = plugins.find("dataset", dataset)
+    wanted = [plugins.find("metric", name) for name in dict.fromkeys(metrics)]
+    chosen = wanted or [p for p in plugins.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
+    problems: list[Problem] = []
+    nowhere = Place("", 0, 0)
+    known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
+    tree = Node(known, nowhere)
+    for option in options:
+        tree = override(tree, f"--set {option}", option, problems)
+    for name in set(tree.value) - set(known):
+        what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
+        problems.append(tree.keys[name].problem(name, what))
+    checker = Checker(Path.cwd() / "-", problems)
+
+    def part(kind: Kind, plugin: plugins.Plugin) -> Part:
+        named = Node(plugin.name, Place(f"--{kind}", 0, 0))
+        return Part(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
+
+    asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen))
+    for plugin in wanted:
+        if lacking := set(plugin.needs) - set(data.provides):
+            what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
+            problems.append(Problem("--metrics", 0, 0, plugin.name, what))
+    if problems:
+        raise SuiteError(problems)
+    return asked
+
+
+def read(path: Path, data: Data) -> Tensor:
+    """The samples [n, *shape] of an .npy or .npz file, or of a folder of PNG or JPEG images of the data's
+    size, as floats in the data's scale. A folder's images come in an order that looks random, since metrics
+    score the first n. Raises SampleError, and DatasetError for images that are damaged or of another size."""
+    if not path.is_dir():
+        if path.suffix not in (".npy", ".npz"):
+            raise SampleError(f"{path}: expected .npy, .npz or a folder of PNG or JPEG images")
+        return read_samples(path, data)
+    if data.scale is None or len(data.shape) != 3 or data.shape[0] not in (1, 3):
+        shape = ", ".join(map(str, data.shape))
+        raise SampleError(f"{path}: is a folder of images, and {data.name} holds no images but [{shape}]")
+    layout = files.Layout(size=data.shape[-1], channels=1 if data.shape[0] == 1 else 3, exact=True)
+    return data.floats(files.decode_files(path, files.shuffled(files.list_images(path)), layout))
+
+
+def score(path: Path, asked: Request, device: str = "auto") -> Iterator[Measured]:
+    """Each metric of the request on the samples at `path`, as soon as it is there. A metric that fails, such
+    as for want of samples, has records without a value that say why.
+
+    Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
+    """
+    device = choose_device(device)
+    data = load_data(asked.dataset)
+    samples = read(path, data).to(device)
+    protocols = [protocol(metric, data) for metric in asked.metrics]
+    entry = Entry(_cell(path, asked), "", {}, (), tuple(protocols), math.prod(data.shape))
+    training = Training("", 0, "ok", None, None, 0.0, 1, device, str(samples.dtype).split(".")[-1], None)
+    model, scorer = StoredSamples(0, samples), Scorer(entry, data)
+    for index, (_, sentence) in enumerate(protocols):
+        yield _measured(scorer(index, model, training), sentence)
+
+
+def _cell(path: Path, asked: Request) -> Cell:
+    """The samples as a cell of a suite without a name."""
+    method = MethodEntry(path.stem, None, (), (path,), {}, None)
+    dataset = DatasetEntry(asked.dataset, asked.dataset.name, {})
+    return Cell("", dataset, method, (0,), TrainSettings(), asked.metrics)
+
+
+def _measured(scored: Scored, sentence: str) -> Measured:
+    warning = scored.details.get("warning")
+    found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
+    return Measured(sentence, scored.records, dict(_numbers(found)), str(warning) if warning else None)
+
+
+def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested mappings: `control_train precision` for one inside another."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{before}{name} ")
+        elif isinstance(value, int | float):
+            yield f"{before}{name}", float(value)

@@ -1,0 +1,183 @@
+"""`ganbench score`: samples that others made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ganbench import scoring
+from ganbench.cli import main
+from ganbench.contracts import COLUMNS
+from ganbench.errors import DatasetError, SampleError
+from ganbench.metrics.diversity import pairwise_diversity
+from ganbench.metrics.modes import mode_coverage
+from ganbench.pipeline.work import load_data
+
+FAST = ["--dataset", "ring", "--metrics", "modes,diversity", "--set", "ring.n_train=2000"]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["score", *map(str, arguments)], prog_name="ganbench")
+
+
+def ring(n: int = 3000) -> np.ndarray:
+    """Eight modes on a circle of radius 2, as the dataset has them."""
+    chance = np.random.default_rng(0)
+    angle = chance.integers(0, 8, n) * (np.pi / 4)
+    points = 2 * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.02 * chance.standard_normal((n, 2))
+    return points.astype(np.float32)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    np.save(tmp_path / "mine.npy", ring())
+    return tmp_path / "mine.npy"
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 images of 8 × 8 random bytes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, pixels in enumerate(np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return folder
+
+
+def test_values_are_those_of_the_metrics(samples: Path) -> None:
+    result = call(samples, *FAST, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = {row["metric"]: row for row in json.loads(result.stdout)}
+    assert list(rows) == ["modes", "high_quality_pct", "reverse_kl", "diversity"]
+    data = load_data(scoring.request("ring", [], ["ring.n_train=2000"]).dataset)
+    made = torch.from_numpy(ring())
+    assert data.modes is not None
+    captured = mode_coverage(made[:2500], data.modes)
+    assert rows["modes"]["value"] == captured.value == 8
+    assert rows["high_quality_pct"]["value"] == captured.details["high_quality_pct"]
+    spread = pairwise_diversity(made[:2000], data.test[:2000])
+    assert (rows["diversity"]["value"], rows["diversity"]["n"]) == (spread.value, 2000)
+    assert rows["diversity"]["sem"] == pytest.approx(spread.sem)
+    row = rows["reverse_kl"]
+    assert (row["unit"], row["better"], row["status"], row["dataset"]) == ("nats", "lower", "ok", "ring")
+    assert len(row["protocol"]) == 8
+    assert "high-quality samples" in row["protocol_text"]
+    assert set(row) - {"protocol_text", "controls", "warning"} <= set(COLUMNS)
+
+
+def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> None:
+    result = call(samples, *FAST[:3], "modes,c2st", *FAST[4:], "--set", "c2st.n=200")
+    assert result.exit_code == 0, result.stderr
+    assert "modes  8 modes  (higher is better)\n" in result.stdout
+    assert "accuracy  (lower is better)\n    protocol " in result.stdout
+    assert "trained on 100 samples and 100 test examples" in " ".join(result.stdout.split())
+    assert "\n    beside it: control_train 0." in result.stdout
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_npz_and_float64(tmp_path: Path, samples: Path) -> None:
+    np.savez(tmp_path / "mine.npz", samples=ring().astype(np.float64), labels=np.zeros(3))
+    assert call(tmp_path / "mine.npz", *FAST, "--json").stdout == call(samples, *FAST, "--json").stdout
+
+
+def test_without_names_all_metrics_apply_that_need_only_samples() -> None:
+    names = {part.name for part in scoring.request("ring", [], []).metrics}
+    assert {"modes", "kde_ll", "memorisation", "prdc", "sliced_wasserstein", "data_copying"} <= names
+    assert not {"reconstruction", "parameter_distance"} & names
+    assert "modes" not in {part.name for part in scoring.request("digits", [], []).metrics}
+
+
+def test_a_folder_of_images(images: Path) -> None:
+    data = load_data(scoring.request("digits", [], []).dataset)
+    found = scoring.read(images, data)
+    assert found.shape == (60, 1, 8, 8)
+    assert (found.dtype, float(found.min()) >= 0, float(found.max()) <= 1) == (torch.float32, True, True)
+    expected = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
+    order = (found.flatten(1) * 255).round().byte().tolist()
+    assert sorted(order) == sorted(expected.flatten(1).tolist())
+    assert order != expected.flatten(1).tolist()  # the first n are no class of their own
+    result = call(images, "--dataset", "digits", "--metrics", "c2st,diversity", "--set", "c2st.n=60",
+                  "--set", "diversity.n=60", "--json")  # fmt: skip
+    rows = {row["metric"]: row["value"] for row in json.loads(result.stdout)}
+    assert rows["c2st"] > 0.8
+    assert rows["diversity"] > 1
+
+
+def test_a_folder_that_does_not_fit(images: Path, tmp_path: Path) -> None:
+    digits, points = (load_data(scoring.request(name, [], []).dataset) for name in ("digits", "ring"))
+    with pytest.raises(SampleError, match=r"is a folder of images, and ring holds no images but \[2\]"):
+        scoring.read(images, points)
+    Image.new("L", (9, 9)).save(images / "60.png")
+    with pytest.raises(DatasetError, match="9 × 9 pixels; expected 8 × 8"):
+        scoring.read(images, digits)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DatasetError, match="it is empty"):
+        scoring.read(tmp_path / "none", digits)
+
+
+def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
+    result = call(samples, *FAST, "--set", "diversity.n=4000", "--json")
+    assert result.exit_code == 1
+    rows = {row["metric"]: row for row in json.loads(result.stdout)}
+    assert rows["modes"]["value"] == 8
+    assert (rows["diversity"]["value"], rows["diversity"]["status"]) == (None, "failed")
+    assert rows["diversity"]["error"] == "4000 samples are needed, 3000 are at hand"
+    shown = call(samples, *FAST, "--set", "diversity.n=4000")
+    assert shown.exit_code == 1
+    assert "\ndiversity  4000 samples are needed, 3000 are at hand\n" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--dataset", "rng"], "there is no dataset 'rng'; did you mean 'ring'?"),
+        (["--dataset", "ring", "--metrics", "kde"], "there is no metric 'kde'; did you mean 'kde_ll'?"),
+        ([*FAST, "--set", "modes.n=many"], "--set modes.n=many: modes.n: expected a whole number"),
+        ([*FAST, "--set", "modes.m=3"], "modes has no parameter 'm'"),
+        ([*FAST, "--set", "mode.n=3"], "'mode' is neither the dataset nor one of the metrics; did you mean 'modes'?"),
+        ([*FAST, "--set", "modes"], "--set modes: expected KEY=VALUE"),
+        (
+            ["--dataset", "ring", "--metrics", "reconstruction"],
+            "reconstruction: cannot be measured on samples of ring: it needs generator",
+        ),
+        (["--dataset", "digits", "--metrics", "c2st"], "samples have the shape [3000, 2], expected [N, 1, 8, 8]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request(samples: Path, arguments: list[str], text: str) -> None:
+    result = call(samples, *arguments)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("mine.txt", b"1 2", "mine.txt: expected .npy, .npz or a folder of PNG or JPEG images"),
+        ("mine.npy", b"1 2", "mine.npy: cannot be read as .npy or .npz"),
+        ("nan.npy", None, "values are NaN or infinite"),
+        ("empty.npy", None, "samples have the shape [0, 2], expected [N, 2]"),
+    ],
+)
+def test_a_file_that_holds_no_samples(tmp_path: Path, name: str, content: bytes | None, text: str) -> None:
+    if content is None:
+        np.save(tmp_path / name, ring(30 if name == "nan.npy" else 0) * np.float32("nan"))
+    else:
+        (tmp_path / name).write_bytes(content)
+    result = call(tmp_path / name, *FAST)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    result = call(tmp_path / "nothing.npy", *FAST)
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
