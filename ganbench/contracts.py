@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype
     from torch.nn import Module
 
+    from .divergences import Divergence
+
 Kind = Literal["method", "trick", "divergence", "metric", "dataset"]
 Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranked
 
@@ -204,6 +206,8 @@ class Game:
     memory: Mapping[str, Memory] = field(default_factory=dict)
     # What a sample passes through, coarse to fine, each [B, ...]; the last is the sample. None: a single step.
     stages: Callable[[Nets, Tensor], tuple[Tensor, ...]] | None = None
+    # A net with outputs v, and an f: E_data[g_f(v)] - E_samples[f*(g_f(v))] bounds D_f(data ‖ samples) from below.
+    bound: tuple[str, Divergence] | None = None
 
     def draw(self, name: str) -> Draw:
         """The draw of this name; a bare shape means standard normal numbers."""
@@ -236,9 +240,10 @@ class Game:
         return replace(self, views={**self.views, net: (view, *self.views.get(net, ()))})
 
     def with_net(self, name: str, net: Module) -> Game:
-        """The game with another net in place of this one. Raises PluginError."""
+        """The game with another net in place of this one, of which no `bound` is known. Raises PluginError."""
         self.net(name)
-        return replace(self, nets={**self.nets, name: net})
+        bound = None if self.bound and self.bound[0] == name else self.bound
+        return replace(self, nets={**self.nets, name: net}, bound=bound)
 
     def with_draws(self, **draws: Draw | tuple[int, ...]) -> Game:
         """The game with more draws in each minibatch."""
@@ -323,6 +328,16 @@ class Model(Protocol):
         that `fit` returned; empty where only samples are known."""
         ...
 
+    @property
+    def game(self) -> Game | None:
+        """The game that was played; None for `fit` and where only samples are known."""
+        ...
+
+    @property
+    def nets(self) -> Nets | None:
+        """Its nets as they stand at the end, without the views of tricks; None where there is no game."""
+        ...
+
 
 # ---------------------------------------------------------------------------------------------- records
 
@@ -405,7 +420,7 @@ def method(name: Any = None, *, needs: tuple[str, ...] = (), provides: tuple[str
     """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`.
 
     `needs`: what a dataset must have for it, such as "simulator". `provides`: what metrics may need of it
-    besides samples, such as "parameters".
+    besides samples, such as "parameters", or "bound" (a game with a `bound`).
     """
     mark = _marker("method", None if callable(name) else name, needs=needs, provides=provides)
     return mark(name) if callable(name) else mark
@@ -426,8 +441,8 @@ def metric(
 ) -> Callable[[T], T]:
     """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
 
-    `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator" or
-    "parameters" of the method; where one is missing the metric does not apply and gives no row. `version`
+    `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound"
+    or "parameters" of the method; where one is missing the metric does not apply and gives no row. `version`
     goes up when the numbers change.
     """
     return _marker("metric", name, values=values, needs=needs, version=version)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from ganbench.contracts import Data, Draw
+from ganbench.contracts import Data, Draw, Game
 from ganbench.errors import SampleError
 
 
@@ -19,6 +20,8 @@ class Samples:
     made: Tensor
     latent: Draw | None = None
     net: Callable[[Tensor], Tensor] | None = None
+    game: Game | None = None
+    nets: Any = None
 
     def samples(self, n: int) -> Tensor:
         if n > len(self.made):

@@ -19,7 +19,7 @@ from ganbench import (
 )
 
 
-@method
+@method(provides=("bound",))
 @dataclass(frozen=True)
 class FGAN:
     """Nowozin et al. 2016, Algorithm 1: a generator against the variational bound of an f-divergence.
@@ -29,7 +29,7 @@ class FGAN:
     E[g_f(V(G(z)))] (section 3.2, "log D"). A divergence of your own is one small file, named as `./mine.py`.
     The paper's MNIST nets are z_dim 100, z uniform, lr 2e-4, minibatches of 4096 (these confirmed by a
     reimplementation), g_width 1200, g_norm, g_init 0.05, v_width 240, v_init 0.005 (these not); its univariate
-    example has a linear G, g_depth 0. The defaults here are for small data.
+    example has a linear G, g_depth 0, and a V of 64 tanh units twice. The defaults here are for small data.
     """
 
     divergence: str | Divergence = "jensen-shannon"  # its name or file, or {alpha: {alpha: 2}}
@@ -41,8 +41,9 @@ class FGAN:
     g_depth: int = 2  # hidden layers of a fully connected G
     g_norm: bool = False  # BatchNorm in a fully connected G
     g_init: float | None = None  # standard deviation of a fully connected G's first weights, or PyTorch's
-    v_width: int = 128  # ELU units of a hidden layer of V, or channels at the fine end of a conv net
+    v_width: int = 128  # units of a hidden layer of V, or channels at the fine end of a conv net
     v_depth: int = 2  # hidden layers of a fully connected V
+    v_activation: Literal["elu", "tanh"] = "elu"  # of a fully connected V; tanh keeps its output bounded
     v_init: float | None = None  # standard deviation of a fully connected V's first weights, or PyTorch's
     lr: float = 1e-3  # Adam's learning rate of both players
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam
@@ -62,6 +63,7 @@ class FGAN:
             },
             sample=lambda nets, z: nets.G(z),
             order="simultaneous",
+            bound=("D", f),
         )
 
     def bound(self, f, nets, b):
@@ -77,11 +79,12 @@ class FGAN:
 
     def _mlp(self, data):
         g, v = [self.g_width] * self.g_depth, [self.v_width] * self.v_depth
+        activation = {"elu": nn.ELU, "tanh": nn.Tanh}[self.v_activation]
         return {
             "G": mlp(
                 self.z_dim, *g, data.shape, norm=self.g_norm, squash=data.scale, init=_normal(self.g_init)
             ),
-            "D": mlp(data.shape, *v, 1, activation=nn.ELU, init=_normal(self.v_init)),
+            "D": mlp(data.shape, *v, 1, activation=activation, init=_normal(self.v_init)),
         }
 
     def _conv(self, data):

@@ -769,7 +769,7 @@ def model(
 class StoredSamples:
     """A seed of which only samples are known."""
 
-    latent = None
+    latent = game = nets = None
 
     def __init__(self, seed: int, samples: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
         self.seed, self.stored, self.state = seed, samples, state or {}

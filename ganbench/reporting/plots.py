@@ -81,7 +81,7 @@ def figures(run: Run) -> Iterator[Plot]:
     yield from _scores(table.summary(run.records), run.records, colours)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
-        for draw in (_samples, _snapshots, _modes, _curves, _searches, _reconstructions):
+        for draw in (_samples, _snapshots, _modes, _curves, _discriminators, _searches, _reconstructions):
             plot = draw(dataset, cells, colours)
             if plot:
                 yield plot
@@ -339,6 +339,54 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
         ax.set_ylim(low - margin, high + margin)
     ax.grid(axis="y")
     ax.set(xlabel="step", ylabel="loss")
+
+
+# ---------------------------------------------------------------------------------------------- discriminators
+
+
+def _discriminators(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    """What discriminators on the line have become, beside p/(p + q) (as Goodfellow et al. 2014, figure 1)."""
+    found = {
+        cell.label: [d for seed in cell.ok if (d := seed.details("optimal_discriminator")) is not None]
+        for cell in cells
+    }
+    shown = [cell for cell in cells if found[cell.label]]
+    if not shown:
+        return None
+    columns = min(len(shown), 4)
+    figure, axes = drawing.grid(-(-len(shown) // columns), columns, (2.1, 1.7))
+    panels = [ax for row in axes for ax in row]
+    for cell, ax in zip(shown, panels, strict=False):
+        _discriminator(ax, found[cell.label], colours[cell.label])
+        drawing.panel_title(ax, cell.label, colours[cell.label])
+    for ax in panels[len(shown) :]:
+        ax.set_visible(False)
+    handles = [_handle(drawing.INK, linewidth=1), _handle(drawing.INK, linewidth=1, linestyle=_STROKES[1])]
+    figure.legend(handles, ["D, a line for each seed", "p/(p + q)"], loc="outside lower center", ncols=2)
+    return Plot(
+        name=file_name("discriminators", dataset.label),
+        kind="discriminators",
+        dataset=dataset.label,
+        title="Discriminators",
+        caption="Probability that the discriminator gives to the data, a line for each seed, and the optimal "
+        "p/(p + q) for the samples of the first seed (dashed); below, the densities of the data (grey) and of these "
+        "samples (coloured).",
+        alt=f"Discriminators on {dataset.label} against the optimal one: {', '.join(c.label for c in shown)}.",
+        figure=figure,
+    )
+
+
+def _discriminator(ax: Axes, seeds: Sequence[dict[str, Any]], colour: str) -> None:
+    first = seeds[0]
+    x = first["places"]
+    top = 2.2 * max(float(first["density_data"].max()), float(first["density_samples"].max()))
+    ax.fill_between(x, first["density_data"] / top, color=drawing.MUTED, alpha=0.35, linewidth=0)
+    ax.fill_between(x, first["density_samples"] / top, color=colour, alpha=0.3, linewidth=0)
+    for details in seeds:
+        ax.plot(details["places"], details["discriminator"], color=colour, linewidth=0.8, alpha=0.7)
+    ax.plot(x, first["optimal_discriminator"], color=drawing.INK, linewidth=1, linestyle=_STROKES[1])
+    ax.set(xlim=(float(x[0]), float(x[-1])), ylim=(0, 1.02), yticks=[0, 0.5, 1], xlabel="x", ylabel="D(x)")
+    ax.label_outer()
 
 
 # ---------------------------------------------------------------------------------------------- searches
