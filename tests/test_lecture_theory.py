@@ -6,9 +6,11 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cells import cells
+from fake_run import write_arrays
 from metric_models import Samples, gaussian_data
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from ganbench.errors import SampleError
 from ganbench.metrics import bounds
 from ganbench.metrics.bounds import Gaussian, GaussianFit, Quadrature, VariationalBound
 from ganbench.pipeline.train import model, train
+from ganbench.reporting import drawing, plots
+from ganbench.reporting.rundir import Cell, Dataset, ScoreFile, Seed
 
 NAMES = (
     "kl", "reverse-kl", "pearson", "neyman", "squared-hellinger", "jeffrey", "jensen-shannon", "gan", "js-weighted",
@@ -139,6 +143,28 @@ def test_a_fixed_generator_is_the_gaussian_it_is_asked_for_and_its_discriminator
     assert -math.log(4) < bound.value < exact.value
     assert gap.value < 0.02
     assert error.value < 0.05
+
+
+def test_the_discriminators_are_drawn_where_there_are_some(tmp_path):
+    x = np.linspace(-3, 3, 400)
+    density, d = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi), 1 / (1 + np.exp(-x))
+    curves = {"places": x, "density_data": density, "density_samples": density}
+    write_arrays(
+        tmp_path / "bound.safetensors", {**curves, "discriminator": d + 0.01, "optimal_discriminator": d}
+    )
+    score = ScoreFile(tmp_path / "bound.json", {})
+    seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, (score,)) for number in range(3))
+    drawn = Cell(tmp_path, "line", "gan", {}, seeds, 0)
+    bare = Cell(tmp_path, "line", "kde", {}, (Seed(0, tmp_path, {"status": "ok"}, ()),), 0)
+    dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2", "kde": "#d55e00"}
+    with drawing.style():
+        plot = plots._discriminators(dataset, [bare, drawn], colours)
+        assert plots._discriminators(dataset, [bare], colours) is None
+    assert plot is not None
+    (panel,) = plot.figure.axes
+    *lines, optimal = panel.get_lines()
+    assert len(lines) == 3  # the seeds
+    np.testing.assert_allclose(np.asarray(optimal.get_ydata()), d, atol=1e-6)
 
 
 def test_a_net_that_a_trick_replaces_bounds_nothing_any_more():
