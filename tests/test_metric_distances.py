@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from ganbench.errors import SampleError
-from ganbench.metrics.distances import check_samples, full_precision, nearest, squared_distances
+from ganbench.metrics.distances import (
+    check_samples,
+    full_precision,
+    in_threads,
+    nearest,
+    prepare,
+    squared_distances,
+)
 
 
 def _assembled(points, reference, block=None):
@@ -74,6 +81,48 @@ def test_full_precision_leaves_the_setting_as_it_was():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("m", [1, 511, 2000])
+def test_threads_take_parts_in_order_and_leave_the_settings_as_they_were(threads, m):
+    points, before = torch.arange(m)[:, None].float(), torch.get_num_threads()
+    seen = []
+
+    def part(x):
+        seen.append((torch.get_num_threads(), torch.get_float32_matmul_precision()))
+        return x * 2
+
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert torch.equal(torch.cat(in_threads(part, points)), points * 2)
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "high")
+    finally:
+        torch.set_num_threads(before)
+        torch.set_float32_matmul_precision("highest")
+    alone = threads == 1 or m < 512
+    assert set(seen) == {(threads, "high") if alone else (1, "highest")}
+    assert (len(seen) == 1) == alone
+
+
+def test_an_error_in_a_thread_is_raised_and_the_settings_come_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            in_threads(lambda x: len(x) / 0, torch.zeros(2000, 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_prepared_reference_gives_the_same_for_parts_of_the_points():
+    torch.manual_seed(3)
+    points, reference = torch.rand(23, 130), torch.rand(31, 130)
+    ready, whole = prepare(reference, points), _assembled(points, reference)
+    for rows, columns, tile in squared_distances(points[:9], ready):
+        torch.testing.assert_close(tile.double(), whole[rows, columns], atol=1e-4, rtol=0)
 
 
 def _with_nan():

@@ -67,6 +67,20 @@ def test_error_at_784_dimensions_is_below_a_thousandth_of_a_nat():
     assert (doubles - expected).abs().max() < 1e-5  # only the exponentials are float32
 
 
+def test_the_number_of_threads_changes_nothing():
+    torch.manual_seed(3)
+    samples, points, before = torch.rand(300, 100), torch.rand(1100, 100), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(log_densities(samples, points, GOODFELLOW))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-4)
+
+
 def test_far_points_and_tiny_bandwidths_do_not_underflow():
     samples, points = torch.zeros(5, 2), torch.full((3, 2), 1000.0)
     torch.testing.assert_close(

@@ -8,8 +8,10 @@ product is cheap and neighbours can be very near, everything is float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +21,16 @@ from ..errors import SampleError
 
 FEW_DIMENSIONS = 64  # up to here the product in float64 costs less than what is done with its result
 CHUNK = 64  # dimensions after which a chunk's norms are added
+PART = 256  # points for which it is worth to start a thread
 Block = tuple[int, int]  # points and reference points at a time
+T = TypeVar("T")
+
+
+class Prepared(NamedTuple):
+    """A reference made ready once for several calls of `squared_distances`."""
+
+    mean: Tensor  # [d]
+    columns: Tensor  # [n, d + two for each chunk]
 
 
 def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: int = 1) -> Tensor:
@@ -58,21 +69,19 @@ def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: in
 
 
 def squared_distances(
-    points: Tensor, reference: Tensor, block: Block | None = None
+    points: Tensor, reference: Tensor | Prepared, block: Block | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Squared distances from `points` [m, *shape] to `reference` [n, *shape], a block at a time: rows,
     columns, and the tile [rows, columns], which is overwritten by the next one. Tiles may be negative by
     rounding."""
-    points, reference = points.flatten(1), reference.flatten(1)
-    dtype = _dtype(points, reference)
-    mean = reference.mean(0).to(dtype)
-    left = _columns(points, mean, dtype, "points")
-    m, n = len(points), len(reference)
+    ready = reference if isinstance(reference, Prepared) else prepare(reference, points)
+    left = _columns(points.flatten(1), ready.mean, "points")
+    m, n = len(points), len(ready.columns)
     height, width = block or _block(points.device)
-    buffer = torch.empty(min(height, m) * min(width, n), dtype=dtype, device=points.device)
+    buffer = torch.empty(min(height, m) * min(width, n), dtype=left.dtype, device=points.device)
     for column in range(0, n, width):
         columns = slice(column, min(column + width, n))
-        right = _columns(reference[columns], mean, dtype, "reference").T
+        right = ready.columns[columns].T
         for row in range(0, m, height):
             rows = slice(row, min(row + height, m))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
@@ -80,6 +89,32 @@ def squared_distances(
             with full_precision():
                 torch.mm(left[rows], right, out=tile)
             yield rows, columns, tile
+
+
+def prepare(reference: Tensor, points: Tensor) -> Prepared:
+    """`reference` [n, *shape] made ready for distances from `points` [m, *shape] or parts of them."""
+    reference, points = reference.flatten(1), points.flatten(1)
+    mean = reference.mean(0).to(_dtype(points, reference))
+    return Prepared(mean, _columns(reference, mean, "reference"))
+
+
+def in_threads(function: Callable[[Tensor], T], points: Tensor) -> list[T]:
+    """`function` of consecutive parts of `points` [m, *shape], side by side on as many cores as PyTorch uses.
+
+    Each part has a thread that shares its operations with no other one. An operation on a tile takes
+    microseconds; shared among PyTorch's threads each would wait for the slowest of them, and on a machine that
+    has other work to do as well that wait is many times as long as the operation.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or points.device.type != "cpu" or len(points) < 2 * PART:
+        return [function(points)]
+    parts = points.split(max(PART, -(-len(points) // (4 * threads))))
+    try:
+        # The precision is set here once, so that no thread sets it back while another one multiplies.
+        with full_precision(), ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as pool:
+            return list(pool.map(function, parts))
+    finally:
+        torch.set_num_threads(threads)  # what one thread sets is what all later ones begin with
 
 
 def nearest(
@@ -126,21 +161,27 @@ def _block(device: torch.device) -> Block:
     return (128 * torch.get_num_threads(), 1024) if device.type == "cpu" else (4096, 8192)
 
 
-def _columns(x: Tensor, mean: Tensor, dtype: torch.dtype, side: str) -> Tensor:
-    """Columns whose products are the squared distances: for each chunk c of the dimensions [x, ‖x‖², 1] of
-    the points and [−2y, 1, ‖y‖²] of the reference.
+def _columns(x: Tensor, mean: Tensor, side: str) -> Tensor:
+    """Columns [n, d + two for each chunk] whose products are the squared distances: for each chunk c of the
+    dimensions [x, ‖x‖², 1] of the points and [−2y, 1, ‖y‖²] of the reference, in the type of `mean`.
 
     The chunks keep the sums that the product runs through near the squared distance itself, so that less
     is lost to rounding than if all norms came last.
     """
     n, d = x.shape
-    x = x.to(dtype) - mean
     chunks = -(-d // CHUNK)
-    x = pad(x, (0, chunks * -(-d // chunks) - d)).view(n, chunks, -1)
-    norms = torch.linalg.vector_norm(x, dim=2, keepdim=True).square()
-    ones = torch.ones_like(norms)
-    parts = [x, norms, ones] if side == "points" else [x * -2, ones, norms]
-    return torch.cat(parts, dim=2).flatten(1)
+    chunks = next((c for c in range(chunks, 2 * chunks) if d % c == 0), chunks)
+    width = -(-d // chunks)
+    columns = torch.empty(n, chunks, width + 2, dtype=mean.dtype, device=x.device)
+    body, missing = columns[:, :, :width], chunks * width - d
+    x, mean = (pad(z, (0, missing)) if missing else z for z in (x, mean))
+    torch.sub(x.view(n, chunks, width).to(mean.dtype), mean.view(chunks, width), out=body)
+    norms = torch.linalg.vector_norm(body, dim=2).square()
+    first, last = (norms, 1.0) if side == "points" else (1.0, norms)
+    columns[:, :, width], columns[:, :, width + 1] = first, last
+    if side == "reference":
+        body *= -2
+    return columns.flatten(1)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import Block, check_samples, squared_distances
+from .distances import Block, Prepared, check_samples, in_threads, prepare, squared_distances
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
 
@@ -92,9 +92,18 @@ def log_densities(
     """Log-density [bandwidths, m] (nats, float64) at `points` [m, *shape] of the mean of isotropic Gaussians
     on `samples` [n, *shape], for all bandwidths in one pass over the distances.
 
-    Memory is that of the inputs plus a block. Bandwidths whose ratio is √2 or 2 share an exponential.
+    Memory is twice that of the inputs plus a block for each core. Bandwidths whose ratio is √2 or 2 share an
+    exponential.
     """
-    n, d, m = len(samples), samples[0].numel(), len(points)
+    ready, d = prepare(samples, points), samples[0].numel()
+    parts = in_threads(lambda part: _log_densities(ready, d, part, bandwidths, block), points)
+    return torch.cat(parts, dim=1)
+
+
+def _log_densities(
+    samples: Prepared, d: int, points: Tensor, bandwidths: Sequence[float], block: Block | None
+) -> Tensor:
+    n, m = len(samples.columns), len(points)
     groups = _doublings([0.5 / bandwidth**2 for bandwidth in bandwidths])
     order = [i for _, group in groups for i in group]
     bandwidth = torch.tensor(bandwidths, dtype=torch.float64, device=points.device)[order, None]
