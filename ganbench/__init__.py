@@ -27,7 +27,7 @@ _HOME = {
     "metrics.features": "frechet_distance kernel_distance",
     "metrics.two_sample": "c2st",
     "metrics.copying": "authenticity data_copying",
-    "metrics.diversity": "pairwise_diversity",
+    "metrics.diversity": "birthday_collisions pairwise_diversity",
     "metrics.modes": "mode_coverage",
     "metrics.memorisation": "memorisation",
     "metrics.reconstruction": "reconstruction_error",

@@ -1,9 +1,10 @@
-"""Diversity of samples: the distances among them beside those among data."""
+"""Diversity of samples: the distances among them beside those among data, and how often two nearly coincide."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -45,16 +46,71 @@ def _ratio(own: Pairs, real: Pairs, n: int) -> Score:
 
 
 def _pairs(x: Tensor, block: Block | None = None) -> Pairs:
-    n = len(x)
-    sums = torch.zeros(n, dtype=torch.float64, device=x.device)
+    sums = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for rows, tile in _among(x, block):
+        # Nobody's distance to itself counts.
+        sums[rows] += tile.clamp_(min=0).sqrt_().nan_to_num_(posinf=0.0).sum(1, dtype=torch.float64)
+    each = sums / (len(x) - 1)
+    return Pairs(each.mean().item(), 2 * each.std().item() / math.sqrt(len(x)))
+
+
+def _among(x: Tensor, block: Block | None) -> Iterator[tuple[slice, Tensor]]:
+    """Rows and tiles of the squared distances among `x`; infinite from each one to itself."""
     for rows, columns, tile in squared_distances(x, x, block):
-        tile = tile.clamp_(min=0).sqrt_()
-        same = torch.arange(rows.start, rows.stop, device=x.device)
-        same = same[(same >= columns.start) & (same < columns.stop)]
-        tile[same - rows.start, same - columns.start] = 0  # nobody's distance to itself, less its rounding
-        sums[rows] += tile.sum(1, dtype=torch.float64)
-    each = sums / (n - 1)
-    return Pairs(each.mean().item(), 2 * each.std().item() / math.sqrt(n))
+        first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
+        own = torch.arange(first, max(first, last), device=x.device)
+        tile[own - rows.start, own - columns.start] = torch.inf
+        yield rows, tile
+
+
+def birthday_collisions(
+    samples: Tensor, test: Tensor, *, rate: float = 1e-3, block: Block | None = None
+) -> Score:
+    """How often two of `samples` [n, *shape] nearly coincide, as a multiple of how often two of `test`
+    [m, *shape] do: 1 for fresh data, 2 for a sampler with half the data's support, 0 where samples keep apart.
+
+    The birthday paradox of Arora & Zhang 2018, with a rule in the place of their human judges: a pair
+    coincides when it is nearer than the `rate` nearest of all pairs of `test`. All pairs are counted, which
+    says the same as the size of a batch with an even chance of a collision, at less noise. ± is its standard
+    error over both sets to first order. Details: "radius"; "batch", the size of such a batch of samples
+    (infinite without collisions), whose square is the paper's estimate of the support; "batch_data".
+
+    It sees a support that is small, not one that is wrong: noise keeps apart. Raises SampleError for sets that
+    are too small for the rate, of different shapes or not finite.
+    """
+    test = check_samples(test, "test", least=2)
+    samples = check_samples(samples, "samples", like=test, least=2)
+    pairs = 2 * int(rate * len(test) * (len(test) - 1) / 2)  # each one is met twice
+    if not 0 < rate < 1 or pairs < 20:
+        raise SampleError(
+            f"test: {len(test)} examples have too few pairs for a rate of {rate:g}; use a larger one"
+        )
+    near = torch.empty(0, device=test.device)
+    for _, tile in _among(test, block):
+        near = torch.cat([near.to(tile.dtype), tile.flatten()])
+        near = near.topk(min(pairs, len(near)), largest=False).values
+    squared = near.max().item()
+    (own, own_sem), (real, real_sem) = (_collisions(x, squared, block) for x in (samples, test))
+    details = {
+        "radius": math.sqrt(max(squared, 0.0)),
+        "batch": _even_chance(own),
+        "batch_data": _even_chance(real),
+    }
+    return Score(own / real, math.hypot(own_sem, own / real * real_sem) / real, len(samples), details)
+
+
+def _collisions(x: Tensor, squared: float, block: Block | None) -> tuple[float, float]:
+    """The share of pairs no farther than that, and its standard error."""
+    counts = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for rows, tile in _among(x, block):
+        counts[rows] += (tile <= squared).sum(1)
+    shares = counts / (len(x) - 1)
+    return shares.mean().item(), 2 * shares.std().item() / math.sqrt(len(x))
+
+
+def _even_chance(rate: float) -> float:
+    """Size of the batch in which two coincide with probability ½ when each pair does with this one."""
+    return math.sqrt(2 * math.log(2) / rate) if rate > 0 else math.inf
 
 
 @metric(Value("diversity", "of the data's", "neither"), name="diversity")
@@ -80,4 +136,38 @@ class Diversity:
         return (
             f"mean Euclidean distance over all pairs of {self.n} samples, divided by that of the first "
             f"{min(self.n, len(data.test))} test examples, in the data's own scale"
+        )
+
+
+@metric(Value("collisions", "of the data's", "neither"), name="birthday")
+@dataclass(frozen=True)
+class Birthday:
+    """How often two samples nearly coincide, as a multiple of how often two examples do (Arora & Zhang 2018).
+
+    1 is right; 2 is half the data's support; below 1 the samples keep apart, as noise does. In the details
+    "control_train" is what training examples score.
+    """
+
+    n: int = 2000  # samples, and test examples at most
+    rate: float = 1e-3  # share of the pairs of test examples that count as coinciding
+
+    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
+        control = self.reference(data) if reference is None else reference
+        score = self._score(model.samples(self.n), data)
+        return replace(score, details={**score.details, "control_train": control})
+
+    def reference(self, data: Data) -> float:
+        """What training examples score."""
+        return self._score(data.floats(data.train[: self.n]), data).value
+
+    def _score(self, samples: Tensor, data: Data) -> Score:
+        test = data.floats(data.test[: self.n]).to(samples.device)
+        return birthday_collisions(samples, test, rate=self.rate)
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        return (
+            f"share of the pairs of {self.n} samples within the radius that holds the nearest {self.rate:g} of the "
+            f"pairs of the first {min(self.n, len(data.test))} test examples, divided by the share of those; "
+            "Euclidean in the data's own scale"
         )
