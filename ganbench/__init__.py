@@ -27,6 +27,7 @@ _HOME = {
     "metrics.features": "frechet_distance kernel_distance",
     "metrics.two_sample": "c2st",
     "metrics.copying": "authenticity data_copying",
+    "metrics.density": "data_log_density",
     "metrics.diversity": "birthday_collisions pairwise_diversity",
     "metrics.modes": "mode_coverage",
     "metrics.memorisation": "memorisation",

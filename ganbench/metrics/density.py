@@ -1,0 +1,68 @@
+"""How likely the samples are under the true density of the data, where that is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..contracts import Data, Model, Score, Value, metric
+from ..errors import SampleError
+from .distances import check_samples
+
+
+def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -> Score:
+    """Mean log-density (nats) of `samples` [n, *shape] under `log_density`, [n, *shape] -> [n], the true one
+    of the data; ± is its standard error over samples. In float64.
+
+    It punishes samples where data are rare and nothing else: the best of all samplers repeats the highest peak.
+    Read it beside its value for fresh data, minus the entropy of the data: below it samples lie off the
+    data, above it they keep to the peaks. Details: "lowest", of the least likely sample.
+
+    Raises SampleError for fewer than two samples, values that are not finite, and samples to which the density
+    gives no finite logarithm.
+    """
+    samples = check_samples(samples, "samples", least=2)
+    values = log_density(samples.double()).double()
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise SampleError(f"samples: {bad} of {len(samples)} have no finite log-density")
+    sem = values.std().item() / math.sqrt(len(values))
+    return Score(values.mean().item(), sem, len(values), {"lowest": values.min().item()})
+
+
+@metric(Value("data_log_density", "nats", "neither"), name="data_log_density", needs=("log_density",))
+@dataclass(frozen=True)
+class DataLogDensity:
+    """Mean log-density of samples under the true density of the data, to be read beside that of test examples.
+
+    In the details "control_test" is what the test examples score. Below it samples lie off the data; above it
+    they keep to the peaks, as a collapsed generator does.
+    """
+
+    n: int = 10_000  # samples
+
+    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
+        control = self.reference(data) if reference is None else reference
+        score = data_log_density(model.samples(self.n), _known(data))
+        return replace(score, details={**score.details, "control_test": control})
+
+    def reference(self, data: Data) -> float:
+        """What the test examples score."""
+        return data_log_density(data.floats(data.test), _known(data)).value
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        return (
+            f"mean over {self.n} samples of the true log-density of {data.name}; the control over all "
+            f"{len(data.test)} test examples"
+        )
+
+
+def _known(data: Data) -> Callable[[Tensor], Tensor]:
+    if data.log_density is None:
+        raise SampleError(f"{data.name}: its density is not known")
+    return data.log_density
