@@ -59,6 +59,19 @@ def test_nearest_is_the_sorted_direct_distance(k, block, d):
     assert torch.equal(index, order[:, :k])
 
 
+def test_threads_change_no_neighbour():
+    torch.manual_seed(1)
+    points, reference, before = torch.randn(700, 70), torch.randn(90, 70), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        distance, index = nearest(points, reference, 3)
+    finally:
+        torch.set_num_threads(before)
+    expected, order = _direct(points, reference).sqrt().sort(dim=1)
+    torch.testing.assert_close(distance, expected[:, :3])
+    assert torch.equal(index, order[:, :3])
+
+
 def test_a_copy_is_at_distance_zero():
     torch.manual_seed(2)
     reference = torch.rand(50, 1, 28, 28)

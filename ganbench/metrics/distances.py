@@ -1,6 +1,6 @@
 """Euclidean distances between sets of examples, in blocks, and the checks all metrics make on samples.
 
-Memory is bounded by the block, not by the product of the two sizes. Both sets are centred by the mean of
+Memory is a copy of both sets and a block, not the product of the two sizes. Both sets are centred by the mean of
 the reference and compared by ‖x‖² + ‖y‖² − 2xy, the norms riding along as two more columns of the matrix
 product. In float32 this leaves an error of about 1e-6 of the squared norms; in few dimensions, where the
 product is cheap and neighbours can be very near, everything is float64.
@@ -127,6 +127,13 @@ def nearest(
     """
     if len(reference) < k:
         raise SampleError(f"{k} nearest neighbours need at least {k} examples; there are {len(reference)}")
+    ready = prepare(reference, points)
+    index = torch.cat(in_threads(lambda part: _nearest(part, ready, k, block), points))
+    return _exact(points, reference, index)
+
+
+def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -> Tensor:
+    """Indices [m, k] of the `k` nearest, by distances with the rounding of the product."""
     m, device = len(points), points.device
     best = torch.full((m, k), torch.inf, dtype=torch.float64, device=device)
     index = torch.zeros((m, k), dtype=torch.int64, device=device)
@@ -136,7 +143,7 @@ def nearest(
         where = torch.cat([index[rows], where + columns.start], dim=1)
         best[rows], order = near.topk(k, dim=1, largest=False)
         index[rows] = where.gather(1, order)
-    return _exact(points, reference, index)
+    return index
 
 
 def _exact(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

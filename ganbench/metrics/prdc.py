@@ -29,7 +29,7 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) 
     """Precision, recall, density and coverage of `fake` [m, *shape] against `real` [n, *shape], pixels or
     features. A sample's ball reaches to its k-th neighbour in its own set, that distance excluded.
 
-    Memory is that of the inputs plus a block. Raises SampleError for sets of different shapes, not finite,
+    Memory is twice that of the inputs plus a block. Raises SampleError for sets of different shapes, not finite,
     or with no more than `k` examples.
     """
     real = check_samples(real, "real", least=k + 1)
