@@ -89,12 +89,12 @@ class C2ST:
 
     def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
         control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(self.n), data)
+        score = self._score(model.samples(min(self.n, len(data.test))), data)
         return replace(score, details={**score.details, "control_train": control})
 
     def reference(self, data: Data) -> float:
         """What training examples score."""
-        return self._score(data.floats(data.train[: self.n]), data).value
+        return self._score(data.floats(data.train[: min(self.n, len(data.test))]), data).value
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test = data.floats(data.test[: self.n]).to(samples.device)
