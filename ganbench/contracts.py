@@ -208,6 +208,8 @@ class Game:
     stages: Callable[[Nets, Tensor], tuple[Tensor, ...]] | None = None
     # A net with outputs v, and an f: E_data[g_f(v)] - E_samples[f*(g_f(v))] bounds D_f(data ‖ samples) from below.
     bound: tuple[str, Divergence] | None = None
+    # Numbers to be written down beside the losses and drawn, by name; NaN where there is none yet.
+    probes: Mapping[str, Loss] = field(default_factory=dict)
 
     def draw(self, name: str) -> Draw:
         """The draw of this name; a bare shape means standard normal numbers."""

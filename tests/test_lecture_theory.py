@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cells import cells
+from cells import cells, points
 from fake_run import write_arrays
 from metric_models import Samples, gaussian_data
 from torch import Tensor
@@ -20,7 +21,8 @@ from ganbench.datasets.toy import mixture1d, mixture_log_density
 from ganbench.errors import SampleError
 from ganbench.metrics import bounds
 from ganbench.metrics.bounds import Gaussian, GaussianFit, Quadrature, VariationalBound
-from ganbench.pipeline.train import model, train
+from ganbench.metrics.gradients import GeneratorGradient
+from ganbench.pipeline.train import build, model, train
 from ganbench.reporting import drawing, plots
 from ganbench.reporting.rundir import Cell, Dataset, ScoreFile, Seed
 
@@ -88,6 +90,13 @@ def test_the_bound_is_tight_at_the_optimal_output_and_lower_elsewhere(name):
     assert on.bound(f, 0.9 * outputs) < exact - 1e-7
     implied = bounds.implied_probability(f, outputs)
     torch.testing.assert_close(implied, torch.sigmoid(on.log_p - on.log_q), atol=1e-6, rtol=0)
+
+
+def test_outputs_far_out_stand_for_certainty():
+    for name in NAMES:
+        far = bounds.implied_probability(find_divergence(name), torch.tensor([-2000.0, 2000.0]).double())
+        assert far[1] > 0.999, name
+        assert far[0] < 0.5, name
 
 
 def optimal_output(f: Any, log_ratio: Tensor) -> Tensor:
@@ -165,6 +174,83 @@ def test_the_discriminators_are_drawn_where_there_are_some(tmp_path):
     *lines, optimal = panel.get_lines()
     assert len(lines) == 3  # the seeds
     np.testing.assert_allclose(np.asarray(optimal.get_ydata()), d, atol=1e-6)
+
+
+def test_the_gradient_that_a_linear_discriminator_leaves():
+    """Logits a x: the slope of log(1 - D) is -a σ(a x), that of -log D is -a (1 - σ(a x))."""
+    data = normal_data()
+    fake = torch.tensor([[-1.0], [-3.0]])
+    game = Game({}, {}, {}, lambda nets, z: z, bound=("D", find_divergence("gan")))
+    trained = Samples(fake, game=game, nets=SimpleNamespace(D=lambda x: 2 * x))
+    trained.state = {}  # type: ignore[attr-defined]
+    accuracy, minimax, non_saturating = GeneratorGradient(n=2)(trained, data)
+    right = int((data.test[:2] > 0).sum()) + 2
+    assert accuracy.value == pytest.approx(100 * right / 4)
+    d = 1 / (1 + torch.exp(-2 * fake.double()))
+    assert minimax.value == pytest.approx(float((4 * d.square().mean()).sqrt()), rel=1e-5)
+    assert non_saturating.value == pytest.approx(float((4 * (1 - d).square().mean()).sqrt()), rel=1e-5)
+    assert minimax.value < 0.2 < 1.8 < non_saturating.value
+    trained.game = Game({}, {}, {}, lambda nets, z: z, bound=("D", find_divergence("pearson")))
+    with pytest.raises(SampleError, match="no logit"):
+        GeneratorGradient(n=2)(trained, data)
+
+
+def test_a_frozen_generator_stays_and_its_discriminator_starts_then(tmp_path):
+    params = "{{warmup: {}, width: 16, z_dim: 2}}"
+    method = f"{{{{method: frozen_generator, params: {params}, train: {{{{steps: {{}}}}}}, label: {{}}}}}}"
+    short, long = cells(
+        tmp_path, f"[{method.format(20, 20, 'short')}, {method.format(20, 60, 'long')}]", train="{batch: 32}"
+    )
+    data = points()
+    (early, other), (late, _) = train(short, data, [0, 1]), train(long, data, [0, 1])
+    start = build(short, data, 0).nets["D"].state_dict()
+    for name, value in early.state.items():
+        same = torch.equal(value, late.state[name])
+        assert same == name.startswith(("G.", "first.")), name
+        if name.startswith("D."):
+            torch.testing.assert_close(value, start[name.removeprefix("D.")], rtol=0, atol=0)
+    assert not torch.equal(early.state["G.0.weight"], other.state["G.0.weight"])
+    probes = {name: curve for name, curve in late.curves.items() if name.startswith("probe.")}
+    assert len(probes) == 5
+    for curve in probes.values():
+        assert curve[:20].isnan().all()
+        assert curve[20:].isfinite().all()
+    expected = gradient_by_hand(data, long, late)
+    assert float(probes["probe.gradient of -log D"][-1]) == pytest.approx(expected, rel=0.5)
+
+
+def gradient_by_hand(data: Data, cell: Any, one: Any) -> float:
+    """Norm of the gradient of -E log D in the parameters of G, on latents of its own."""
+    nets = build(cell, data, 0).nets
+    for net, module in nets.items():
+        prefix = f"{net}."
+        own = {k.removeprefix(prefix): v for k, v in one.state.items() if k.startswith(prefix)}
+        module.load_state_dict(own)
+    z = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    loss = torch.nn.functional.softplus(-nets["D"](nets["G"](z))).mean()
+    grads = torch.autograd.grad(loss, list(nets["G"].parameters()))
+    return float(torch.cat([g.flatten() for g in grads]).norm())
+
+
+def test_probes_are_drawn_apart_from_the_losses(tmp_path):
+    steps, values = np.arange(1.0, 6.0), np.array([np.nan, np.nan, 1.0, 0.1, 0.01])
+    write_arrays(
+        tmp_path / "media.safetensors",
+        {"curve.step": steps, "curve.D": steps, f"{plots.PROBE}gradient": values},
+    )
+    seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, ()) for number in range(2))
+    cell = Cell(tmp_path, "line", "gan", {}, seeds, 0)
+    assert plots._curve_names(cell) == ["curve.D"]
+    probed = plots._probed(cell)
+    assert list(probed) == ["gradient"]
+    np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it began
+    np.testing.assert_allclose(probed["gradient"][1], [values[2:]] * 2)
+    dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2"}
+    with drawing.style():
+        plot = plots._probes(dataset, [cell], colours)
+    assert plot is not None
+    assert plot.figure.axes[0].get_yscale() == "log"
+    assert plots._probes(dataset, [replace(cell, seeds=())], colours) is None
 
 
 def test_a_net_that_a_trick_replaces_bounds_nothing_any_more():

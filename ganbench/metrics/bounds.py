@@ -126,6 +126,8 @@ def implied_probability(f: Divergence, v: Tensor) -> Tensor:
     (f*∘g_f)'(v) / g_f'(v); under `gan` it is the logistic function of v."""
     rise = torch.func.grad(lambda v: f.composed(v).sum())(v)
     ratio = (rise / torch.func.grad(lambda v: f.activation(v).sum())(v)).clamp(min=0)
+    # Far out both slopes may be 0 or both infinite; the ratio increases with v.
+    ratio = torch.where(ratio.isnan(), torch.where(v > 0, torch.inf, 0.0), ratio)
     return 1 / (1 + 1 / ratio)
 
 

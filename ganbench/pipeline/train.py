@@ -356,11 +356,7 @@ class Stack:
 
     def play(self, step: int, steps: int, minibatches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """One round; the losses [S] of each player."""
-        x = minibatches[0]["x"]
-        clock = {
-            "step": torch.tensor(step, dtype=x.dtype, device=x.device),
-            "progress": torch.tensor(step / steps, dtype=x.dtype, device=x.device),
-        }
+        clock = _clock(step, steps, minibatches[0]["x"])
         batches = iter([{**clock, **minibatch} for minibatch in minibatches])
         play = self._together if self.game.order == "simultaneous" else self._in_turn
         losses = play(batches)
@@ -408,6 +404,25 @@ class Stack:
             raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
         (grad,) = torch.autograd.grad(losses.sum(), flats[player])
         return losses.detach(), grad
+
+    def probe(self, step: int, steps: int, minibatch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The game's probes [S] after `step` rounds, on a minibatch [S, B, ...]."""
+        tensors = {**_clock(step, steps, minibatch["x"]), **minibatch}
+        axes = {name: None if name in ("step", "progress") else 0 for name in tensors}
+
+        def values(flats: Flats, states: Any, memory: Any, buffers: Any, b: dict[str, Tensor]) -> Any:
+            batch = Batch(b)
+            probes = self.game.probes.items()
+            # Nets of its own for each: views count the calls of a net.
+            replicas = (Replica(self.rules, flats, states, memory, buffers, batch) for _ in probes)
+            return {name: probe(nets, batch) for (name, probe), nets in zip(probes, replicas, strict=True)}
+
+        if not self.game.probes:
+            return {}
+        with torch.no_grad():
+            return torch.vmap(values, in_dims=(0, 0, 0, 0, axes))(
+                self.flats, self.states, self.memory, self.buffers, tensors
+            )
 
     def _update(self, player: str, losses: Tensor, grad: Tensor) -> None:
         spec, old = self.game.players[player], self.flats[player]
@@ -467,6 +482,14 @@ class Stack:
             for name, pair in seen.items()
             for key, v in zip(("mean", "var"), pair, strict=True)
         }
+
+
+def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
+    """How far the game has come, as losses see it."""
+    return {
+        "step": torch.tensor(step, dtype=like.dtype, device=like.device),
+        "progress": torch.tensor(step / steps, dtype=like.dtype, device=like.device),
+    }
 
 
 def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
@@ -578,14 +601,15 @@ def _train_game(
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
     for step, minibatches in enumerate(draws.rounds(settings.steps)):
         losses = stack.play(step, settings.steps, minibatches)
-        diary.write(step, losses)
+        diary.write(step, losses, minibatches[-1])
         if diary.all_dead:
             break
     seconds = (time.monotonic() - started) / len(seeds)
     steps = torch.tensor(diary.points)
     found = []
     for index, (seed, died) in enumerate(zip(seeds, stack.died.tolist(), strict=True)):
-        curves = {name: torch.stack(rows)[:, index].cpu() for name, rows in diary.losses.items()}
+        rows = {**diary.losses, **{f"probe.{name}": values for name, values in diary.probes.items()}}
+        curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
         found.append(
             Trained(
                 seed=seed,
@@ -613,6 +637,7 @@ class Diary:
     ) -> None:
         self.stack, self.steps, self.progress = stack, steps, progress
         self.losses: dict[str, list[Tensor]] = {name: [] for name in stack.game.players}
+        self.probes: dict[str, list[Tensor]] = {name: [] for name in stack.game.probes}
         self.points: list[int] = []
         self.every = max(1, steps // CURVE_POINTS)
         self.snapshots: list[Tensor] = []  # each [S, n, *shape]
@@ -626,13 +651,15 @@ class Diary:
         self.told, self.told_at = 0, time.monotonic()
         self.all_dead = False
 
-    def write(self, step: int, losses: Mapping[str, Tensor]) -> None:
-        """After round `step`, counted from 0."""
+    def write(self, step: int, losses: Mapping[str, Tensor], minibatch: dict[str, Tensor]) -> None:
+        """After round `step`, counted from 0, of which this was the last minibatch [S, B, ...]."""
         done = step + 1
         if step % self.every == 0 or done == self.steps:
             self.points.append(done)
             for name, loss in losses.items():
                 self.losses[name].append(loss)
+            for name, value in self.stack.probe(done, self.steps, minibatch).items():
+                self.probes[name].append(value)
             self.all_dead = not bool(self.stack.alive.any())
         if done in self.due:
             self.snapshot_steps.append(done)

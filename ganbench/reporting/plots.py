@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_SEEDS = 5  # columns, where every seed has a panel
+PROBE = "curve.probe."  # how the probes of a game begin among its curves
 MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours
 _STROKES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))) * 9  # a method's players, by name
 
@@ -81,7 +82,16 @@ def figures(run: Run) -> Iterator[Plot]:
     yield from _scores(table.summary(run.records), run.records, colours)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
-        for draw in (_samples, _snapshots, _modes, _curves, _discriminators, _searches, _reconstructions):
+        for draw in (
+            _samples,
+            _snapshots,
+            _modes,
+            _curves,
+            _probes,
+            _discriminators,
+            _searches,
+            _reconstructions,
+        ):
             plot = draw(dataset, cells, colours)
             if plot:
                 yield plot
@@ -320,7 +330,8 @@ def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
 
 def _curve_names(cell: Cell) -> list[str]:
     media = {name for seed in cell.ok for name in seed.media}
-    return sorted(name for name in media if name.startswith("curve.") and name != "curve.step")
+    losses = (name for name in media if name.startswith("curve.") and not name.startswith(PROBE))
+    return sorted(name for name in losses if name != "curve.step")
 
 
 def _losses(ax: Axes, cell: Cell, colour: str) -> None:
@@ -339,6 +350,69 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
         ax.set_ylim(low - margin, high + margin)
     ax.grid(axis="y")
     ax.set(xlabel="step", ylabel="loss")
+
+
+# ---------------------------------------------------------------------------------------------- probes
+
+
+def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    """What a game writes down beside its losses: a panel for each probe, a line for each method."""
+    found = {cell.label: _probed(cell) for cell in cells}
+    names = list(dict.fromkeys(name for probes in found.values() for name in probes))
+    if not names:
+        return None
+    columns = min(len(names), 3)
+    figure, axes = drawing.grid(-(-len(names) // columns), columns, (2.9, 2.1))
+    panels = [ax for row in axes for ax in row]
+    shown = [label for label, probes in found.items() if probes]
+    for name, ax in zip(names, panels, strict=False):
+        for label, stroke in zip(shown, _STROKES, strict=False):
+            if name in found[label]:
+                _probe(ax, *found[label][name], colours[label], stroke)
+        ax.set_title(name)
+        ax.set(xlabel="rounds since it began")
+        ax.grid(axis="y")
+    for ax in panels[len(names) :]:
+        ax.set_visible(False)
+    handles = [
+        _handle(colours[label], linestyle=stroke) for label, stroke in zip(shown, _STROKES, strict=False)
+    ]
+    names_shown = [drawing.shortened(label) for label in shown]
+    figure.legend(handles, names_shown, loc="outside lower center", ncols=4)
+    return Plot(
+        name=file_name("probes", dataset.label),
+        kind="probes",
+        dataset=dataset.label,
+        title="Probes",
+        caption="What the methods write down through training: median over the seeds, with a band from the least to "
+        f"the greatest. {'; '.join(names)}.",
+        alt=f"Probes through training on {dataset.label} of {', '.join(shown)}: {', '.join(names)}.",
+        figure=figure,
+    )
+
+
+def _probed(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each probe the rounds since it began [L], and its values [seeds, L], in the order in which they come."""
+    media = [seed.media for seed in cell.ok if "curve.step" in seed.media]
+    names = sorted({name for arrays in media for name in arrays if name.startswith(PROBE)})
+    found = {}
+    for name in names:
+        length = min(len(arrays[name]) for arrays in media)
+        values = np.stack([arrays[name][:length] for arrays in media])
+        begun = np.isfinite(values).any(axis=0)
+        if begun.any():
+            steps = media[0]["curve.step"][:length]
+            before = steps[~begun].max(initial=0)  # where the probe had no value yet
+            found[name.removeprefix(PROBE)] = (steps[begun] - before, values[:, begun])
+    return found
+
+
+def _probe(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, stroke: Any) -> None:
+    low, middle, high = np.nanmin(values, axis=0), np.nanmedian(values, axis=0), np.nanmax(values, axis=0)
+    ax.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
+    ax.plot(steps, middle, color=colour, linewidth=1.2, linestyle=stroke)
+    if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
+        drawing.logarithmic(ax, "y")
 
 
 # ---------------------------------------------------------------------------------------------- discriminators
