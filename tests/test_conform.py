@@ -38,7 +38,9 @@ def test_shipped_tricks(plugin):
 @pytest.mark.parametrize("plugin", [*shipped("divergence"), *shipped("metric")], ids=lambda p: p.name)
 def test_shipped_divergences_and_metrics(plugin):
     found = problems(conform.check(plugin))
-    untried = {"parameters", "bound"} & {*plugin.needs}  # of a method, which the checks of a metric do not play
+    untried = {"parameters", "bound"} & {
+        *plugin.needs
+    }  # of a method, which the checks of a metric do not play
     assert found == {} or (list(found) == ["it can be tried"] and untried)
 
 

@@ -8,7 +8,18 @@ import pandas as pd
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "results" / "published"
-COLUMNS = ["paper", "table", "dataset", "method", "metric", "value", "error", "error_kind", "unit", "verified"]
+COLUMNS = [
+    "paper",
+    "table",
+    "dataset",
+    "method",
+    "metric",
+    "value",
+    "error",
+    "error_kind",
+    "unit",
+    "verified",
+]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)

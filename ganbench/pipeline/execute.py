@@ -39,7 +39,11 @@ POLL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
 RESUME = "run the same command again to go on from here"
-PRELOADED = ["torch", "torch._dynamo", "ganbench.pipeline.work"]  # by the server from which workers are forked
+PRELOADED = [
+    "torch",
+    "torch._dynamo",
+    "ganbench.pipeline.work",
+]  # by the server from which workers are forked
 
 
 # ---------------------------------------------------------------------------------------------- run
