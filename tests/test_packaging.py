@@ -78,6 +78,22 @@ def test_every_command_of_the_readme_exists():
 
 
 @pytest.mark.slow
+def test_another_ganbench_in_the_present_folder_is_not_taken(tmp_path):
+    """As in a checkout beside an installation: workers use what the command itself uses."""
+    (tmp_path / "here" / "ganbench").mkdir(parents=True)
+    (tmp_path / "here" / "ganbench" / "__init__.py").write_text("raise RuntimeError('the wrong ganbench')")
+    script = tmp_path / "script.py"  # like an installed command, it stands elsewhere
+    script.write_text("from ganbench.cli import main\nif __name__ == '__main__':\n    main()\n")
+    words = ["run", "quickstart", "--seeds", "1", "--set", "datasets=[ring]", "--set", "methods=[gan]"]
+    words += ["--set", "train.steps=3", "--set", "metrics=[modes]"]
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=tmp_path / "here", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_a_wheel_works_outside_the_checkout(tmp_path):
     pytest.importorskip("hatchling")
     built = subprocess.run(

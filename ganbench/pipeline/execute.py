@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,7 @@ class _Pool:
         Ctrl-C, no worker is left."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
+        _start_server()
         cpu = tasks[0].device == "cpu"
         pool = ProcessPool(self.jobs, max_tasks=1, initializer=start_worker, initargs=[cpu], context=context)
         try:
@@ -260,6 +262,20 @@ class _Pool:
         if not bad:
             return "finished"
         return f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})"
+
+
+def _start_server() -> None:
+    """Start the server from which workers are forked. It must import the modules that we have imported, and not
+    what has their name in the present folder, such as a checkout of ganbench beside an installed one."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _death(code: int | None) -> str:
