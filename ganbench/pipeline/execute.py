@@ -35,7 +35,7 @@ from .suite import Suite, dump
 from .train import rehearse
 from .work import Done, Task, give_up, load_data, missing, seed_names, start_worker, work
 
-BUSY = 4  # cells for each core from which on cells alone keep all cores busy
+BUSY = 2  # cells for each core from which on cells alone keep all cores busy
 POLL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
