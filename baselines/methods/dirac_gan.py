@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ganbench import SGD, Game, Player, method
+from ganbench import SGD, Game, Player, PluginError, method
 
 
 @method
@@ -16,13 +16,15 @@ class DiracGAN:
 
     With the loss ψ·E[x] − ψ·θ (their f(t) = t) the game is bilinear and its equilibrium is θ = E[x], ψ = 0. Gradient
     descent in turn orbits it, and simultaneous gradient descent spirals away; what makes it arrive can be seen
-    here. Data of any dimension [B, d]; every latent gives the same point.
+    here. Vectors [B, d]; every latent gives the same point.
     """
 
     lr: float = 0.1  # of plain gradient descent, both players
     order: Literal["alternating", "simultaneous"] = "alternating"  # of the moves
 
     def game(self, data):
+        if len(data.shape) != 1:
+            raise PluginError(f"dirac_gan: learns a point among vectors; one example has the shape {data.shape}")
         (d,) = data.shape
         return Game(
             nets={"G": Point(d), "D": nn.Linear(d, 1, bias=False)},
