@@ -24,7 +24,9 @@ class DiracGAN:
 
     def game(self, data):
         if len(data.shape) != 1:
-            raise PluginError(f"dirac_gan: learns a point among vectors; one example has the shape {data.shape}")
+            raise PluginError(
+                f"dirac_gan: learns a point among vectors; one example has the shape {data.shape}"
+            )
         (d,) = data.shape
         return Game(
             nets={"G": Point(d), "D": nn.Linear(d, 1, bias=False)},
