@@ -37,10 +37,11 @@ def test_a_seed_alone_is_the_seed_in_a_stack(tmp_path, index):
 
 
 def test_float32_seed_alone_and_in_a_stack(tmp_path):
-    """Measured: 2e-6 after 30 steps; not bitwise, since a stacked product adds in another order."""
+    """Measured on one machine: 1.5e-8 after 30 steps, 1.3e-7 after 200 of a wider net; other machines may add in
+    another order."""
     (cell,) = cells(tmp_path, "[{method: gan, params: {width: 8, z_dim: 4}}]", train="{steps: 30, batch: 16}")
     stack, (alone,) = train(cell, points(), [0, 1, 2, 3]), train(cell, points(), [2])
-    assert largest_difference(stack[2].state, alone.state) < 1e-4
+    assert largest_difference(stack[2].state, alone.state) < 1e-5
 
 
 def test_convolutions_with_batch_norm_alone_and_in_a_stack(tmp_path):
