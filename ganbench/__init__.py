@@ -12,14 +12,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "contracts": """Batch Budget Data Draw Game Labels Memory Modes Nets Player Record Score Simulator Value
-                    dataset divergence method metric trick""",
+    "contracts": """Batch Budget Data Draw Feature Game Labels Memory Modes Nets Player Record Score Simulator
+                    Value dataset divergence feature method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
     "nets": """BatchNorm Dropout Maxout Rescale Sequential Squash adversaries bce_fake bce_real
                conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
     "divergences": "Divergence",
-    "plugins": "find_divergence",
+    "plugins": "find_divergence find_feature",
     "tuning": "BoostedDivergence Search",
     "metrics.kde": "kde_log_likelihood",
     "metrics.prdc": "prdc",

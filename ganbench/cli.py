@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from .scoring import Measured
 
 F = TypeVar("F", bound=Callable[..., Any])
-KINDS = ("methods", "tricks", "divergences", "datasets", "metrics", "suites")
+KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
 RUNS = Path("results/runs")
 RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
-_NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @metric or @dataset"
+_NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
 
 
 class _Main(click.Group):
@@ -219,24 +219,23 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
 
 
 @_command("list")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.argument("kinds", type=click.Choice(KINDS), nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
-def list_(kind: str | None, as_json: bool) -> None:
-    """List methods, tricks, divergences, datasets, metrics and suites.
+def list_(kinds: tuple[str, ...], as_json: bool) -> None:
+    """List methods, tricks, divergences, features, datasets, metrics and suites: all, or the named kinds.
 
     \b
     Examples:
       ganbench list
-      ganbench list methods
+      ganbench list methods tricks
       ganbench list metrics --json
     """
-    kinds = [kind] if kind else KINDS
+    chosen = tuple(dict.fromkeys(kinds)) or KINDS
     if as_json:
-        rows = [row for name in kinds for row in _rows(name)]
+        rows = [row for name in chosen for row in _rows(name)]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
         return
-    blocks = [_group(name, lines) for name in kinds if (lines := _lines(name))]
-    click.echo("\n\n".join(blocks) if blocks else f"there are no {kind or 'plugins'}")
+    click.echo("\n\n".join(_group(name, lines) for name in chosen if (lines := _lines(name))))
 
 
 @_command()
@@ -298,8 +297,8 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
 def test(file: Path, data: str | None) -> None:
     """Check a file of yours: does it keep its side of the contract?
 
-    Plays for a moment with everything that FILE marks, a method, trick, divergence, metric or dataset, and
-    says what is wrong and how to mend it. Exit code 0 where all is well, 1 where something is wrong, 2 where
+    Plays for a moment with everything that FILE marks, a method, trick, divergence, feature, metric or dataset,
+    and says what is wrong and how to mend it. Exit code 0 where all is well, 1 where something is wrong, 2 where
     FILE cannot be read.
 
     \b

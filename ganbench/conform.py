@@ -1,4 +1,4 @@
-"""Conformance: does a method, trick, divergence, metric or dataset keep its side of the contract?
+"""Conformance: does a method, trick, divergence, feature, metric or dataset keep its side of the contract?
 
 Each `check_…` takes a plugin as `plugins.find` gives it, its name or file (`gan`, `./mine.py:Symbol`), or the
 marked class itself, plays with it for a moment on small data, and gives a list of `Check`s; those that went
@@ -118,7 +118,13 @@ def check(plugin: Plugin, data: Data | None = None) -> list[Check]:
         return check_dataset(plugin)
     if plugin.kind == "divergence":
         return check_divergence(plugin)
-    return {"method": check_method, "trick": check_trick, "metric": check_metric}[plugin.kind](plugin, data)
+    looks = {
+        "method": check_method,
+        "trick": check_trick,
+        "feature": check_feature,
+        "metric": check_metric,
+    }
+    return looks[plugin.kind](plugin, data)
 
 
 def _plugin(kind: Kind, target: Target) -> Plugin:
@@ -607,6 +613,44 @@ def _mismatched(data: Data, splits: Mapping[str, Tensor]) -> str | None:
         if found.shape != (len(data.test[:5]),) or not bool(torch.isfinite(found).all()):
             return f"log_density of 5 test examples gave {found.tolist()}, expected 5 finite numbers"
     return None
+
+
+# ---------------------------------------------------------------------------------------------- features
+
+
+def check_feature(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a feature function with these parameters on `data`, else on points or, where it wants images, on
+    images. Raises PluginError where there is no such feature function."""
+    part = Part(_plugin("feature", target), params)
+    return _all(part, lambda: _feature(plugins.load(part.plugin)(**params), data))
+
+
+def _feature(made: Any, data: Data | None) -> Checks:
+    data = data or _that_is_taken(made)
+    x = data.floats(data.train[:6], torch.float64).requires_grad_()
+    found = made(x)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(x):
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise _Wrong("it gives [B, d]", f"for {len(x)} examples it gave {shape}, expected [{len(x)}, d]")
+    yield Check("it gives [B, d]")
+    finite = bool(torch.isfinite(found).all())
+    yield Check("its features are finite", None if finite else "they hold NaN or infinity")
+    (slope,) = torch.autograd.grad(found.sum(), x, allow_unused=True, materialize_grads=True)
+    text = "no slope reaches the examples; is it behind detach(), torch.no_grad() or a comparison?"
+    yield Check("it can be differentiated", None if bool(slope.any()) else text)
+    alone = torch.cat([made(one) for one in x.split(1)])
+    alike = torch.allclose(alone, found, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    text = "the features of an example depend on the others beside it; take no statistics over the minibatch"
+    yield Check("it takes each example by itself", None if alike else text)
+
+
+def _that_is_taken(made: Any) -> Data:
+    """Points, or images for what cannot be given points."""
+    try:
+        made(plane().train[:6].double())
+    except Exception:
+        return images()
+    return plane()
 
 
 # ---------------------------------------------------------------------------------------------- divergences

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .divergences import Divergence
 
-Kind = Literal["method", "trick", "divergence", "metric", "dataset"]
+Kind = Literal["method", "trick", "divergence", "feature", "metric", "dataset"]
 Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranked
 
 # ---------------------------------------------------------------------------------------------- data
@@ -149,6 +149,7 @@ class Nets(Protocol):
 
 
 Loss = Callable[[Nets, Batch], "Tensor"]  # a scalar, nats where it has a unit
+Feature = Callable[["Tensor"], "Tensor"]  # examples [B, *shape] in the data's scale -> features [B, d]
 View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, number of the call) -> [B, ...]
 
 
@@ -436,6 +437,12 @@ def trick(name: Any = None) -> Any:
 def divergence(name: Any = None) -> Any:
     """Mark a frozen dataclass that extends `Divergence` by `f(u)`, `conjugate(t)` and `activation(v)`."""
     return _bare("divergence", name)
+
+
+def feature(name: Any = None) -> Any:
+    """Mark a frozen dataclass with `__call__(x) -> features`, [B, *shape] in the data's scale -> [B, d], each
+    example by itself and differentiable, for tricks that match them."""
+    return _bare("feature", name)
 
 
 def metric(

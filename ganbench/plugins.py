@@ -1,4 +1,4 @@
-"""Find and load methods, tricks, divergences, metrics and datasets, shipped or a user's, by the same code.
+"""Find and load methods, tricks, divergences, features, metrics and datasets, shipped or a user's, by the same code.
 
 `scan` reads a file without running it, so that listing and validating start no torch and run nobody's
 code; `load` runs it. A `Plugin` is a reference (file, symbol) and can be sent to another process.
@@ -27,7 +27,7 @@ from .errors import PluginError, did_you_mean
 
 PACKAGE = Path(__file__).parent
 MARK = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int}  # what marks say
-KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "metric", "dataset")
+KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
 
 
 class _Unknown(Enum):
@@ -319,10 +319,20 @@ def find_divergence(reference: Any) -> Any:
     Annotate the parameter `str | Divergence`: in a suite its files then lie beside the suite, mistakes are
     told before anything runs, and what is edited in the file is trained again. Raises PluginError.
     """
+    return _made("divergence", reference)
+
+
+def find_feature(reference: Any) -> Any:
+    """The feature function that a parameter of a trick names, as `find_divergence`; annotate it `str | Feature`.
+    Raises PluginError."""
+    return _made("feature", reference)
+
+
+def _made(kind: Kind, reference: Any) -> Any:
     if not isinstance(reference, str | Mapping):
         return reference
     name, params = named(reference)
-    return load(find("divergence", name))(**params)
+    return load(find(kind, name))(**params)
 
 
 def _module(path: Path) -> ModuleType:

@@ -113,6 +113,13 @@ def test_list_shows_everything() -> None:
         assert f"\n  {name}" in result.stdout
 
 
+def test_list_several_kinds() -> None:
+    both = call("list", "methods", "tricks").stdout
+    assert both == f"{call('list', 'methods').stdout}\n{call('list', 'tricks').stdout}"
+    assert call("list", "tricks", "tricks").stdout == call("list", "tricks").stdout
+    assert "is not one of 'methods', 'tricks'" in call("list", "trick").stderr
+
+
 def test_list_is_aligned() -> None:
     lines = call("list", "tricks").stdout.splitlines()
     assert lines[0] == "tricks"

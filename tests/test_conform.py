@@ -35,8 +35,10 @@ def test_shipped_tricks(plugin):
     assert problems(conform.check(plugin)) == {}
 
 
-@pytest.mark.parametrize("plugin", [*shipped("divergence"), *shipped("metric")], ids=lambda p: p.name)
-def test_shipped_divergences_and_metrics(plugin):
+@pytest.mark.parametrize(
+    "plugin", [*shipped("divergence"), *shipped("feature"), *shipped("metric")], ids=lambda p: p.name
+)
+def test_shipped_divergences_features_and_metrics(plugin):
     found = problems(conform.check(plugin))
     untried = {"parameters", "bound"} & {
         *plugin.needs
@@ -346,6 +348,36 @@ class Mine(Divergence):
 def test_divergences(tmp_path, change, problem):
     given = {"f": "u * u.log()", "conjugate": "torch.exp(t - 1)", "activation": "v", **change}
     found = checked(tmp_path, DIVERGENCE.format(**given), "divergence")
+    assert (problem is None) == (found == {})
+    assert problem is None or any(problem in text for text in found.values())
+
+
+FEATURE = (
+    HEAD
+    + """
+@feature
+@dataclass(frozen=True)
+class Mine:
+    def __call__(self, x):
+        return {features}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("features", "problem"),
+    [
+        ("x.flatten(1).square()", None),
+        ("x.flatten(1).sum(1)", "for 6 examples it gave [6], expected [6, d]"),
+        ("3", "it gave int"),
+        ("(x.flatten(1) - 9).log()", "NaN or infinity"),
+        ("x.flatten(1).detach().requires_grad_()", "no slope reaches the examples"),
+        ("x.flatten(1) - x.flatten(1).mean(0)", "depend on the others"),
+        ("nn.functional.avg_pool2d(x, 2).flatten(1)", None),  # images only
+    ],
+)
+def test_features(tmp_path, features, problem):
+    found = checked(tmp_path, FEATURE.format(features=features), "feature")
     assert (problem is None) == (found == {})
     assert problem is None or any(problem in text for text in found.values())
 

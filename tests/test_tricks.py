@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 import torch
 from cells import cells, pixels, points
@@ -61,6 +63,43 @@ def test_feature_matching(tmp_path, layer, until):
     real, fake = (rig.D[:until](x).mean(0) for x in (rig.x, rig.G(rig.z)))
     assert rig.loss("G") == close((real - fake).square().sum())
     assert rig.loss("D") == close(rig.plain()[0])
+
+
+FEATURE = """
+    from dataclasses import dataclass
+    from ganbench import feature
+
+    @feature
+    @dataclass(frozen=True)
+    class Cubes:
+        factor: float = 1.0
+
+        def __call__(self, x):
+            return self.factor * x.flatten(1) ** 3
+"""
+
+
+def test_feature_matching_on_a_feature_function_of_the_users(tmp_path):
+    (tmp_path / "cubes.py").write_text(textwrap.dedent(FEATURE), encoding="utf-8")
+    features = "{./cubes.py: {factor: 2}}"
+    rig = Rig(tmp_path, f"{{feature_matching: {{features: {features}}}}}, {{instance_noise: {{sigma: 0.3}}}}")
+    real, fake = ((2 * x.flatten(1) ** 3).mean(0) for x in (rig.x, rig.G(rig.z)))
+    assert rig.loss("G") == close((real - fake).square().sum())
+    before = rig.cell.train_key("data", 0)
+    (tmp_path / "cubes.py").write_text(textwrap.dedent(FEATURE).replace("** 3", "** 2"), encoding="utf-8")
+    edited = Rig(
+        tmp_path, f"{{feature_matching: {{features: {features}}}}}, {{instance_noise: {{sigma: 0.3}}}}"
+    )
+    assert edited.cell.train_key("data", 0) != before  # what is edited is trained again
+
+
+def test_feature_matching_on_moments(tmp_path):
+    rig = Rig(tmp_path, "{feature_matching: {features: moments}}")
+
+    def moments(x):
+        return torch.cat([x.mean(0), (x.T @ x / len(x))[[0, 0, 1], [0, 1, 1]]])
+
+    assert rig.loss("G") == close((moments(rig.x) - moments(rig.G(rig.z))).square().sum())
 
 
 @pytest.mark.parametrize("layer", [0, 3, -3])

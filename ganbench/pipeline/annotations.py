@@ -14,7 +14,7 @@ from typing import Any
 from ..contracts import Kind
 from ..errors import did_you_mean
 
-PLUGINS: dict[str, Kind] = {"Divergence": "divergence"}  # what a parameter of this type names
+PLUGINS: dict[str, Kind] = {"Divergence": "divergence", "Feature": "feature"}  # what a parameter of this type names
 
 
 class Mismatch(Exception):
@@ -93,7 +93,9 @@ def _fit(node: ast.expr, value: Any) -> Any:
             return _generic(head.id, _items(inside), value)
         case ast.Name(name) if name in PLUGINS and isinstance(value, str | dict):
             return value
-        case ast.Name("int" | "float" | "bool" | "str" | "Path" | "Divergence") | ast.Constant(None):
+        case ast.Name(name) if name in PLUGINS:
+            raise _mismatch(node, value)
+        case ast.Name("int" | "float" | "bool" | "str" | "Path") | ast.Constant(None):
             raise _mismatch(node, value)
         case _:
             return value
