@@ -7,7 +7,6 @@ cache folder under the hash of the files they come from; that folder may be dele
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -29,10 +28,10 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import caching
+from ..caching import cache_folder, digest
 from ..errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -65,25 +64,12 @@ def download_folder() -> Path:
     return cache_folder() / "data"
 
 
-def cache_folder() -> Path:
-    """`ganbench` in XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganbench"
-
-
 def read(path: Path) -> bytes:
     """The bytes of a file. Raises DatasetError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def digest(blobs: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of all blobs together, with the borders between them."""
-    whole = hashlib.sha256()
-    for blob in blobs:
-        whole.update(hashlib.sha256(blob).digest())
-    return whole.hexdigest()
 
 
 # --------------------------------------------------------------------------------------------- download
@@ -323,45 +309,6 @@ def decode_files(root: Path, names: Sequence[str], layout: Layout) -> Tensor:
     return cached(key, lambda: {"pixels": decode_all(paths, load, layout)})["pixels"]
 
 
-# --------------------------------------------------------------------------------------------- cache
-
-
 def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gave for this key before, if it is still as it was written, else what it gives now.
-
-    A folder that cannot be written costs only time.
-    """
-    name = digest([f"{DECODING} {PIL.__version__} {key}".encode()])
-    path = cache_folder() / "decoded" / f"{name}.safetensors"
-    tensors = _read_cache(path)
-    if tensors is None:
-        tensors = make()
-        _write_cache(path, tensors)
-    return tensors
-
-
-def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    heads = (f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() for name, tensor in tensors.items())
-    return digest(sorted(heads)) + digest(tensors[name].numpy().data for name in sorted(tensors))
-
-
-def _read_cache(path: Path) -> dict[str, Tensor] | None:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-            expected = (file.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError):
-        return None
-    return tensors if _fingerprint(tensors) == expected else None
-
-
-def _write_cache(path: Path, tensors: dict[str, Tensor]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError, SafetensorError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, temporary, metadata={"sha256": _fingerprint(tensors)})
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """What `make` decoded for this key before, else what it decodes now (`caching.cached`)."""
+    return caching.cached("decoded", f"{DECODING} {PIL.__version__} {key}", make)

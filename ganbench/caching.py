@@ -1,0 +1,86 @@
+"""Tensors that take long to make, kept in the user's cache folder under the hash of all they come from.
+
+Everything in the folder may be deleted at any time; what is damaged is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def cache_folder() -> Path:
+    """`ganbench` in XDG_CACHE_HOME, else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganbench"
+
+
+def digest(blobs: Iterable[bytes | memoryview]) -> str:
+    """SHA-256 of all blobs together, with the borders between them."""
+    whole = hashlib.sha256()
+    for blob in blobs:
+        whole.update(hashlib.sha256(blob).digest())
+    return whole.hexdigest()
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of names, types, shapes and bytes of tensors on the CPU."""
+    heads = (f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() for name, tensor in tensors.items())
+    bodies = (tensors[name].contiguous().reshape(-1).numpy().data for name in sorted(tensors))
+    return digest(sorted(heads)) + digest(bodies)
+
+
+def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` gave for this key before, if it is still as it was written, else what it gives now.
+
+    folder: inside the cache folder. Of several processes that want the same, one makes it and the others wait.
+    A folder that cannot be written costs only time.
+    """
+    path = cache_folder() / folder / f"{digest([key.encode()])}.safetensors"
+    tensors = _read(path)
+    if tensors is None:
+        with _alone(path):
+            tensors = _read(path)  # a second look: another process may have made it
+            if tensors is None:
+                tensors = make()
+                _write(path, tensors)
+    return tensors
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock beside `path`, where there can be one."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+        yield
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            expected = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return tensors if fingerprint(tensors) == expected else None
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(tensors, temporary, metadata={"sha256": fingerprint(tensors)})
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
