@@ -41,6 +41,8 @@ class DataLogDensity:
 
     In the details "control_test" is what the test examples score. Below it samples lie off the data; above it
     they keep to the peaks, as a collapsed generator does.
+
+    Checked against the entropy of a Gaussian and of the toy mixtures in closed form (4 standard errors).
     """
 
     n: int = 10_000  # samples

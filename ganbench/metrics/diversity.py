@@ -119,6 +119,9 @@ class Diversity:
     """Mean distance between two samples as a multiple of that between two test examples: 1 is right.
 
     Below 1 samples are too much alike; above, they spread further than data, as noise does.
+
+    Checked against all pairs by torch.pdist (1e-6, relative), the mean distance in a Gaussian in closed
+    form (4 standard errors).
     """
 
     n: int = 2000  # samples, and test examples at most
@@ -146,6 +149,9 @@ class Birthday:
 
     1 is right; 2 is half the data's support; below 1 the samples keep apart, as noise does. In the details
     "control_train" is what training examples score.
+
+    Checked against all pairs one by one (1e-6, relative), mixtures of which a known share is left out (4
+    standard errors).
     """
 
     n: int = 2000  # samples, and test examples at most

@@ -28,6 +28,8 @@ class GeneratorGradient:
     Percentage of test points and samples on the right side of D = 1/2; root mean square over samples of the
     gradient, in the sample, of E log(1 - D), which vanishes as D becomes certain, and of -E log D, which does not.
     Needs a game whose D puts out the logit of a probability (the `gan` or `jensen-shannon` divergence).
+
+    Checked against the gradients of a linear discriminator in closed form (1e-5, relative).
     """
 
     n: int = 1000  # test points, and samples

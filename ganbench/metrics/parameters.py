@@ -38,6 +38,8 @@ class ParameterDistance:
 
     The first is the score of Borisyak et al. 2020; it flatters a search that does not know how well it stands.
     Details: "distance" [L], the least distance after "calls" [L] simulator calls (NaN before the first).
+
+    Checked against hand-made places and paths (1e-7).
     """
 
     def __call__(self, model: Model, data: Data) -> tuple[Score, Score]:

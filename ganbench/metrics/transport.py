@@ -84,6 +84,9 @@ class SlicedWasserstein:
 
     ± is over directions. In the details "control_train" is the distance of as many training examples from
     the test set: what a perfect sampler scores.
+
+    Checked against POT along the same directions (1e-9, relative), SciPy in one dimension (1e-6), the
+    distance of two Gaussians in closed form (4 standard errors).
     """
 
     n: int = 10_000  # samples
