@@ -381,7 +381,8 @@ def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
     """What `score --json` says of one value."""
     names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol")
     row = {name: getattr(record, name) for name in names}
-    return {**row, "protocol_text": found.sentence, "controls": found.controls, "warning": found.warning}
+    said = {"verdict": found.verdict, "warning": found.warning}
+    return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}
 
 
 def _scored_text(found: Measured) -> str:
@@ -392,7 +393,8 @@ def _scored_text(found: Measured) -> str:
     if errors:
         names = ", ".join(record.metric for record in found.records if record.error)
         lines.append(f"{_heading(names)}  {click.style('; '.join(errors), fg='red')}")
-    notes = [f"protocol {found.records[0].protocol}: {found.sentence}"]
+    notes = [f"verdict: {found.verdict}"] if found.verdict else []
+    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"]
     notes += [f"beside it: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]

@@ -43,6 +43,7 @@ class Measured:
     sentence: str  # the protocol
     records: tuple[Record, ...]  # one for each value
     controls: Mapping[str, float]  # what data or copies of them score under the same protocol
+    verdict: str | None  # what they say in words
     warning: str | None
 
 
@@ -120,9 +121,10 @@ def _cell(path: Path, asked: Request) -> Cell:
 
 
 def _measured(scored: Scored, sentence: str) -> Measured:
-    warning = scored.details.get("warning")
+    verdict, warning = (scored.details.get(name) for name in ("verdict", "warning"))
     found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
-    return Measured(sentence, scored.records, dict(_numbers(found)), str(warning) if warning else None)
+    said = (str(words) if words else None for words in (verdict, warning))
+    return Measured(sentence, scored.records, dict(_numbers(found)), *said)
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:

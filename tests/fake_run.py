@@ -271,7 +271,7 @@ class FakeRun:
             panel = {"panel_samples": self.draw(rng, dataset, 8, quality)}
             return (
                 [(quality, None)],
-                {},
+                {"verdict": "no sign of copying (3 < 4)"},
                 {**panel, "panel_neighbours": self.draw(rng, dataset, 8, 1.0), **distances},
             )
         targets = self.draw(np.random.default_rng(0), dataset, 8, 1.0)

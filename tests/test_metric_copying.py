@@ -10,7 +10,14 @@ from metric_models import Samples, gaussian_data
 from scipy.stats import mannwhitneyu
 
 from ganbench.errors import SampleError
-from ganbench.metrics.copying import DataCopying, _standardised, authenticity, data_copying
+from ganbench.metrics.copying import (
+    NAMES,
+    DataCopying,
+    _standardised,
+    authenticity,
+    data_copying,
+    near_duplicates,
+)
 
 
 def test_standardised_statistic_is_mann_whitneys():
@@ -111,15 +118,57 @@ def test_metric_prints_its_controls():
     data = gaussian_data()
     metric = DataCopying(n=500, cells=2)
     reference = metric.reference(data)
-    ct, auth = metric(Samples(data.valid), data, reference)
+    ct, auth, near = metric(Samples(data.valid), data, reference)
     assert ct.details["control_copies"]["ct"] < -15
     assert ct.details["control_copies"]["authenticity"] == 0.0
     assert abs(ct.details["control_heldout"]["ct"]) < 4
     assert auth.value == pytest.approx(ct.details["control_heldout"]["authenticity"], abs=12)
     assert ct.value == data_copying(data.valid[:500], data.train, data.test[:500], cells=2).value
+    assert near.value == near_duplicates(data.valid[:500], data.train, data.test[:500]).value
+    assert near.value == pytest.approx(ct.details["control_heldout"]["near_duplicates"], abs=3)
     copied = metric(Samples(data.train), data, reference)
-    assert (copied[0].value, copied[1].value) == reference.copies
+    assert {name: score.value for name, score in zip(NAMES, copied, strict=True)} == ct.details[
+        "control_copies"
+    ]
+    assert copied[2].value == 100.0
+    assert copied[0].details["verdict"].startswith("copies")
+    assert ct.details["verdict"].startswith("no sign of copying")
     assert "all 600 training examples" in metric.protocol(data)
+    assert "near-duplicates: nearer than all but 1 % of those" in metric.protocol(data)
     few = type(data)("few", data.train, data.valid, data.test[:30], data.shape)
     with pytest.raises(SampleError, match="few: data copying needs at least 40 test examples; there are 30"):
         metric.reference(few)
+
+
+def test_near_duplicates_by_hand():
+    train, test = torch.tensor([[0.0], [100.0]]), torch.arange(1.0, 41.0)[:, None]  # distances 1, 2, ..., 40
+    samples = torch.tensor([[0.0], [0.99], [1.0], [100.5], [7.0]])
+    score = near_duplicates(samples, train, test)
+    assert (score.value, score.n, score.details["radius"]) == (60.0, 5, 1.0)
+    assert score.details["false_positive_pct"] == pytest.approx(100 / 41)
+    assert score.sem == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 5))
+    twice = near_duplicates(
+        samples, train, torch.arange(1.0, 201.0).mul(0.25)[:, None]
+    )  # 2 of 200 are nearer
+    assert twice.details["radius"] == 0.75
+    assert near_duplicates(samples.double(), train.double(), test.double()) == score
+
+
+def test_near_duplicates_of_fresh_data_are_as_many_as_stated():
+    torch.manual_seed(8)
+    scores = [near_duplicates(*torch.randn(1500, 2).split([500, 500, 500])) for _ in range(100)]
+    assert scores[0].details["false_positive_pct"] == pytest.approx(100 * 6 / 501)
+    mean = sum(score.value for score in scores) / 100
+    assert mean == pytest.approx(100 * 6 / 501, abs=0.2)
+
+
+def test_near_duplicates_orientation():
+    torch.manual_seed(9)
+    train, test, fresh, noise = torch.randn(4, 500, 5)
+    tenth = torch.cat([train[:50], fresh[50:]])
+    values = [near_duplicates(x, train, test).value for x in (train, train + 0.01 * noise, tenth, 3 * fresh)]
+    assert values[:2] == [100.0, 100.0]
+    assert values[2] == pytest.approx(11, abs=2)
+    assert values[3] < 0.5
+    with pytest.raises(SampleError, match="samples: 9 of 9 examples hold NaN"):
+        near_duplicates(torch.full((9, 5), torch.nan), train, test)

@@ -10,6 +10,7 @@ from metric_models import Samples, gaussian_data
 from sklearn.neighbors import KNeighborsClassifier
 
 from ganbench.errors import SampleError
+from ganbench.metrics import two_sample
 from ganbench.metrics.two_sample import C2ST, _neighbours, c2st
 
 
@@ -92,3 +93,17 @@ def test_metric_and_its_control():
     assert metric(Samples(data.valid + 1), data).value > 0.7
     assert "⌊√n_train⌋ nearest" in metric.protocol(data)
     assert "20 ReLU neurons" in C2ST(classifier="mlp").protocol(data)
+    assert metric.protocol(data).startswith(
+        "accuracy of the majority of the ⌊√n_train⌋ nearest (made odd), Euclid"
+    )
+
+
+@pytest.mark.parametrize("classifier", ["knn", "mlp"])
+def test_features_of_an_extractor(monkeypatch, classifier):
+    monkeypatch.setattr(two_sample, "extractor", lambda *_: lambda x: x[:, :2])
+    monkeypatch.setattr(two_sample, "identity", lambda *_: "two numbers")
+    data, far = gaussian_data(200), torch.tensor([0.0, 0.0, 50.0])
+    metric = C2ST(n=200, classifier=classifier, features="two")
+    score = metric(Samples(data.valid + far), data, metric.reference(data))
+    assert score.value == c2st(data.valid[:, :2], data.test[:, :2], classifier=classifier).value
+    assert "of two numbers" in metric.protocol(data) or "Euclidean in two numbers" in metric.protocol(data)

@@ -55,6 +55,10 @@ def test_every_plot_is_drawn(drawn: dict[str, plots.Plot]) -> None:
     assert all(plot.title and plot.caption and plot.alt for plot in drawn.values())
 
 
+def test_neighbours_say_the_verdict(drawn: dict[str, plots.Plot]) -> None:
+    assert drawn["neighbours-digits-gan"].caption.endswith(". Verdict: no sign of copying (3 < 4).")
+
+
 def test_files_are_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["line"], SMALL[:1], seeds=2)
     written = plots.write(tmp_path)

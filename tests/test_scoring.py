@@ -69,7 +69,7 @@ def test_values_are_those_of_the_metrics(samples: Path) -> None:
     assert (row["unit"], row["better"], row["status"], row["dataset"]) == ("nats", "lower", "ok", "ring")
     assert len(row["protocol"]) == 8
     assert "high-quality samples" in row["protocol_text"]
-    assert set(row) - {"protocol_text", "controls", "warning"} <= set(COLUMNS)
+    assert set(row) - {"protocol_text", "controls", "verdict", "warning"} <= set(COLUMNS)
 
 
 def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> None:
@@ -81,6 +81,17 @@ def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> N
     assert "\n    beside it: control_train 0." in result.stdout
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_the_verdict_of_copies_stands_below_their_score(tmp_path: Path) -> None:
+    data = load_data(scoring.request("digits", [], []).dataset)
+    np.save(tmp_path / "copies.npy", data.train[:300].numpy())
+    options = ("--dataset", "digits", "--metrics", "memorisation", "--set", "memorisation.n=300")
+    shown = " ".join(call(tmp_path / "copies.npy", *options).stdout.split())
+    assert "probability (not ranked) verdict: copies (" in shown
+    assert "the nearest real example is a training one for 100.0 % of samples, 81.2 % by chance" in shown
+    (row,) = json.loads(call(tmp_path / "copies.npy", *options, "--json").stdout)
+    assert row["verdict"].startswith("copies (")
 
 
 def test_npz_and_float64(tmp_path: Path, samples: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
+from .extractors import extractor, identity
+from .memorisation import PIXELS
+from .once import Once
 
 Classifier = Literal["knn", "mlp"]
 
@@ -77,6 +80,13 @@ def _mlp(train: Tensor, labels: Tensor, points: Tensor, generator: Generator) ->
     return torch.as_tensor(net.predict(asked), device=points.device)
 
 
+class Control(NamedTuple):
+    """The test examples as the classifier sees them, and what training examples score against them."""
+
+    test: Tensor  # [n, d]
+    value: float
+
+
 @metric(Value("c2st", "accuracy", "lower"), name="c2st")
 @dataclass(frozen=True)
 class C2ST:
@@ -86,27 +96,35 @@ class C2ST:
 
     n: int = 2000  # samples, and test examples at most
     classifier: Literal["knn", "mlp"] = "knn"  # neighbours, or a small net
+    features: str = PIXELS  # what it sees: pixels, or features of classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
-        control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(min(self.n, len(data.test))), data)
-        return replace(score, details={**score.details, "control_train": control})
+    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+        samples = check_samples(model.samples(min(self.n, len(data.test))), "samples", least=8)
+        control = (reference or self.reference(data)).on(samples.device)
+        seen = extractor(self.features, data, samples.device)(samples)
+        score = c2st(seen, control.test, classifier=self.classifier)
+        return replace(score, details={**score.details, "control_train": control.value})
 
-    def reference(self, data: Data) -> float:
-        """What training examples score."""
-        return self._score(data.floats(data.train[: min(self.n, len(data.test))]), data).value
+    def reference(self, data: Data) -> Once[Control]:
+        """The test examples, and what training examples score."""
+        return Once(lambda place: self._control(data, place))
 
-    def _score(self, samples: Tensor, data: Data) -> Score:
-        test = data.floats(data.test[: self.n]).to(samples.device)
-        return c2st(samples, test, classifier=self.classifier)
+    def _control(self, data: Data, place: device) -> Control:
+        seen = extractor(self.features, data, place)
+        rows = slice(min(self.n, len(data.test)))
+        train, test = (seen(data.floats(x[rows]).to(place)) for x in (data.train, data.test))
+        return Control(test, c2st(train, test, classifier=self.classifier).value)
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         n = min(self.n, len(data.test))
+        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
         kinds = {
-            "knn": "the majority of the ⌊√n_train⌋ nearest (made odd), Euclidean in the data's own scale",
+            "knn": f"the majority of the ⌊√n_train⌋ nearest (made odd), Euclidean in {where}",
             "mlp": "20 ReLU neurons, 100 epochs of Adam, standardised numbers",
         }
+        if self.classifier == "mlp" and self.features != PIXELS:
+            kinds["mlp"] += f" of {where}"
         return (
             f"accuracy of {kinds[self.classifier]}, trained on {n // 2} samples and {n // 2} test examples, on the "
             f"other {n - n // 2} of each"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from . import drawing, table
+from . import drawing, ranks, table
 from .rundir import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
 
 if TYPE_CHECKING:
@@ -592,12 +592,13 @@ def _neighbours(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
     _headline(figure, cell, colour)
     parts = ["top: samples, below: the nearest training example of each"] * pictures
     parts += ["distances to the nearest training example, of samples and of held-out data"] * distances
+    said = f" Verdict: {details['verdict']}." if details.get("verdict") else ""
     return Plot(
         name=file_name("neighbours", dataset.label, cell.label),
         kind="neighbours",
         dataset=dataset.label,
         title=f"Nearest neighbours: {cell.label}",
-        caption=f"{cell.label}, seed {seed.number}; {'; '.join(parts)}.",
+        caption=f"{cell.label}, seed {seed.number}; {'; '.join(parts)}.{said}",
         alt=f"Samples of {cell.label} on {dataset.label} against the training examples nearest to them.",
         figure=figure,
     )
@@ -672,6 +673,9 @@ def _latent(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
         drawing.pictures(ax, dataset, images.reshape(-1, *images.shape[2:]), images.shape[1])
         ax.set_title(title, color=drawing.MUTED)
         _beside(ax, names)
+    if "chain_sides" in details:
+        sides = [f"{side} px" for side in details["chain_sides"]]
+        _below(panels[-1], sides, len(sides))
     _headline(figure, cell, colour)
     parts = ["walks in latent space, each row from one random latent to the next"]
     if "arithmetic_results" in details:
@@ -701,7 +705,7 @@ def _latent_sheets(details: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, S
         side = int(len(results) ** 0.5)
         middle = side * side // 2
         order = [*range(1, middle + 1), 0, *range(middle + 1, side * side)]  # the result amid its neighbours
-        yield "result", results[order].reshape(side, side, *results.shape[1:]), ()
+        yield "result amid neighbours", results[order].reshape(side, side, *results.shape[1:]), ()
     if "chain" in details:
         yield "coarse to fine", details["chain"], ()
 
@@ -732,19 +736,44 @@ def _reconstructions(dataset: Dataset, cells: list[Cell], colours: dict[str, str
         return None
     draw: Callable[..., Figure] = _rebuilt_pictures if dataset.kind == "image" else _rebuilt_points
     how = (
-        "Targets, and below them what each generator comes nearest to, with the squared error"
+        "Training images as targets, and below them what each generator comes nearest to, with the mean squared "
+        "error per number"
         if dataset.kind == "image"
-        else "Circles: targets; dots: the nearest that the generator reaches; lines join them"
+        else "Circles: training examples as targets; dots: the nearest that the generator reaches; lines join them"
     )
+    places = ranks.ranks(cells)
     return Plot(
         name=file_name("reconstructions", dataset.label),
         kind="reconstructions",
         dataset=dataset.label,
         title="Reconstructions",
-        caption=f"{how}; of each method the seed whose first score is the median.",
-        alt=f"Test examples of {dataset.label} and the nearest that each generator reaches.",
-        figure=draw(dataset, found, colours),
+        caption=f"{how}; of each method the seed whose first score is the median.{_ranked(places)}",
+        alt=f"Training examples of {dataset.label} and the nearest that each generator reaches.",
+        figure=draw(dataset, found, colours, _rank_notes(places)),
     )
+
+
+def _ranked(places: pd.DataFrame) -> str:
+    """What the ranks in the figure are of."""
+    if not len(places):
+        return ""
+    images, seeds = places["images"].iloc[0], places["n"].iloc[0]
+    spread = f"; mean over {seeds} seeds [95 % bootstrap interval]" if seeds > 1 else "; one seed"
+    return f" Rank among the methods for each of {images} examples, and how often a method is first{spread}."
+
+
+def _rank_notes(places: pd.DataFrame) -> dict[str, str]:
+    """Of each label its mean rank, and how often it is first."""
+
+    def shown(row: Any, name: str, low: str, high: str, decimals: int) -> str:
+        ends = "" if np.isnan(row[low]) else f" [{row[low]:.{decimals}f}, {row[high]:.{decimals}f}]"
+        return f"{row[name]:.{decimals}f}{ends}"
+
+    return {
+        row["label"]: f"rank {shown(row, 'rank', 'rank_low', 'rank_high', 2)}\n"
+        f"first {shown(row, 'best_pct', 'best_low', 'best_high', 0)} %"
+        for row in places.to_dict("records")
+    }
 
 
 def _reconstruction(cell: Cell) -> dict[str, Any] | None:
@@ -753,7 +782,7 @@ def _reconstruction(cell: Cell) -> dict[str, Any] | None:
 
 
 def _rebuilt_pictures(
-    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str]
+    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str], notes: dict[str, str]
 ) -> Figure:
     """The targets stand once on top, or above each method where these had different ones."""
     k = min(min(len(details["targets"]) for _, details in found), 10)
@@ -763,10 +792,12 @@ def _rebuilt_pictures(
         if not shared or i == 0:
             rows.append(("targets", drawing.MUTED, details["targets"], ()))
         rows.append((cell.label, colours[cell.label], details["reconstructions"], details.get("errors", ())))
-    figure, axes = drawing.grid(len(rows), 1, (0.72 * k, 0.86), label_width=1.2)
+    figure, axes = drawing.grid(len(rows), 1, (0.72 * k, 0.86), label_width=2.3 if notes else 1.2)
     for (label, colour, images, errors), row in zip(rows, axes, strict=True):
         drawing.pictures(row[0], dataset, images[:k], k)
         drawing.row_label(row[0], label, colour)
+        style = {"ha": "left", "va": "center", "fontsize": 7.5, "color": drawing.MUTED}
+        row[0].text(1.012, 0.5, notes.get(label, ""), transform=row[0].transAxes, **style)
         _below(row[0], [f"{error:#.2g}" if error < 10 else f"{error:.0f}" for error in errors[:k]], k)
     return figure
 
@@ -780,10 +811,10 @@ def _below(ax: Axes, texts: list[str], k: int) -> None:
 
 
 def _rebuilt_points(
-    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str]
+    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str], notes: dict[str, str]
 ) -> Figure:
     columns = min(len(found), 4)
-    figure, axes = drawing.grid(-(-len(found) // columns), columns, (1.8, 1.75))
+    figure, axes = drawing.grid(-(-len(found) // columns), columns, (1.8, 2.0 if notes else 1.75))
     panels = [ax for row in axes for ax in row]
     for (cell, details), ax in zip(found, panels, strict=False):
         targets, rebuilt = (
@@ -794,6 +825,7 @@ def _rebuilt_points(
             ax.plot([a[0], b[0]], [a[1], b[1]], color=drawing.MUTED, linewidth=0.6)
         circles = {"color": drawing.INK, "markersize": 5, "fillstyle": "none", "markeredgewidth": 0.8}
         ax.plot(targets[:, 0], targets[:, 1], "o", **circles)
+        ax.set_xlabel(notes.get(cell.label, ""), fontsize=7.5, color=drawing.MUTED)
         drawing.panel_title(ax, cell.label, colours[cell.label])
     for ax in panels[len(found) :]:
         ax.set_visible(False)

@@ -1,0 +1,88 @@
+"""What a classifier learns from samples: test error of the nearest one (Radford et al. 2016, section 6.4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..contracts import Data, Model, Score, Value, metric
+from ..errors import SampleError
+from .classifier import classifier, recipe
+from .distances import check_samples, nearest
+
+
+def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> Score:
+    """% of `test` [m, *shape] to which the label of the nearest of `samples` [n, *shape] (Euclidean) is not their
+    own; labels [n] and [m], ± is binomial. Radford et al. 2016, section 6.4, with class-conditional samples.
+
+    A class that the samples lack costs its whole share. Raises SampleError for labels that do not fit, different
+    shapes and values that are not finite.
+    """
+    test = check_samples(test, "test")
+    samples = check_samples(samples, "samples", like=test)
+    for name, x, y in (("samples", samples, labels), ("test", test, test_labels)):
+        if y.shape != (len(x),):
+            raise SampleError(f"{name}: expected {len(x)} labels [{len(x)}], got {list(y.shape)}")
+    guesses = labels.to(test.device)[nearest(test, samples)[1][:, 0]]
+    share, n = (guesses != test_labels.to(test.device)).double().mean().item(), len(test)
+    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+
+
+class Controls(NamedTuple):
+    """What training examples in the place of samples score."""
+
+    relabelled: float  # with labels by the classifier, as the samples have
+    true: float  # with their own
+
+
+@metric(Value("sample_classifier", "%", "lower"), name="sample_classifier", needs=("labels", "pixels"))
+@dataclass(frozen=True)
+class SampleClassifier:
+    """Test error of a nearest-neighbour classifier whose training set are samples (Radford et al. 2016, section
+    6.4): samples that are wrong, or leave out classes, teach badly.
+
+    In the paper samples come with the class they were made for. Here models know no classes, so that samples are
+    labelled by a classifier trained on the dataset, whose own errors enter: this number never stands beside the
+    paper's as equal. In the details, for as many training examples in the place of samples: "control_train",
+    labelled likewise; "control_labels", with their true labels; and "classes", the share of samples in each.
+    """
+
+    n: int = 5000  # samples
+    n_test: int = 2000  # test examples, at most
+
+    def __call__(self, model: Model, data: Data, reference: Controls | None = None) -> Score:
+        controls = reference or self.reference(data)
+        samples = model.samples(self.n)
+        labels = classifier(data, samples.device).predict(samples)
+        score = self._score(samples, labels, data)
+        shares = torch.bincount(labels, minlength=len(data.classes)).double() / len(labels)
+        found = {"control_train": controls.relabelled, "control_labels": controls.true, "classes": shares}
+        return replace(score, details=found)
+
+    def reference(self, data: Data) -> Controls:
+        """What training examples score."""
+        if data.labels is None:
+            raise SampleError(f"{data.name}: has no labels")
+        train = data.floats(data.train[: self.n])
+        guessed = classifier(data, train.device).predict(train)
+        return Controls(
+            self._score(train, guessed, data).value,
+            self._score(train, data.labels.train[: self.n], data).value,
+        )
+
+    def _score(self, samples: Tensor, labels: Tensor, data: Data) -> Score:
+        if data.labels is None:
+            raise SampleError(f"{data.name}: has no labels")
+        test = data.floats(data.test[: self.n_test]).to(samples.device)
+        return nearest_neighbour_error(samples, labels, test, data.labels.test[: self.n_test])
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        return (
+            f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for the first "
+            f"{min(self.n_test, len(data.test))} test examples; samples labelled by {recipe(data)}"
+        )
