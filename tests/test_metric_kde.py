@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 from metric_models import Samples, gaussian_data, image_data
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 
 from ganbench.errors import SampleError
 from ganbench.metrics.kde import (
     GOODFELLOW,
+    KdeCrossValidated,
+    KdeFolds,
     KdeLL,
+    KdeScales,
     _gaussian,
     kde_log_likelihood,
+    kde_log_likelihood_folds,
+    kde_log_likelihood_scales,
     log_densities,
+    pyramid,
     scale_grid,
 )
 
@@ -214,16 +222,191 @@ def test_floor_draws_have_the_mean_and_covariance_of_the_data():
     torch.testing.assert_close(draws.flatten(1).T.cov(), x.flatten(1).T.cov(correction=0), atol=0.04, rtol=0)
 
 
-@pytest.mark.slow
-def test_known_value_on_mnist(real_data):
+# ---------------------------------------------------------------------------------------------- variants
+
+
+def test_the_tile_order_and_far_tiles_change_nothing():
+    """Nearest samples last: what was summed before is scaled down, and rows without weight are left out."""
+    torch.manual_seed(8)
+    samples, points = torch.rand(3000, 70), torch.rand(50, 70)
+    samples[2990:] = points[:10] + 0.01 * torch.randn(10, 70)
+    for order in (samples, samples.flip(0)):
+        found = log_densities(order, points, GOODFELLOW)
+        torch.testing.assert_close(found, _direct(samples, points, GOODFELLOW), rtol=1e-6, atol=2e-4)
+
+
+def test_cross_validation_is_scikit_learns():
+    torch.manual_seed(9)
+    samples, test, grid, folds = torch.randn(203, 3), torch.randn(100, 3), (0.9, 0.3, 0.5), 4
+    score = kde_log_likelihood(samples, test, bandwidths=grid, folds=folds)
+    order = np.argsort(np.arange(203) % folds, kind="stable")  # ours as consecutive folds
+    search = GridSearchCV(KernelDensity(), {"bandwidth": grid}, cv=KFold(folds)).fit(samples.numpy()[order])
+    assert score.details["bandwidth"] == search.best_params_["bandwidth"]
+    totals = sum(search.cv_results_[f"split{i}_test_score"] for i in range(folds))
+    assert score.details["valid_curve"] == pytest.approx(totals / 203, rel=1e-5)
+    alone = kde_log_likelihood(samples, test, bandwidths=[score.details["bandwidth"]])
+    assert (score.value, score.sem) == (alone.value, alone.sem)
+
+
+def test_cross_validation_of_sorted_and_of_repeated_samples():
+    torch.manual_seed(10)
+    modes = torch.cat([torch.randn(300, 2) - 20, torch.randn(300, 2) + 20])
+    test = torch.cat([torch.randn(200, 2) - 20, torch.randn(200, 2) + 20])
+    sorted_, mixed = (
+        kde_log_likelihood(x, test, bandwidths=scale_grid(test), folds=3)
+        for x in (modes, modes[torch.randperm(600)])
+    )
+    assert sorted_.details["bandwidth"] == pytest.approx(mixed.details["bandwidth"], rel=0.5)
+    twice = kde_log_likelihood(torch.cat([modes, modes[:1], modes]), test, folds=3)
+    assert twice.details["bandwidth"] == min(twice.details["bandwidths"])
+    assert "warning" in twice.details
+
+
+def test_folds_each_have_their_bandwidth():
+    torch.manual_seed(11)
+    samples, test, valid = torch.randn(400, 2), torch.randn(301, 2), torch.randn(203, 2)
+    valid[::2] *= 3  # the first of two folds is wider
+    grid = scale_grid(valid)
+    score = kde_log_likelihood_folds(samples, test, valid, folds=2)
+    each = [
+        kde_log_likelihood(samples, test[i::2], valid=valid[i::2], bandwidths=grid).value for i in range(2)
+    ]
+    assert score.details["fold_values"] == pytest.approx(each)
+    assert score.value == pytest.approx(sum(each) / 2)
+    assert score.sem == pytest.approx(abs(each[0] - each[1]) / 2)
+    assert score.n == 2
+    assert score.details["fold_bandwidths"][0] > 1.5 * score.details["fold_bandwidths"][1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "coarse"),
+    [((1, 28, 28), None, 7), ((3, 32, 32), None, 8), ((1, 48, 48), None, 6), ((2, 4, 4), None, 2),
+     ((1, 8, 8), 3, 1)],
+)  # fmt: skip
+def test_pyramid_is_an_orthonormal_basis(shape, levels, coarse):
+    images = torch.randn(20, *shape, dtype=torch.float64)
+    parts = pyramid(images, levels)
+    assert parts[0].shape == (20, shape[0], coarse, coarse)
+    within = torch.cat([part.flatten(1) for part in parts], 1)
+    assert within.shape == images.flatten(1).shape
+    torch.testing.assert_close(within @ within.T, images.flatten(1) @ images.flatten(1).T)
+    blank = pyramid(torch.full((1, *shape), 0.5), levels)
+    assert all(not part.any() for part in blank[1:])
+    assert blank[0].unique().tolist() == pytest.approx([0.5 * shape[1] / coarse])
+
+
+def test_scales_are_a_density_of_the_image():
+    torch.manual_seed(12)
+    image, test = torch.rand(1, 1, 8, 8), torch.rand(20, 1, 8, 8)
+    one = kde_log_likelihood_scales(
+        image, test, test, bandwidths=[0.4]
+    )  # one kernel: a Gaussian in any basis
+    assert one.value == pytest.approx(kde_log_likelihood(image, test, bandwidths=[0.4]).value, abs=1e-4)
+    samples, valid = torch.randn(2, 4000, 1, 2, 2)
+    test = torch.randn(1000, 1, 2, 2)
+    score = kde_log_likelihood_scales(samples, test, valid[:500])
+    truth = torch.distributions.Normal(0.0, 1.0).log_prob(test).flatten(1).sum(1).mean().item()
+    assert score.value == pytest.approx(truth, abs=0.15)
+    assert score.value == pytest.approx(sum(level["value"] for level in score.details["levels"]))
+    assert [level["shape"] for level in score.details["levels"]] == [[1, 1, 1], [3, 1, 1]]
+
+
+def _smooth(n):
+    """Images [n, 1, 8, 8] of two kinds, coarse and fine each with little noise."""
+    kind = (torch.rand(n, 1, 1, 1) < 0.5).float()
+    return 0.3 + 0.4 * kind + 0.05 * torch.randn(n, 1, 8, 8)
+
+
+@pytest.mark.parametrize("by", ["folds", "scales", "cross-validation"])
+def test_orientation_of_variants(by):
+    torch.manual_seed(13)
+    train, valid, test = _smooth(1000), _smooth(400), _smooth(400)
+
+    def score(samples):
+        if by == "cross-validation":
+            return kde_log_likelihood(samples, test, folds=3).value
+        function = {"folds": kde_log_likelihood_folds, "scales": kde_log_likelihood_scales}[by]
+        return function(samples, test, valid).value
+
+    perfect = score(train)
+    assert perfect > score(train + 0.1 * torch.randn_like(train)) + 5
+    assert perfect > score(train[train.mean((1, 2, 3)) > 0.5]) + 2
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: kde_log_likelihood(x, x, valid=x, folds=2), "chosen by `valid` or by `folds`; both are given"),
+        (lambda x: kde_log_likelihood(x, x, folds=1), "folds: expected at least 2, got 1"),
+        (lambda x: kde_log_likelihood(x, x, folds=7), "samples: holds 6 examples; 7 folds need at least as many"),
+        (lambda x: kde_log_likelihood(x, 0 * x, folds=2), "test: all examples are equal"),
+        (lambda x: kde_log_likelihood_folds(x, x, x, folds=0), "folds: expected at least 2, got 0"),
+        (lambda x: kde_log_likelihood_folds(x, x, x[:4]), "valid: holds 4 examples; at least 5 are needed"),
+        (lambda x: kde_log_likelihood_scales(x, x, x, levels=3), r"has shape \[1, 4, 4\]; expected \[C, H, W\] "
+         r"whose sides can be halved 3 time\(s\)"),
+        (lambda x: kde_log_likelihood_scales(*3 * [x[:, 0]]), r"has shape \[4, 4\]; expected \[C, H, W\]"),
+        (lambda x: kde_log_likelihood_scales(*3 * [x[..., :3]]), r"has shape \[1, 4, 3\]; expected"),
+        (lambda x: kde_log_likelihood_scales(x * torch.nan, x, x), "samples: 6 of 6 examples hold NaN"),
+    ],
+)  # fmt: skip
+def test_bad_input_of_variants(call, text):
+    with pytest.raises(SampleError, match=text):
+        call(torch.rand(6, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        (KdeCrossValidated(n=150, folds=3), "that is best by 3-fold cross-validation over the samples"),
+        (KdeFolds(n=150, folds=4), "mean over 4 folds of all 200 test examples"),
+        (KdeScales(n=150, n_valid=100), "coarse image and 1 bands of an orthonormal Haar pyramid"),
+    ],
+)
+def test_variants_stand_between_floor_and_ceiling(metric, sentence):
+    data = image_data()
+    copies = metric(Samples(data.floats(data.train)), data, metric.reference(data))
+    assert copies.value == pytest.approx(copies.details["ceiling"])
+    assert metric(Samples(data.floats(data.train)), data).value == copies.value
+    noisy = metric(Samples(data.floats(data.train) + torch.randn(200, 1, 4, 4)), data)
+    assert noisy.value < copies.value - 1
+    assert math.isfinite(copies.details["floor"])
+    assert copies.details["caution"].startswith("Theis et al. 2016")
+    assert sentence in metric.protocol(data)
+    assert "150 samples" in metric.protocol(data)
+
+
+# ---------------------------------------------------------------------------------------------- known values
+
+
+def _mnist(folder):
+    """All 60,000 training and 10,000 test images, floats in [0, 1]."""
     from torchvision.datasets import MNIST
 
-    if not (real_data / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no MNIST in {real_data}")
-    train, test = (MNIST(str(real_data), train=split).data[:, None].float() / 255 for split in (True, False))
+    if not (folder / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {folder}")
+    return (MNIST(str(folder), train=split).data[:, None].float() / 255 for split in (True, False))
+
+
+@pytest.mark.slow
+def test_known_value_on_mnist(real_data):
+    train, test = _mnist(real_data)
     goodfellow = kde_log_likelihood(train[:10_000], test, valid=train[50_000:51_000], bandwidths=GOODFELLOW)
     assert goodfellow.value == pytest.approx(241.2, abs=0.2)
     assert goodfellow.sem == pytest.approx(2.1, abs=0.1)
-    draw = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))[:10_000]
-    best = kde_log_likelihood(train[draw], test, bandwidths=[0.18])
-    assert best.value == pytest.approx(243, abs=3)
+    assert goodfellow.value == pytest.approx(243, abs=3)
+
+
+BEST = {10_000: (0.18, 243.0), 16_384: (0.1668, 269.5), 60_000: (0.1585, 328.6)}  # σ and nats
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", BEST)
+def test_known_values_by_number_of_training_images(real_data, n):
+    """At the best bandwidth, on every fifth test image, or with GANBENCH_BENCH_FULL=1 on all of them; the
+    60,000 are all training images, the validation part too."""
+    train, test = _mnist(real_data)
+    draw = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    full = os.environ.get("GANBENCH_BENCH_FULL") == "1"
+    sigma, nats = BEST[n]
+    score = kde_log_likelihood(train[draw], test if full else test[::5], bandwidths=[sigma])
+    assert score.value == pytest.approx(nats, abs=3 if full else 6)  # ± is 4.5 nats on 2,000 images

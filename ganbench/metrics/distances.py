@@ -136,8 +136,9 @@ def nearest(
     if len(reference) < k:
         raise SampleError(f"{k} nearest neighbours need at least {k} examples; there are {len(reference)}")
     ready = prepare(reference, points)
-    index = torch.cat(in_threads(lambda part: _nearest(part, ready, k, block), points))
-    return _exact(points, reference, index)
+    found = in_threads(lambda x: _exact(x, reference, _nearest(x, ready, k, block)), points)
+    distances, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return distances, index
 
 
 def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -> Tensor:
