@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate, softplus
 from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk, plugins
 from ganbench.contracts import Data, Draw, Labels
 from ganbench.errors import PluginError, SampleError
-from ganbench.metrics.latent import Latent
+from ganbench.metrics.latent import Latent, _classes
 from ganbench.pipeline import train as engine
 
 DCGAN, LAPGAN, FIRST = "width: 4, z_dim: 6", "width: 2, units: 8, z_dim: 6", "width: 4, z_dim: 6"
@@ -201,6 +201,29 @@ def test_nets_of_a_level_see_the_class(tmp_path):
     assert len(images.unique(dim=0)) == 3  # the first number of z picks one of three classes
 
 
+@pytest.mark.parametrize(
+    ("side", "channels", "conditional"), [(32, 3, True), pytest.param(96, 3, False, marks=pytest.mark.slow)]
+)
+def test_pyramids_of_the_papers_sizes_are_trained(tmp_path, side, channels, conditional):
+    """CIFAR-10's size with classes, and STL-10's."""
+    data = labelled(pixels(side, channels, n=8))
+    params = f"width: 2, units: 8, z_dim: 3, conditional: {str(conditional).lower()}"
+    cell = cell_of(tmp_path, "lapgan", params, train="{steps: 1, batch: 2, snapshots: 0}")
+    (one,) = engine.train(cell, data, [0])
+    assert one.status == "ok"
+    start, model = engine.build(cell, data, 0).nets, engine.model(cell, data, 0, one.state, None)
+    moved = {name for name, value in one.state.items() if not torch.equal(value, _named(start, name))}
+    assert {name.split(".")[0] for name in moved} >= {net for net in start if net[0] == "D"}
+    assert model.samples(2).shape == (2, channels, side, side)
+    stages = model.stages(torch.zeros(1, *model.latent.shape))
+    assert [stage.shape[-1] for stage in stages] == [side >> k for k in range(len(stages))][::-1]
+
+
+def _named(nets, name):
+    net, rest = name.split(".", 1)
+    return dict(nets[net].named_parameters())[rest]
+
+
 def test_classes_need_labels():
     with pytest.raises(PluginError, match="lapgan: conditional is true, but the data have no labels"):
         plugins.load(plugins.find("method", "lapgan"))(conditional=True).game(pixels(16))
@@ -345,6 +368,17 @@ def test_arithmetic_among_the_samples_of_a_generator_that_knows_class_and_bright
     assert {a, b} == {"0", "1"}
 
 
+def test_a_sample_between_two_classes_is_of_none():
+    train = torch.tensor([0.0, 0.1, 0.2, 0.8, 0.9, 1.0]).view(6, 1, 1, 1)
+    found = _classes(
+        torch.tensor([0.05, 0.3, 0.95]).view(3, 1, 1, 1), train, torch.tensor([0, 0, 0, 1, 1, 1])
+    )
+    assert found.tolist() == [0, 0, 1]
+    mixed = _classes(torch.tensor([[[[0.5]]]]), train[1:5], torch.tensor([0, 0, 1, 1]))
+    assert mixed.tolist() == [-1]
+    assert _classes(train[:1], train[:1], torch.tensor([4])).tolist() == [4]  # as many as there are
+
+
 def test_no_arithmetic_where_all_samples_resemble_one_class():
     data = labelled(image_data())
     model = Samples(torch.zeros(1, 1, 4, 4), Draw((2,)), lambda z: torch.zeros(len(z), 1, 4, 4))
@@ -358,8 +392,10 @@ def test_the_chain_of_a_pyramid_is_in_the_details(tmp_path):
     cell = cell_of(tmp_path, "lapgan", LAPGAN, train="{steps: 1, batch: 6, snapshots: 0}")
     (one,) = engine.train(cell, data, [0])
     model = engine.model(cell, data, 0, one.state, None)
-    chain = Latent()(model, data)[0].details["chain"]
+    details = Latent()(model, data)[0].details
+    chain = details["chain"]
     assert chain.shape == (8, 3, 1, 28, 28)
+    assert details["chain_sides"] == [7, 14, 28]
     small = chain[:, 0, :, ::4, ::4]
     assert torch.equal(chain[:, 0], small.repeat_interleave(4, 2).repeat_interleave(4, 3))
 

@@ -19,6 +19,7 @@ Generate = Callable[[Tensor], Tensor]  # latents [n, *latent] -> samples [n, *sh
 BLOCK = 256  # latents that are generated at a time
 ROWS = 8  # walks, and chains from coarse to fine, in the picture
 EXAMPLES = 3  # latents of which a concept is the mean, as in Radford et al.
+KIN = 3  # nearest training images that must be of one class for a sample to be of it
 
 
 class Arithmetic(NamedTuple):
@@ -104,8 +105,9 @@ class Latent:
     by its mean step: 1 for an even walk, the number of steps for a jump from one image to another; walks that do
     not move at all count as 1. Both are means over the walks ± their standard error. The pictures: walks;
     arithmetic (section 6.3.2), where the data have labels: bright samples of one class - dark ones of it + dark
-    ones of another, with the class of the nearest training image, each from the mean of three latents, and the
-    result with its neighbours; what a generator makes on the way from coarse to fine, where it has stages.
+    ones of another, each from the mean of three latents, and the result with its neighbours, where a sample is of a
+    class if its three nearest training images are; what a generator makes on the way from coarse to fine, where it
+    has stages.
     """
 
     n: int = 32  # walks, each from the end of the one before
@@ -132,22 +134,25 @@ class Latent:
         steps = (walk[:, 1:] - walk[:, :-1]).flatten(2).norm(dim=2).double()
         return _mean(_ratio(inside, ends), details), _mean(_ratio(steps.amax(1), steps.mean(1)))
 
-    def _chain(self, model: Model, z: Tensor) -> dict[str, Tensor]:
-        """ "chain" [ROWS, stages, *shape], all blown up to the size of the last."""
+    def _chain(self, model: Model, z: Tensor) -> dict[str, Any]:
+        """ "chain" [ROWS, stages, *shape], all blown up to the size of the last, and "chain_sides" [stages]."""
         with torch.no_grad():
             stages = model.stages(z)
         if not stages:
             return {}
         size = stages[-1].shape[-2:]
-        return {"chain": torch.stack([F.interpolate(stage, size=size) for stage in stages], 1)}
+        return {
+            "chain": torch.stack([F.interpolate(stage, size=size) for stage in stages], 1),
+            "chain_sides": [stage.shape[-1] for stage in stages],  # pixels
+        }
 
     def _arithmetic(
         self, model: Model, data: Data, train: Tensor, z: Tensor, labels: Tensor, generator: Generator
     ) -> dict[str, Any]:
         """Bright a - dark a + dark b, for the two classes of which there are most samples."""
         images = _generated(model.generate, z)
-        found = labels[nearest(images, train)[1][:, 0]]
-        counts = found.bincount(minlength=2)
+        found = _classes(images, train, labels)
+        counts = found[found >= 0].bincount(minlength=2)
         a, b = (int(one) for one in counts.topk(2).indices)
         if int(counts[b]) < 2 * EXAMPLES:
             return {
@@ -159,7 +164,7 @@ class Latent:
         bright_a = order[found[order] == a][-EXAMPLES:]
         parts = (z[bright_a], z[dark_a], z[dark_b])
         pictures = latent_arithmetic(model.generate, *parts, generator=generator)
-        classes = labels[nearest(pictures.results, train)[1][:, 0]]
+        classes = _classes(pictures.results, train, labels)
         brighter = pictures.results.flatten(1).mean(1) > light[dark_b].mean()
         names = [data.classes[one] if data.classes else str(one) for one in (a, b)]
         return {
@@ -177,6 +182,12 @@ class Latent:
             f"of {len(data.train)} training images, mean inside a walk over mean at its ends; longest step over mean "
             "step; means over the walks"
         )
+
+
+def _classes(images: Tensor, train: Tensor, labels: Tensor) -> Tensor:
+    """The class of which the nearest training images are [n]; -1 where they are of several."""
+    near = labels[nearest(images, train, min(KIN, len(train)))[1]]  # [n, KIN]
+    return torch.where((near == near[:, :1]).all(1), near[:, 0], -1)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
