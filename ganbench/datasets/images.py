@@ -134,6 +134,35 @@ def mnist(
     return _idx_images("mnist", "MNIST", MNIST_SHA256, DIGITS, n_train)
 
 
+@dataset("stacked_mnist", provides=("pixels", "labels"))
+def stacked_mnist(
+    generator: Generator,
+    n_train: int = 50_000,  # training images
+) -> Data:
+    """Stacked MNIST, 28 × 28 with three channels, each a random digit: 1000 modes (Metz et al. 2017, section
+    3.3.1; PacGAN, Lin et al. 2018).
+
+    The digits of each split are drawn with replacement from the same split of mnist, for the test split first
+    and the training split last: 10,000 test images, 10,000 for validation, and as many training images as are
+    wanted. The class of an image is the number that its digits make, "000" to "999". Raises DatasetError.
+    """
+    if n_train < 1:
+        raise DatasetError(f"stacked_mnist: n_train must be above 0, got {n_train:,}")
+    single = mnist(generator)
+
+    def draw(pixels: Tensor, digits: Tensor, n: int) -> Images:
+        rows = torch.randint(len(pixels), (n, 3), generator=generator)
+        places = torch.tensor([100, 10, 1])
+        return Images(pixels[rows, 0], (digits[rows] * places).sum(1))
+
+    if single.labels is None:
+        raise DatasetError("stacked_mnist: mnist has no labels")
+    test = draw(single.test, single.labels.test, 10_000)
+    valid = draw(single.valid, single.labels.valid, 10_000)
+    train = draw(single.train, single.labels.train, n_train)
+    return _data("stacked_mnist", train, valid, test, tuple(f"{number:03}" for number in range(1000)))
+
+
 @dataset("fashion-mnist", provides=("pixels", "labels"))
 def fashion_mnist(
     _generator: Generator,

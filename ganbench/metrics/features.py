@@ -7,12 +7,17 @@ one. On pixels they are distances of pixels, not "FID" or "KID", which are those
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, device
 
-from ..contracts import Score
+from ..contracts import Data, Model, Score, Value, metric
 from .distances import check_samples, full_precision
+from .extractors import extractor, identity
+from .once import Once
 
 ROWS = 1024  # features of each set whose kernel values are held at once
 
@@ -86,3 +91,88 @@ def _kernel_sums(x: Tensor, y: Tensor, block: int, *, skip_self: bool = False) -
             over_y[i : i + block] += tile.sum(1)
             over_x[j : j + block] += tile.sum(0)
     return over_y, over_x
+
+
+# --------------------------------------------------------------------------------------------- metrics
+
+Distance = Callable[[Tensor, Tensor], Score]
+
+
+def drawn(split: Tensor, n: int) -> Tensor:
+    """`n` examples of a split, or all, drawn at random and always the same: the first ones may be others than
+    the rest, as in MNIST, whose first 5,000 test images are cleaner."""
+    return split[torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n]]
+
+
+class Control(NamedTuple):
+    """Features of the test examples, and what training examples score against them."""
+
+    test: Tensor  # [n, d]
+    train: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A distance between features of samples and of equally many test examples."""
+
+    distance: ClassVar[Distance]
+    about: ClassVar[str]  # what a protocol says of it
+
+    n: int = 5000  # samples, and test examples, at most as many as there are of the latter
+    features: str | None = None  # an extractor's name; null: classifier, or pixels where there are no labels
+
+    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+        samples = model.samples(self._size(data))
+        control = (reference or self.reference(data)).on(samples.device)
+        seen = extractor(self._name(data), data, samples.device)(samples)
+        score = self.distance(seen, control.test)
+        return replace(score, details={**score.details, "control_train": control.train})
+
+    def reference(self, data: Data) -> Once[Control]:
+        """The test examples' features, and what as many training examples score."""
+        return Once(lambda place: self._control(data, place))
+
+    def _control(self, data: Data, place: device) -> Control:
+        n, see = self._size(data), extractor(self._name(data), data, place)
+        test, train = (see(data.floats(drawn(split, n))) for split in (data.test, data.train))
+        return Control(test, self.distance(train, test).value)
+
+    def _size(self, data: Data) -> int:
+        return min(self.n, len(data.test))
+
+    def _name(self, data: Data) -> str:
+        return self.features or ("classifier" if data.labels else "pixels")
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        n, seen = self._size(data), identity(self._name(data), data)
+        against = f"{n} samples against {n} test examples (drawn at random, always the same)"
+        return f"{self.about}; {against}; features: {seen}"
+
+
+@metric(Value("frechet", "squared", "lower"), name="frechet")
+@dataclass(frozen=True)
+class Frechet(Comparison):
+    """Fréchet distance between Gaussians on features of samples and of test data (Heusel et al. 2017, eq. 6).
+
+    Papers' FID is this with `features: inception` and 50,000 samples. It is biased upwards, the more the fewer
+    samples: in the details "control_train" is what as many training examples score, about what a perfect
+    generator would. A generator that repeats the training set scores that too: memorisation is not seen.
+    """
+
+    distance = staticmethod(frechet_distance)
+    about = "Fréchet distance between Gaussians, float64, nothing added to the covariances, biased upwards at this n"
+
+
+@metric(Value("kernel", "squared", "lower"), name="kernel")
+@dataclass(frozen=True)
+class Kernel(Comparison):
+    """Kernel distance between features of samples and of test data (Bińkowski et al. 2018): unbiased, so 0 on
+    average for a perfect generator, whatever the number of samples, and sometimes below 0.
+
+    Papers' KID is this with `features: inception`. In the details "control_train" is what as many training
+    examples score. A generator that repeats the training set scores that too: memorisation is not seen.
+    """
+
+    distance = staticmethod(kernel_distance)
+    about = "squared maximum mean discrepancy under ((x·y)/d + 1)³, unbiased, the U-statistic over all pairs"

@@ -1,0 +1,81 @@
+"""Inception-style score (Salimans et al. 2016) under a classifier of the dataset's own classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, device
+
+from ..contracts import Data, Model, Score, Value, metric
+from ..errors import SampleError
+from .classifier import classifier, recipe
+from .distances import check_samples
+from .features import drawn
+from .once import Once
+
+
+def classifier_score(probabilities: Tensor, *, splits: int = 10) -> Score:
+    """exp(E_x KL(p(y|x) ‖ p(y))) from the class probabilities p(y|x) of samples, [n, K]: between 1 and K
+    (Salimans et al. 2016, section 4).
+
+    As the paper does it, the samples are cut into `splits` parts, p(y) is the mean over a part, and the value is
+    the mean over the parts; ± is its standard error, where the paper prints the standard deviation over parts.
+    Each part's own p(y) makes the value a little lower than that of infinitely many samples.
+
+    Raises SampleError for fewer than two samples in a part, and for rows that are no probabilities.
+    """
+    p = check_samples(probabilities, "probabilities", least=2 * splits).double()
+    if p.ndim != 2 or p.min() < 0 or not torch.allclose(p.sum(1), p.new_ones(()), atol=1e-4):
+        raise SampleError("probabilities: expected [n, K], numbers not below 0 that add up to 1 in each row")
+    values = torch.stack([_part(part) for part in p.tensor_split(splits)])
+    sem = values.std().item() / math.sqrt(splits) if splits > 1 else None
+    return Score(values.mean().item(), sem, len(p))
+
+
+def _part(p: Tensor) -> Tensor:  # [n, K]
+    marginal = p.mean(0)
+    conditional = torch.special.entr(p).sum(1).mean()
+    return (torch.special.entr(marginal).sum() - conditional).exp()
+
+
+@metric(Value("classifier_score", "classes", "higher"), name="classifier_score", needs=("pixels", "labels"))
+@dataclass(frozen=True)
+class ClassifierScore:
+    """Inception-style score, by the dataset's own classifier: samples of clear classes, all equally often.
+
+    It never looks at data: copies of the training set score as data do, and so does a generator that knows one
+    image of each class; samples that no person would take for images may score higher than data. Beside it
+    stands what test data score, "control_test". Papers' Inception Score is of ImageNet's 1000 classes.
+    """
+
+    n: int = 5000  # samples, at most as many as there are test examples
+    splits: int = 10  # parts, over which the score is averaged
+
+    def __call__(self, model: Model, data: Data, reference: Once[Score] | None = None) -> Score:
+        samples = model.samples(self._size(data))
+        control = (reference or self.reference(data)).on(samples.device)
+        found = self._score(samples, data)
+        return replace(found, details={**control.details, "control_test": control.value})
+
+    def reference(self, data: Data) -> Once[Score]:
+        """What as many test examples score; details: "accuracy" of the classifier on the test split."""
+        return Once(lambda place: self._control(data, place))
+
+    def _control(self, data: Data, place: device) -> Score:
+        test = data.floats(drawn(data.test, self._size(data))).to(place)
+        return replace(self._score(test, data), details={"accuracy": classifier(data).accuracy})
+
+    def _size(self, data: Data) -> int:
+        return min(self.n, len(data.test))
+
+    def _score(self, x: Tensor, data: Data) -> Score:
+        return classifier_score(classifier(data, x.device).probabilities(x), splits=self.splits)
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        return (
+            f"exp(E KL(p(y|x) ‖ p(y))) of {self._size(data)} samples, mean over {self.splits} parts, by "
+            + recipe(data)
+        )
