@@ -10,6 +10,7 @@ from torch import nn
 
 from ganbench.contracts import Draw
 from ganbench.errors import SampleError
+from ganbench.metrics import reconstruction
 from ganbench.metrics.reconstruction import Reconstruction, lbfgs, reconstruction_error
 
 
@@ -159,6 +160,90 @@ def test_bad_input(generate, targets, text):
         reconstruction_error(generate, targets, Draw.normal(2))
 
 
+@pytest.mark.parametrize("wrong", [{"starts": 0}, {"steps": 0}, {"optimiser": "sgd"}])
+def test_searches_that_mean_nothing(wrong):
+    with pytest.raises(SampleError, match="expected at least 1, at least 1 and one of lbfgs, adam"):
+        reconstruction_error(lambda z: z, torch.zeros(4, 2), Draw.normal(2), **wrong)
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+def test_no_more_generator_calls_than_allowed(optimiser):
+    net, calls = _net(), []
+
+    def counted(z):
+        if z.requires_grad:
+            calls.append(len(z))
+        return net(z)
+
+    reconstruction_error(counted, torch.randn(5, 128), Draw.normal(16), steps=17, optimiser=optimiser)
+    assert calls == [15] * 17
+
+
+def test_adam_comes_as_near_with_more_calls():
+    net = _net()
+    torch.manual_seed(6)
+    targets = net(torch.randn(6, 16)) + 0.3 * torch.randn(6, 128)
+
+    def score(optimiser, steps):
+        return reconstruction_error(
+            net, targets, Draw.normal(16), steps=steps, starts=4, optimiser=optimiser, generator=_generator()
+        )
+
+    best = score("lbfgs", 150)
+    assert score("adam", 500).value == pytest.approx(best.value, rel=0.03)
+    assert score("adam", 500).value < score("adam", 50).value
+
+
+def test_adam_of_a_linear_generator_gives_the_least_squares_residual():
+    torch.manual_seed(1)
+    matrix, targets = torch.randn(30, 5, dtype=torch.float64), torch.randn(8, 30, dtype=torch.float64)
+    best = torch.linalg.lstsq(matrix, targets.T)
+    expected = (matrix @ best.solution - targets.T).square().mean(0)
+    score = reconstruction_error(
+        lambda z: z @ matrix.T, targets, Draw.normal(5), optimiser="adam", steps=400, generator=_generator()
+    )
+    torch.testing.assert_close(score.details["all_errors"], expected, rtol=1e-3, atol=0)
+
+
+def test_size_of_blocks_changes_nothing(monkeypatch):
+    net = _net().double()
+    targets = torch.randn(11, 128, dtype=torch.float64)
+
+    def errors():
+        score = reconstruction_error(net, targets, Draw.normal(16), steps=60, generator=_generator())
+        return score.details["all_errors"]
+
+    whole = errors()
+    monkeypatch.setattr(reconstruction, "PROBLEMS", 7)
+    torch.testing.assert_close(errors(), whole, rtol=1e-9, atol=0)
+
+
+def test_float32_against_float64():
+    net = _net()
+    torch.manual_seed(7)
+    targets = net(torch.randn(8, 16)) + 0.3 * torch.randn(8, 128)
+    single = reconstruction_error(net, targets, Draw.normal(16), generator=_generator())
+    double = reconstruction_error(net.double(), targets.double(), Draw.normal(16), generator=_generator())
+    assert single.value == pytest.approx(double.value, rel=1e-3)
+
+
+def test_a_lost_mode_is_reconstructed_worse():
+    """Modes at ±2, z to a point near either (tanh), against a generator that only has the one at +2."""
+    targets = torch.tensor([[2.0], [-2.0]]).repeat(10, 1) + 0.05 * torch.randn(20, 1)
+    both = reconstruction_error(lambda z: 2.2 * z.tanh(), targets, Draw.normal(1), generator=_generator())
+    one = reconstruction_error(lambda z: 2 + 0.2 * z.tanh(), targets, Draw.normal(1), generator=_generator())
+    errors = one.details["all_errors"]
+    assert both.value < 1e-8
+    assert errors[::2].max() < 1e-3
+    assert errors[1::2].min() > 12
+
+
+def test_latents_may_leave_the_range_of_uniform_numbers():
+    targets = torch.tensor([[5.0], [-3.0]])
+    score = reconstruction_error(lambda z: z, targets, Draw.uniform(1, low=-1.0), generator=_generator())
+    assert score.value < 1e-8
+
+
 def test_metric_has_fixed_targets_and_a_control():
     data = image_data()
     net = _net(outputs=16)
@@ -178,3 +263,7 @@ def test_metric_has_fixed_targets_and_a_control():
     assert "12 random training examples" in metric.protocol(data)
     with pytest.raises(SampleError, match="reconstruction needs a generator"):
         metric(Samples(torch.zeros(20, 1, 4, 4)), data)
+    adam = Reconstruction(n=12, steps=80, optimiser="adam")
+    assert adam(model, data, targets).value != score.value
+    assert "Adam" in adam.protocol(data)
+    assert "L-BFGS" in metric.protocol(data)

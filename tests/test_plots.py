@@ -12,7 +12,7 @@ from fake_run import METHODS, NASTY, FakeMethod, FakeRun, write_arrays
 from PIL import Image
 
 from ganbench.errors import StoreError
-from ganbench.reporting import drawing, plots, table
+from ganbench.reporting import drawing, plots, ranks, table
 from ganbench.reporting.rundir import Dataset, Run, file_name, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
@@ -173,6 +173,56 @@ def test_the_median_seed_is_shown(tmp_path: Path) -> None:
     assert seed.number == median
 
 
+def _with_errors(folder: Path, methods: tuple[FakeMethod, ...], errors: dict[str, list[list[float]]]) -> Run:
+    """A run on digits in which the methods have these errors [seeds, images]."""
+    FakeRun(folder).write(["digits"], methods, seeds=len(next(iter(errors.values()))))
+    run = opened(folder)
+    for cell in run.cells:
+        for seed in cell.ok:
+            for score in seed.scores:
+                if "reconstructions" in score.details and cell.label in errors:
+                    own = {"all_errors": np.array(errors[cell.label][seed.number])}
+                    write_arrays(score.path.with_suffix(".safetensors"), {**score.details, **own})
+    return opened(folder)
+
+
+def test_ranks_of_reconstructions(tmp_path: Path) -> None:
+    a = [[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.9, 0.9]]
+    b = [[0.2, 0.1, 0.4, 0.5], [0.2, 0.2, 0.1, 0.1]]  # seed 0: second, first, second, second
+    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", rung="fit"))
+    run = _with_errors(tmp_path, methods, {"a": a, "b": b})
+    found = ranks.ranks(run.cells).set_index("label")
+    assert list(found.index) == ["a", "b"]
+    assert found["rank"].tolist() == pytest.approx([(5 / 4 + 6.5 / 4) / 2, (7 / 4 + 5.5 / 4) / 2])
+    assert found["best_pct"].tolist() == pytest.approx([(75 + 37.5) / 2, (25 + 62.5) / 2])
+    assert found["best_of_means_pct"].tolist() == [25, 75]  # means: a .1 .2 .6 .65, b .2 .15 .25 .3
+    assert (found["rank_low"] < found["rank"]).all()
+    with drawing.style():
+        plot = plots._reconstructions(run.datasets["digits"], list(run.cells), drawing.colours(run.labels))
+    assert plot is not None
+    assert any(text.startswith("rank 1.44 [") for text in texts(plot))
+    assert "for each of 4 examples" in plot.caption
+    path = tmp_path / "tables" / "reconstruction-ranks.csv"
+    assert path in table.write(tmp_path)
+    assert path.read_text().splitlines()[1].startswith("digits,a,4,2,1.4375,")
+
+
+def test_no_ranks_of_different_images_or_of_one_method(tmp_path: Path) -> None:
+    methods = (FakeMethod("a"), FakeMethod("b"))
+    run = _with_errors(tmp_path, methods, {"a": [[0.1, 0.2]], "b": [[0.1, 0.2, 0.3]]})
+    assert len(ranks.ranks(run.cells)) == 0
+    assert len(ranks.ranks(run.cells[:1])) == 0
+    assert not any(path.name == "reconstruction-ranks.csv" for path in table.write(tmp_path))
+
+
+def test_a_seed_that_one_method_lacks_is_not_ranked(tmp_path: Path) -> None:
+    methods = (FakeMethod("a"), FakeMethod("b", failures=((0, "diverged"),)))
+    found = ranks.ranks(_with_errors(tmp_path, methods, {"a": [[1.0], [0.2]], "b": [[0.5], [0.5]]}).cells)
+    assert found["n"].tolist() == [1, 1]
+    assert found["best_pct"].tolist() == [100, 0]
+    assert found["rank_low"].isna().all()
+
+
 def test_latent_space(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["digits"], SMALL[:1], seeds=1)
     path = next((tmp_path / "cells").rglob("memorisation-*.json"))
@@ -181,7 +231,7 @@ def test_latent_space(tmp_path: Path) -> None:
     arrays = {"walk": images, "arithmetic_concepts": images[:3, :4], "chain": images[:, :2]}
     write_arrays(path.with_suffix(".safetensors"), {**arrays, "arithmetic_results": results})
     document = json.loads(path.read_text())
-    sums = {"arithmetic_kept": 7, "arithmetic_brighter": 9}
+    sums = {"arithmetic_kept": 7, "arithmetic_brighter": 9, "chain_sides": [4, 8]}
     document["details"] = {"arithmetic_terms": ["bright 1", "dark 1", "dark 7"], **sums}
     path.write_text(json.dumps(document))
     run = opened(tmp_path)
@@ -189,9 +239,8 @@ def test_latent_space(tmp_path: Path) -> None:
         plot = plots._latent(run.datasets["digits"], run.cells[0], "#0173b2")
     assert plot is not None
     assert plot.name == "latent-digits-gan"
-    assert {"gan", "walks", "result", "coarse to fine", "bright 1", "− dark 1", "+ dark 7"} <= set(
-        texts(plot)
-    )
+    names = {"gan", "walks", "result amid neighbours", "coarse to fine", "bright 1", "− dark 1", "+ dark 7"}
+    assert names | {"4 px", "8 px"} <= set(texts(plot))
     assert "7 of these 9" in plot.caption
     sheet = plot.figure.axes[2].images[0].get_array()
     assert sheet is not None

@@ -1,23 +1,30 @@
-"""Reconstruction error: how near to a given image can the generator come? Metz et al. 2017, section 3.3."""
+"""Reconstruction error: how near to a given image can the generator come? Metz et al. 2017, section 3.4."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError
+from ..optim import Adam
 from .distances import check_samples
 from .latent import draw_latents
 
 PANEL = 10  # targets in the picture
 PROBLEMS = 512  # searches that run together
 MEMORY = 10  # pairs that L-BFGS remembers
+RATE = 0.3  # Adam's learning rate at the beginning
 Generate = Callable[[Tensor], Tensor]
+Optimiser = Literal["lbfgs", "adam"]
+Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points, which problems -> values, gradients
+Search = Callable[[Evaluate, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def reconstruction_error(
@@ -27,20 +34,26 @@ def reconstruction_error(
     *,
     starts: int = 3,
     steps: int = 200,
+    optimiser: Optimiser = "lbfgs",
     generator: Generator | None = None,
 ) -> Score:
     """Least mean squared error per pixel between `targets` [n, *shape] and `generate(z)`, mean over targets ±
-    its standard error. Metz et al. 2017, section 3.3.
+    its standard error. Metz et al. 2017, section 3.4.
 
     `generate` takes latents [B, *latent.shape] to [B, *shape], differentiably and each by itself. For every
-    target, z is sought by L-BFGS from `starts` random draws of `latent`, with at most `steps` calls of the
-    generator each, and the best end counts. As in the paper z is free: it may leave the region where
-    `latent` has its mass. Details: "errors", "targets" and "reconstructions" of the first 10; "all_errors"
-    [n]; "latents" [n, *latent.shape], where the searches ended.
+    target, z is sought by L-BFGS (or Adam) from `starts` random draws of `latent`, with at most `steps` calls
+    of the generator each, and the best end counts. z is free: it may leave the region where `latent` has its
+    mass, also the range of uniform numbers. Details: "errors", "targets" and "reconstructions" of the first
+    10; "all_errors" [n]; "latents" [n, *latent.shape], where the searches ended.
 
-    Raises SampleError for targets that are empty or not finite, and for a generator whose images have
-    another shape or are not finite at every start.
+    Raises SampleError for targets that are empty or not finite, for a generator whose images have another
+    shape or are not finite at every start, and where `starts`, `steps` or `optimiser` mean nothing.
     """
+    if min(starts, steps) < 1 or optimiser not in SEARCHES:
+        raise SampleError(
+            f"starts = {starts}, steps = {steps}, optimiser = {optimiser!r}: expected at least 1, at least 1 "
+            f"and one of {', '.join(SEARCHES)}"
+        )
     targets = check_samples(targets, "targets", least=2)
     n = len(targets)
     first = draw_latents(latent, n * starts, targets, generator).view(n, starts, *latent.shape)
@@ -48,7 +61,8 @@ def reconstruction_error(
         check_samples(generate(first[:1, 0]), "generate(z)", like=targets)
     per = max(1, PROBLEMS // starts)
     parts = [
-        _search(generate, t, z, steps) for t, z in zip(targets.split(per), first.split(per), strict=True)
+        _search(generate, t, z, steps, SEARCHES[optimiser])
+        for t, z in zip(targets.split(per), first.split(per), strict=True)
     ]
     errors, latents = (torch.cat(part) for part in zip(*parts, strict=True))
     if not torch.isfinite(errors).all():
@@ -65,7 +79,9 @@ def reconstruction_error(
     return Score(errors.mean().item(), errors.std().item() / math.sqrt(n), n, details)
 
 
-def _search(generate: Generate, targets: Tensor, first: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _search(
+    generate: Generate, targets: Tensor, first: Tensor, steps: int, search: Search
+) -> tuple[Tensor, Tensor]:
     """For `targets` [n, *shape] and starts [n, starts, *latent] the least errors [n] and their latents."""
     n, starts = first.shape[:2]
     wanted = targets.repeat_interleave(starts, dim=0).flatten(1)
@@ -78,95 +94,165 @@ def _search(generate: Generate, targets: Tensor, first: Tensor, steps: int) -> t
             (gradient,) = torch.autograd.grad(errors.sum(), z)
         return errors.detach(), gradient
 
-    latents, errors = lbfgs(evaluate, first.reshape(n * starts, -1), steps)
+    latents, errors = search(evaluate, first.reshape(n * starts, -1), steps)
     errors = errors.nan_to_num(nan=torch.inf).view(n, starts)
     best = errors.argmin(1) + torch.arange(n, device=errors.device) * starts
     return errors.min(1).values, latents[best].view(n, *first.shape[2:])
 
 
+# ---------------------------------------------------------------------------------------------- Adam
+
+
+def adam(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
+    """Minimise P functions at once by Adam (Kingma & Ba 2015, Algorithm 1), from `x` [P, d]: the best points seen
+    [P, d] and their values [P].
+
+    `evaluate` as in `lbfgs`, called `calls` times. The learning rate falls from 0.3 to 0 along half a cosine.
+    """
+    everyone = torch.arange(len(x), device=x.device)
+    best, least = x.clone(), torch.full_like(x[:, 0], torch.inf)
+    state = Adam(RATE).init(x)
+    for call in range(calls):
+        value, gradient = evaluate(x, everyone)
+        better = value < least  # not-a-number is not
+        best, least = torch.where(better[:, None], x, best), torch.where(better, value, least)
+        now = RATE * (1 + math.cos(math.pi * call / calls)) / 2
+        x, state = Adam(now).step(x, gradient, state)
+    return best, least
+
+
 # ---------------------------------------------------------------------------------------------- L-BFGS
 
 
-def lbfgs(
-    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, calls: int
-) -> tuple[Tensor, Tensor]:
+def lbfgs(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
     """Minimise P functions at once, each by its own L-BFGS, from `x` [P, d]: the points [P, d] and values [P].
 
-    `evaluate(x, problems)` gives values [p] and gradients [p, d] at the points [p, d] of those problems [p];
-    it is called `calls` times at most, with the problems that still move. Steps satisfy the weak Wolfe
-    conditions, found by bracketing (Lewis & Overton 2013, algorithm 2.6), which also serves functions with
-    kinks, such as a ReLU net's. Two-loop recursion: Nocedal & Wright 2006, algorithm 7.4.
+    `evaluate(x, problems)` gives values [p] and gradients [p, d] at the points [p, d] of those problems [p]; it
+    is called `calls` times at most. The first step has length 1; steps satisfy the weak Wolfe conditions, found
+    by bracketing (Lewis & Overton 2013, algorithm 2.6), which also serves functions with kinks, such as a ReLU
+    net's. Problems that ended stay in the batch, unmoved, until they are a tenth of it.
     """
-    everyone = torch.arange(len(x), device=x.device)
-    x, (value, gradient) = x.clone(), evaluate(x, everyone)
-    pairs, direction = _Pairs(x), torch.empty_like(x)
-    step, low, high = torch.empty_like(value), torch.empty_like(value), torch.empty_like(value)
-
-    def aim(problems: Tensor) -> None:
-        direction[problems] = -pairs.product(problems, gradient[problems])
-        fresh = 1 / gradient[problems].norm(dim=1).clamp(min=1.0)  # a first step no longer than 1
-        step[problems] = torch.where(pairs.rho[0, problems] > 0, torch.ones_like(fresh), fresh)
-        low[problems], high[problems] = 0.0, torch.inf
-
-    aim(everyone)
+    points, values = x.clone(), torch.empty_like(x[:, 0])
+    problems = torch.arange(len(x), device=x.device)
+    lines = _Lines.begin(x, *evaluate(x, problems))
     for _ in range(calls - 1):
-        closed = (high - low <= 1e-6 * low) | (high <= 1e-9)  # no step along the direction serves any more
-        active = everyone[_moves(value, gradient) & ~closed]
-        if len(active) == 0:
+        moves = lines.moves()
+        if not moves.any():
             break
-        t, d = step[active], direction[active]
-        trial = x[active] + t[:, None] * d
-        new, slope = evaluate(trial, active)
-        along = (gradient[active] * d).sum(1)
+        if moves.sum() < 0.9 * len(moves):
+            points[problems], values[problems] = lines.x, lines.value
+            problems, lines, moves = problems[moves], lines.kept(moves), moves[moves]
+        trial = lines.x + lines.step[:, None] * lines.direction
+        lines.advance(trial, *evaluate(trial, problems), moves)
+    points[problems], values[problems] = lines.x, lines.value
+    return points, values
+
+
+@dataclass
+class _Lines:
+    """Where P problems stand, and how far along its direction each looks."""
+
+    x: Tensor  # [P, d], and so are the gradient and the direction
+    value: Tensor  # [P], and so are the steps
+    gradient: Tensor
+    direction: Tensor
+    step: Tensor  # to be tried
+    low: Tensor  # the longest that was too short
+    high: Tensor  # the shortest that was too long
+    pairs: _Pairs
+
+    @classmethod
+    def begin(cls, x: Tensor, value: Tensor, gradient: Tensor) -> _Lines:
+        low, high = torch.zeros_like(value), torch.full_like(value, torch.inf)
+        return cls(x, value, gradient, -gradient, 1 / gradient.norm(dim=1), low, high, _Pairs.none(x))
+
+    def kept(self, which: Tensor) -> _Lines:
+        """These problems [P] (boolean) alone."""
+        return _Lines(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    def moves(self) -> Tensor:
+        """Where there is something left to descend and a step along the direction that may serve [P]."""
+        descends = (self.gradient.abs().amax(1) > 1e-9) & (self.value > 1e-12) & torch.isfinite(self.value)
+        return descends & (self.high - self.low > 1e-6 * self.low) & (self.high > 1e-9)
+
+    def advance(self, trial: Tensor, value: Tensor, gradient: Tensor, moves: Tensor) -> None:
+        """Take the trial steps that serve, of those that move; narrow the bracket of the others."""
+        along = (self.gradient * self.direction).sum(1)
         # Not-a-number compares as false, so that such a step counts as too long.
-        decreased = new <= value[active] + 1e-4 * t * along
-        accepted = decreased & ((slope * d).sum(1) >= 0.9 * along)
-        short, long = active[decreased & ~accepted], active[~decreased]
-        low[short], high[long] = step[short], step[long]
-        step[active] = torch.where(high[active] < torch.inf, (low[active] + high[active]) / 2, 2 * t)
-        done = active[accepted]
-        pairs.add(done, trial[accepted] - x[done], slope[accepted] - gradient[done])
-        x[done], value[done], gradient[done] = trial[accepted], new[accepted], slope[accepted]
-        aim(done)
-    return x, value
+        decreased = value <= self.value + 1e-4 * self.step * along
+        accepted = moves & decreased & ((gradient * self.direction).sum(1) >= 0.9 * along)
+        low, high = torch.where(decreased, self.step, self.low), torch.where(decreased, self.high, self.step)
+        halved = torch.where(low == 0, self._parabola(value, along), (low + high) / 2)
+        narrower = torch.where(high < torch.inf, halved, 4 * self.step)
+        self.step = torch.where(accepted, 1.0, narrower)
+        self.low, self.high = torch.where(accepted, 0.0, low), torch.where(accepted, torch.inf, high)
+        taken = accepted[:, None]
+        self.pairs.add(trial - self.x, gradient - self.gradient, accepted)
+        self.x, self.gradient = torch.where(taken, trial, self.x), torch.where(taken, gradient, self.gradient)
+        self.value = torch.where(accepted, value, self.value)
+        self.direction = torch.where(taken, -self.pairs.product(self.gradient), self.direction)
+
+    def _parabola(self, value: Tensor, along: Tensor) -> Tensor:
+        """Steps [P] to the least point of the parabola through the value and slope `along` where each stands and the
+        value at the step it tried, which was too long; between a tenth and a half of that (Nocedal & Wright
+        2006, section 3.5)."""
+        fraction = -along * self.step / (2 * (value - self.value - along * self.step))
+        return self.step * fraction.nan_to_num(nan=0.5).clamp(0.1, 0.5)
 
 
-def _moves(value: Tensor, gradient: Tensor) -> Tensor:
-    """Where there is something left to descend."""
-    return torch.isfinite(value) & (gradient.abs().amax(1) > 1e-9) & (value > 1e-12)
-
-
+@dataclass
 class _Pairs:
-    """The last steps and changes of the gradient of each problem, newest first."""
+    """The last m steps s and changes of the gradient y of each problem, oldest first; zero where there is none."""
 
-    def __init__(self, x: Tensor) -> None:
-        self.s = x.new_zeros(MEMORY, *x.shape)
-        self.y = x.new_zeros(MEMORY, *x.shape)
-        self.rho = x.new_zeros(MEMORY, len(x))  # 1 / sᵀy; 0 where there is no pair yet
+    s: Tensor  # [P, m, d]
+    y: Tensor  # [P, m, d]
+    sy: Tensor  # products of steps with later changes [P, m, m], upper triangular; 1 on the diagonal for none
+    scale: Tensor  # sᵀy / yᵀy of the newest pair [P]
 
-    def add(self, problems: Tensor, s: Tensor, y: Tensor) -> None:
-        """Remember one pair [p, d] of each of these problems."""
+    @classmethod
+    def none(cls, x: Tensor) -> _Pairs:
+        zeros = x.new_zeros(len(x), MEMORY, x.shape[1])
+        ones = torch.eye(MEMORY, device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
+        return cls(zeros, zeros, ones, x.new_ones(len(x)))
+
+    def __getitem__(self, which: Tensor) -> _Pairs:
+        return _Pairs(self.s[which], self.y[which], self.sy[which], self.scale[which])
+
+    def add(self, s: Tensor, y: Tensor, where: Tensor) -> None:
+        """Remember one pair [P, d], [P, d] of the problems where [P] it is true; the oldest is forgotten."""
         curvature = (s * y).sum(1)
-        good = curvature > 1e-30
-        problems, s, y, rho = problems[good], s[good], y[good], 1 / curvature[good]
-        for memory, new in ((self.s, s), (self.y, y), (self.rho, rho)):
-            memory[1:, problems] = memory[:-1, problems]
-            memory[0, problems] = new
+        where = where & (curvature > 1e-30)
+        later = torch.cat([self.s[:, 1:], s[:, None]], 1)
+        column = (later * y[:, None]).sum(2)[:, :, None]
+        upper = F.pad(self.sy[:, 1:, 1:], (0, 0, 0, 1))
+        wide = where[:, None, None]
+        self.s = torch.where(wide, later, self.s)
+        self.y = torch.where(wide, torch.cat([self.y[:, 1:], y[:, None]], 1), self.y)
+        self.sy = torch.where(wide, torch.cat([upper, column], 2), self.sy)
+        self.scale = torch.where(where, curvature / y.square().sum(1), self.scale)
 
-    def product(self, problems: Tensor, gradient: Tensor) -> Tensor:
-        """The inverse Hessian of these problems times their gradients [p, d]."""
-        s, y, rho = self.s[:, problems], self.y[:, problems], self.rho[:, problems, None]
-        q, alphas = gradient, []
-        for i in range(MEMORY):
-            alphas.append(rho[i] * (s[i] * q).sum(1, keepdim=True))
-            q = q - alphas[i] * y[i]
-        scale = 1 / (rho[0] * y[0].square().sum(1, keepdim=True))
-        q = q * torch.where(rho[0] > 0, scale, torch.ones_like(scale))
-        for i in reversed(range(MEMORY)):
-            beta = rho[i] * (y[i] * q).sum(1, keepdim=True)
-            q = q + s[i] * (alphas[i] - beta)
-        return q
+    def product(self, gradient: Tensor) -> Tensor:
+        """The approximate inverse Hessians times the gradients [P, d].
 
+        The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4) with each loop as a triangular system: the
+        first has R α = Sᵀg, the second Rᵀ δ = D α − Yᵀr, where r = γ (g − Y α), R is the upper triangle of SᵀY
+        and D its diagonal; the product is r + S δ.
+        """
+        scale = self.scale[:, None]
+        alpha = torch.linalg.solve_triangular(self.sy, _dots(self.s, gradient), upper=True)
+        r = scale * (gradient - (alpha.mT @ self.y)[:, 0])
+        right = self.sy.diagonal(dim1=1, dim2=2)[:, :, None] * alpha - _dots(self.y, r)
+        delta = torch.linalg.solve_triangular(self.sy.mT, right, upper=False)
+        return r + (delta.mT @ self.s)[:, 0]
+
+
+def _dots(rows: Tensor, x: Tensor) -> Tensor:
+    """Products of rows [P, m, d] with x [P, d]: [P, m, 1]. PyTorch's batched matrix product takes four times as
+    long on the CPU for such small ones."""
+    return (rows * x[:, None]).sum(2, keepdim=True)
+
+
+SEARCHES: dict[Optimiser, Search] = {"lbfgs": lbfgs, "adam": adam}
 
 # ---------------------------------------------------------------------------------------------- the metric
 
@@ -184,6 +270,7 @@ class Reconstruction:
     n: int = 64  # training images; Metz et al.: 1280
     starts: int = 3  # random starts for each
     steps: int = 200  # calls of the generator from each start
+    optimiser: Optimiser = "lbfgs"  # that of Metz et al.; or adam, which needs more steps
     n_control: int = 10  # images of the generator itself
 
     def __call__(self, model: Model, data: Data, reference: Tensor | None = None) -> Score:
@@ -200,6 +287,7 @@ class Reconstruction:
                 model.latent or Draw(()),
                 starts=self.starts,
                 steps=self.steps,
+                optimiser=self.optimiser,
                 generator=generator,
             )
 
@@ -213,8 +301,12 @@ class Reconstruction:
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
+        how = {
+            "lbfgs": f"L-BFGS (memory {MEMORY}, first step of length 1, weak Wolfe steps)",
+            "adam": f"Adam (learning rate {RATE}, to 0 along half a cosine; the best z on the way)",
+        }[self.optimiser]
         return (
-            f"{min(self.n, len(data.train))} random training examples; z by L-BFGS (memory {MEMORY}, weak Wolfe "
-            f"steps, z unconstrained), best of {self.starts} starts, {self.steps} generator calls each; mean "
-            "squared error per number"
+            f"{min(self.n, len(data.train))} random training examples; z by {how}, unconstrained also where the "
+            f"latent is uniform, best of {self.starts} starts drawn as the latent is, {self.steps} generator calls "
+            "each; mean squared error per number"
         )

@@ -18,8 +18,8 @@ import pandas as pd
 
 from ..contracts import COLUMNS, Status
 from ..errors import StoreError
-from . import stats
-from .rundir import write_bytes
+from . import ranks, stats
+from .rundir import open_run, write_bytes
 
 FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 _GROUP = ["dataset", "label", "metric", "protocol"]
@@ -265,8 +265,10 @@ def number(value: float, error: float) -> str:
 
 
 def write(run_dir: Path) -> list[Path]:
-    """Write `tables/summary.{csv,md,tex,html}` of a run and return their paths. Raises StoreError."""
-    frame = summary(load(run_dir))
+    """Write `tables/summary.{csv,md,tex,html}` of a run, and `tables/reconstruction-ranks.csv` where methods were
+    to reconstruct the same images, and return their paths. Raises StoreError."""
+    records = load(run_dir)
+    frame = summary(records)
     title = str(frame["suite"].iloc[0]) if len(frame) else Path(run_dir).name
     folder = Path(run_dir) / "tables"
     contents = {
@@ -275,12 +277,26 @@ def write(run_dir: Path) -> list[Path]:
         "summary.tex": _latex(title, tables(frame)),
         "summary.html": _html(title, tables(frame)),
     }
+    if (found := _ranks(Path(run_dir), records)) is not None:
+        contents["reconstruction-ranks.csv"] = _csv(found)
+    else:
+        (folder / "reconstruction-ranks.csv").unlink(missing_ok=True)  # of an earlier version of the suite
     return [write_bytes(folder / name, content.encode()) for name, content in contents.items()]
+
+
+def _ranks(run_dir: Path, records: pd.DataFrame) -> pd.DataFrame | None:
+    """`ranks.ranks` of all datasets; None where there are none."""
+    if "recon_mse" not in set(records["metric"]):
+        return None
+    run = open_run(run_dir, records)
+    found = {dataset: ranks.ranks(run.of(dataset)) for dataset in dict.fromkeys(records["dataset"])}
+    full = [frame.assign(dataset=dataset) for dataset, frame in found.items() if len(frame)]
+    return pd.concat(full)[["dataset", *ranks.COLUMNS]] if full else None
 
 
 def _csv(frame: pd.DataFrame) -> str:
     """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
-    texts = {name: frame[name].map(_guard) for name in _TEXTS}
+    texts = {name: frame[name].map(_guard) for name in _TEXTS if name in frame}
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
