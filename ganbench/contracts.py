@@ -32,6 +32,7 @@ class Modes:
 
     centers: Tensor  # [K, d]
     std: float  # standard deviation of every mode, in the units of the data
+    dims: int | None = None  # how many dimensions hold noise, the first ones; None: all
 
 
 class Labels(NamedTuple):

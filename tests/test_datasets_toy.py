@@ -239,3 +239,25 @@ def test_every_parameter_has_a_default():
     for name in NAMES:
         parameters = list(inspect.signature(getattr(toy, name)).parameters.values())[1:]
         assert all(parameter.default is not parameter.empty for parameter in parameters)
+
+
+def test_mixture1200d_has_700_dimensions_of_noise_around_ten_centres():
+    data = make("mixture1200d", n_train=1000, n_valid=10, n_test=500)
+    modes = data.modes
+    assert modes is not None
+    assert (data.shape, tuple(modes.centers.shape), modes.dims, data.log_density) == (
+        (1200,),
+        (10, 1200),
+        700,
+        None,
+    )
+    distance, mode = torch.cdist(data.train, modes.centers).min(1)
+    away = data.train - modes.centers[mode]
+    assert away[:, 700:].abs().max() == 0
+    assert float(away[:, :700].std()) == pytest.approx(1.0, abs=0.01)
+    assert 1e-3 < stats.chisquare(mode.bincount(minlength=10).numpy()).pvalue < 0.999
+    assert float((distance < 28).double().mean()) == pytest.approx(stats.chi2.cdf(28**2, 700), abs=0.02)
+    assert stats.chi2.cdf(28**2, 700) == pytest.approx(0.987, abs=0.002)
+    assert torch.equal(data.test, make("mixture1200d", n_train=3, n_valid=10, n_test=500).test)
+    with pytest.raises(DatasetError, match="mixture1200d: noisy must be at most dims, 5, got 7"):
+        make("mixture1200d", dims=5, noisy=7)

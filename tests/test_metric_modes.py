@@ -10,7 +10,7 @@ from metric_models import Samples, gaussian_data
 
 from ganbench.contracts import Modes
 from ganbench.errors import SampleError
-from ganbench.metrics.modes import ModeCoverage, mode_coverage
+from ganbench.metrics.modes import ModeCoverage, ModeKL, mode_coverage, mode_kl
 
 
 def _ring(k=8, std=0.01):
@@ -127,3 +127,53 @@ def test_metric_fills_its_three_columns():
     assert metric.protocol(data) != ModeCoverage(n=1000, stds=10.0).protocol(data)
     with pytest.raises(SampleError, match="gaussian: its modes are not known"):
         metric(Samples(torch.zeros(1000, 2)), gaussian_data(d=2))
+
+
+def test_forward_kl_by_hand_and_its_orientation():
+    modes = Modes(torch.tensor([[0.0], [10.0], [20.0]]), 1.0)
+    samples = torch.tensor([[0.0], [1.0], [-1.0], [10.0], [15.0]])
+    p = [3.5 / 7, 1.5 / 7, 0.5 / 7]
+    assert mode_kl(samples, modes).value == pytest.approx(-math.log(3) - sum(map(math.log, p)) / 3)
+    ring = _ring()
+    truth = _truth(ring, 2500)
+    perfect, dropped, noisy, nothing = (
+        mode_kl(x, ring).value
+        for x in (truth, _truth(Modes(ring.centers[:7], 0.01), 2500), truth + 0.02, torch.zeros(2500, 2))
+    )
+    assert perfect < 0.02 < 0.3 < min(dropped, noisy)
+    assert (
+        dropped > 5 * mode_coverage(_truth(Modes(ring.centers[:7], 0.01), 2500), ring).details["reverse_kl"]
+    )
+    assert nothing > max(dropped, noisy)
+
+
+def test_forward_kl_of_a_perfect_sampler_is_the_floor_and_its_error_honest():
+    modes = _ring()
+    scores = [mode_kl(_truth(modes, 500, seed), modes) for seed in range(200)]
+    values = torch.tensor([s.value for s in scores])
+    spread = values.std().item()
+    assert values.mean().item() == pytest.approx(scores[0].details["kl_floor"], abs=4 * spread / 200**0.5)
+    uneven = Modes(modes.centers[[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]], 0.01)
+    scores = [mode_kl(_truth(uneven, 500, seed), modes) for seed in range(200)]
+    spread = torch.tensor([s.value for s in scores]).std().item()
+    assert sum(s.sem or 0 for s in scores) / 200 == pytest.approx(spread, rel=0.25)
+
+
+def test_forward_kl_as_a_metric():
+    modes, data = _ring(), gaussian_data(d=2)
+    data = type(data)("ring", data.train, data.valid, data.test, (2,), modes=modes)
+    assert ModeKL(n=100)(Samples(_truth(modes, 200)), data) == mode_kl(_truth(modes, 200)[:100], modes)
+    assert "half a sample" in ModeKL().protocol(data)
+    with pytest.raises(SampleError, match="gaussian: its modes are not known"):
+        ModeKL()(Samples(torch.zeros(2500, 2)), gaussian_data(d=2))
+
+
+def test_modes_with_noise_in_some_dimensions_only():
+    modes = Modes(10 * torch.eye(3, 60), 1.0, dims=20)
+    generator = torch.Generator().manual_seed(0)
+    samples = modes.centers.repeat(2000, 1)
+    samples[:, :20] += torch.randn(len(samples), 20, generator=generator)
+    details = mode_coverage(samples, modes, stds=5.5).details
+    assert details["high_quality_pct"] == pytest.approx(details["high_quality_ceiling"], abs=1.5)
+    assert details["high_quality_ceiling"] > 90
+    assert "in 20 dimensions" in mode_coverage(samples, modes, stds=2).details["warning"]
