@@ -99,11 +99,12 @@ PUBLIC = """
 Adam Batch BatchNorm BoostedDivergence Budget Data DatasetError Divergence Draw Dropout Feature Game
 GanbenchError Labels Maxout Memory Modes Nets Player PluginError RMSprop Record RequestError Rescale
 SGD SampleError Score Search Sequential Simulator Squash SuiteError Value __version__ adversaries
-authenticity bce_fake bce_real birthday_collisions c2st conv_discriminator conv_generator
+ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st conv_discriminator conv_generator
 data_copying data_log_density dataset divergence feature find_divergence find_feature frechet_distance gradient_norm
 kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance latent_arithmetic latent_walk memorisation method metric mlp
 mode_coverage orthogonal pairwise_diversity prdc reconstruction_error sliced_wasserstein trick
 near_duplicates discriminator_features linear_probe nearest_neighbour_error variational_divergence
+class_coverage classifier classifier_score extractor mode_kl
 """
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from metric_models import Samples, image_data
+from metric_models import Samples, gaussian_data, image_data
 from torch import nn
 
 from ganbench.contracts import Data, Labels
@@ -304,6 +304,14 @@ def test_on_pixels_a_shift_costs_its_square():
     assert metric.protocol(data) == Frechet().protocol(data)  # no labels: no classifier
     expected = frechet_distance(data.floats(data.train).flatten(1), x.flatten(1)).value
     assert metric(Samples(x), data).details["control_train"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_points_are_compared_as_they_are():
+    labels = Labels(*(torch.arange(600) % 2,) * 3)
+    data = replace(gaussian_data(), labels=labels, classes=("a", "b"))
+    for metric in (Frechet(), Kernel()):
+        assert "the data's own numbers" in metric.protocol(data)
+        assert metric(Samples(data.train), data).value < 0.1 < metric(Samples(data.train + 1), data).value
 
 
 # --------------------------------------------------------------------------------------------- score

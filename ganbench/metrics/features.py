@@ -119,7 +119,7 @@ class Comparison:
     about: ClassVar[str]  # what a protocol says of it
 
     n: int = 5000  # samples, and test examples, at most as many as there are of the latter
-    features: str | None = None  # an extractor's name; null: classifier, or pixels where there are no labels
+    features: str | None = None  # an extractor; null: classifier of labelled images, pixels of other data
 
     def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
         samples = model.samples(self._size(data))
@@ -141,7 +141,7 @@ class Comparison:
         return min(self.n, len(data.test))
 
     def _name(self, data: Data) -> str:
-        return self.features or ("classifier" if data.labels else "pixels")
+        return self.features or ("classifier" if data.labels and len(data.shape) == 3 else "pixels")
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
