@@ -1,0 +1,516 @@
+"""Log-likelihood of decoder-based generators by annealed importance sampling (AIS), Wu et al. 2017.
+
+The model is p(x) = ∫ p(z) N(x; G(z), σ²I) dz. The latents z are a map of standard normal numbers u, so that all chains
+move in an unconstrained space. Shapes: p points, each with c chains, which run together as one batch of p·c;
+d latent numbers; `*shape` one example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ..contracts import Data, Draw, Model, Score, Value, metric
+from ..errors import SampleError
+from .distances import check_samples
+from .kde import scale_grid
+
+ACCEPTANCE = 0.65  # the step sizes aim at it, as in Wu et al.
+GAIN = 1.0  # change of a step size's logarithm for a unit of acceptance above the aim
+GRID = 0.1  # the step sizes' logarithms are multiples of it
+JITTER = 0.2  # a trajectory's steps are up to this share longer or shorter than tuned
+RAD = 4.0  # reach of the sigmoid schedule, as in Wu et al.
+PILOT = 4  # the run that tunes the step sizes is this many times shorter, ...
+PILOT_LEAST = 50  # ... but has so many steps at least
+PROBLEMS = 1024  # chains that run together
+CHUNK = 16  # steps whose random numbers are drawn at once
+LOOSE = 1.0  # nats, of the BDMC gap from which on a warning says so
+Schedule = Literal["geometric", "sigmoid"]
+Generate = Callable[[Tensor], Tensor]  # latents [n, *latent] -> samples [n, *shape], each by itself
+Noise = Iterator[tuple[Tensor, Tensor]]  # standard normal [p·c, d] and uniform [2, p·c] numbers, step by step
+
+
+def ais_log_likelihood(
+    generate: Generate,
+    test: Tensor,
+    latent: Draw,
+    *,
+    sigma: float,
+    chains: int = 16,
+    steps: int = 1000,
+    leapfrog: int = 10,
+    schedule: Schedule = "geometric",
+    simulated: int = 20,
+    generator: Generator | None = None,
+) -> Score:
+    """Mean log-likelihood (nats) of `test` [n, *shape] under N(generate(z), sigma² I) with z drawn from `latent`, a
+    stochastic lower bound, with its standard error over the test points. Wu et al. 2017, section 3.
+
+    `generate` takes latents [B, *latent.shape] to [B, *shape], differentiably and each by itself. Annealed
+    importance sampling goes from p(z) to p(z) p(x|z) through `steps` distributions p(z) p(x|z)^β, and makes a
+    Hamiltonian Monte Carlo move of `leapfrog` steps in each, with step sizes for every point and β that accept 0.65 of
+    the moves. The estimate of a point is the logarithm of the mean weight of its `chains`.
+
+    Wu et al. have 16 chains, 10,000 steps, 10 leapfrog steps and the "sigmoid" `schedule` of β. The "geometric" one
+    lets log β grow evenly from where p(x|z)^β begins to matter; where sigma is small it is as good with a fifth of
+    the steps or less. They adapt the step sizes on the way, which biases the mean weight a little, since
+    a step then depends on its chain's past; here a shorter run of its own tunes them. A point's random numbers
+    are its own: no value depends on the other points.
+
+    The gap: for `simulated` examples of the model itself (0: none) a stochastic upper bound is known too (`bdmc`).
+    Upper - lower, its mean, bounds the error there from above, and says how far the chains are from what they
+    should find on real examples that the model explains as well.
+
+    Details: "sigma"; "acceptance", the share of accepted moves; "ess", effective chains, (Σw)²/Σw², mean over
+    points; "log_likelihoods" [n]; "bdmc_gap", "bdmc_gap_sem", "bdmc_lower" and "bdmc_upper" [simulated]; a
+    "warning" where the gap is above 1 nat.
+
+    Raises SampleError for test points that are too few or not finite, for numbers that are not positive, and for
+    a generator whose samples have another shape, are not finite or do not depend differentiably on z.
+    """
+    test = check_samples(test, "test", least=2)
+    _check(generate, latent, test, sigma, chains=chains, steps=steps, leapfrog=leapfrog)
+    if simulated < 0 or simulated == 1:
+        raise SampleError(f"simulated: expected 0, or at least 2 for a standard error, got {simulated}")
+    run = _Run(generate, latent, sigma, chains, steps, leapfrog, schedule)
+    found = run.forward(test, generator)
+    values = found.log_likelihoods
+    if not torch.isfinite(values).all():
+        raise SampleError("generate(z): NaN or infinity in every chain; has the generator diverged?")
+    details: dict[str, Any] = {
+        "sigma": sigma,
+        "acceptance": found.acceptance.mean().item(),
+        "ess": found.ess.mean().item(),
+        "log_likelihoods": values,
+    }
+    if simulated:
+        details |= _gap(run.bdmc(simulated, test, generator), steps)
+    return Score(values.mean().item(), _sem(values), len(values), details)
+
+
+class Sandwich(NamedTuple):
+    """Stochastic bounds of the log-likelihood of examples that the model made, nats."""
+
+    lower: Tensor  # [n], float64
+    upper: Tensor  # [n]
+    x: Tensor  # [n, *shape], the examples
+
+
+def bdmc(
+    generate: Generate,
+    n: int,
+    latent: Draw,
+    like: Tensor,
+    *,
+    sigma: float,
+    chains: int = 16,
+    steps: int = 1000,
+    leapfrog: int = 10,
+    schedule: Schedule = "geometric",
+    generator: Generator | None = None,
+) -> Sandwich:
+    """Bidirectional Monte Carlo: bounds from both sides for `n` examples x = generate(z) + sigma·noise, with the
+    shape, device and dtype of examples `like` [m, *shape]. Grosse et al. 2015; Wu et al. 2017, section 3.2.
+
+    The lower bound is AIS. For the upper one its chains run backwards from the z that made x, an exact sample of
+    the posterior: their mean weight is an unbiased estimate of 1/p(x). Raises as `ais_log_likelihood` does.
+    """
+    like = check_samples(like, "like")
+    _check(generate, latent, like, sigma, chains=chains, steps=steps, leapfrog=leapfrog, n=n)
+    return _Run(generate, latent, sigma, chains, steps, leapfrog, schedule).bdmc(n, like, generator)
+
+
+class Sigma(NamedTuple):
+    """The standard deviation of the observations that suits the validation examples best, and all others."""
+
+    best: float
+    sigmas: list[float]  # falling
+    curve: list[float]  # mean log-likelihood of the validation examples for each, nats
+
+
+def choose_sigma(
+    generate: Generate,
+    valid: Tensor,
+    latent: Draw,
+    *,
+    chains: int = 16,
+    steps: int = 200,
+    leapfrog: int = 10,
+    generator: Generator | None = None,
+) -> Sigma:
+    """The `sigma` with the highest mean log-likelihood of `valid` [n, *shape], of `steps` values down to 1/256 of the
+    data's standard deviation (root mean square over the dimensions).
+
+    One run of AIS does for all: p(x|z)^β under the smallest sigma is, but for a known factor, p(x|z) under
+    sigma/√β, so that each β on the way gives the log-likelihood for a larger sigma. As all are lower bounds,
+    and looser for a smaller sigma, the choice leans to larger ones if anything. Raises as `ais_log_likelihood`
+    does, and for examples that are all equal.
+    """
+    valid = check_samples(valid, "valid", least=2)
+    smallest = scale_grid(valid)[-1] / 4 / 256
+    _check(generate, latent, valid, smallest, chains=chains, steps=steps, leapfrog=leapfrog)
+    run = _Run(generate, latent, smallest, chains, steps, leapfrog, "geometric")
+    betas, log_integrals = run.along(valid, generator)
+    sigmas = smallest / betas.sqrt()
+    constants = valid[0].numel() * (math.sqrt(2 * math.pi) * sigmas).log()
+    curve = (log_integrals.mean(1) - constants).nan_to_num(nan=-torch.inf)
+    if not torch.isfinite(curve).any():
+        raise SampleError("generate(z): NaN or infinity in every chain; has the generator diverged?")
+    return Sigma(sigmas[int(curve.argmax())].item(), sigmas.tolist(), curve.tolist())
+
+
+def sigmoid(steps: int) -> Tensor:
+    """β_0 = 0 … β_steps = 1 [steps + 1], float64, slow at both ends. Wu et al. 2017, appendix."""
+    betas = torch.linspace(-RAD, RAD, steps + 1, dtype=torch.float64).sigmoid()
+    return (betas - betas[0]) / (betas[-1] - betas[0])
+
+
+def geometric(steps: int, energy: Tensor) -> Tensor:
+    """β_0 = 0, β_1 = 1/(1 + energy) and evenly in log β to β_steps = 1, for each energy [p]: [steps + 1, p], float64.
+
+    `energy` is how large ‖x - G(z)‖²/2σ² is under the prior. Where observations are sharp, d latents under p(x|z)^β
+    are nearly Gaussian and the variance of the energy is d/2β², so that steps in log β are of equal length
+    (Gelman & Meng 1998, section 4).
+    """
+    first = 1 / (1 + energy.double())
+    powers = torch.linspace(1, 0, steps, dtype=torch.float64, device=energy.device)[:, None]
+    return torch.cat([torch.zeros_like(first)[None], first**powers])
+
+
+def _check(generate: Generate, latent: Draw, x: Tensor, sigma: float, **counts: int) -> None:
+    """Raises SampleError for what `ais_log_likelihood` cannot use."""
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise SampleError(f"sigma: expected a positive number, got {sigma}")
+    for name, count in counts.items():
+        least = 2 if name == "steps" else 1
+        if count < least:
+            raise SampleError(f"{name}: expected at least {least}, got {count}")
+    with torch.enable_grad():
+        z = _latents(torch.zeros(2, math.prod(latent.shape), dtype=x.dtype, device=x.device), latent)
+        images = generate(z.requires_grad_())
+    check_samples(images, "generate(z)", like=x)
+    if not images.requires_grad:
+        raise SampleError("generate(z): does not depend on z differentiably, which these chains need")
+
+
+def _latents(u: Tensor, latent: Draw) -> Tensor:
+    """Standard normal numbers [n, d] as latents [n, *latent.shape]: uniform ones by the normal distribution."""
+    z = u.view(len(u), *latent.shape)
+    if latent.low is None or latent.high is None:
+        return z
+    return latent.low + (latent.high - latent.low) * torch.special.ndtr(z)
+
+
+def _sem(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))
+
+
+def _gap(found: Sandwich, steps: int) -> dict[str, Any]:
+    """The details that speak of the gap."""
+    gaps = found.upper - found.lower
+    gap = gaps.mean().item()
+    details: dict[str, Any] = {
+        "bdmc_gap": gap,
+        "bdmc_gap_sem": _sem(gaps),
+        "bdmc_lower": found.lower,
+        "bdmc_upper": found.upper,
+    }
+    if not gap <= LOOSE:
+        details["warning"] = (
+            f"on examples of the model itself the bounds lie {gap:.3g} nats apart (BDMC): the true log-likelihood may "
+            f"be as much above the one given; take more steps than {steps}"
+        )
+    return details
+
+
+# ---------------------------------------------------------------------------------------------- annealing
+
+
+class _Annealed(NamedTuple):
+    """What a run of all chains of p points gave."""
+
+    log_weights: Tensor  # [p, c], float64
+    curve: Tensor  # [steps, p]: logarithm of the chains' mean weight so far
+    step: Tensor  # [steps, p]: step sizes
+    accepted: Tensor  # [steps, p]: mean probability that a move is accepted
+
+
+class _Likelihood(NamedTuple):
+    log_likelihoods: Tensor  # [p], float64
+    ess: Tensor  # [p]
+    acceptance: Tensor  # [p]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One way to anneal."""
+
+    generate: Generate
+    latent: Draw
+    sigma: float
+    chains: int
+    steps: int
+    leapfrog: int
+    schedule: Schedule
+
+    def forward(self, x: Tensor, generator: Generator | None) -> _Likelihood:
+        """Lower bounds for points [p, *shape]."""
+        found = []
+        for rows, noise in self._blocks(x, generator):
+            betas, step = self._tuned(x[rows], noise)
+            run = self._anneal(x[rows], next(noise)[0], betas, step, noise)
+            w = run.log_weights
+            ess = (2 * w.logsumexp(1) - (2 * w).logsumexp(1)).exp()
+            found.append(_Likelihood(_log_mean(w) + self._constant(x), ess, run.accepted.mean(0)))
+        return _Likelihood(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+    def bdmc(self, n: int, like: Tensor, generator: Generator | None) -> Sandwich:
+        """Bounds for n examples of the model. Both directions take the step sizes of one pilot, which knows nothing
+        of the z that made the example."""
+        device, width = generator.device if generator else like.device, math.prod(self.latent.shape)
+        drawn = torch.randn(n, width + like[0].numel(), generator=generator, device=device).to(like)
+        u = drawn[:, :width]
+        x = self._images(u) + self.sigma * drawn[:, width:].view(n, *like.shape[1:])
+        lower, upper = [], []
+        for rows, noise in self._blocks(x, generator):
+            betas, step = self._tuned(x[rows], noise)
+            forward = self._anneal(x[rows], next(noise)[0], betas, step, noise)
+            start = u[rows].repeat_interleave(self.chains, 0)
+            backward = self._anneal(x[rows], start, betas.flip(0), step.flip(0), noise)
+            lower.append(_log_mean(forward.log_weights) + self._constant(x))
+            upper.append(self._constant(x) - _log_mean(backward.log_weights))
+        return Sandwich(torch.cat(lower), torch.cat(upper), x)
+
+    def along(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """A geometric schedule of β that is the same for all points x [p, *shape], without its 0 [steps], and
+        log ∫ p(z) exp(-β‖x - G(z)‖²/2σ²) dz [steps, p]; the step sizes are tuned on the way."""
+        device, width = generator.device if generator else x.device, math.prod(self.latent.shape)
+        u = torch.randn(len(x), width, generator=generator, device=device).to(x)
+        betas = geometric(self.steps, self._energy(u, x.flatten(1))[0].median()[None])  # [steps + 1, 1]
+        found = [
+            self._anneal(x[rows], next(noise)[0], betas.expand(-1, len(x[rows])), None, noise).curve
+            for rows, noise in self._blocks(x, generator)
+        ]
+        return betas[1:, 0], torch.cat(found, 1)
+
+    def _blocks(self, x: Tensor, generator: Generator | None) -> Iterator[tuple[slice, Noise]]:
+        """Points that run together, and their random numbers."""
+        device, per = generator.device if generator else x.device, max(1, PROBLEMS // self.chains)
+        seeds = torch.randint(2**62, (len(x),), generator=generator, device=device).tolist()
+        for start in range(0, len(x), per):
+            rows = slice(start, start + per)
+            yield rows, _noise(seeds[rows], self.chains, math.prod(self.latent.shape), x)
+
+    def _tuned(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The schedule [steps + 1, p] and step sizes for it [steps, p], found by a shorter run."""
+        u, short = next(noise)[0], max(self.steps // PILOT, PILOT_LEAST)
+        energy = self._energy(u, self._repeated(x))[0].view(len(x), -1)
+        energy = energy.median(1).values
+
+        def betas(steps: int) -> Tensor:
+            if self.schedule == "sigmoid":
+                return sigmoid(steps).to(x.device)[:, None].expand(-1, len(x))
+            return geometric(steps, energy)
+
+        pilot = self._anneal(x, u, betas(short), None, noise)
+        return betas(self.steps), pilot.step[torch.arange(self.steps, device=x.device) * short // self.steps]
+
+    def _anneal(self, x: Tensor, u: Tensor, betas: Tensor, step: Tensor | None, noise: Noise) -> _Annealed:
+        """Chains of points x [p, *shape] from u [p·c, d] along `betas` [steps + 1, p]: a move that leaves p(z) p(x|z)^β
+        as it is, then the weight p(x|z)^(next β - β). Step sizes [steps, p]; None: adapted after every move."""
+        shape, wanted = (len(x), self.chains), self._repeated(x)
+
+        def energy(u: Tensor) -> tuple[Tensor, Tensor]:
+            return self._energy(u, wanted)
+
+        state = _State(u, *energy(u))
+        log_weights = torch.zeros(shape, dtype=torch.float64, device=x.device)
+        # Rounded: step sizes that followed every rounding error of the chains, and the chains them, would make
+        # a point's value depend on what runs beside it.
+        now, curve, steps, rates = torch.zeros(shape[0], dtype=torch.float64, device=x.device), [], [], []
+        for i, (beta, following) in enumerate(pairwise(betas)):
+            size = _rounded(now) if step is None else step[i]
+            state, accepted = _move(energy, state, beta, size, next(noise), self.leapfrog)
+            rate = accepted.view(shape).mean(1)
+            now = now + GAIN * (rate - ACCEPTANCE)
+            log_weights = log_weights - (following - beta)[:, None] * state.energy.double().view(shape)
+            for kept, value in ((curve, _log_mean(log_weights)), (steps, _rounded(now)), (rates, rate)):
+                kept.append(value)
+        return _Annealed(log_weights, torch.stack(curve), torch.stack(steps), torch.stack(rates))
+
+    def _repeated(self, x: Tensor) -> Tensor:
+        """Points [p, *shape] once for each chain [p·c, D]."""
+        return x.flatten(1).repeat_interleave(self.chains, 0)
+
+    def _energy(self, u: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """‖x - G(z(u))‖²/2σ² [n] for x = `wanted` [n, D], and its gradient in u [n, d]; infinite instead of NaN."""
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            energy = (self._images(u).flatten(1) - wanted).square().sum(1) / (2 * self.sigma**2)
+            (gradient,) = torch.autograd.grad(energy.sum(), u)
+        return energy.detach().nan_to_num(nan=torch.inf, posinf=torch.inf), gradient
+
+    def _images(self, u: Tensor) -> Tensor:
+        return self.generate(_latents(u, self.latent))
+
+    def _constant(self, x: Tensor) -> float:
+        """Logarithm of the density N(·; G(z), σ²I) at its centre."""
+        return -x[0].numel() * math.log(math.sqrt(2 * math.pi) * self.sigma)
+
+
+def _rounded(log_step: Tensor) -> Tensor:
+    return ((log_step / GRID).round() * GRID).exp()
+
+
+def _log_mean(log_weights: Tensor) -> Tensor:
+    """[p, c] -> [p]."""
+    return log_weights.logsumexp(1) - math.log(log_weights.shape[1])
+
+
+def _noise(seeds: Sequence[int], chains: int, d: int, like: Tensor) -> Noise:
+    """Random numbers without end; those of a point follow from its seed alone, whichever points run beside it."""
+    device = like.device
+    own = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    while True:
+        normal = [torch.randn(CHUNK, chains, d, generator=g, device=device) for g in own]
+        uniform = [torch.rand(CHUNK, 2, chains, generator=g, device=device) for g in own]
+        yield from zip(
+            torch.stack(normal, 1).flatten(1, 2).to(like),
+            torch.stack(uniform, 2).flatten(2, 3).to(like),
+            strict=True,
+        )
+
+
+# ---------------------------------------------------------------------------------------------- moves
+
+
+class _State(NamedTuple):
+    u: Tensor  # [n, d]
+    energy: Tensor  # [n]: -log p(x|z), but for a constant
+    gradient: Tensor  # [n, d]: of the energy
+
+
+def _move(
+    energy: Callable[[Tensor], tuple[Tensor, Tensor]],
+    state: _State,
+    beta: Tensor,
+    step: Tensor,
+    noise: tuple[Tensor, Tensor],
+    leapfrog: int,
+) -> tuple[_State, Tensor]:
+    """One Hamiltonian Monte Carlo move for exp(-‖u‖²/2 - β·energy), β and step sizes for each point [p], and the
+    probabilities [n] with which the moves were accepted. Neal 2011, section 3.
+
+    Every trajectory draws its step size anew, near the one given: with one that is always the same, the
+    trajectories in a Gaussian may come round to their start every time (Neal 2011, section 3.2). The bound is
+    tighter for it.
+    """
+    momentum, (jitter, chance) = noise
+    chains = len(momentum) // len(step)
+    beta, step = (one.to(momentum).repeat_interleave(chains)[:, None] for one in (beta, step))
+    step = step * (1 + JITTER * (2 * jitter[:, None] - 1))
+
+    def total(at: _State, momentum: Tensor) -> Tensor:
+        return (at.u.square() + momentum.square()).sum(1) / 2 + beta[:, 0] * at.energy
+
+    end, p = state, momentum
+    for _ in range(leapfrog):
+        p = p - step / 2 * (end.u + beta * end.gradient)
+        u = end.u + step * p
+        end = _State(u, *energy(u))
+        p = p - step / 2 * (end.u + beta * end.gradient)
+    log_ratio = (total(state, momentum) - total(end, p)).nan_to_num(nan=-torch.inf)
+    accepted = (chance.log() < log_ratio)[:, None]
+    # Infinite energies are where the generator is not finite: no place to go to.
+    accepted &= torch.isfinite(end.energy)[:, None]
+    kept = _State(
+        torch.where(accepted, end.u, state.u),
+        torch.where(accepted[:, 0], end.energy, state.energy),
+        torch.where(accepted, end.gradient, state.gradient),
+    )
+    return kept, log_ratio.clamp(max=0).exp()
+
+
+# ---------------------------------------------------------------------------------------------- the metric
+
+
+@metric(Value("ais_ll", "nats", "higher"), name="ais_ll", needs=("generator",))
+@dataclass(frozen=True)
+class AisLL:
+    """Log-likelihood of test examples under G(z) + N(0, σ²), by annealed importance sampling (Wu et al. 2017), nats.
+
+    ± is the standard error over test points. Unlike `kde_ll` it looks at the generator and not at a few samples,
+    so that it stays right in many dimensions; it needs thousands of calls of the generator for each test point.
+    σ is the one that suits validation examples best. The value is a lower bound: "bdmc_gap" in the details bounds
+    how much too low it is on examples of the model itself, and where it is large more `steps` are due (Wu et
+    al.: 10,000). Pixels are taken as they are, without noise between their levels.
+    """
+
+    n: int = 50  # test examples
+    n_valid: int = 20  # validation examples, which choose sigma
+    n_simulated: int = 10  # examples of the model itself, for the gap
+    sigma: float | None = None  # standard deviation of the observations; None: by the validation examples
+    chains: int = 16  # for each example
+    steps: int = 500  # intermediate distributions; Wu et al.: 10,000
+    leapfrog: int = 10  # gradients of each move
+    schedule: Schedule = "geometric"  # of the intermediate distributions; Wu et al.: "sigmoid"
+
+    def __call__(self, model: Model, data: Data) -> Score:
+        if model.latent is None:
+            raise SampleError("ais_ll needs a generator; these are samples alone")
+        generator, like = model.generator("ais_ll"), model.samples(1)
+        sigma, chosen = self._sigma(
+            model, model.latent, _some(data, data.valid, self.n_valid).to(like), generator
+        )
+        score = ais_log_likelihood(
+            model.generate,
+            _some(data, data.test, self.n).to(like),
+            model.latent,
+            sigma=sigma,
+            chains=self.chains,
+            steps=self.steps,
+            leapfrog=self.leapfrog,
+            schedule=self.schedule,
+            simulated=self.n_simulated,
+            generator=generator,
+        )
+        return Score(score.value, score.sem, score.n, {**chosen, **score.details})
+
+    def _sigma(
+        self, model: Model, latent: Draw, valid: Tensor, generator: Generator
+    ) -> tuple[float, dict[str, Any]]:
+        """The standard deviation, and the details of its choice."""
+        if self.sigma is not None:
+            return self.sigma, {}
+        found = choose_sigma(
+            model.generate, valid, latent, chains=self.chains, leapfrog=self.leapfrog, generator=generator
+        )
+        details: dict[str, Any] = {"sigmas": found.sigmas, "valid_curve": found.curve}
+        if found.best == min(found.sigmas):
+            details["warning"] = f"the best sigma, {found.best:.3g}, is the smallest that was tried"
+        return found.best, details
+
+    def protocol(self, data: Data) -> str:
+        """What defines the number."""
+        rule = (
+            f"standard deviation {self.sigma:g}" if self.sigma else "the standard deviation that is best on "
+        )
+        rule += "" if self.sigma else f"{min(self.n_valid, len(data.valid))} random validation examples"
+        return (
+            f"log-likelihood of {min(self.n, len(data.test))} random test examples under G(z) + normal noise of "
+            f"{rule}; annealed importance sampling, {self.chains} chains, {self.steps} steps of a {self.schedule} "
+            f"schedule, Hamiltonian moves of {self.leapfrog} leapfrog steps tuned to accept {ACCEPTANCE}; a lower "
+            f"bound, its gap by {self.n_simulated} examples of the model"
+        )
+
+
+def _some(data: Data, examples: Tensor, n: int) -> Tensor:
+    """The first n as floats, in an order that is fixed for the dataset."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
+    return data.floats(examples[order[:n].to(examples.device)])
