@@ -4,8 +4,8 @@ ratio of the times for an image is in the benchmark's extra_info, beside `bound`
 generator alone is for 512 latents at once than one by one. With GANBENCH_BENCH_FULL=1: 256 images, 200 calls.
 
 Measured with one thread and 64 images (60 calls): ring 150, mlp 37, conv at 8 px 46, conv at 28 px 14 times
-scipy's speed (bound 111, 95, 47, 8). The last one's time is the arithmetic of its convolutions, so that twenty
-times is out of reach on a CPU.
+scipy's speed (bound 111, 95, 47, 8); in full, conv at 8 px 46 and at 28 px 9.5 (bound 55, 5). The last one's time
+is the arithmetic of its convolutions, so that twenty times is out of reach on a CPU.
 
 Seeds are scored one by one. Five in one stack (torch.func.functional_call under vmap, 3 starts, 40 calls, no
 problem dropped, CPU time of one thread) were 1.16 times as fast for the conv at 8 px, with 64 and with 170
