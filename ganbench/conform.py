@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import torch
@@ -452,7 +453,8 @@ def _effect(plain: Cell, cell: Cell, data: Data) -> Check:
 
 
 class Sampled:
-    """A model whose samples are a split of the data, and whose generator is a fixed linear map."""
+    """A model whose samples are a split of the data, whose generator is a fixed linear map, and whose game is that
+    of `Reference`, not yet played."""
 
     latent = Draw((4,))
 
@@ -460,6 +462,10 @@ class Sampled:
         self.data = data
         self.made = data.floats(data.valid)
         self.map = torch.randn(4, math.prod(data.shape), generator=self.generator("map"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.game: Game = Reference().game(data)
+        self.nets = SimpleNamespace(**{name: net.eval() for name, net in self.game.nets.items()})
 
     def samples(self, n: int) -> Tensor:
         """More than there are come round again, a little apart from themselves."""

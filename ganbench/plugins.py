@@ -77,8 +77,9 @@ class Plugin:
 
     @property
     def summary(self) -> str:
-        """First line of the docstring."""
-        return self.doc.strip().split("\n")[0]
+        """First sentence of the docstring, as one line."""
+        paragraph = " ".join(self.doc.strip().split("\n\n")[0].split())
+        return re.split(r"(?<=\.)(?<!\bal\.)\s+(?=[A-Z])", paragraph, maxsplit=1)[0]
 
     def param(self, name: str) -> Param | None:
         """The parameter of this name."""
