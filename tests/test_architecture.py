@@ -99,12 +99,13 @@ PUBLIC = """
 Adam Batch BatchNorm BoostedDivergence Budget Data DatasetError Divergence Draw Dropout Feature Game
 GanbenchError Labels Maxout Memory Modes Nets Player PluginError RMSprop Record RequestError Rescale
 SGD SampleError Score Search Sequential Simulator Squash SuiteError Value __version__ adversaries
-ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st conv_discriminator conv_generator
-data_copying data_log_density dataset divergence feature find_divergence find_feature frechet_distance gradient_norm
-kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance latent_arithmetic latent_walk memorisation method metric mlp
-mode_coverage orthogonal pairwise_diversity prdc reconstruction_error sliced_wasserstein trick
-near_duplicates discriminator_features linear_probe nearest_neighbour_error variational_divergence
-class_coverage classifier classifier_score extractor mode_kl
+ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st class_coverage classifier
+classifier_score conv_discriminator conv_generator data_copying data_log_density dataset
+discriminator_features divergence extractor feature find_divergence find_feature frechet_distance
+gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance
+latent_arithmetic latent_walk linear_probe memorisation method metric mlp mode_coverage mode_kl
+near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc reconstruction_error
+sliced_wasserstein trick variational_divergence
 """
 
 

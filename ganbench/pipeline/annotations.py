@@ -14,7 +14,8 @@ from typing import Any
 from ..contracts import Kind
 from ..errors import did_you_mean
 
-PLUGINS: dict[str, Kind] = {"Divergence": "divergence", "Feature": "feature"}  # what a parameter of this type names
+# What a parameter of this type names.
+PLUGINS: dict[str, Kind] = {"Divergence": "divergence", "Feature": "feature"}
 
 
 class Mismatch(Exception):
