@@ -104,6 +104,9 @@ class ClassCoverage:
     the samples. Modes inside a class are not seen. Details: "floor", what a perfect generator scores on average
     at this number of samples, (K − 1) / 2N and the imbalance of the data's own classes; "kl_data", KL(p̂ ‖ data's
     classes), and its "floor_kl_data"; the classifier's "accuracy" (for stacked data, on single channels).
+
+    Checked against counts by hand (1e-6, relative), Metz et al.'s floor of 0.0195 nats (5e-5), the spread of a
+    perfect sampler's values.
     """
 
     n: int = 25_600  # samples, as Metz et al. 2017

@@ -48,6 +48,8 @@ class ClassifierScore:
     It never looks at data: copies of the training set score as data do, and so does a generator that knows one
     image of each class; samples that no person would take for images may score higher than data. Beside it
     stands what test data score, "control_test". Papers' Inception Score is of ImageNet's 1000 classes.
+
+    Checked against sure and undecided classes in closed form (1e-6, relative).
     """
 
     n: int = 5000  # samples, at most as many as there are test examples

@@ -173,6 +173,9 @@ class DataCopying:
     nearer to a training example than all but 1 % of held-out data are. In the details stand a "verdict" in
     words, as `memorisation` has it, and "control_copies" and "control_heldout": what training examples, and one
     half of the held-out data against the other, score on the same data.
+
+    Checked against SciPy's Mann-Whitney U (1e-6, relative), Meehan et al.'s −38.7 for copies (0.05), AuthPct of
+    fresh data in two dimensions, 37.5 (4 standard errors).
     """
 
     n: int = 1000  # samples, and held-out examples at most

@@ -158,6 +158,9 @@ class Frechet(Comparison):
     Papers' FID is this with `features: inception` and 50,000 samples. It is biased upwards, the more the fewer
     samples: in the details "control_train" is what as many training examples score, about what a perfect
     generator would. A generator that repeats the training set scores that too: memorisation is not seen.
+
+    Checked against the formula with SciPy's matrix root (1e-8, relative), the square of a shift (1e-9,
+    relative).
     """
 
     distance = staticmethod(frechet_distance)
@@ -172,6 +175,9 @@ class Kernel(Comparison):
 
     Papers' KID is this with `features: inception`. In the details "control_train" is what as many training
     examples score. A generator that repeats the training set scores that too: memorisation is not seen.
+
+    Checked against the sum over all pairs by hand (1e-10, relative), a shift in one dimension in closed form (4
+    standard errors).
     """
 
     distance = staticmethod(kernel_distance)

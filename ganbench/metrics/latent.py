@@ -108,6 +108,9 @@ class Latent:
     ones of another, each from the mean of three latents, and the result with its neighbours, where a sample is of a
     class if its three nearest training images are; what a generator makes on the way from coarse to fine, where it
     has stages.
+
+    Checked against a linear generator, which walks evenly along lines (1e-5), one that jumps, and one that does
+    not move.
     """
 
     n: int = 32  # walks, each from the end of the one before

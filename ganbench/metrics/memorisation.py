@@ -206,6 +206,8 @@ class Memorisation:
     The verdict needs a second test, since samples that keep to where data are dense are nearer to the training
     set too: copies have a training example as their nearest real one, rather than one of all test examples,
     more often than by chance. Both count from three standard errors.
+
+    Checked against SciPy's Mann-Whitney U (1e-6, relative), fresh data (4 standard errors), copies.
     """
 
     n: int = 2000  # samples, and held-out examples at most

@@ -113,6 +113,9 @@ class ModeCoverage:
     """Modes captured, high-quality samples, and KL to uniform over modes (VEEGAN, PacGAN).
 
     ± is over samples: binomial for the percentage, the delta method for the divergence.
+
+    Checked against counts by hand (1e-6, relative), the ceiling of true samples in closed form, 98.89 % in the
+    plane (4 standard errors), the floor of a perfect sampler (30 %).
     """
 
     n: int = 2500  # samples
@@ -142,7 +145,10 @@ class ModeCoverage:
 @dataclass(frozen=True)
 class ModeKL:
     """KL(uniform over the modes ‖ samples): what missed modes cost, where the reverse KL of `modes` shows how
-    unevenly the captured ones are hit. Details: "kl_floor", what a perfect generator scores on average."""
+    unevenly the captured ones are hit. Details: "kl_floor", what a perfect generator scores on average.
+
+    Checked against the sum by hand (1e-6, relative), the floor of a perfect sampler (4 standard errors).
+    """
 
     n: int = 2500  # samples
     stds: float = 3.0  # radius that counts as in a mode, in standard deviations of it

@@ -92,6 +92,9 @@ class PrecisionRecall:
     recall and coverage: in the details "control_train" is what training examples score. Neighbours are those
     of the data's own numbers, such as pixels, unless `features` says otherwise; published values are of an image
     classifier's features.
+
+    Checked against the authors' package prdc (1e-9), density 1 and coverage 1 − 2^−k of fresh data (0.03,
+    0.01).
     """
 
     n: int = 5000  # samples, and test examples, at most as many as there are of the latter

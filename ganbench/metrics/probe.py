@@ -128,6 +128,8 @@ class Probe:
     Needs a net "D" of layers one after the other (`ganbench.Sequential`). ± is binomial. In the details,
     under the same protocol: "control_pixels", the examples' own numbers; "control_untrained", the same D with
     weights as PyTorch draws them. A D that is no better than the latter has learnt nothing of the classes.
+
+    Checked against scikit-learn's standardised LinearSVC (0.5 %).
     """
 
     n_train: int = 1000  # labelled training examples, at most

@@ -265,6 +265,9 @@ class Reconstruction:
     The targets are the same for all methods and seeds. In the details "control_mse" is the same search for
     images that the generator itself made, whose true error is 0: where it is not small, the search and not
     the generator is the limit.
+
+    Checked against least squares for a linear generator (1e-6, relative), SciPy's L-BFGS-B one image at a time
+    (no worse by more than 5 %), images of the generator itself, which come back.
     """
 
     n: int = 64  # training images; Metz et al.: 1280

@@ -92,6 +92,9 @@ class Control(NamedTuple):
 class C2ST:
     """Held-out accuracy of a classifier that tells samples from test data: ½ when it cannot, 1 when it always
     can (Lopez-Paz & Oquab 2017). In the details "control_train": training examples in the place of samples.
+
+    Checked against scikit-learn's neighbours (the same guesses), the best rule for two Gaussians (4 standard
+    errors), the spread around ½ without a difference.
     """
 
     n: int = 2000  # samples, and test examples at most

@@ -158,6 +158,8 @@ class EstimatedDivergence:
 
     The same net for all methods, whatever they were trained by. "jensen-shannon" is twice the Jensen–Shannon
     divergence, at most 1.386. In the details "control_train": training examples in the place of samples.
+
+    Checked against the divergence of two Gaussians by quadrature, from below (0.15 nats).
     """
 
     n: int = 5000  # samples, and test examples, at most as many as there are of the latter
