@@ -300,6 +300,7 @@ def test_schedules():
         ({"sigma": math.nan}, "sigma: expected a positive number, got nan"),
         ({"steps": 1}, "steps: expected at least 2, got 1"),
         ({"chains": 0}, "chains: expected at least 1, got 0"),
+        ({"schedule": "sigmoidal"}, "schedule: 'sigmoidal' is none; did you mean 'sigmoid'?"),
         ({"simulated": 1}, "simulated: expected 0, or at least 2"),
         ({"generate": lambda z: z[:, :1]}, r"generate\(z\): one example has shape \[1\]; expected \[2\]"),
         ({"generate": lambda z: z / 0}, r"generate\(z\): 2 of 2 examples hold NaN or infinity"),

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from ..contracts import Data, Draw, Model, Score, Value, metric
-from ..errors import SampleError
+from ..errors import SampleError, did_you_mean
 from .distances import check_samples
 from .kde import scale_grid
 
@@ -61,7 +61,7 @@ def ais_log_likelihood(
     lets log β grow evenly from where p(x|z)^β begins to matter; where sigma is small it is as good with a fifth of
     the steps or less. They adapt the step sizes on the way, which biases the mean weight a little, since
     a step then depends on its chain's past; here a shorter run of its own tunes them. A point's random numbers
-    are its own: no value depends on the other points.
+    are its own: no value depends on the other points, but for rounding.
 
     The gap: for `simulated` examples of the model itself (0: none) a stochastic upper bound is known too (`bdmc`).
     Upper - lower, its mean, bounds the error there from above, and says how far the chains are from what they
@@ -258,6 +258,12 @@ class _Run:
     steps: int
     leapfrog: int
     schedule: Schedule
+
+    def __post_init__(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            raise SampleError(
+                f"schedule: {self.schedule!r} is none{did_you_mean(self.schedule, get_args(Schedule))}"
+            )
 
     def forward(self, x: Tensor, generator: Generator | None) -> _Likelihood:
         """Lower bounds for points [p, *shape]."""
