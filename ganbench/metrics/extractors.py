@@ -146,7 +146,7 @@ class _Inception(nn.Module):
             ported = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
         except ImportError:
             raise SampleError(
-                "features: inception needs torch-fidelity: pip install torch-fidelity"
+                "features: inception needs torch-fidelity: pip install 'ganbench[metrics]'"
             ) from None
         _load(path)  # torch-fidelity itself would unpickle whatever the file holds
         options = {"feature_extractor_weights_path": str(path)}
