@@ -369,13 +369,14 @@ def test_arithmetic_among_the_samples_of_a_generator_that_knows_class_and_bright
 
 
 def test_a_sample_between_two_classes_is_of_none():
-    train = torch.tensor([0.0, 0.1, 0.2, 0.8, 0.9, 1.0]).view(6, 1, 1, 1)
-    found = _classes(
-        torch.tensor([0.05, 0.3, 0.95]).view(3, 1, 1, 1), train, torch.tensor([0, 0, 0, 1, 1, 1])
-    )
-    assert found.tolist() == [0, 0, 1]
-    mixed = _classes(torch.tensor([[[[0.5]]]]), train[1:5], torch.tensor([0, 0, 1, 1]))
-    assert mixed.tolist() == [-1]
+    angle = torch.tensor([0.0, 0.1, 0.2, 1.3, 1.4, 1.5])
+    train, labels = torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([0, 0, 0, 1, 1, 1])
+    towards = torch.tensor([0.05, 0.3, 1.45])
+    seen = torch.stack([towards.cos(), towards.sin()], 1) * torch.tensor(
+        [[9.0], [0.1], [3.0]]
+    )  # bright or not
+    assert _classes(seen, train, labels).tolist() == [0, 0, 1]
+    assert _classes(torch.ones(1, 2), train[1:5], labels[1:5]).tolist() == [-1]
     assert _classes(train[:1], train[:1], torch.tensor([4])).tolist() == [4]  # as many as there are
 
 

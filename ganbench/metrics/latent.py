@@ -106,8 +106,8 @@ class Latent:
     not move at all count as 1. Both are means over the walks ± their standard error. The pictures: walks;
     arithmetic (section 6.3.2), where the data have labels: bright samples of one class - dark ones of it + dark
     ones of another, each from the mean of three latents, and the result with its neighbours, where a sample is of a
-    class if its three nearest training images are; what a generator makes on the way from coarse to fine, where it
-    has stages.
+    class if its three nearest training images are, all at the same length; what a generator makes on the way from
+    coarse to fine, where it has stages.
 
     Checked against a linear generator, which walks evenly along lines (1e-5), one that jumps, and one that does
     not move.
@@ -188,7 +188,11 @@ class Latent:
 
 
 def _classes(images: Tensor, train: Tensor, labels: Tensor) -> Tensor:
-    """The class of which the nearest training images are [n]; -1 where they are of several."""
+    """The class of which the nearest training images are [n]; -1 where they are of several.
+
+    All at the same length: otherwise thin strokes, which are near to everything, would be nearest to too much.
+    """
+    images, train = (F.normalize(x.flatten(1), dim=1) for x in (images, train))
     near = labels[nearest(images, train, min(KIN, len(train)))[1]]  # [n, KIN]
     return torch.where((near == near[:, :1]).all(1), near[:, 0], -1)
 
