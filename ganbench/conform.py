@@ -26,7 +26,7 @@ from . import plugins
 from .contracts import Better, Data, Draw, Game, Kind, Labels, Modes, Player, Score, method
 from .divergence_checks import faults
 from .errors import GanbenchError
-from .nets import adversaries, bce_fake, bce_real, mlp
+from .nets import Sequential, adversaries, bce_fake, bce_real, mlp
 from .optim import Adam
 from .pipeline import train as engine
 from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
@@ -95,7 +95,7 @@ def images(side: int = 28) -> Data:
 
 def suitable(needs: Collection[str]) -> Data | None:
     """Small data that have what a plugin needs: points, images, or the first shipped dataset that does."""
-    needs = set(needs) - {"generator"}
+    needs = set(needs) - {"generator", "discriminator"}
     if needs <= {"modes", "log_density", "labels"}:
         return plane()
     if needs <= {"pixels", "labels"}:
@@ -244,6 +244,11 @@ def _game(cell: Cell, data: Data | None) -> Checks:
             "it gives a Game", f"it gave a {type(game).__name__}; return Game(nets=..., players=..., ...)"
         )
     yield Check("it gives a Game")
+    says = cell.method.part.plugin.provides if cell.method.part else ()
+    has = {"bound": game.bound, "discriminator": isinstance(game.nets.get("D"), Sequential) or None}
+    lacks = [name for name in says if has.get(name) is None]
+    text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
+    yield Check("it has what it says it provides", text)
     yield from _round(cell, data)
     trained = engine.train(cell, data, [0, 1, 2])
     yield _diverged(trained)

@@ -424,7 +424,8 @@ def method(name: Any = None, *, needs: tuple[str, ...] = (), provides: tuple[str
     """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`.
 
     `needs`: what a dataset must have for it, such as "simulator". `provides`: what metrics may need of it
-    besides samples, such as "parameters", or "bound" (a game with a `bound`).
+    besides samples: "parameters", "bound" (a game with a `bound`), or "discriminator" (a net "D" that is a
+    `Sequential` and judges examples one by one).
     """
     mark = _marker("method", None if callable(name) else name, needs=needs, provides=provides)
     return mark(name) if callable(name) else mark
@@ -451,9 +452,9 @@ def metric(
 ) -> Callable[[T], T]:
     """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
 
-    `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound"
-    or "parameters" of the method; where one is missing the metric does not apply and gives no row. `version`
-    goes up when the numbers change.
+    `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
+    "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
+    `version` goes up when the numbers change.
     """
     return _marker("metric", name, values=values, needs=needs, version=version)
 

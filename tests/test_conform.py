@@ -314,6 +314,15 @@ def test_datasets(tmp_path, change, problem):
     assert problem is None or any(problem in text for text in found.values())
 
 
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [("'discriminator',", None), ("'bound',", "it says that it provides bound, but its game has none")],
+)
+def test_a_method_has_what_it_says_it_provides(tmp_path, says, problem):
+    source = GAN.format(**RIGHT).replace("@method", f"@method(provides=({says}))")
+    assert list(checked(tmp_path, source).values()) == ([problem] if problem else [])
+
+
 DIVERGENCE = (
     HEAD
     + """

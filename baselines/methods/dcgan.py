@@ -19,7 +19,7 @@ from ganbench import (
 )
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class DCGAN:
     """Radford et al. 2016, section 3: convolutions of stride 2, BatchNorm, ReLU in G, leaky ReLU in D.

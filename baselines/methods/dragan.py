@@ -16,7 +16,7 @@ from ganbench import (
 )
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class DRAGAN:
     """Kodali et al. 2017, Algorithm 1: a non-saturating GAN whose D has gradients of norm 1 around real examples.

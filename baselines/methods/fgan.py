@@ -19,7 +19,7 @@ from ganbench import (
 )
 
 
-@method(provides=("bound",))
+@method(provides=("bound", "discriminator"))
 @dataclass(frozen=True)
 class FGAN:
     """Nowozin et al. 2016, Algorithm 1: a generator against the variational bound of an f-divergence.

@@ -19,7 +19,7 @@ from ganbench import (
 )
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class GAN:
     """Goodfellow et al. 2014, Algorithm 1: a generator against a discriminator.

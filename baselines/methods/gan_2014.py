@@ -10,7 +10,7 @@ from torch import nn
 from ganbench import SGD, Draw, Dropout, Game, Maxout, Player, Sequential, bce_fake, bce_real, method, mlp
 
 
-@method("gan_2014")
+@method("gan_2014", provides=("discriminator",))
 @dataclass(frozen=True)
 class GAN2014:
     """Goodfellow et al. 2014, section 5: rectifiers against maxout with dropout, as in the authors' code for MNIST.

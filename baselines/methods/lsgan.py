@@ -8,7 +8,7 @@ from ganbench import Adam, Game, Player, adversaries, method
 CODES = {"0-1": (0.0, 1.0, 1.0), "pearson": (-1.0, 1.0, 0.0)}
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class LSGAN:
     """Mao et al. 2017, eq. 2: least squares instead of cross-entropy.

@@ -6,7 +6,7 @@ from typing import Literal
 from ganbench import Adam, Game, Player, adversaries, bce_real, gradient_norm, method
 
 
-@method("r3gan")
+@method("r3gan", provides=("discriminator",))
 @dataclass(frozen=True)
 class R3GAN:
     """Huang et al. 2024, eq. 2-4: a relativistic pairing loss, with zero-centred gradient penalties on both sides.

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from ganbench import Adam, Game, Player, adversaries, method
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class SNGAN:
     """Miyato et al. 2018, eq. 8 and 16-17: hinge losses, and weights of D divided by their largest singular value.

@@ -6,7 +6,7 @@ from typing import Literal
 from ganbench import Game, Player, RMSprop, adversaries, method
 
 
-@method
+@method(provides=("discriminator",))
 @dataclass(frozen=True)
 class WGAN:
     """Arjovsky et al. 2017, Algorithm 1: a critic with clipped weights estimates the earth mover's distance.

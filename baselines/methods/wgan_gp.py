@@ -6,7 +6,7 @@ from typing import Literal
 from ganbench import Adam, Draw, Game, Player, adversaries, gradient_norm, method
 
 
-@method("wgan_gp")
+@method("wgan_gp", provides=("discriminator",))
 @dataclass(frozen=True)
 class WGANGP:
     """Gulrajani et al. 2017, Algorithm 1: a critic whose gradient is pulled towards norm 1.

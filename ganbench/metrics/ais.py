@@ -456,6 +456,9 @@ class AisLL:
     σ is the one that suits validation examples best. The value is a lower bound: "bdmc_gap" in the details bounds
     how much too low it is on examples of the model itself, and where it is large more `steps` are due (Wu et
     al.: 10,000). Pixels are taken as they are, without noise between their levels.
+
+    Checked against linear generators in closed form (0.25 nats and 2 standard errors), SciPy's quadrature over
+    one latent number, the bounds from both sides, which hold the truth.
     """
 
     n: int = 50  # test examples

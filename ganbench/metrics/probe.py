@@ -119,7 +119,7 @@ class Examples:
         return replace(score, details={"strength": chosen})
 
 
-@metric(Value("probe", "%", "higher"), name="probe", needs=("labels", "generator"))
+@metric(Value("probe", "%", "higher"), name="probe", needs=("labels", "discriminator"))
 @dataclass(frozen=True)
 class Probe:
     """Test accuracy of a linear classifier on the features of the discriminator, max-pooled to 4 × 4 (Radford et
