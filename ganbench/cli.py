@@ -335,7 +335,12 @@ def _checked(check: Check) -> str:
 
 @_command()
 @click.argument("samples", type=click.Path(exists=True, path_type=Path))
-@click.option("--dataset", required=True, metavar="NAME", help="The dataset that the samples should be like.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    help="The dataset that the samples should be like, or other samples: .npy, .npz, a folder.",
+)
 @click.option("--metrics", default="", metavar="NAME,...", help="[default: all for which samples are enough]")
 @click.option(
     "--set",
@@ -360,6 +365,7 @@ def score(
       ganbench score mine.npz --dataset mnist
       ganbench score mine.npy --dataset ring --metrics modes,kde_ll --set kde_ll.n=5000
       ganbench score pictures/ --dataset digits --json
+      ganbench score mine.npz --dataset theirs.npz
     """
     from . import scoring
 

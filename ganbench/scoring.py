@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from . import plugins
 from .contracts import Data, Kind, Record
 from .datasets import files
-from .errors import Problem, SampleError, SuiteError, did_you_mean
+from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
 from .pipeline.checker import Checker
 from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
 from .pipeline.execute import choose_device
@@ -50,15 +51,19 @@ class Measured:
 def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Request:
     """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
 
+    For the dataset also other samples, an .npy or .npz file, or a folder of images, of the size of its first.
     `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML. Raises
     PluginError for a name that is not there, else SuiteError with all mistakes.
     """
-    data = plugins.find("dataset", dataset)
+    name, given = _others(dataset)
+    data = plugins.find("dataset", name)
     wanted = [plugins.find("metric", name) for name in dict.fromkeys(metrics)]
     chosen = wanted or [p for p in plugins.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
     problems: list[Problem] = []
     nowhere = Place("", 0, 0)
     known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
+    named = Place(f"--dataset {dataset}", 0, 0)
+    known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
     tree = Node(known, nowhere)
     for option in options:
         tree = override(tree, f"--set {option}", option, problems)
@@ -79,6 +84,23 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Req
     if problems:
         raise SuiteError(problems)
     return asked
+
+
+def _others(dataset: str) -> tuple[str, dict[str, Any]]:
+    """The name and parameters of the dataset that is meant: other samples are data of their own kind."""
+    path = Path(dataset)
+    if path.suffix in (".npy", ".npz"):
+        return "samples", {"path": str(path.absolute())}
+    if not path.is_dir():
+        return dataset, {}
+    first = path / files.list_images(path)[0]
+    try:
+        with Image.open(first, formats=("PNG", "JPEG")) as image:
+            grey = image.mode in ("1", "L") or image.mode[0] == "I"
+            size = min(image.size)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{first}: is no PNG or JPEG image ({error})") from None
+    return "images", {"path": str(path.absolute()), "size": size, "channels": 1 if grey else 3}
 
 
 def read(path: Path, data: Data) -> Tensor:

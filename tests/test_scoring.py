@@ -192,3 +192,66 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = call(tmp_path / "nothing.npy", *FAST)
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------ other samples
+
+
+def test_samples_against_other_samples(tmp_path: Path, samples: Path) -> None:
+    """Fresh ones are at 1, those that lack half the modes stand apart from them."""
+    np.savez(tmp_path / "theirs.npz", samples=ring()[::-1])
+    np.save(tmp_path / "half.npy", ring(6000)[np.abs(ring(6000)[:, 0]) > 1.3])
+    wide = {}
+    for file in ("mine.npy", "half.npy"):
+        result = call(
+            tmp_path / file, "--dataset", tmp_path / "theirs.npz", "--metrics", "sliced_wasserstein,kde_ll",
+            "--set", "sliced_wasserstein.n=1500", "--set", "kde_ll.n=1500", "--json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        rows = {row["metric"]: row for row in json.loads(result.stdout)}
+        assert {row["dataset"] for row in rows.values()} == {"samples"}
+        wide[file] = rows["sliced_wasserstein"]["value"]
+    assert wide["mine.npy"] < 0.2 < wide["half.npy"]
+
+
+def test_a_folder_against_another_folder(images: Path, tmp_path: Path) -> None:
+    result = call(images, "--dataset", images, "--metrics", "c2st", "--set", "c2st.n=60", "--json")
+    assert result.exit_code == 1  # 6 test images are too few for it
+    assert "at least 8 are needed" in json.loads(result.stdout)[0]["error"]
+    asked = scoring.request(str(images), ["diversity"], [])
+    assert load_data(asked.dataset).shape == (1, 8, 8)
+
+
+def test_bytes_are_images_and_floats_are_not(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 1, 4, 4), dtype=np.uint8)
+    for name, array in {"bytes": pixels, "floats": pixels / 255}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        data = load_data(scoring.request(str(tmp_path / f"{name}.npy"), [], []).dataset)
+        assert [len(data.train), len(data.valid), len(data.test)] == [20, 4, 16]
+        assert (data.scale, data.train.dtype == torch.uint8) == (
+            ((0.0, 1.0), True) if name == "bytes" else (None, False)
+        )
+        every = torch.cat([data.floats(x) for x in (data.train, data.valid, data.test)])
+        assert every.sum().item() == pytest.approx(pixels.sum() / 255, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.zeros(30), "holds [30]; expected [N, *shape]"),
+        (np.zeros((5, 2)), "holds [5, 2]; expected [N, *shape], N at least 10"),
+        (np.full((20, 2), np.nan), "40 values are NaN or infinite"),
+        (np.array([{}] * 20), "cannot be read as .npy or .npz (Object arrays cannot be loaded"),
+    ],
+)
+def test_other_samples_that_are_none(tmp_path: Path, samples: Path, array: np.ndarray, text: str) -> None:
+    np.save(tmp_path / "theirs.npy", array, allow_pickle=True)
+    result = call(samples, "--dataset", tmp_path / "theirs.npy", "--metrics", "diversity")
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_other_samples_that_are_not_there(samples: Path) -> None:
+    result = call(samples, "--dataset", "theirs.npz", "--metrics", "diversity")
+    assert result.exit_code == 2
+    assert "--dataset theirs.npz: samples.path: there is no file or folder" in result.stderr
