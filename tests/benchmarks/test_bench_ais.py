@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
 import torch
 from torch import nn
 
 from ganbench.contracts import Draw
 from ganbench.metrics.ais import PILOT_LEAST, ais_log_likelihood
+
+pytestmark = pytest.mark.slow
 
 POINTS, CHAINS, STEPS, LEAPFROG = 50, 16, 10, 10
 

@@ -21,6 +21,8 @@ from sklearn.neighbors import KernelDensity
 
 from ganbench.metrics.kde import GOODFELLOW, log_densities
 
+pytestmark = pytest.mark.slow
+
 FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
 N, M = (16_384, 10_000) if FULL else (4096, 1024)
 SMALL = (1024, 64)  # samples and points for scikit-learn, which is scaled by their product

@@ -21,6 +21,8 @@ from threadpoolctl import threadpool_limits
 from ganbench.metrics.distances import nearest
 from ganbench.metrics.prdc import prdc
 
+pytestmark = pytest.mark.slow
+
 FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
 M, N = (10_000, 60_000) if FULL else (1000, 6000)
 SETS = 10_000 if FULL else 1500

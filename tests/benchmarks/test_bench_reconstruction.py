@@ -31,6 +31,8 @@ from ganbench.metrics.latent import draw_latents
 from ganbench.metrics.reconstruction import reconstruction_error
 from ganbench.nets import BatchNorm, Squash, conv_generator, mlp
 
+pytestmark = pytest.mark.slow
+
 FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
 IMAGES, ALONE, CALLS = (256, 8, 200) if FULL else (32, 2, 40)
 STARTS, Z = 3, 32
