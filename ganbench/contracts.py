@@ -281,6 +281,9 @@ class Sampler(Protocol):
 # ---------------------------------------------------------------------------------------------- scores
 
 
+CONTROLS = ("ceiling", "floor", "control")  # how the details begin that a value is to be read beside
+
+
 @dataclass(frozen=True)
 class Score:
     """One measured value. `sem` is the standard error over what it averages (test points, images), never

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import plugins
-from .contracts import Data, Kind, Record
+from .contracts import CONTROLS, Data, Kind, Record
 from .datasets import files
 from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
 from .pipeline.checker import Checker
@@ -25,8 +25,6 @@ from .pipeline.score import Scored, Scorer, protocol
 from .pipeline.store import Entry, Training
 from .pipeline.train import StoredSamples, read_samples
 from .pipeline.work import load_data
-
-CONTROLS = ("ceiling", "floor", "control")  # how details begin that a value is to be read beside
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,7 @@ def test_metric_has_fixed_targets_and_a_control():
     score = metric(model, data, targets)
     assert metric(model, data).value == score.value
     assert score.n == 12
-    assert score.details["control_mse"] < 0.1 * score.value
+    assert score.details["control_own_samples"] < 0.1 * score.value
     assert "12 random training examples" in metric.protocol(data)
     with pytest.raises(SampleError, match="reconstruction needs a generator"):
         metric(Samples(torch.zeros(20, 1, 4, 4)), data)

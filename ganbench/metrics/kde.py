@@ -18,7 +18,7 @@ from .distances import Block, Prepared, check_samples, in_threads, prepare, squa
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
 CAUTION = (
     "Theis et al. 2016: a kernel density estimate is poor in high dimension and may rank models wrongly; a score "
-    "above the ceiling is a sign of that, not of a better model"
+    "above the ceiling is a sign of that, not of a better model."
 )
 STRIP = 2**16  # distances at a time, which stay in the cache of a core
 

@@ -262,7 +262,7 @@ SEARCHES: dict[Optimiser, Search] = {"lbfgs": lbfgs, "adam": adam}
 class Reconstruction:
     """Mean squared error per pixel after the best z for each training image was sought (Metz et al. 2017).
 
-    The targets are the same for all methods and seeds. In the details "control_mse" is the same search for
+    The targets are the same for all methods and seeds. In the details "control_own_samples" is the same search for
     images that the generator itself made, whose true error is 0: where it is not small, the search and not
     the generator is the limit.
 
@@ -295,7 +295,7 @@ class Reconstruction:
             )
 
         score, control = error(targets), error(own)
-        return Score(score.value, score.sem, score.n, {**score.details, "control_mse": control.value})
+        return Score(score.value, score.sem, score.n, {**score.details, "control_own_samples": control.value})
 
     def reference(self, data: Data) -> Tensor:
         """The targets: training examples in an order that is fixed for the dataset."""

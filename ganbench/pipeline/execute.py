@@ -327,14 +327,14 @@ def _print_tables(root: Path, console: Console) -> None:
     """The tables of the report, in short."""
     from ..reporting import table
 
-    for shown in table.tables(table.summary(table.load(root))):
+    for shown in table.of_run(root):
         heads = [f"{c.metric} {c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
             for row in shown.rows
         ]
         print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
-        say(console, shown.caption + "\n")
+        say(console, "\n".join([shown.caption, *shown.notes]) + "\n")
 
 
 def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:

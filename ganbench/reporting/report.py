@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from . import drawing, plots, table
+from . import controls, drawing, plots, table
 from .page import environment
 from .rundir import Cell, Run, open_run, read_json, write_bytes
 
@@ -228,7 +228,7 @@ class Section:
 def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> list[Section]:
     verdicts = list(_verdicts(frame))
     sections = []
-    for i, shown in enumerate(table.tables(frame)):
+    for i, shown in enumerate(table.tables(frame, controls.notes(run))):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
         sections.append(
             Section(

@@ -18,8 +18,8 @@ import pandas as pd
 
 from ..contracts import COLUMNS, Status
 from ..errors import StoreError
-from . import ranks, stats
-from .rundir import open_run, write_bytes
+from . import controls, ranks, stats
+from .rundir import Run, open_run, write_bytes
 
 FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 _GROUP = ["dataset", "label", "metric", "protocol"]
@@ -202,14 +202,24 @@ class Table:
     rows: tuple[Row, ...]
     show_seeds: bool  # some seed is missing somewhere, or methods have different numbers of seeds
     caption: str
+    notes: tuple[str, ...]  # what it is to be read beside
 
 
-def tables(frame: pd.DataFrame) -> list[Table]:
-    """Human-readable tables of a `summary`, one for each dataset."""
-    return [_table(str(dataset), rows) for dataset, rows in frame.groupby("dataset", sort=False)]
+def tables(frame: pd.DataFrame, notes: Mapping[str, tuple[str, ...]] | None = None) -> list[Table]:
+    """Human-readable tables of a `summary`, one for each dataset, with its `notes` (`controls.notes`)."""
+    return [
+        _table(str(dataset), rows, (notes or {}).get(str(dataset), ()))
+        for dataset, rows in frame.groupby("dataset", sort=False)
+    ]
 
 
-def _table(dataset: str, frame: pd.DataFrame) -> Table:
+def of_run(run_dir: Path) -> list[Table]:
+    """The tables of a run with their notes. Raises StoreError."""
+    records = load(run_dir)
+    return tables(summary(records), controls.notes(open_run(Path(run_dir), records)))
+
+
+def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     columns = {(row["metric"], row["protocol"]): row for row in frame.to_dict("records")}
     rows = [_row(str(label), own, list(columns)) for label, own in frame.groupby("label", sort=False)]
     complete = bool((frame["n_ok"] == frame["n"]).all()) and frame["n"].nunique() == 1
@@ -223,7 +233,7 @@ def _table(dataset: str, frame: pd.DataFrame) -> Table:
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(row[field.name] for field in fields(Column))) for row in columns.values())
-    return Table(dataset, heads, tuple(rows), not complete, caption)
+    return Table(dataset, heads, tuple(rows), not complete, caption, notes)
 
 
 def _row(label: str, frame: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Row:
@@ -265,33 +275,38 @@ def number(value: float, error: float) -> str:
 
 
 def write(run_dir: Path) -> list[Path]:
-    """Write `tables/summary.{csv,md,tex,html}` of a run, and `tables/reconstruction-ranks.csv` where methods were
-    to reconstruct the same images, and return their paths. Raises StoreError."""
+    """Write `tables/summary.{csv,md,tex,html}` of a run, `tables/controls.csv` where its metrics have controls, and
+    `tables/reconstruction-ranks.csv` where methods were to reconstruct the same images, and return their paths.
+    Raises StoreError."""
     records = load(run_dir)
     frame = summary(records)
+    run = open_run(Path(run_dir), records)
     title = str(frame["suite"].iloc[0]) if len(frame) else Path(run_dir).name
-    folder = Path(run_dir) / "tables"
+    shown = tables(frame, controls.notes(run))
     contents = {
         "summary.csv": _csv(frame),
-        "summary.md": _markdown(title, tables(frame)),
-        "summary.tex": _latex(title, tables(frame)),
-        "summary.html": _html(title, tables(frame)),
+        "summary.md": _markdown(title, shown),
+        "summary.tex": _latex(title, shown),
+        "summary.html": _html(title, shown),
     }
-    if (found := _ranks(Path(run_dir), records)) is not None:
-        contents["reconstruction-ranks.csv"] = _csv(found)
-    else:
-        (folder / "reconstruction-ranks.csv").unlink(missing_ok=True)  # of an earlier version of the suite
+    folder = Path(run_dir) / "tables"
+    for name, rows in {
+        "controls.csv": controls.controls(run),
+        "reconstruction-ranks.csv": _ranks(run),
+    }.items():
+        if len(rows):
+            contents[name] = _csv(rows)
+        else:
+            (folder / name).unlink(missing_ok=True)  # of an earlier version of the suite
     return [write_bytes(folder / name, content.encode()) for name, content in contents.items()]
 
 
-def _ranks(run_dir: Path, records: pd.DataFrame) -> pd.DataFrame | None:
-    """`ranks.ranks` of all datasets; None where there are none."""
-    if "recon_mse" not in set(records["metric"]):
-        return None
-    run = open_run(run_dir, records)
-    found = {dataset: ranks.ranks(run.of(dataset)) for dataset in dict.fromkeys(records["dataset"])}
-    full = [frame.assign(dataset=dataset) for dataset, frame in found.items() if len(frame)]
-    return pd.concat(full)[["dataset", *ranks.COLUMNS]] if full else None
+def _ranks(run: Run) -> pd.DataFrame:
+    """`ranks.ranks` of all datasets; no rows where there are none."""
+    datasets = dict.fromkeys(cell.dataset for cell in run.cells)
+    found = [ranks.ranks(run.of(dataset)).assign(dataset=dataset) for dataset in datasets]
+    full = [frame for frame in found if len(frame)]
+    return pd.concat(full)[["dataset", *ranks.COLUMNS]] if full else pd.DataFrame()
 
 
 def _csv(frame: pd.DataFrame) -> str:
@@ -310,7 +325,8 @@ def _markdown(title: str, found: Sequence[Table]) -> str:
         heads, rows = _grid(table, _escape_markdown, _markdown_entry)
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        blocks += [f"## {_escape_markdown(table.dataset)}", body, table.caption]
+        notes = [_escape_markdown(note) for note in table.notes]
+        blocks += [f"## {_escape_markdown(table.dataset)}", body, table.caption, *notes]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -366,7 +382,7 @@ def _latex(title: str, found: Sequence[Table]) -> str:
     for table in found:
         heads, rows = _grid(table, _escape_latex, _latex_entry)
         lines = [rf"{' & '.join(row)} \\" for row in rows]
-        caption = f"{_escape_latex(table.dataset)}. {_escape_latex(table.caption)}"
+        caption = _escape_latex(" ".join([f"{table.dataset}.", table.caption, *table.notes]))
         opening = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
         tabular = rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}"
         body = [tabular, r"\toprule", rf"{' & '.join(heads)} \\", r"\midrule", *lines, r"\bottomrule"]
