@@ -239,8 +239,16 @@ def test_latent_space(tmp_path: Path) -> None:
         plot = plots._latent(run.datasets["digits"], run.cells[0], "#0173b2")
     assert plot is not None
     assert plot.name == "latent-digits-gan"
-    names = {"gan", "walks", "result amid neighbours", "coarse to fine", "bright 1", "− dark 1", "+ dark 7"}
-    assert names | {"4 px", "8 px"} <= set(texts(plot))
+    names = {
+        "gan",
+        "walks",
+        "result amid neighbours",
+        "coarse to fine, px",
+        "bright 1",
+        "− dark 1",
+        "+ dark 7",
+    }
+    assert names | {"4", "8"} <= set(texts(plot))
     assert "7 of these 9" in plot.caption
     sheet = plot.figure.axes[2].images[0].get_array()
     assert sheet is not None

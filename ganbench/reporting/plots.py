@@ -674,7 +674,7 @@ def _latent(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
         ax.set_title(title, color=drawing.MUTED)
         _beside(ax, names)
     if "chain_sides" in details:
-        sides = [f"{side} px" for side in details["chain_sides"]]
+        sides = [str(side) for side in details["chain_sides"]]
         _below(panels[-1], sides, len(sides))
     _headline(figure, cell, colour)
     parts = ["walks in latent space, each row from one random latent to the next"]
@@ -683,7 +683,7 @@ def _latent(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
     elif "arithmetic_none" in details:
         parts.append(f"no arithmetic: {details['arithmetic_none']}")
     if "chain" in details:
-        parts.append("samples on their way from coarse to fine, a row each")
+        parts.append("samples on their way from coarse to fine, a row each, with the side in pixels below")
     return Plot(
         name=file_name("latent", dataset.label, cell.label),
         kind="latent",
@@ -707,7 +707,7 @@ def _latent_sheets(details: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, S
         order = [*range(1, middle + 1), 0, *range(middle + 1, side * side)]  # the result amid its neighbours
         yield "result amid neighbours", results[order].reshape(side, side, *results.shape[1:]), ()
     if "chain" in details:
-        yield "coarse to fine", details["chain"], ()
+        yield "coarse to fine, px", details["chain"], ()
 
 
 def _beside(ax: Axes, names: Sequence[str]) -> None:
