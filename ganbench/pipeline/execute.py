@@ -328,7 +328,7 @@ def _print_tables(root: Path, console: Console) -> None:
     from ..reporting import table
 
     for shown in table.of_run(root):
-        heads = [f"{c.metric} {c.protocol if c.mixed else ''} {c.arrow}" for c in shown.columns]
+        heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
             for row in shown.rows
