@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ..arrays import read_array
 from ..contracts import Data, dataset
-from ..errors import DatasetError
+from ..errors import DatasetError, SampleError
 
 LEAST = 10  # for three splits
 
@@ -45,19 +42,11 @@ def _parts(n: int) -> tuple[int, int]:
 
 
 def _read(file: Path) -> Tensor:
-    """The array: bytes of images as they are, all else as float32. Raises DatasetError; unpickles nothing."""
+    """The array: bytes of images as they are, all else as float32. Raises DatasetError."""
     try:
-        with file.open("rb") as stream:
-            loaded: Any = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                name = "samples" if "samples" in loaded.files else loaded.files[0]
-                if name != "samples" and len(loaded.files) > 1:
-                    names = ", ".join(loaded.files)
-                    raise DatasetError(f"{file}: has no array 'samples'; it has: {names}")
-                loaded = loaded[name]
-        found = torch.from_numpy(np.ascontiguousarray(loaded))
-    except (OSError, ValueError, EOFError, TypeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"{file}: cannot be read as .npy or .npz ({error})") from None
+        found = read_array(file)
+    except SampleError as error:
+        raise DatasetError(str(error)) from None
     if found.ndim < 2:
         raise DatasetError(f"{file}: holds {list(found.shape)}; expected [N, *shape], one row per example")
     return found if found.dtype == torch.uint8 and found.ndim == 4 else found.float()

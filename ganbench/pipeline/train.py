@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from .. import plugins
+from ..arrays import read_array
 from ..contracts import Batch, Budget, Data, Draw, Game, Model, Nets, Status
 from ..errors import PluginError, SampleError
 from ..nets import BatchNorm
@@ -738,18 +736,7 @@ def _read_samples(
 def read_samples(path: Path, data: Data) -> Tensor:
     """The samples [N, *shape] of an .npy or .npz file (its array `samples`, or its only one) as floats in
     the data's scale; bytes are pixels. Raises SampleError; unpickles nothing."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                names = loaded.files
-                name = "samples" if "samples" in names else names[0] if len(names) == 1 else None
-                if name is None:
-                    raise SampleError(f"{path}: has no array 'samples'; it has: {', '.join(names)}")
-                loaded = loaded[name]
-        samples = data.floats(torch.from_numpy(np.ascontiguousarray(loaded)))
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SampleError(f"{path}: cannot be read as .npy or .npz ({error})") from None
+    samples = data.floats(read_array(path))
     return _checked(samples, data, str(path))
 
 
