@@ -281,7 +281,8 @@ class Sampler(Protocol):
 # ---------------------------------------------------------------------------------------------- scores
 
 
-CONTROLS = ("ceiling", "floor", "control")  # how the details begin that a value is to be read beside
+# How the details begin that a value is to be read beside; "accuracy" is that of a classifier it relies on.
+CONTROLS = ("ceiling", "floor", "control", "accuracy")
 
 
 @dataclass(frozen=True)
