@@ -10,6 +10,7 @@ import pickle
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -253,8 +254,6 @@ def test_nan_never_gets_into_a_document(store: Store) -> None:
 
 
 def test_temporaries_of_the_dead_are_cleaned_those_of_the_living_stay(store: Store) -> None:
-    import socket
-
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     dead = store.root / f".train.json.{socket.gethostname()}.{ended.pid}.tmp"
@@ -265,6 +264,17 @@ def test_temporaries_of_the_dead_are_cleaned_those_of_the_living_stay(store: Sto
     os.utime(forgotten, (0, 0))
     store.prepare()
     assert [path.exists() for path in (dead, living, elsewhere, forgotten)] == [False, True, True, False]
+
+
+def test_who_gets_a_lock_removes_what_its_last_holder_left(store: Store, entries: list[Entry]) -> None:
+    cell = entries[0].id
+    left = store.path("cells", cell, "seed-0", "scores", f".x.json.{socket.gethostname()}.{os.getpid()}.tmp")
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    with store.lock(cell, [1]):
+        assert left.exists()
+    with store.lock(cell, [0]):
+        assert not left.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -283,11 +283,29 @@ def test_about(tmp_path: Path) -> None:
     assert about(tiny.write(tmp_path, "[")) == ""
 
 
+BUDGETS = "budget: ci\nbudgets:\n  ci: {seeds: 2, 'datasets[0].params.n': 5}\n  full: {train.steps: 900}\n"
+
+
+def test_a_budget_changes_keys_and_the_name(tmp_path: Path) -> None:
+    plain = load(tiny.write(tmp_path, tiny.SUITE))
+    path = tiny.write(tmp_path, f"{tiny.SUITE}\n{BUDGETS}")
+    ci, full = load(path), load(path, ["budget=full"])
+    assert (ci.name, full.name) == (f"{plain.name}-ci", f"{plain.name}-full")
+    assert (ci.seeds, ci.datasets[0].part.params["n"]) == ((0, 1), 5)
+    assert (full.train.steps, full.seeds) == (900, plain.seeds)
+    assert load(path, ["train.steps=7", "budget=full"]).train.steps == 7
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(dump(ci))
+    assert load(resolved).name == ci.name
+
+
 @pytest.mark.parametrize("name", sorted(shipped_suites()))
 def test_the_shipped_suites_are_right(name: str) -> None:
-    suite = load(name)
-    assert suite.name == name
-    assert suite.about
+    text = shipped_suites()[name].read_text(encoding="utf-8")
+    for budget in yaml.safe_load(text).get("budgets", {"": {}}):
+        suite = load(name, [f"budget={budget}"] if budget else [])
+        assert suite.name == (f"{name}-{budget}" if budget else name)
+        assert suite.about
 
 
 def test_reading_and_planning_start_no_torch(full: Path) -> None:

@@ -48,6 +48,25 @@ BAD = {
     "missing parameter": ('methods: [p.py:Own]', [
         "3:11: methods[0].params: own needs the parameter 'units' (a whole number): how many",
     ]),
+    "a budget without budgets": ("budget: ci", [
+        "4:1: budgets: expected the budgets by name, as in `{ci: {train.steps: 100}, full: {}}`",
+    ]),
+    "budgets without a budget": ("budgets: {ci: {}}", ["4:1: budgets: which of them is meant? Say `budget: ci`"]),
+    "unknown budget": ("budget: fll\nbudgets: {ci: {}, full: {}}", [
+        "4:9: budget: there is no budget 'fll'; did you mean 'full'?",
+    ]),
+    "a budget that is no mapping": ("budget: ci\nbudgets: {ci: 5}", [
+        "5:15: budgets.ci: expected a mapping of keys to their values (train.steps: 100), got 5",
+    ]),
+    "a budget's key that leads nowhere": ("budget: ci\nbudgets: {ci: {datasets.7.label: x}}", [
+        "5:16: budgets.ci.datasets.7.label: '7' is no entry of this list; its entries are 0 to 0",
+    ]),
+    "a budget's value that is wrong": ("budget: ci\nbudgets: {ci: {train.steps: many}}", [
+        "5:29: train.steps: expected a whole number, got the text 'many'",
+    ]),
+    "a budget's empty key": ("budget: ci\nbudgets: {ci: {'.': 1}}", [
+        "5:16: budgets.ci..: expected a dotted key, such as train.steps",
+    ]),
     "text for a number": ("train: {steps: many}", [
         "4:16: train.steps: expected a whole number, got the text 'many'",
     ]),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, SuiteError
+from ..errors import Problem, SuiteError, did_you_mean
 from . import annotations, marked
 from .marked import Node, Place
 
-KEYS = ("name", "about", "seeds", "train", "datasets", "methods", "metrics")
+KEYS = ("name", "about", "budget", "budgets", "seeds", "train", "datasets", "methods", "metrics")
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "dataset": ("dataset", "params", "label", "train"),
     "method": ("method", "params", "tricks", "label", "sweep", "train", "datasets"),
@@ -57,6 +58,54 @@ def _long_form(node: Node, kind: str) -> Node:
     return node
 
 
+def budgeted(root: Node, path: Path, problems: list[Problem]) -> Node:
+    """The tree under its chosen budget: `budget` names one of `budgets`, each a mapping of dotted keys to the values
+    that they have under it (`train.steps: 100`, `datasets.0.params.n_train: 500`). The budget becomes part of the
+    suite's name, and so of its folder and of every table, so that two budgets never meet in one."""
+    if not isinstance(root.value, dict) or not {"budget", "budgets"} & root.value.keys():
+        return root
+    budgets, chosen = root.value.get("budgets"), root.value.get("budget")
+    if budgets is None or not isinstance(budgets.value, dict) or not budgets.value:
+        at = budgets or root.keys.get("budget", root.place)
+        what = "expected the budgets by name, as in `{ci: {train.steps: 100}, full: {}}`"
+        problems.append((at.place if isinstance(at, Node) else at).problem("budgets", what))
+        return root
+    if chosen is None:
+        what = f"which of them is meant? Say `budget: {next(iter(budgets.value))}`"
+        problems.append(root.keys["budgets"].problem("budgets", what))
+        return root
+    if chosen.value not in list(budgets.value):
+        what = f"there is no budget {chosen.value!r}{did_you_mean(str(chosen.value), budgets.value)}"
+        problems.append(chosen.place.problem("budget", what))
+        return root
+    name = root.value.get("name") or Node(path.stem, chosen.place)
+    named = Node(f"{name.value}-{chosen.value}", name.place)
+    changed = replace(root, value={**root.value, "name": named})
+    return _under(changed, chosen.value, budgets.value[chosen.value], problems)
+
+
+def _under(root: Node, budget: str, changes: Node, problems: list[Problem]) -> Node:
+    """The tree with the changes of a budget in it."""
+    if not isinstance(changes.value, dict | None):
+        got = annotations.shown(changes.value)
+        what = f"expected a mapping of keys to their values (train.steps: 100), got {got}"
+        problems.append(changes.place.problem(f"budgets.{budget}", what))
+        return root
+    for key, value in (changes.value or {}).items():
+        try:
+            if not (keys := _steps(key)) or len(keys) > marked.MAX_DEPTH:
+                raise _Unreachable("expected a dotted key, such as train.steps")
+            root = _assign(root, keys, value)
+        except _Unreachable as error:
+            problems.append(changes.keys[key].problem(f"budgets.{budget}.{key}", str(error)))
+    return root
+
+
+def _steps(key: str) -> list[str]:
+    """`datasets[0].params` or `datasets.0.params` as its parts."""
+    return [part for part in re.split(r"[.\[\]]", key.strip()) if part]
+
+
 class _Unreachable(Exception):
     """A dotted key leads nowhere."""
 
@@ -65,7 +114,7 @@ def override(root: Node, shown: str, option: str, problems: list[Problem]) -> No
     """The tree with one KEY=VALUE of the command line in it; `shown` is how messages name the option."""
     place = Place(shown, 0, 0)
     key, sign, text = option.partition("=")
-    keys = [part for part in re.split(r"[.\[\]]", key.strip()) if part]
+    keys = _steps(key)
     if not sign or not keys or len(keys) > marked.MAX_DEPTH:
         problems.append(place.problem("", "expected KEY=VALUE, such as train.steps=100"))
         return root

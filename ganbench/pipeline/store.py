@@ -161,7 +161,7 @@ class Store(Folder):
     @contextmanager
     def lock(self, cell: str, seeds: Sequence[int]) -> Iterator[None]:
         """Nobody else works on these seeds of the cell meanwhile; waits until that is so. A lock goes with
-        the process that holds it, however that ends."""
+        the process that holds it, however that ends; what its last holder left half-written goes now."""
         from filelock import FileLock
 
         with ExitStack() as stack:
@@ -172,6 +172,8 @@ class Store(Folder):
                     stack.enter_context(FileLock(path))
                 except OSError as error:
                     raise explained(error, path) from None
+                for temporary in self._seed(cell, seed).rglob(".*.tmp"):
+                    temporary.unlink(missing_ok=True)
             yield
 
     def remove(self, entry: Entry) -> None:

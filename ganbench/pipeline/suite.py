@@ -22,7 +22,7 @@ from ..errors import Problem, RequestError, SuiteError, did_you_mean
 from . import marked
 from .checker import Checker
 from .entries import DatasetEntry, MethodEntry, Part, Suite, TrainSettings
-from .forms import long_forms, override
+from .forms import budgeted, long_forms, override
 
 __all__ = [
     "DatasetEntry", "MethodEntry", "Part", "Suite", "TrainSettings",
@@ -34,8 +34,8 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = (), seeds: int | N
     """The suite in a file, or a shipped one by its name.
 
     `overrides` are "KEY=VALUE" with dotted keys (`train.steps=100`, `datasets.0.train.steps=5`), the value
-    in YAML; `seeds` stands for the suite's own. Raises SuiteError with all mistakes, RequestError when
-    there is no such suite.
+    in YAML, and `budget=full` chooses a budget; `seeds` stands for the suite's own. Raises SuiteError with
+    all mistakes, RequestError when there is no such suite.
     """
     path = locate(path_or_name)
     problems: list[Problem] = []
@@ -44,12 +44,22 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = (), seeds: int | N
     options = [(f"--set {option}", option) for option in overrides]
     if seeds is not None:
         options.append((f"--seeds {seeds}", f"seeds={seeds}"))
+    chosen, options = _parted(options, "budget")  # first, so that all other options have the last word
+    for shown, option in chosen:
+        root = override(root, shown, option, problems)
+    root = long_forms(budgeted(root, path, problems))
     for shown, option in options:
         root = long_forms(override(root, shown, option, problems))
     suite = Checker(path, problems).suite(root, text)
     if problems:
         raise SuiteError(problems)
     return suite
+
+
+def _parted(options: Sequence[tuple[str, str]], key: str) -> tuple[list[tuple[str, str]], ...]:
+    """The options for this key, and the others."""
+    own = [pair for pair in options if pair[1].partition("=")[0].strip() == key]
+    return own, [pair for pair in options if pair not in own]
 
 
 def shipped_suites() -> dict[str, Path]:
