@@ -130,7 +130,8 @@ _set = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key of the suite, such as train.steps=100 or datasets.0.params.modes=25; repeatable.",
+    help="Change a key of the suite, such as train.steps=100, datasets.0.params.modes=25, methods.*.params.lr=1e-4 or "
+    "budget=full; repeatable.",
 )
 _seeds = click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
 _results = click.argument(

@@ -60,7 +60,7 @@ def _long_form(node: Node, kind: str) -> Node:
 
 def budgeted(root: Node, path: Path, problems: list[Problem]) -> Node:
     """The tree under its chosen budget: `budget` names one of `budgets`, each a mapping of dotted keys to the values
-    that they have under it (`train.steps: 100`, `datasets.0.params.n_train: 500`). The budget becomes part of the
+    that they have under it (`train.steps: 100`, `methods.*.params.width: 60`, where `*` is every entry). The budget becomes part of the
     suite's name, and so of its folder and of every table, so that two budgets never meet in one."""
     if not isinstance(root.value, dict) or not {"budget", "budgets"} & root.value.keys():
         return root
@@ -147,6 +147,8 @@ def _assign(node: Node | None, keys: Sequence[str], value: Node) -> Node:
         node = Node({}, value.place)
     head, rest = keys[0], keys[1:]
     if isinstance(node.value, list):
+        if head == "*":
+            return replace(node, value=[_assign(item, rest, value) for item in node.value])
         if not (head.isdecimal() and int(head[:9]) < len(node.value)):
             raise _Unreachable(
                 f"{head!r} is no entry of this list; its entries are 0 to {len(node.value) - 1}"
