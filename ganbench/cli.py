@@ -19,13 +19,14 @@ from .errors import GanbenchError, RequestError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
     from .conform import Check
-    from .contracts import Record
+    from .contracts import Kind, Record
     from .pipeline.suite import Suite
     from .plugins import Param, Plugin
     from .scoring import Measured
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
+MADE = ("method", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 RUNS = Path("results/runs")
 RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
@@ -176,6 +177,7 @@ def main() -> None:
 
     \b
     and:
+      ganbench new method my_gan.py
       ganbench test my_gan.py
       ganbench validate my.yaml
       ganbench run my.yaml
@@ -290,6 +292,26 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
     from .pipeline.suite import load
 
     click.echo(_summary(load(suite, overrides, seeds)))
+
+
+@_command()
+@click.argument("kind", type=click.Choice(MADE))
+@click.argument("file", type=click.Path(path_type=Path))
+def new(kind: Kind, file: Path) -> None:
+    """Begin a file of your own: a method, trick, metric, dataset, divergence or feature.
+
+    Writes FILE, which works as it is and says what each line is for; what it marks is named after it. Prints the
+    two commands to go on with. A file that is there already is left alone.
+
+    \b
+    Examples:
+      ganbench new method my_gan.py
+      ganbench new metric my_metric.py
+    """
+    from . import new as templates
+
+    commands = templates.write(kind, file)
+    click.echo("\n".join([f"{file} is written. Next:", *(f"  {command}" for command in commands)]))
 
 
 @_command()

@@ -1,0 +1,28 @@
+"""A metric of your own. In a suite beside it: `metrics: [kde_ll, ./mine.py]`."""
+
+from dataclasses import dataclass
+
+from ganbench import Score, Value, metric
+
+
+@metric(Value("mine", "data units", "lower"))  # a column's name, unit and better side; needs=("modes",) etc.
+@dataclass(frozen=True)
+class Mine:
+    """Distance between the mean of samples and the mean of test examples: 0 at best, blind to all but the mean."""
+
+    n: int = 2000  # samples, and test examples at most; every parameter needs a default and such a comment
+
+    def protocol(self, data):
+        """All that defines the number, in a sentence; values under different protocols are never compared."""
+        return f"Euclidean distance of means, {self.n} samples, {min(self.n, len(data.test))} test examples"
+
+    def __call__(self, model, data):
+        """model: one trained seed. More of it: model.generate(z), and model.generator("...") for random numbers."""
+        fake = model.samples(self.n).flatten(1).double()  # [n, d]
+        real = data.floats(data.test[: self.n]).to(fake).flatten(1)  # [m, d]; on the model's device
+        gap = fake.mean(0) - real.mean(0)  # [d]
+        distance = gap.norm()
+        toward = gap / distance.clamp(min=1e-12)  # to first order only the spread along it counts
+        variance = (fake @ toward).var() / len(fake) + (real @ toward).var() / len(real)
+        # sem: the standard error over what is averaged here; that over seeds comes from the tables.
+        return Score(distance.item(), variance.sqrt().item(), len(fake), {"gap": gap})
