@@ -73,7 +73,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     seeds and the count of each failure; `mixed` (other rows of this dataset and metric were measured by
     another protocol, so that they cannot be compared), `best` (see `_best`).
     """
-    records = _with_protocols(records)
+    records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
     first = groups[["suite", "method", "unit", "better"]].first()
     ok = ((records["status"] == "ok") & records["value"].notna()).to_numpy()
@@ -91,7 +91,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     return frame[_TEXTS + [name for name in frame.columns if name not in _TEXTS]]
 
 
-def _with_protocols(records: pd.DataFrame) -> pd.DataFrame:
+def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
     """A seed that failed before it was scored may have no protocol: it takes the one of its method's other
     seeds, else of the other methods, where that is unambiguous."""
     records = records.reset_index(drop=True)
@@ -320,13 +320,13 @@ def _guard(text: str) -> str:
 
 
 def _markdown(title: str, found: Sequence[Table]) -> str:
-    blocks = [f"# {_escape_markdown(title)}"]
+    blocks = [f"# {escape_markdown(title)}"]
     for table in found:
-        heads, rows = _grid(table, _escape_markdown, _markdown_entry)
+        heads, rows = _grid(table, escape_markdown, _markdown_entry)
         lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        notes = [_escape_markdown(note) for note in table.notes]
-        blocks += [f"## {_escape_markdown(table.dataset)}", body, table.caption, *notes]
+        notes = [escape_markdown(note) for note in table.notes]
+        blocks += [f"## {escape_markdown(table.dataset)}", body, table.caption, *notes]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -351,7 +351,7 @@ def _markdown_entry(entry: Entry) -> str:
     return f"**{entry.mean}**{entry.text.removeprefix(entry.mean)}" if entry.best else entry.text
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     escaped = "".join(f"\\{c}" if c in "\\`*_{}[]#|~$" else c for c in " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
