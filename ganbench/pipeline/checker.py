@@ -8,14 +8,14 @@ from dataclasses import fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .. import plugins
 from ..contracts import Kind
 from ..errors import PluginError, Problem, did_you_mean
 from ..plugins import Param, Plugin
 from . import annotations, marked
-from .entries import DatasetEntry, MethodEntry, Part, Suite, TrainSettings
+from .entries import DatasetEntry, MethodEntry, Part, Suite, TrackerName, TrainSettings
 from .forms import ENTRY_KEYS, KEYS
 from .marked import BROKEN, Node, Place, joined
 
@@ -23,6 +23,7 @@ MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
 MAX_NAME = 100
 SEED_LIMIT = 2**31
+TRACKER = f"Literal{list(get_args(TrackerName))}"
 
 
 class Checker:
@@ -115,7 +116,22 @@ class Checker:
             metrics=tuple(self.metrics(found.get("metrics"))),
             path=self.path,
             source_text=text,
+            track=self.track(found.get("track")),
         )
+
+    def track(self, node: Node | None) -> tuple[str, ...]:
+        """The trackers: one by its name, or a list."""
+        if node is None or node.value is None:
+            return ()
+        items = self.items(node, "track", least=0) if isinstance(node.value, list) else [(node, "track")]
+        names: list[str] = []
+        for child, key in items:
+            name = self.value(child, key, TRACKER)
+            if name in names:
+                self.note(child, key, f"{name!r} is in the list already")
+            elif name is not None:
+                names.append(name)
+        return tuple(names)
 
     def seeds(self, node: Node | None) -> tuple[int, ...]:
         if node is None or node.is_broken:

@@ -11,6 +11,8 @@ from .. import plugins
 from ..plugins import Param, Plugin
 from . import annotations
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -96,6 +98,7 @@ class Suite:
     metrics: tuple[Part, ...]
     path: Path
     source_text: str
+    track: tuple[str, ...] = ()  # trackers that are told of every finished seed; they change no number
 
 
 def _default(param: Param) -> Any:

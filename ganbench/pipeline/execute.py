@@ -32,6 +32,7 @@ from .progress import Board, Display, print_grid, say
 from .score import explain, protocol
 from .store import Entry, Preview, Store, data_digest, preview
 from .suite import Suite, dump
+from .tracking import Tracking
 from .train import rehearse
 from .work import Done, Task, give_up, load_data, missing, seed_names, start_worker, work
 
@@ -84,9 +85,14 @@ def run(
         if dry_run:
             _print_plan(store, own, tasks, console)
             return 0
+        tracking = Tracking(suite.track, store)
         _open(store, suite, entries, previews, device, forget=own if fresh else ())
-        stopped = _work_through(store, tasks, jobs or (cores() if device == "cpu" else 1), console)
-        return _conclude(store, console, stopped)
+        stopped = _work_through(store, tasks, jobs or (cores() if device == "cpu" else 1), tracking, console)
+        code = _conclude(store, console, stopped)
+        if not stopped:
+            tracking.finish(tasks)
+            _warn(tracking.warnings, console)
+        return code
     except KeyboardInterrupt:
         say(console, f"interrupted; {RESUME}")
         return 130
@@ -182,7 +188,9 @@ def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Ite
 # ---------------------------------------------------------------------------------------------- in the parent
 
 
-def _work_through(store: Store, tasks: Sequence[Task], jobs: int, console: Console) -> bool:
+def _work_through(
+    store: Store, tasks: Sequence[Task], jobs: int, tracking: Tracking, console: Console
+) -> bool:
     """Do all tasks that lack something, the longest first; whether Ctrl-C ended it."""
     lacking = [(task, todo) for task in tasks if (todo := missing(store, task.entry, task.seeds))]
     lacking.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
@@ -195,7 +203,7 @@ def _work_through(store: Store, tasks: Sequence[Task], jobs: int, console: Conso
         board = Board(Path(folder))
         with Display(board, {task.number: task.label for task in todo}, console) as display:
             try:
-                _Pool(store, min(jobs, len(todo)), board, display).do(todo)
+                _Pool(store, min(jobs, len(todo)), board, tracking, display).do(todo)
             except KeyboardInterrupt:
                 return True
     return False
@@ -204,8 +212,9 @@ def _work_through(store: Store, tasks: Sequence[Task], jobs: int, console: Conso
 class _Pool:
     """Workers, a fresh one for each task. Of workers that are killed, the task is tried once more."""
 
-    def __init__(self, store: Store, jobs: int, board: Board, display: Display) -> None:
-        self.store, self.jobs, self.board, self.display = store, jobs, board, display
+    def __init__(self, store: Store, jobs: int, board: Board, tracking: Tracking, display: Display) -> None:
+        self.store, self.jobs, self.board = store, jobs, board
+        self.tracking, self.display = tracking, display
         self.running: dict[Future[Done], tuple[Task, int]] = {}
 
     def do(self, tasks: Sequence[Task]) -> None:
@@ -223,6 +232,8 @@ class _Pool:
                 done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._ended(pool, future)
+                self.tracking.look(tasks)
+                _warn(self.tracking.warnings, self.display.console)
                 self.display.refresh()
         finally:
             pool.stop()

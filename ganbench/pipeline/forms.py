@@ -12,7 +12,7 @@ from ..errors import Problem, SuiteError, did_you_mean
 from . import annotations, marked
 from .marked import Node, Place
 
-KEYS = ("name", "about", "budget", "budgets", "seeds", "train", "datasets", "methods", "metrics")
+KEYS = ("name", "about", "budget", "budgets", "seeds", "train", "datasets", "methods", "metrics", "track")
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "dataset": ("dataset", "params", "label", "train"),
     "method": ("method", "params", "tricks", "label", "sweep", "train", "datasets"),

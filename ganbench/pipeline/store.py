@@ -31,6 +31,7 @@ from .plan import Cell
 from .suite import DatasetEntry
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from .score import Scored
@@ -223,6 +224,14 @@ class Store(Folder):
         weights, samples = (self._seed(cell, seed) / f"{name}.safetensors" for name in ("weights", "samples"))
         state = load_file(weights) if weights.exists() else {}
         return state, load_file(samples)["samples"] if samples.exists() else None
+
+    def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
+        """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""
+        from safetensors.numpy import load_file
+
+        media = self._seed(cell, seed) / "media.safetensors"
+        found = load_file(media) if media.exists() else {}
+        return {name.removeprefix("curve."): x for name, x in found.items() if name.startswith("curve.")}
 
     # ------------------------------------------------------------------------------------------ scores
 

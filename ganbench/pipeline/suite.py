@@ -118,6 +118,7 @@ def dump(suite: Suite) -> str:
         ],
         "methods": [_written_method(entry) for entry in suite.methods],
         "metrics": [_written("metric", part) for part in suite.metrics],
+        **_if_any(track=list(suite.track)),
     }
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
