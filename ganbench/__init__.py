@@ -41,6 +41,7 @@ _HOME = {
     "metrics.memorisation": "memorisation",
     "metrics.reconstruction": "reconstruction_error",
     "metrics.latent": "latent_arithmetic latent_walk",
+    "reporting.check": "check",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
 MADE = ("method", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
+FORMATS = ("text", "json", "junit", "markdown")
 RUNS = Path("results/runs")
 RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
@@ -467,6 +468,63 @@ def report(results: Path) -> None:
     from .reporting import report as reports
 
     click.echo(reports.write(results))
+
+
+@_command()
+@_results
+@click.option(
+    "--against",
+    required=True,
+    metavar="REF.csv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A kept tables/summary.csv of the same suite.",
+)
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="[METRIC=]LIMIT",
+    help="How far a mean may move: 5%, kde_ll=2, kde_ll=1%; repeatable.  [default: 1%]",
+)
+@click.option("--alpha", default=0.05, show_default=True, help="Chance of a false alarm in the whole table.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="[default: stdout]"
+)
+def check(
+    results: Path, against: Path, tolerances: tuple[str, ...], alpha: float, form: str, output: Path | None
+) -> None:
+    """Fail where a table got worse.
+
+    Compares the run in RESULTS with a kept table, row by row. A row has regressed where its mean is worse by more
+    than the tolerance and by more than training seeds vary by themselves. Rows that are missing, that were
+    measured in another way or that have fewer good seeds fail too. Exit code 0 where nothing is wrong, 1 where
+    something is, 2 where the two cannot be compared.
+
+    \b
+    Examples:
+      ganbench check results/runs/quickstart --against quickstart.csv
+      ganbench check results/runs/quickstart --against quickstart.csv --tolerance 5%
+      ganbench check results/runs/mine --against kept.csv --tolerance 5% --tolerance kde_ll=0.5
+      ganbench check results/runs/mine --against kept.csv --format junit --output check.xml
+    """
+    from .reporting import check_formats
+    from .reporting.check import check as compare
+
+    if output and not output.absolute().parent.is_dir():
+        raise RequestError(f"{output}: there is no folder {output.parent} to write it in")
+    verdict = compare(results, against, tolerances, alpha)
+    text = check_formats.FORMATS[form](verdict)
+    if output:
+        from .reporting.rundir import write_bytes
+
+        click.echo(f"{verdict.headline}\n{write_bytes(output, text.encode())}")
+    elif form == "text":
+        width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+        click.echo(check_formats.as_text(verdict, width, sys.stdout.isatty()), nl=False)
+    else:
+        click.echo(text, nl=False)
+    click.get_current_context().exit(0 if verdict.ok else 1)
 
 
 @_command()
