@@ -103,8 +103,9 @@ ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st check
 classifier_score conv_discriminator conv_generator data_copying data_log_density dataset
 discriminator_features divergence extractor feature find_divergence find_feature frechet_distance
 gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance
-latent_arithmetic latent_walk linear_probe memorisation method metric mlp mode_coverage mode_kl
-near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc reconstruction_error
+latent_arithmetic latent_walk linear_probe load_data load_model load_records memorisation method metric
+mlp mode_coverage mode_kl near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc
+reconstruction_error run_suite
 sliced_wasserstein trick variational_divergence
 """
 

@@ -1,0 +1,114 @@
+"""From Python what the command line does: run a suite, read its records, take a trained seed up again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import plugins
+from .contracts import Data, Model
+from .errors import RequestError, did_you_mean
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .pipeline.plan import Cell
+
+
+def load_data(name: str, **params: Any) -> Data:
+    """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same for everybody.
+    Raises PluginError, and DatasetError where its files are missing or wrong."""
+    from .pipeline.suite import Part
+    from .pipeline.work import load_data as load
+
+    return load(Part(plugins.find("dataset", name), params))
+
+
+def run_suite(
+    suite: str | Path,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> DataFrame:
+    """Run a suite, as `ganbench run` does, and give its records; see `load_records`.
+
+    suite: a YAML file, or the name of a shipped one
+    out: the run directory, where tables, plots and report are written too; what is finished there is not repeated
+    overrides: "train.steps=100", as after --set
+    seeds: 0 to seeds - 1 instead of the suite's own
+    device: "auto", "cpu" or "cuda"
+    jobs: worker processes; by default one for each core, or one on CUDA
+    quiet: print nothing
+
+    A seed that failed or diverged is a row with a status. A script that calls this needs the usual
+    `if __name__ == "__main__":` around it, since workers are processes; a notebook does not. Raises SuiteError with
+    all mistakes of the suite, RequestError, StoreError, and KeyboardInterrupt with what is finished kept.
+    """
+    from rich.console import Console
+
+    from .pipeline import execute
+    from .pipeline.suite import load
+
+    console = Console(quiet=quiet)
+    code = execute.run(load(suite, overrides, seeds), Path(out), device=device, jobs=jobs, console=console)
+    if code == 130:
+        raise KeyboardInterrupt
+    return load_records(out)
+
+
+def load_records(out: str | Path) -> DataFrame:
+    """The records of a run: a row for each cell, seed and value, the columns of `ganbench.contracts.COLUMNS`;
+    `value` and `sem` are NaN where there are none. Raises StoreError where there is no readable run."""
+    from .reporting.table import load
+
+    return load(Path(out))
+
+
+def load_model(
+    out: str | Path, label: str, seed: int = 0, *, dataset: str | None = None, device: str = "cpu"
+) -> Model:
+    """A trained seed of a run as metrics see it: `.samples(n)`, and for games `.generate(z)`, `.nets` and `.game`.
+
+    label: of the method in the suite; dataset: of the dataset, where there is more than one
+
+    Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
+    """
+    from .pipeline.plan import resolve
+    from .pipeline.store import Store, data_digest
+    from .pipeline.suite import load
+    from .pipeline.train import model
+    from .pipeline.work import load_data as load_part
+
+    store = Store(Path(out), read_only=True)
+    cell = _cell(resolve(load(store.path("suite.resolved.yaml"))).cells, label, dataset)
+    if seed not in cell.seeds:
+        raise RequestError(
+            f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
+        )
+    data = load_part(cell.dataset.part)
+    digest = data_digest(data)
+    training = store.training(cell.id(digest), seed, cell.train_key(digest, seed))
+    if training is None or training.status != "ok":
+        found = f"{training.status} ({training.error})" if training else "not trained"
+        raise RequestError(f"{out}: seed {seed} of {cell.label} is {found}; run the suite again")
+    return model(cell, data, seed, *store.tensors(cell.id(digest), seed), device=device)
+
+
+def _cell(cells: Sequence[Cell], label: str, dataset: str | None) -> Cell:
+    """The one that is meant. Raises RequestError."""
+    own = [cell for cell in cells if cell.method.label == label]
+    if not own:
+        raise RequestError(
+            f"no method has the label {label!r}{did_you_mean(label, [c.method.label for c in cells])}"
+        )
+    names = [cell.dataset.label for cell in own]
+    if dataset is None and len(own) > 1:
+        raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(names)}")
+    if dataset not in (None, *names):
+        raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), names)}")
+    return next(cell for cell in own if dataset in (None, cell.dataset.label))

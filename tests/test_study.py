@@ -1,0 +1,80 @@
+"""The command line's work from Python."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ganbench
+from ganbench.pipeline import execute
+
+SUITE = """\
+name: study
+seeds: 2
+train: {steps: 20, batch: 8}
+datasets: [ring: {n_train: 200, n_valid: 20, n_test: 50}, grid: {n_train: 200, n_valid: 20, n_test: 50}]
+methods:
+  - {method: ./plugins_for_runs.py:TinyGAN, label: tiny}
+  - {method: ./plugins_for_runs.py:Constant, label: constant, datasets: [ring]}
+  - {method: ./plugins_for_runs.py:Diverging, label: diverging, datasets: [ring]}
+metrics: [./plugins_for_runs.py:MeanNorm]
+"""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory."""
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
+    (folder / "study.yaml").write_text(SUITE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "REPORTS", ())
+        records = ganbench.run_suite(folder / "study.yaml", folder / "out", device="cpu", quiet=True)
+        assert len(records) == 4 * 2
+    return folder / "out"
+
+
+def test_records(out: Path) -> None:
+    records = ganbench.load_records(out)
+    assert list(records.columns[:3]) == ["suite", "dataset", "method"]
+    assert records.groupby("label")["status"].unique().map(list).to_dict() == {
+        "tiny": ["ok"], "constant": ["ok"], "diverging": ["diverged"],
+    }  # fmt: skip
+
+
+def test_a_trained_seed_is_what_the_metric_saw(out: Path) -> None:
+    records = ganbench.load_records(out)
+    one = records[(records["dataset"] == "ring") & (records["label"] == "tiny") & (records["seed"] == 1)]
+    model = ganbench.load_model(out, "tiny", 1, dataset="ring")
+    n = int(one["n"].item())
+    assert model.samples(n).norm(dim=1).mean().item() == pytest.approx(one["value"].item(), rel=1e-5)
+    assert model.generate(torch.zeros(3, 2)).shape == (3, 2)
+    assert len(ganbench.load_model(out, "constant", 1).samples(5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("label", "seed", "dataset", "message"),
+    [
+        ("tony", 0, None, "no method has the label 'tony'; did you mean 'tiny'"),
+        ("tiny", 0, None, "'tiny' was run on several datasets; say which: ring, grid"),
+        ("tiny", 0, "rong", "'tiny' was not run on 'rong'; did you mean 'ring'"),
+        ("tiny", 7, "ring", "ring-tiny has no seed 7; its seeds are 0, 1"),
+        ("diverging", 0, "ring", "seed 0 of ring-diverging is diverged"),
+    ],
+)
+def test_seeds_that_are_not_there(
+    out: Path, label: str, seed: int, dataset: str | None, message: str
+) -> None:
+    with pytest.raises(ganbench.RequestError, match=message):
+        ganbench.load_model(out, label, seed, dataset=dataset)
+
+
+def test_data() -> None:
+    data = ganbench.load_data("ring", modes=5, n_train=10, n_valid=10, n_test=10)
+    assert data.modes is not None
+    assert (len(data.modes.centers), data.train.shape) == (5, (10, 2))
+    with pytest.raises(ganbench.PluginError, match="did you mean 'ring'"):
+        ganbench.load_data("rong")
