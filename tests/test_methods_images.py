@@ -10,6 +10,7 @@ import pytest
 import torch
 from cells import cells, pixels
 from metric_models import Samples, image_data
+from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
 from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk, plugins
@@ -51,11 +52,12 @@ def played(folder, method, params, data, seeds=(0,)):
     [
         ("dcgan", DCGAN, pixels(28)),
         ("dcgan", DCGAN, pixels(32, 3)),
+        ("metz_2017", "d_width: 2, z_dim: 6", pixels(28, 3)),
         ("gan_2014", FIRST, pixels(28)),
         ("lapgan", LAPGAN, pixels(28)),
         ("lapgan", f"{LAPGAN}, conditional: true", labelled(pixels(16, 3))),
     ],
-    ids=["dcgan-28", "dcgan-32", "gan_2014-28", "lapgan-28", "lapgan-class"],
+    ids=["dcgan-28", "dcgan-32", "metz_2017-28", "gan_2014-28", "lapgan-28", "lapgan-class"],
 )
 def test_a_seed_alone_is_the_seed_in_a_stack(tmp_path, method, params, data):
     cell = cell_of(tmp_path, method, params)
@@ -114,6 +116,33 @@ def test_dcgan_has_the_papers_layers(tmp_path):
     assert game.nets["G"][7].weight.shape[-2:] == (5, 5)
     assert -1 <= float(minibatch["z"].min()) < -0.8
     assert 0.8 < float(minibatch["z"].max()) < 1
+
+
+@pytest.mark.parametrize(("side", "maps"), [(28, [4, 7, 14, 28]), (32, [4, 8, 16, 32])])
+def test_the_discriminator_of_metz_is_a_fraction_of_its_generator(side, maps):
+    """`d_width` 8 mirrors the channels of G; 4 is the paper's half, 2 its quarter."""
+    channels = {}
+    for width in (8, 4, 2):
+        made = plugins.load(plugins.find("method", "metz_2017"))(d_width=width)
+        game = made.game(pixels(side, 3, 2))
+        x, seen = torch.rand(2, 256), []
+        for layer in game.nets["G"]:
+            x = layer(x)
+            seen += [x.shape[-1]] if x.ndim == 4 else []
+        assert list(dict.fromkeys(seen)) == maps
+        assert game.nets["D"](x).shape == (2, 1)
+        channels[width] = [layer.out_channels for layer in game.nets["D"] if hasattr(layer, "out_channels")]
+    ups = [layer.out_channels for layer in game.nets["G"] if isinstance(layer, nn.ConvTranspose2d)]
+    assert channels[8] == ups[::-1] == [8, 16, 32]
+    assert (channels[4], channels[2]) == ([4, 8, 16], [2, 4, 8])
+
+
+def test_metz_2017_wants_images_of_its_sizes():
+    made = plugins.load(plugins.find("method", "metz_2017"))()
+    with pytest.raises(
+        PluginError, match=r"28 × 28 or 32 × 32 pixels; one example has the shape \[1, 16, 16\]"
+    ):
+        made.game(pixels(16))
 
 
 def test_the_discriminator_of_dcgan_sees_real_and_generated_images_apart(tmp_path):
@@ -434,6 +463,7 @@ SOURCES = {
     "dcgan": "Radford et al. 2016",
     "lapgan": "Denton et al. 2015",
     "gan_2014": "Goodfellow et al. 2014",
+    "metz_2017": "Metz et al. 2017",
 }
 
 
