@@ -43,6 +43,7 @@ _HOME = {
     "metrics.reconstruction": "reconstruction_error",
     "metrics.latent": "latent_arithmetic latent_walk",
     "reporting.check": "check",
+    "reporting.compare": "compare",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

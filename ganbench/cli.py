@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from . import __version__
-from .errors import GanbenchError, RequestError, SuiteError, did_you_mean
+from .errors import GanbenchError, RequestError, StoreError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
     from .conform import Check
@@ -525,6 +525,60 @@ def check(
     else:
         click.echo(text, nl=False)
     click.get_current_context().exit(0 if verdict.ok else 1)
+
+
+@_command()
+@click.argument(
+    "results",
+    metavar="RESULTS...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--baseline", "baselines", multiple=True, metavar="LABEL", help="What to compare with; repeatable."
+)
+@click.option("--method", "methods", multiple=True, metavar="LABEL", help="What to compare; repeatable.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only by this metric; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object.")
+def compare(
+    results: tuple[Path, ...],
+    baselines: tuple[str, ...],
+    methods: tuple[str, ...],
+    metrics: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Is one method better than another, or did the seed decide?
+
+    RESULTS are folders of runs, whose seeds are joined. On each dataset the first method is the baseline of the
+    others; a --method alone is compared with all others, a --baseline alone with all others too. Differences are
+    paired by seed, and p-values corrected for all comparisons made: ask for the metrics that matter before you
+    look. Writes tables/compare.csv and .md and the critical-difference diagrams into the first folder. Exit code 0
+    whatever comes out.
+
+    \b
+    Examples:
+      ganbench compare results/runs/quickstart
+      ganbench compare results/runs/mine --method my_gan
+      ganbench compare results/runs/mine --method my_gan --baseline gan --metric modes --metric kde_ll
+      ganbench compare results/runs/mine results/runs/more-seeds --json
+    """
+    from .reporting import compare as comparing
+    from .reporting import compare_formats as formats
+
+    compared = comparing.compare(results, baselines, methods, metrics)
+    try:
+        written = formats.write(results[0], compared)
+    except StoreError as error:  # somebody else's results, to be read only
+        written = []
+        click.echo(f"not kept: {error}", err=True)
+    if as_json:
+        click.echo(formats.as_json(compared, written), nl=False)
+        return
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    click.echo(formats.as_text(compared, width, sys.stdout.isatty()))
+    for path in written:
+        click.echo(path)
 
 
 @_command()

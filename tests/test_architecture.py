@@ -100,7 +100,7 @@ Adam Batch BatchNorm BoostedDivergence Budget Data DatasetError Divergence Draw 
 GanbenchError Labels Maxout Memory Modes Nets Player PluginError RMSprop Record RequestError Rescale
 SGD SampleError Score Search Sequential Simulator Squash SuiteError Value __version__ adversaries
 ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st check class_coverage classifier
-classifier_score conv_discriminator conv_generator data_copying data_log_density dataset
+classifier_score compare conv_discriminator conv_generator data_copying data_log_density dataset
 discriminator_features divergence extractor feature find_divergence find_feature frechet_distance
 gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance
 latent_arithmetic latent_walk linear_probe load_data load_model load_records memorisation method metric

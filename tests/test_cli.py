@@ -23,7 +23,20 @@ from ganbench.errors import DatasetError, StoreError
 from ganbench.pipeline.suite import Suite, shipped_suites
 from ganbench.plugins import catalog
 
-COMMANDS = ("check", "completion", "list", "new", "report", "run", "score", "show", "table", "test", "validate")
+COMMANDS = (
+    "check",
+    "compare",
+    "completion",
+    "list",
+    "new",
+    "report",
+    "run",
+    "score",
+    "show",
+    "table",
+    "test",
+    "validate",
+)
 
 
 def call(*arguments: object) -> Result:

@@ -284,7 +284,7 @@ def write(run_dir: Path) -> list[Path]:
     title = str(frame["suite"].iloc[0]) if len(frame) else Path(run_dir).name
     shown = tables(frame, controls.notes(run))
     contents = {
-        "summary.csv": _csv(frame),
+        "summary.csv": guarded_csv(frame),
         "summary.md": _markdown(title, shown),
         "summary.tex": _latex(title, shown),
         "summary.html": _html(title, shown),
@@ -295,7 +295,7 @@ def write(run_dir: Path) -> list[Path]:
         "reconstruction-ranks.csv": _ranks(run),
     }.items():
         if len(rows):
-            contents[name] = _csv(rows)
+            contents[name] = guarded_csv(rows)
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier version of the suite
     return [write_bytes(folder / name, content.encode()) for name, content in contents.items()]
@@ -309,9 +309,9 @@ def _ranks(run: Run) -> pd.DataFrame:
     return pd.concat(full)[["dataset", *ranks.COLUMNS]] if full else pd.DataFrame()
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def guarded_csv(frame: pd.DataFrame) -> str:
     """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
-    texts = {name: frame[name].map(_guard) for name in _TEXTS if name in frame}
+    texts = {name: frame[name].map(_guard) for name in (*_TEXTS, "baseline") if name in frame}
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 

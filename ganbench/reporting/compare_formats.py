@@ -1,0 +1,174 @@
+"""A comparison as text for a terminal, as JSON, and as the files of a run: tables and critical-difference diagrams."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from . import diagram, drawing, sentences
+from .compare import ALPHA, Compared
+from .diagram import Ranking
+from .rundir import write_bytes
+from .table import escape_markdown, guarded_csv
+
+SCHEMA = 1  # goes up when a program that reads the JSON would have to change
+_STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
+Row = Mapping[Hashable, Any]
+
+
+def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
+    """For each method and baseline a sentence and its numbers, then how all methods rank, then how to read it."""
+    parts: list[RenderableType] = []
+    groups = compared.rows.groupby(["method", "baseline"], sort=False)
+    for headline, (_, rows) in zip(compared.headlines, groups, strict=True):
+        grid = _grid([_line(row) for row in rows.to_dict("records")], _heads(compared.rows))
+        parts += [Text(headline, "bold"), Padding(grid, (0, 0, 1, 2))]
+    for ranked in compared.rankings:
+        lines = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
+        heads = ("", "mean rank", "beats, % of all other seeds [95 % interval]")
+        parts += [Text(f"All methods by {ranked.metric}", "bold"), Padding(_grid(lines, heads), (0, 0, 0, 2))]
+        parts.append(Padding(Text(ranked.caption), (0, 0, 1, 2)))
+    parts += [Text(note) for note in compared.notes]
+    system = "standard" if color else None
+    console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
+    with console.capture() as written:
+        console.print(Group(*parts))
+    return "\n".join(line.rstrip() for line in written.get().splitlines()) + "\n"
+
+
+def _heads(rows: pd.DataFrame) -> tuple[str, ...]:
+    return ("metric", "dataset", "difference", "wins", "p" if len(rows) == 1 else "p, corrected", "verdict")
+
+
+def _grid(lines: Sequence[Sequence[str]], heads: Sequence[str]) -> Table:
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for head in heads:
+        grid.add_column(Text(head), overflow="fold", no_wrap=head in ("difference", "wins"))
+    for line in lines:
+        style = next((style for verdict, style in _STYLES.items() if line[-1].startswith(verdict)), "")
+        grid.add_row(*(Text(cell, style if cell is line[-1] else "") for cell in line))
+    return grid
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    """Metric, dataset, difference, wins, p, verdict."""
+    shown = sentences.difference(row) if math.isfinite(row["difference"]) else "–"
+    p = (
+        sentences.probability(row["p_corrected"]).removeprefix("= ")
+        if math.isfinite(row["p_corrected"])
+        else "–"
+    )
+    won = sentences.wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high")))
+    notes = [*sentences.failed(row), *([sentences.why(row)] if row["verdict"] == sentences.UNCLEAR else [])]
+    verdict = f"{row['verdict']}{': ' if notes else ''}{', '.join(notes)}"
+    arrow = {"higher": "↑", "lower": "↓"}[row["better"]]
+    return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, verdict
+
+
+def _standing(compared: Compared, ranked: Ranking) -> dict[str, tuple[str, str]]:
+    """Mean rank and interquartile standing of each method, the best first."""
+    rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
+    shown = {row["label"]: f"{row['iqm']:.0f} [{row['low']:.0f}, {row['high']:.0f}]" for row in rows}
+    return {str(label): (f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()}
+
+
+def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
+    """One object: `schema`, `alpha`, `headlines`, `verdicts`, `notes`, `files`, and lists of objects `comparisons`,
+    `overall` and `standings`, whose names are those of `compare.Compared`, and `rankings`."""
+    found = {
+        "schema": SCHEMA,
+        "alpha": ALPHA,
+        "headlines": compared.headlines,
+        "verdicts": compared.verdicts,
+        "comparisons": _objects(compared.rows),
+        "overall": _objects(compared.overall),
+        "standings": _objects(compared.standings),
+        "rankings": [_ranking(ranked) for ranked in compared.rankings],
+        "notes": list(compared.notes),
+        "files": [str(path) for path in files],
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _objects(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Rows as objects, null for what there is not."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _ranking(ranked: Ranking) -> dict[str, Any]:
+    names = ("metric", "blocks", "block", "p", "critical")
+    found = {name: getattr(ranked, name) for name in names}
+    tables = {"ranks": ranked.ranks.to_dict(), "apart": ranked.apart.to_dict("index")}
+    return {**found, **tables, "left_out": list(ranked.left_out)}
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def write(folder: Path, compared: Compared) -> list[Path]:
+    """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
+    paths; diagrams of an earlier comparison are removed. Raises StoreError."""
+    folder = Path(folder)
+    written = [
+        write_bytes(folder / "tables" / "compare.csv", guarded_csv(_with_overall(compared)).encode()),
+        write_bytes(folder / "tables" / "compare.md", as_markdown(compared).encode()),
+    ]
+    for ranked in compared.rankings:
+        png, svg = pictures(ranked, compared.labels)
+        written.append(write_bytes(folder / "plots" / f"{ranked.name}.png", png))
+        written.append(write_bytes(folder / "plots" / f"{ranked.name}.svg", svg))
+    for path in (folder / "plots").glob("critical-difference-*"):
+        if path not in written:
+            path.unlink()
+    return written
+
+
+def pictures(ranked: Ranking, labels: Sequence[str]) -> tuple[bytes, bytes]:
+    """The critical-difference diagram as PNG and SVG; of `labels`, those of all methods, each has the colour that it
+    has in the run's other plots."""
+    with drawing.style():
+        figure = diagram.figure(ranked, drawing.colours(labels))
+        drawing.settle(figure)
+        return drawing.png(figure), drawing.svg(figure)
+
+
+def _with_overall(compared: Compared) -> pd.DataFrame:
+    """The comparisons, with the probability of improvement over all datasets beside that of each."""
+    names = ["method", "baseline", "metric"]
+    wins = {
+        name: f"improvement_all{end}"
+        for name, end in (("improvement", ""), ("low", "_low"), ("high", "_high"))
+    }
+    overall = compared.overall[[*names, *wins]].rename(columns=wins)
+    return compared.rows.merge(overall, on=names, how="left")
+
+
+def as_markdown(compared: Compared) -> str:
+    """Verdicts first, then the numbers."""
+    heads = ("method", "baseline", *_heads(compared.rows))
+    lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
+    blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
+    for ranked in compared.rankings:
+        standing = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
+        heads = ("method", "mean rank", "beats, % of all other seeds [95 % interval]")
+        blocks += [f"## All methods by {escape_markdown(ranked.metric)}", _markdown_table(heads, standing)]
+        blocks.append(escape_markdown(ranked.caption))
+    return "\n\n".join([*blocks, *(escape_markdown(note) for note in compared.notes)]) + "\n"
+
+
+def _items(texts: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {escape_markdown(text)}" for text in texts)]
+
+
+def _markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *([escape_markdown(cell) for cell in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,544 @@
+"""Methods against baselines: closed forms, which way is better, what the seeds cannot tell, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from click.testing import CliRunner
+from fake_run import METHODS, NASTY, FakeMethod, FakeRun
+from PIL import Image
+
+import ganbench
+from ganbench.cli import main
+from ganbench.contracts import COLUMNS
+from ganbench.errors import RequestError
+from ganbench.reporting import compare_formats, diagram, differences, drawing, table
+from ganbench.reporting.compare import Compared, compare
+
+NAN = math.nan
+Values = Mapping[tuple[str, str, str], Sequence[float]]  # (dataset, metric, label) -> a value for each seed
+
+
+def records(
+    values: Values, better: str = "higher", first: Mapping[str, int] | None = None, **changes: Any
+) -> pd.DataFrame:
+    """Records as `table.load` gives them; NaN is a seed that diverged, `first` the least seed of a label."""
+    rows = []
+    for (dataset, metric, label), own in values.items():
+        for i, value in enumerate(own):
+            row = dict.fromkeys(COLUMNS, None) | {"dataset": dataset, "metric": metric, "label": label}
+            row |= {"seed": i + (first or {}).get(label, 0), "value": value, "better": better, "unit": "nats"}
+            row |= {
+                "status": "diverged" if math.isnan(value) else "ok",
+                "protocol": metric[:2],
+                "cell": label,
+            }
+            rows.append({**row, **changes})
+    return pd.DataFrame(rows)
+
+
+def two(a: Sequence[float], b: Sequence[float], **changes: Any) -> Compared:
+    """`b` against the baseline `a` by one metric on one dataset."""
+    return compare(records({("ring", "kde_ll", "a"): a, ("ring", "kde_ll", "b"): b}, **changes))
+
+
+def only(compared: Compared) -> dict[str, Any]:
+    """The only comparison."""
+    (row,) = compared.rows.to_dict("records")
+    return {str(name): value for name, value in row.items()}
+
+
+A, B = [1.0, 1.3, 0.8, 1.1, 0.9], [3.1, 3.3, 2.6, 3.0, 2.8]
+
+# ---------------------------------------------------------------------------------------------- statistics
+
+
+def test_p_values_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 7))
+    np.testing.assert_allclose(differences.paired(a - b), scipy.stats.ttest_rel(a, b).pvalue)
+    np.testing.assert_allclose(
+        differences.unpaired(a, b[:4]), scipy.stats.ttest_ind(a, b[:4], equal_var=False).pvalue
+    )
+    np.testing.assert_allclose(
+        differences.interval(a, b[:4], pairs=False),
+        scipy.stats.ttest_ind(a, b[:4], equal_var=False).confidence_interval(),
+    )
+
+
+def test_the_same_whole_number_in_all_seeds_is_not_certain() -> None:
+    """One mode more in both of two seeds happens by chance 1 time in 8, where 7 and 8 are equally likely."""
+    assert differences.resolution(np.array([7.0, 8.0, 7.0, -np.inf])) == 1
+    assert differences.resolution(np.array([0.5, 3.0, 3.0])) == 2.5
+    assert differences.resolution(np.array([1.0, 8.0])) == 1
+    assert differences.resolution(np.array([2.0, 2.0])) == 0
+    assert differences.paired(np.full(2, 1.0), 1.0) > 0.12
+    assert differences.paired(np.full(5, 7.0), 1.0) < 1e-4
+    assert differences.paired(np.zeros(5)) == 1
+
+
+def test_probability_of_improvement_of_two_normals() -> None:
+    """P(X > Y) = Φ(δ / sqrt(2)) for equal spreads; the interval covers it."""
+    rng = np.random.default_rng(1)
+    known = scipy.stats.norm.cdf(1 / math.sqrt(2))
+    found = differences.improvement([(rng.normal(1, 1, 400), rng.normal(0, 1, 400)) for _ in range(3)])
+    assert found[0] == pytest.approx(known, abs=0.015)
+    assert found[1] < known < found[2]
+    assert found[2] - found[1] < 0.06
+
+
+def test_probability_of_improvement_is_mann_whitney_on_average() -> None:
+    """As Agarwal et al. 2021 compute it: U / (n m) on each task, then the mean; ties and failures count."""
+    a = [np.array([1.0, 2.0, 2.0]), np.array([5.0, 7.0, -np.inf, 1.0])]
+    b = [np.array([2.0, 0.0]), np.array([6.0, -np.inf])]
+    us = [scipy.stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(a, b, strict=True)]
+    assert differences.improvement(list(zip(a, b, strict=True)))[0] == pytest.approx(np.mean(us))
+    won = differences.improvement(list(zip(b, a, strict=True)))
+    assert won[0] == pytest.approx(1 - np.mean(us))
+
+
+def test_interquartile_mean_over_seeds_and_datasets() -> None:
+    """scipy's trimmed mean of all scores together; the bootstrap is stratified: what a dataset has stays its own."""
+    scores = np.random.default_rng(0).normal([[0], [5], [10]], 1, (3, 8))
+    found = differences.interquartile_mean(list(scores))
+    assert found[0] == pytest.approx(scipy.stats.trim_mean(scores.ravel(), 0.25))
+    rng = np.random.default_rng(5)
+    drawn = [
+        scipy.stats.trim_mean([rng.choice(row, 8) for row in scores], 0.25, axis=None) for _ in range(3000)
+    ]
+    np.testing.assert_allclose(found[1:], np.quantile(drawn, (0.025, 0.975)), atol=0.08)
+
+
+def test_standings_are_the_share_of_others_beaten() -> None:
+    first, second = differences.standings([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
+    np.testing.assert_allclose(first, [87.5, 0])
+    np.testing.assert_allclose(second, [25, 50, 87.5])
+
+
+def test_seeds_needed_have_the_power_that_is_promised() -> None:
+    rng = np.random.default_rng(0)
+    pattern = np.array([1.0, -1.0, 1.0, -1.0])  # standard deviation sqrt(4 / 3)
+    needed = differences.seeds_needed(1 + pattern, np.zeros(4), True, 0.01)
+    assert needed is not None
+    effect = 1 / pattern.std(ddof=1)
+    drawn = rng.normal(effect, 1, (2000, needed))
+    found = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.01
+    assert 0.77 < found.mean() < 0.87
+    assert (differences.seeds_needed(1 + pattern, pattern[::-1], False, 0.01) or 0) > needed
+    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MOST_SEEDS + 1
+    assert differences.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
+
+
+# ---------------------------------------------------------------------------------------------- verdicts
+
+
+def test_better_worse_and_which_way_that_is() -> None:
+    assert only(two(A, B))["verdict"] == "better"
+    assert only(two(B, A))["verdict"] == "worse"
+    assert only(two(A, B, better="lower"))["verdict"] == "worse"
+    row = only(two(A, B, better="lower"))
+    assert (row["difference"], row["improvement"]) == (pytest.approx(1.94), 0)
+    assert row["low"] < 1.94 < row["high"]
+    assert two(A, B).headlines == ["b is better than a on kde_ll."]
+    (sentence,) = two(A, B).verdicts
+    assert sentence.startswith(
+        "b against a by kde_ll: better on ring (+1.940 [1.820, 2.080] nats, p < 0.0001)"
+    )
+
+
+def test_no_difference_cannot_be_told() -> None:
+    compared = two(A, [1.1, 1.0, 0.9, 1.2, 1.0])
+    row = only(compared)
+    assert row["verdict"] == "can't tell"
+    assert row["seeds_needed"] > 100
+    assert compared.headlines[0].startswith("b or a: can't tell with 5 seeds on kde_ll, where ")
+    assert only(two(A, A))["p"] == 1
+    assert "no difference was seen in 5 seeds" in two(A, A).verdicts[0]
+
+
+def test_as_many_seeds_as_are_said_to_be_needed_would_do() -> None:
+    compared = two([0.0, 1.0, 2.0, 1.0, 0.5], [1.5, 1.0, 3.0, 2.5, 0.0])
+    needed = int(only(compared)["seeds_needed"])
+    assert 6 < needed < 40
+    assert f"about {needed} would do for the difference seen" in compared.headlines[0]
+    assert f"about {needed} seeds would do" in compared.verdicts[0]
+
+
+def test_seeds_are_paired_where_both_have_them() -> None:
+    """What a seed does to both methods alike is no noise."""
+    shared = np.array([0.0, 10.0, -5.0, 3.0, 20.0])
+    row = only(two(list(shared + A), list(shared + B)))
+    assert (row["pairs"], row["test"], row["verdict"]) == (5, "paired t", "better")
+    row = only(two(list(shared + A), list(shared + B), first={"b": 5}))
+    assert (row["pairs"], row["test"], row["verdict"]) == (0, "Welch", "can't tell")
+    assert any("Welch's, unpaired" in note for note in two(A, B, first={"b": 5}).notes)
+
+
+def test_order_of_the_records_does_not_matter() -> None:
+    frame = records({("ring", "kde_ll", "a"): A, ("ring", "kde_ll", "b"): B})
+    mixed = frame.sample(frac=1, random_state=0)
+    found, same = (compare(f, baseline="a").rows.iloc[0] for f in (frame, mixed))
+    assert found["p"] == pytest.approx(same["p"], rel=1e-12)
+    assert found["low"] == pytest.approx(same["low"], abs=0.05)
+
+
+def test_one_seed_says_nothing_and_says_so() -> None:
+    compared = two([1.0], [9.0])
+    assert only(compared)["verdict"] == "can't tell"
+    assert compared.headlines == ["b or a: can't tell with 1 seed on kde_ll."]
+    assert "one seed says nothing about the next" in compared.verdicts[0]
+    assert "p" not in compare_formats.as_json(compared).split('"p": ')[1][:4]
+
+
+def test_values_without_spread() -> None:
+    """A copier reaches the same value in every seed; both of them do."""
+    assert only(two([1.0] * 5, [8.0] * 5))["verdict"] == "better"
+    assert only(two([1.0] * 5, [1.0] * 5))["verdict"] == "can't tell"
+    assert only(two([1.0] * 2, [2.0] * 2))["verdict"] == "can't tell"
+
+
+def test_failed_seeds_lose() -> None:
+    good = [*B[:4], NAN]
+    row = only(two(A, good))
+    assert (row["n_ok"], row["seeds"], row["pairs"]) == (4, 5, 4)
+    assert row["improvement"] == pytest.approx(0.8)
+    assert row["verdict"] == "can't tell"  # what its other seeds did does not make up for it
+    assert "1 of 5 seeds failed" in two(A, good).verdicts[0]
+    assert "failed more often" in two(A, good).verdicts[0]
+    assert only(two([*A[:4], NAN], B))["verdict"] == "better"  # the baseline fails: no excuse
+    assert only(two([*B[:4], NAN], A))["verdict"] == "can't tell"
+    assert any("loses every comparison of seeds" in note for note in two(A, good).notes)
+
+
+def test_a_method_that_always_fails_is_worse() -> None:
+    row = only(two(A, [NAN] * 5))
+    assert (row["test"], row["verdict"], row["improvement"]) == ("Fisher", "worse", 0)
+    assert row["p"] == pytest.approx(2 / 252)
+    assert only(two([NAN] * 5, [NAN] * 5))["verdict"] == "can't tell"
+    assert "5 of 5 seeds failed" in two(A, [NAN] * 5).verdicts[0]
+
+
+def test_p_values_are_corrected_over_all_comparisons() -> None:
+    """Holm: the least of m is multiplied by m."""
+    rng = np.random.default_rng(3)
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for metric in ("kde_ll", "modes", "swd"):
+        for label in ("a", "b", "c"):
+            values["ring", metric, label] = list(rng.normal(size=5))
+    values["ring", "modes", "c"] = [v + 9 for v in values["ring", "modes", "a"]]
+    rows = compare(records(values)).rows
+    assert len(rows) == 6
+    least = rows.loc[rows["p"].idxmin()]
+    assert least["p_corrected"] == pytest.approx(6 * least["p"])
+    alone = compare(records(values), method="c", baseline="a", metric="modes").rows.iloc[0]
+    assert alone["p_corrected"] == pytest.approx(alone["p"])
+
+
+def test_datasets_that_differ_are_told_apart() -> None:
+    values = {("ring", "modes", "a"): A, ("ring", "modes", "b"): B, ("grid", "modes", "a"): A}
+    values |= {("grid", "modes", "b"): [1.1, 1.0, 0.9, 1.2, 1.0]}
+    compared = compare(records(values))
+    assert compared.overall["verdict"].tolist() == ["mixed"]
+    assert compared.overall["improvement"][0] == pytest.approx(compared.rows["improvement"].mean())
+    assert compared.headlines[0].startswith(
+        "b is better than a on modes (ring); can't tell with 5 seeds on modes (grid)"
+    )
+
+
+def drawn(kind: str, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Five seeds of a method like all others; NaN where one failed."""
+    if kind == "modes":
+        return rng.binomial(8, 0.9, 5).astype(float)
+    values = rng.lognormal(size=5) if kind == "lognormal" else rng.normal(size=5)
+    return np.where(rng.random(5) < (0.2 if kind == "failing" else 0), NAN, values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "modes"])
+def test_false_alarms_of_tables_in_which_nothing_differs(kind: str) -> None:
+    """Holm's method says nothing of anything where the least p is above 0.05 / comparisons: here 8, two methods
+    against one baseline by 4 metrics, five seeds each."""
+    rng, tables, alarms = np.random.default_rng(7), 1500, 0
+    for _ in range(tables):
+        least = 1.0
+        for _ in range(4):
+            base, *others = (drawn(kind, rng) for _ in range(3))
+            step = differences.resolution(np.concatenate([base, *others]))
+            least = min(least, *(differences.paired(own - base, step) for own in others))
+        alarms += least <= 0.05 / 8
+    assert alarms <= scipy.stats.binom.ppf(0.99, tables, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["normal", "modes", "failing"])
+def test_where_nothing_differs_nothing_is_called_better(kind: str) -> None:
+    rng, tables, alarms = np.random.default_rng(7), 25, 0
+    for _ in range(tables):
+        made = {("ring", m, x): list(drawn(kind, rng)) for m in "klmn" for x in "abc"}
+        alarms += bool((compare(records(made)).rows["verdict"] != "can't tell").any())
+    assert alarms <= scipy.stats.binom.ppf(0.99, tables, 0.05)
+
+
+def test_power() -> None:
+    """A shift of six standard deviations in one of 4 comparisons of five seeds is found."""
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        made = {("ring", m, x): list(rng.normal(size=5)) for m in "klmn" for x in "ab"}
+        made["ring", "k", "b"] = [v + 6 for v in made["ring", "k", "b"]]
+        assert compare(records(made)).rows["verdict"].tolist() == ["better", *["can't tell"] * 3]
+
+
+# ---------------------------------------------------------------------------------------------- who is compared
+
+
+def three(**changes: Any) -> pd.DataFrame:
+    """Three methods on the ring, two others on digits."""
+    values: dict[tuple[str, str, str], Sequence[float]] = {("ring", "modes", x): A for x in "abc"}
+    values |= {("digits", "modes", "d"): A, ("digits", "modes", "e"): B}
+    return records(values, **changes)
+
+
+def pairs(compared: Compared) -> list[str]:
+    """`method baseline` of each comparison."""
+    return list(compared.rows["method"] + " " + compared.rows["baseline"])
+
+
+def test_who_is_compared_with_whom() -> None:
+    assert pairs(compare(three())) == ["b a", "c a", "e d"]
+    assert pairs(compare(three(), baseline="b")) == ["a b", "c b"]
+    assert pairs(compare(three(), method="b")) == ["b a", "b c"]
+    assert pairs(compare(three(), method=["b", "c"], baseline="a")) == ["b a", "c a"]
+    assert "Not compared: d and e." in compare(three(), method="b").notes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "x"}, "no method 'x'; expected one of: a, b, c, d, e"),
+        ({"method": "a", "baseline": "a"}, "'a' cannot be compared with itself"),
+        ({"metric": "mods"}, "no metric 'mods'; did you mean 'modes'?"),
+        (
+            {"method": "a", "baseline": "d"},
+            "no metric was measured of two of these methods on the same dataset",
+        ),
+    ],
+)
+def test_requests_that_cannot_be_met(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message.replace("?", r"\?")):
+        compare(three(), **arguments)
+
+
+def test_results_with_nothing_to_compare() -> None:
+    with pytest.raises(RequestError, match="hold one method, 'a'; two are needed"):
+        compare(records({("ring", "modes", "a"): A}))
+    with pytest.raises(RequestError, match="neither higher nor lower is better"):
+        compare(three(better="neither"), metric="modes")
+    with pytest.raises(RequestError, match="whether higher or lower is better"):
+        compare(three(better="neither"))
+    with pytest.raises(RequestError, match="hold no method"):
+        compare(three().iloc[:0])
+
+
+def test_protocols_are_not_mixed() -> None:
+    frame = three()
+    frame.loc[frame["label"] == "b", "protocol"] = "other"
+    with pytest.raises(
+        RequestError, match=r"'modes' on 'ring' was measured by different protocols.*other \(b\)"
+    ):
+        compare(frame)
+    frame.loc[frame["label"] == "b", "protocol"] = ""  # failed before it was scored
+    assert len(compare(frame).rows) == 3
+
+
+# ---------------------------------------------------------------------------------------------- ranks
+
+
+# Demšar 2006, table 6: areas under the ROC curve of C4.5 with and without tuned m and cf. In the row of "voting" he
+# ranks two that print alike, from digits that are not printed.
+DEMSAR = """
+.763 .768 .771 .798|.599 .591 .590 .569|.954 .971 .968 .967|.628 .661 .654 .657|.882 .888 .886 .898
+.936 .931 .916 .931|.661 .668 .609 .685|.583 .583 .563 .625|.775 .838 .866 .875|1 1 1 1|.940 .962 .965 .962
+.619 .666 .614 .669|.972 .981 .9751 .975|.957 .978 .946 .970"""
+
+
+def test_ranks_of_a_published_example() -> None:
+    """Demšar 2006, section 3.2.2: mean ranks 3.143, 2.000, 2.893, 1.964; the critical difference is 1.25 at 5 %, and
+    at that level no two differ; F_F = 3.69 without, hence less than, the correction for ties."""
+    rows = [line.split() for line in DEMSAR.strip().replace("\n", "|").split("|")]
+    labels = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
+    values = {
+        (f"data {i}", label): pd.Series([float(x)], [0])
+        for i, row in enumerate(rows)
+        for label, x in zip(labels, row, strict=True)
+    }
+    found = diagram.ranking("auc", values)
+    assert found is not None
+    np.testing.assert_allclose(found.ranks, [3.143, 2.000, 2.893, 1.964], atol=5e-4)
+    assert (found.blocks, found.block) == (14, "datasets")
+    assert found.critical == pytest.approx(1.25, abs=0.005)
+    assert 0.005 < found.p < scipy.stats.chi2.sf(9.28, 3)  # 9.28 is his value without ties
+    assert (found.apart.to_numpy() > 0.05).all()
+    assert found.apart.loc["C4.5", "C4.5+m+cf"] < 0.1
+
+
+def test_with_few_datasets_the_seeds_are_the_blocks_and_it_is_said() -> None:
+    rng = np.random.default_rng(0)
+    values = {(d, str(k)): pd.Series(rng.normal(k, 0.1, 5)) for d in ("ring", "grid") for k in range(3)}
+    values["ring", "alone"] = pd.Series(rng.normal(size=5))
+    found = diagram.ranking("modes", values)
+    assert found is not None
+    assert (found.blocks, found.left_out) == (10, ("alone",))
+    assert found.ranks.tolist() == [3, 2, 1]
+    assert "not how they rank elsewhere" in found.caption
+    assert "Left out, as not measured on all of them: alone" in found.caption
+    known = scipy.stats.friedmanchisquare(*np.tile([[3], [2], [1]], 10))
+    assert found.p == pytest.approx(known.pvalue)
+
+
+def test_failed_seeds_rank_last_and_equal_methods_alike() -> None:
+    values = {("ring", label): pd.Series([1.0, 1.0, 1.0]) for label in "ab"}
+    values["ring", "c"] = pd.Series([-np.inf, 1.0, 1.0])
+    found = diagram.ranking("modes", values)
+    assert found is not None
+    np.testing.assert_allclose(found.ranks, [11 / 6, 11 / 6, 7 / 3])
+    values["ring", "c"] = values["ring", "a"]
+    same = diagram.ranking("modes", values)
+    assert same is not None
+    assert same.p == 1
+    assert diagram.ranking("modes", {("ring", x): pd.Series([1.0] * 3) for x in "ab"}) is None
+    assert diagram.ranking("modes", {("ring", x): pd.Series([1.0]) for x in "abc"}) is None
+
+
+def test_labels_stand_in_the_diagram_as_they_are() -> None:
+    labels = (
+        "_x",
+        "a$b$",
+        "<b>{0}",
+        "a name that is far too long for a line, one",
+        "a name that is far too long for a line, two",
+    )
+    rng = np.random.default_rng(0)
+    values = {("ring", x): pd.Series(rng.normal(k, 1, 6)) for k, x in enumerate(labels)}
+    found = diagram.ranking("modes", values)
+    assert found is not None
+    with drawing.style():
+        figure = diagram.figure(found, drawing.colours(labels))
+        words = " ".join(text.get_text() for text in figure.axes[0].texts)
+        drawing.png(figure)
+    for label in labels[:3]:
+        assert label in words
+    assert words.count("a name that is far too") == 2
+
+
+# ---------------------------------------------------------------------------------------------- as a user
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    FakeRun(path).write(["ring", "line"], [*METHODS, NASTY[2], NASTY[3]], seeds=5)
+    return path
+
+
+def ran(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, output and errors of `ganbench compare`."""
+    done = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_the_command_says_who_is_better_and_keeps_it(folder: Path) -> None:
+    code, out, err = ran(folder)
+    assert (code, err) == (0, "")
+    assert "gan+unrolling is better than gan on kde_ll, modes" in out
+    assert "Holm's method" in out
+    assert max(map(len, out.splitlines())) <= max(100, max(map(len, map(str, folder.parents))) + 80)
+    csv = pd.read_csv(folder / "tables" / "compare.csv")
+    assert set(csv["verdict"]) <= {"better", "worse", "can't tell"}
+    assert "'=cmd" in set(csv["method"])
+    assert csv["improvement_all"].between(0, 1).all()
+    text = (folder / "tables" / "compare.md").read_text()
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text
+    with Image.open(folder / "plots" / "critical-difference-kde_ll.png") as image:
+        assert image.width > 600
+    assert (folder / "plots" / "critical-difference-kde_ll.svg").is_file()
+
+
+def test_other_files_of_an_earlier_comparison_go(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    assert ran(copy)[0] == 0
+    assert ran(copy, "--metric", "modes")[0] == 0
+    assert [p.name for p in sorted((copy / "plots").glob("critical-*"))] == [
+        "critical-difference-modes.png", "critical-difference-modes.svg",
+    ]  # fmt: skip
+
+
+def test_json_has_no_nan_and_all_names(folder: Path) -> None:
+    code, out, _ = ran(folder, "--json", "--method", "gan+unrolling", "--baseline", "gan")
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
+    assert code == 0
+    assert set(found) == {
+        "schema", "alpha", "headlines", "verdicts", "comparisons", "overall", "standings", "rankings", "notes", "files",
+    }  # fmt: skip
+    assert {row["method"] for row in found["comparisons"]} == {"gan+unrolling"}
+
+
+def test_results_that_cannot_be_written_to_are_compared_all_the_same(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_bytes((folder / "records.jsonl").read_bytes())
+    (tmp_path / "tables").write_text("a file where a folder should be")
+    code, out, err = ran(tmp_path)
+    assert code == 0
+    assert "is better than" in out
+    assert "cannot be written" in err
+
+
+def test_wrong_requests_exit_with_2(folder: Path, tmp_path: Path) -> None:
+    code, _, err = ran(folder, "--method", "gan+unroling")
+    assert code == 2
+    assert "did you mean 'gan+unrolling'?" in err
+    code, _, err = ran(tmp_path)
+    assert code == 2
+    assert "records.jsonl" in err
+
+
+def test_several_results_are_joined(tmp_path: Path) -> None:
+    """A baseline of one run and a method of another, on the same dataset."""
+    FakeRun(tmp_path / "one").write(["line"], [FakeMethod("gan", 0.4)], seeds=5)
+    FakeRun(tmp_path / "two").write(["line"], [FakeMethod("mine", 0.95), FakeMethod("gan", 0.4)], seeds=5)
+    compared = compare([tmp_path / "one", tmp_path / "two"], method="mine")
+    assert set(compared.rows["pairs"]) == {5}
+    assert compared.notes[0] == "10 results stand in several of the directories; the first was taken."
+    assert ran(tmp_path / "one", tmp_path / "two")[0] == 0
+
+
+def test_results_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    FakeRun(tmp_path / "one").write(["line"], [FakeMethod("gan", 0.4)], seeds=2)
+    FakeRun(tmp_path / "long", steps=9000).write(["line"], [FakeMethod("mine", 0.95)], seeds=2)
+    with pytest.raises(
+        RequestError, match=r"different budgets: 3000 steps of 256 in .*one, 9000 steps of 256 in"
+    ):
+        compare([tmp_path / "one", tmp_path / "long"])
+    lines = (
+        (tmp_path / "one" / "records.jsonl").read_text().replace('"cell": "line-gan', '"cell": "other-gan')
+    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "records.jsonl").write_text(lines)
+    with pytest.raises(RequestError, match="'gan' on 'line' is not the same in all of these results"):
+        compare([tmp_path / "one", tmp_path / "other"])
+
+
+def test_it_is_a_public_function(folder: Path) -> None:
+    assert (
+        ganbench.compare(folder, method="kde").headlines
+        == compare(table.load(folder), method="kde").headlines
+    )
