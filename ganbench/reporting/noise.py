@@ -1,9 +1,10 @@
 """Has a mean over training seeds moved by more than its seeds do by themselves? From means, spreads and counts
 alone, since that is what a kept table holds.
 
-Student's test with a pooled variance is exact while nothing changed, but too ready with a long tail on the side of
-the fewer seeds; Welch's is too ready where the fewer seeds happen to agree (46 tables of 100 counts, by
-`scripts/error-rates`). Each errs where the other does not, so the greater p of both is taken. Rows are corrected by
+Student's test with a pooled variance is exact while nothing changed, if the data are normal; with a long tail on the
+side of the bad seeds, and fewer seeds than the reference has, it raised alarms in up to 29 of 100 tables. Welch's does
+where the few new seeds happen to agree (50 of 100). Each errs where the other does not, so the greater p of both is
+taken (results/reference/check-error-rates.md, by scripts/error-rates). Rows are corrected by
 Benjamini & Hochberg 1995: while nothing changed, all rejections are false, so that its false discovery rate is
 the chance of any false alarm in the table. Arrays are [..., R], R rows of a table.
 """
@@ -82,7 +83,7 @@ def seeds_to_tell(
     """Seeds on each side that would tell in 8 of 10 cases, if the means and spreads seen are the true ones.
 
     Within the tolerance: to show that they are equal; beyond it: to find the difference in a table of so many
-    rows. By the normal distribution, n = 2 (std (z_α + z_β) / margin)²; MOST_SEEDS + 1 for more than that, 0 where
+    rows. n = 2 (std (z_α + z_β) / margin)² + z_α² / 4 (Guenther 1981); MOST_SEEDS + 1 for more than that, 0 where
     nothing can be said because there is no spread.
     """
     from scipy.special import ndtri
@@ -93,6 +94,6 @@ def seeds_to_tell(
     margin = np.where(within, tolerance - np.abs(rise), np.abs(rise))
     level, power = np.where(within, alpha, alpha / max(rows, 1)), np.where(within, (1 + _POWER) / 2, _POWER)
     with np.errstate(divide="ignore", invalid="ignore"):
-        n = 2 * variance * ((ndtri(1 - level) + ndtri(power)) / margin) ** 2
+        n = 2 * variance * ((ndtri(1 - level) + ndtri(power)) / margin) ** 2 + ndtri(1 - level) ** 2 / 4
     more = np.maximum(np.ceil(np.nan_to_num(n, posinf=math.inf)), np.maximum(a.n, b.n) + 1)
     return np.where(variance > 0, np.minimum(more, MOST_SEEDS + 1), 0).astype(np.int64)

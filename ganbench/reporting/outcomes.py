@@ -180,8 +180,13 @@ def _told(pair: Pair, outcome: Outcome, tolerance: float, p: float, seeds: int) 
     elif _more(*pair) and outcome in ("same", "unclear"):
         outcome, sentence = "improved", f"{counted}; over these it {_moved(pair)}"
     else:
-        sentence = told if pair.old.failures == pair.new.failures else f"{told}; it {counted}"
+        alike = pair.old.bad == pair.new.bad == 0 or _ended(pair.old) == _ended(pair.new)
+        sentence = told if alike else f"{told}; it {counted}"
     return Row(*pair.old.key, outcome, plain(f"{_where(pair.old)} {sentence}"), *pair, tolerance, p)
+
+
+def _ended(entry: Entry) -> tuple[int, Mapping[str, int]]:
+    return entry.n, entry.failures
 
 
 def _fewer(old: Entry, new: Entry) -> bool:
