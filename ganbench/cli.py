@@ -140,6 +140,14 @@ _results = click.argument(
     "results", metavar="RESULTS", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 
+_tolerance = click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="[METRIC=]LIMIT",
+    help="How far a mean may move: 5%, kde_ll=2, kde_ll=1%; repeatable.  [default: 1%]",
+)
+
 
 def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
     """A command of `main`, with --debug."""
@@ -456,18 +464,29 @@ def table(results: Path) -> None:
 
 @_command()
 @_results
-def report(results: Path) -> None:
+@click.option(
+    "--against",
+    metavar="REF.csv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A kept table; what `check` says of the run is then shown too.",
+)
+@_tolerance
+def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> None:
     """Write the report of a run again, from its records.
 
     RESULTS is the folder of a run. Prints the file: one HTML page that needs no other.
 
     \b
-    Example:
+    Examples:
       ganbench report results/runs/quickstart
+      ganbench report results/runs/quickstart --against quickstart.csv
     """
+    if tolerances and not against:
+        raise RequestError("--tolerance is of what --against compares; expected --against REF.csv too")
     from .reporting import report as reports
+    from .reporting.check import check as compare
 
-    click.echo(reports.write(results))
+    click.echo(reports.write(results, compare(results, against, tolerances) if against else None))
 
 
 @_command()
@@ -479,13 +498,7 @@ def report(results: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A kept tables/summary.csv of the same suite.",
 )
-@click.option(
-    "--tolerance",
-    "tolerances",
-    multiple=True,
-    metavar="[METRIC=]LIMIT",
-    help="How far a mean may move: 5%, kde_ll=2, kde_ll=1%; repeatable.  [default: 1%]",
-)
+@_tolerance
 @click.option("--alpha", default=0.05, show_default=True, help="Chance of a false alarm in the whole table.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option(

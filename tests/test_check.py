@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,18 +18,20 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
+import browser
 import numpy as np
 import pytest
 import scipy.stats
 import yaml
 from click.testing import CliRunner, Result
 from fake_run import METHODS, NASTY, FakeRun
+from markupsafe import escape
 
 from ganbench import check
 from ganbench.cli import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
-from ganbench.reporting import check_formats, noise, reference, table, tolerance
+from ganbench.reporting import check_formats, noise, reference, stats, table, tolerance
 from ganbench.reporting.check import Verdict
 from ganbench.reporting.outcomes import MEANING, Outcome
 
@@ -37,6 +40,12 @@ ROOT = Path(__file__).parent.parent
 SIGNS = {"kde_ll": "higher", "modes": "higher", "recon_mse": "lower", "memorisation": "neither"}
 UNITS = {"kde_ll": "nats", "modes": "modes", "recon_mse": "mse", "memorisation": "probability"}
 Values = Sequence[float | str]  # of the seeds; a text is how one ended without a value
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intervals of the tables play no part here."""
+    monkeypatch.setattr(stats, "RESAMPLES", 99)
 
 
 def records(
@@ -711,6 +720,40 @@ def test_the_plugin_is_registered_and_light() -> None:
         "import sys, ganbench.pytest_plugin; sys.exit(bool({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------------------------------------- the report
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Glyph")  # of the label with control characters
+def test_the_report_tells_what_was_found(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """The same verdict and sentences, escaped; nothing wider than a phone."""
+    kept, good, bad = runs
+    shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+    shutil.copy(bad / "records.jsonl", tmp_path)
+    done = CliRunner().invoke(main, ["report", str(tmp_path), "--against", str(kept)])
+    assert done.output == f"{tmp_path / 'report.html'}\n"
+    text, verdict = (tmp_path / "report.html").read_text(encoding="utf-8"), check(bad, kept)
+    section = text[text.index('<h2 id="against">') :].split("</section>")[0]
+    assert str(escape(verdict.headline)) in section
+    assert all(f": {escape(row.sentence)}</li>" in section for row in verdict.failed)
+    assert section.count("<tr title=") == len(verdict.rows)
+    assert "<script" not in section
+    if (program := browser.found()) is None:
+        pytest.skip("no Chromium on the PATH")
+    with browser.Browser(program, tmp_path / "profile") as page:
+        page.open(tmp_path / "report.html", 375)
+        page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.run("document.documentElement.scrollWidth") <= 375
+        assert page.problems == []
+
+
+def test_a_tolerance_of_the_report_needs_a_reference(runs: tuple[Path, Path, Path]) -> None:
+    _, good, _ = runs
+    done = CliRunner().invoke(main, ["report", str(good), "--tolerance", "5%"])
+    assert done.exit_code == 2
+    assert "expected --against REF.csv too" in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- docs/ci.md

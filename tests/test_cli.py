@@ -356,7 +356,7 @@ def test_debug_shows_the_traceback(
 def test_table_and_report_say_what_they_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [tmp_path / "a.csv", tmp_path / "a.md"]
     replace_module(monkeypatch, ganbench.reporting, "table", write=lambda _: tables)
-    replace_module(monkeypatch, ganbench.reporting, "report", write=lambda folder: folder / "r.html")
+    replace_module(monkeypatch, ganbench.reporting, "report", write=lambda folder, _: folder / "r.html")
     assert call("table", tmp_path).stdout == f"{tmp_path}/a.csv\n{tmp_path}/a.md\n"
     assert call("report", tmp_path).stdout == f"{tmp_path}/r.html\n"
 

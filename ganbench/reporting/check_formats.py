@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -100,7 +101,7 @@ def as_markdown(verdict: Verdict) -> str:
     """The verdict, the rows that matter, and all rows folded away."""
     mark = "✅" if verdict.ok else "❌"
     blocks = [f"### {mark} {escape_markdown(verdict.headline)}"]
-    notable = [row for outcome in NOTABLE for row in verdict.rows if row.outcome == outcome]
+    notable = notables(verdict)
     blocks += (
         ["\n".join(f"- **{row.outcome}**: {escape_markdown(row.sentence)}" for row in notable)]
         if notable
@@ -120,6 +121,28 @@ def as_markdown(verdict: Verdict) -> str:
         "</details>",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A verdict as the report shows it."""
+
+    headline: str
+    ok: bool
+    notable: list[Row]
+    rows: list[tuple[Row, tuple[str, ...]]]  # with its `cells`
+    explained: str
+
+
+def shown(verdict: Verdict) -> Shown:
+    """A verdict for the report's template."""
+    rows = [(row, cells(row)) for row in verdict.rows]
+    return Shown(verdict.headline, verdict.ok, notables(verdict), rows, explained(verdict))
+
+
+def notables(verdict: Verdict) -> list[Row]:
+    """The rows that matter, failing ones first."""
+    return [row for outcome in NOTABLE for row in verdict.rows if row.outcome == outcome]
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from . import controls, drawing, plots, table
+from . import check_formats, controls, drawing, plots, table
+from .check import Verdict as Checked
 from .page import environment
 from .rundir import Cell, Run, open_run, read_json, write_bytes
 
@@ -24,9 +25,9 @@ ganbench report .                   # this page again, from the records"""
 Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
 
 
-def write(run_dir: Path) -> Path:
+def write(run_dir: Path, checked: Checked | None = None) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
-    older than the records. Raises StoreError."""
+    older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
     run = open_run(Path(run_dir), table.load(Path(run_dir)))
     pictures = _pictures(run)
     frame = table.summary(run.records)
@@ -38,6 +39,7 @@ def write(run_dir: Path) -> Path:
         about=_about(suite),
         meta=_meta(run),
         overview=_overview(run, frame),
+        against=check_formats.shown(checked) if checked else None,
         sections=_sections(run, frame, pictures),
         protocols=_protocols(run),
         score_plots=[picture for picture in pictures if not picture.dataset],
