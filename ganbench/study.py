@@ -74,7 +74,10 @@ def load_model(
 ) -> Model:
     """A trained seed of a run as metrics see it: `.samples(n)`, and for games `.generate(z)`, `.nets` and `.game`.
 
-    label: of the method in the suite; dataset: of the dataset, where there is more than one
+    label: of the method in the suite
+    seed: one of the suite's
+    dataset: label of the dataset, where the method was run on more than one
+    device: where it is to compute
 
     Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
     """

@@ -20,7 +20,7 @@ class TrainSettings:
 
     steps: int = 3000  # rounds of the game
     batch: int = 256  # examples in a minibatch
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
     snapshots: int = 4  # pictures of the samples kept along the way; they change no number
 
 
