@@ -22,6 +22,8 @@ from .table import escape_markdown, guarded_csv
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
+HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
+RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % interval]")
 Row = Mapping[Hashable, Any]
 
 
@@ -30,13 +32,14 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
     parts: list[RenderableType] = []
     groups = compared.rows.groupby(["method", "baseline"], sort=False)
     for headline, (_, rows) in zip(compared.headlines, groups, strict=True):
-        grid = _grid([_line(row) for row in rows.to_dict("records")], _heads(compared.rows))
-        parts += [Text(headline, "bold"), Padding(grid, (0, 0, 1, 2))]
+        grid = _grid([_short(row) for row in rows.to_dict("records")], HEADS)
+        failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
+        parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
     for ranked in compared.rankings:
         lines = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
-        heads = ("", "mean rank", "beats, % of all other seeds [95 % interval]")
-        parts += [Text(f"All methods by {ranked.metric}", "bold"), Padding(_grid(lines, heads), (0, 0, 0, 2))]
-        parts.append(Padding(Text(ranked.caption), (0, 0, 1, 2)))
+        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
+        parts += [head, Padding(_grid(lines, RANK_HEADS), (0, 0, 1, 2))]
+    parts += [Text(diagram.READING)] if compared.rankings else []
     parts += [Text(note) for note in compared.notes]
     system = "standard" if color else None
     console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
@@ -45,33 +48,30 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
     return "\n".join(line.rstrip() for line in written.get().splitlines()) + "\n"
 
 
-def _heads(rows: pd.DataFrame) -> tuple[str, ...]:
-    return ("metric", "dataset", "difference", "wins", "p" if len(rows) == 1 else "p, corrected", "verdict")
-
-
 def _grid(lines: Sequence[Sequence[str]], heads: Sequence[str]) -> Table:
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
-        grid.add_column(Text(head), overflow="fold", no_wrap=head in ("difference", "wins"))
+        grid.add_column(Text(head), overflow="fold", no_wrap=head in HEADS[2:])
     for line in lines:
         style = next((style for verdict, style in _STYLES.items() if line[-1].startswith(verdict)), "")
         grid.add_row(*(Text(cell, style if cell is line[-1] else "") for cell in line))
     return grid
 
 
+def _short(row: Row) -> tuple[str, ...]:
+    """A line that fits a terminal: without the unit and the interval of the wins."""
+    metric, dataset, shown, won, p, _ = _line(row)
+    return metric, dataset, shown.removesuffix(f" {row['unit']}"), won.split(" [")[0], p, sentences.short(row)
+
+
 def _line(row: Row) -> tuple[str, ...]:
     """Metric, dataset, difference, wins, p, verdict."""
     shown = sentences.difference(row) if math.isfinite(row["difference"]) else "–"
-    p = (
-        sentences.probability(row["p_corrected"]).removeprefix("= ")
-        if math.isfinite(row["p_corrected"])
-        else "–"
-    )
+    known = math.isfinite(row["p_corrected"])
+    p = sentences.probability(row["p_corrected"]).removeprefix("= ") if known else "–"
     won = sentences.wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high")))
-    notes = [*sentences.failed(row), *([sentences.why(row)] if row["verdict"] == sentences.UNCLEAR else [])]
-    verdict = f"{row['verdict']}{': ' if notes else ''}{', '.join(notes)}"
     arrow = {"higher": "↑", "lower": "↓"}[row["better"]]
-    return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, verdict
+    return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
 
 
 def _standing(compared: Compared, ranked: Ranking) -> dict[str, tuple[str, str]]:
@@ -154,13 +154,15 @@ def _with_overall(compared: Compared) -> pd.DataFrame:
 
 def as_markdown(compared: Compared) -> str:
     """Verdicts first, then the numbers."""
-    heads = ("method", "baseline", *_heads(compared.rows))
+    heads = ("method", "baseline", *HEADS)
     lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
     blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
     for ranked in compared.rankings:
         standing = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
-        heads = ("method", "mean rank", "beats, % of all other seeds [95 % interval]")
-        blocks += [f"## All methods by {escape_markdown(ranked.metric)}", _markdown_table(heads, standing)]
+        blocks += [
+            f"## All methods by {escape_markdown(ranked.metric)}",
+            _markdown_table(RANK_HEADS, standing),
+        ]
         blocks.append(escape_markdown(ranked.caption))
     return "\n\n".join([*blocks, *(escape_markdown(note) for note in compared.notes)]) + "\n"
 

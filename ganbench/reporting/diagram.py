@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 ENOUGH_DATASETS = 5  # from here on the datasets are the blocks, as Demšar has it
 ALPHA = 0.05
+READING = (
+    "Mean ranks: 1 is best, a failed seed ranks last; two that are nearer than the critical difference are not told "
+    f"apart (Nemenyi's test at 5 %). Over seeds of fewer than {ENOUGH_DATASETS} datasets this says whether other "
+    "training seeds would rank the methods alike on these, not how they rank elsewhere."
+)
 Values = Mapping[tuple[str, str], pd.Series]  # (dataset, label) -> goodness by seed; -inf: failed
 
 
@@ -43,21 +48,19 @@ class Ranking:
         return file_name("critical-difference", self.metric)
 
     @property
+    def summary(self) -> str:
+        """Over what it ranks, and what the tests say."""
+        left = f"; not measured on all of these: {', '.join(self.left_out)}" if self.left_out else ""
+        return (
+            f"{self.blocks} {self.block}; Friedman's test: p {_below(self.p)}; critical difference "
+            f"{self.critical:.2f}{left}"
+        )
+
+    @property
     def caption(self) -> str:
         """What the diagram shows, and for what it holds."""
-        found = f"Friedman's test: p {_below(self.p)}."
-        holds = "" if self.block == "datasets" else (
-            f" With fewer than {ENOUGH_DATASETS} datasets it says whether other training seeds would rank the methods "
-            "alike on these, not how they rank elsewhere."
-        )  # fmt: skip
-        left = (
-            f" Left out, as not measured on all of them: {', '.join(self.left_out)}." if self.left_out else ""
-        )
-        return (
-            f"Mean rank by {self.metric} over {self.blocks} {self.block}, 1 is best; a failed seed ranks last. Methods "
-            f"joined by a bar are not told apart (Nemenyi's test at 5 %, critical difference {self.critical:.2f}). "
-            f"{found}{holds}{left}"
-        )
+        bars = "Methods joined by a bar are not told apart."
+        return f"Mean ranks by {self.metric} over {self.summary}. {bars} {READING}"
 
     @property
     def alt(self) -> str:

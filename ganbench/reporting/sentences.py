@@ -91,12 +91,38 @@ def difference(row: Row) -> str:
 
 def probability(p: float) -> str:
     """`= 0.004`, `< 0.0001`"""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.{3 if 0.045 < p < 0.055 else 2}g}"
 
 
 def wins(value: float, low: float, high: float) -> str:
     """`96 % [88, 100]`"""
     return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def short(row: Row) -> str:
+    """The verdict, and with how many seeds there would be one: `can't tell (14 seeds)`."""
+    needed = row["seeds_needed"]
+    if pd.isna(needed) or row["difference"] == 0:
+        unfair = row["verdict"] == UNCLEAR and row["p_corrected"] < 0.05
+        return f"{UNCLEAR} (failures)" if unfair else row["verdict"]
+    return f"{row['verdict']} ({f'> {MOST_SEEDS:,}' if needed > MOST_SEEDS else needed} seeds)"
+
+
+def full(row: Row) -> str:
+    """The verdict, how many seeds failed, and why it cannot be told."""
+    parts = [*failed(row), *([why(row)] if row["verdict"] == UNCLEAR else [])]
+    return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def failures(rows: pd.DataFrame) -> list[str]:
+    """`1 of 5 seeds of gan failed on ring.`, once for each method and dataset."""
+    found = {}
+    for row in rows.to_dict("records"):
+        for end, name in (("", "method"), ("_baseline", "baseline")):
+            bad, all_ = row[f"seeds{end}"] - row[f"n_ok{end}"], row[f"seeds{end}"]
+            if bad:
+                found[f"{bad} of {all_} seeds of {row[name]} failed on {row['dataset']}."] = None
+    return list(found)
 
 
 def why(row: Row) -> str:
@@ -151,7 +177,7 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         )
     if rows["seeds_needed"].notna().any():
         found.append(
-            "Seeds that would do: they find a difference of the size seen 8 times in 10. That size is itself a guess."
+            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess."
         )
     if (rows["test"] == "Welch").any():
         found.append(
