@@ -26,6 +26,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Without the comment at the head, which would hide the title from the navigation."""
+    return re.sub(r"\A<!--.*?-->\s*", "", markdown, flags=re.DOTALL)
+
+
 def pages() -> dict[str, str]:
     """The README as the front page, the changelog, the notebook, and the tables that are kept of runs."""
     found = {
@@ -47,7 +52,7 @@ def moved(text: str) -> str:
     """The README with its links as they are from the site: pages of docs/ beside it, folders by their list."""
 
     def link(match: re.Match[str]) -> str:
-        target = match[2].removeprefix("docs/")
+        target = match[2].removeprefix("docs/").replace(".ipynb", ".md")
         return f"{match[1]}({target}/index.md)" if (ROOT / match[2]).is_dir() else f"{match[1]}({target})"
 
     return re.sub(r"(\])\(((?:docs|results)/[^)]*)\)", link, text)
