@@ -60,8 +60,9 @@ def _long_form(node: Node, kind: str) -> Node:
 
 def budgeted(root: Node, path: Path, problems: list[Problem]) -> Node:
     """The tree under its chosen budget: `budget` names one of `budgets`, each a mapping of dotted keys to the values
-    that they have under it (`train.steps: 100`, `methods.*.params.width: 60`, where `*` is every entry). The budget becomes part of the
-    suite's name, and so of its folder and of every table, so that two budgets never meet in one."""
+    that they have under it (`train.steps: 100`, `methods.*.params.width: 60`, where `*` is every entry). The budget
+    becomes part of the suite's name, and so of its folder and of every table, so that two budgets never meet in
+    one."""
     if not isinstance(root.value, dict) or not {"budget", "budgets"} & root.value.keys():
         return root
     budgets, chosen = root.value.get("budgets"), root.value.get("budget")
