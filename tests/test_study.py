@@ -37,6 +37,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_records(out: Path) -> None:
     records = ganbench.load_records(out)
     assert list(records.columns[:3]) == ["suite", "dataset", "method"]
@@ -45,6 +46,7 @@ def test_records(out: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trained_seed_is_what_the_metric_saw(out: Path) -> None:
     records = ganbench.load_records(out)
     one = records[(records["dataset"] == "ring") & (records["label"] == "tiny") & (records["seed"] == 1)]
@@ -55,6 +57,7 @@ def test_a_trained_seed_is_what_the_metric_saw(out: Path) -> None:
     assert len(ganbench.load_model(out, "constant", 1).samples(5)) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "seed", "dataset", "message"),
     [
