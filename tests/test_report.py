@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import browser
-import pandas as pd
 import pytest
 from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 
 from ganbench.reporting import report, table
+from ganbench.reporting.compare import compare
 
 SCRIPT = "<script>alert(1)</script>"
 SMALL = (FakeMethod("gan", 0.4, ((1, "diverged"),)), FakeMethod(SCRIPT, 0.99), NASTY[4])
@@ -123,6 +123,54 @@ def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
     assert (tmp_path / "plots" / "scores-kde_ll.png").stat().st_mtime_ns > before
 
 
+def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None:
+    compared = compare(table.load(path.parent))
+    assert len(compared.headlines) == 2
+    places = [
+        page.text.index(text)
+        for text in ("bring back the lost modes?", *compared.headlines, "12 training runs")
+    ]
+    assert places == sorted(places)
+    assert "Holm's method" in page.text
+    assert page.text.count("can't tell:") >= 2
+    assert any("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img"))
+
+
+def test_a_single_method_is_compared_with_nothing(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["line"], [FakeMethod("gan", rung="fit")], seeds=2)
+    text = Page(report.write(tmp_path).read_text()).text
+    assert "1 method on 1 dataset, 2 training runs: all ended well." in text
+    assert "can't tell" not in text
+
+
+def test_metrics_of_two_protocols_are_left_out_of_the_verdict(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["line"], METHODS[1:], seeds=3)
+    records = tmp_path / "records.jsonl"
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    for row in rows:
+        if row["label"] == "kde" and row["metric"] == "kde_ll":
+            row["protocol"] = "another"
+    records.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    text = Page(report.write(tmp_path).read_text()).text
+    assert "gan+unrolling" in text
+    assert "on kde_ll" not in text
+    assert "on memorisation" in text
+
+
+def test_strips_of_training_can_be_played(path: Path, page: Page) -> None:
+    strips = [
+        json.loads(str(figure["data-frames"])) for figure in page.all("figure") if "data-frames" in figure
+    ]
+    assert len(strips) == 2
+    for sides in strips:
+        assert len(sides) == 4 + 2  # four snapshots, the data, and where they end
+        assert sides == sorted(sides)
+        assert sides[0] > 0.05
+        assert sides[-1] <= 1
+        widths = [b - a for a, b in pairwise(sides)]
+        assert max(widths) - min(widths) < 0.01
+
+
 def test_bare_records_are_enough(tmp_path: Path) -> None:
     """Old results of which only the records were kept."""
     FakeRun(tmp_path / "full").write(["line"], METHODS, seeds=2)
@@ -139,76 +187,10 @@ def test_no_records_at_all(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- in words
 
 
-def rows(*methods: tuple[str, float, float, float, int], **changes: Any) -> pd.DataFrame:
-    """Summary rows of (label, mean, low, high, n_ok) out of five seeds."""
-    names = ("label", "mean", "low", "high", "n_ok")
-    common = {"dataset": "ring", "metric": "modes", "better": "higher", "n": 5, "mixed": False, **changes}
-    return pd.DataFrame([{**common, **dict(zip(names, method, strict=True))} for method in methods])
-
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("frame", "text", "apart"),
-    [
-        (
-            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5)),
-            "b has the best mean, and its interval lies apart from all others.",
-            True,
-        ),
-        (
-            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5), better="lower"),
-            "a has the best mean, and its interval lies apart from all others.",
-            True,
-        ),
-        (
-            rows(("a", 7, 6, 7.5, 5), ("b", 8, 7, 9, 5), ("c", 1, 0, 2, 5)),
-            "b has the best mean, but its interval is not apart from that of a.",
-            False,
-        ),
-        (
-            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 4)),
-            "b has the best mean, but only 4 of its 5 seeds have a value, so it is not called best.",
-            False,
-        ),
-        (
-            rows(("a", 3, NAN, NAN, 1), ("b", 8, NAN, NAN, 1), n=1),
-            "b has the best mean, of one seed, which says nothing about the next one.",
-            False,
-        ),
-        (rows(("a", 3, 2, 4, 5), ("b", 3, 2, 4, 5)), "all methods have the same mean.", False),
-        (
-            rows(("a", 3, 3, 3, 5), ("b", 3, 3, 3, 5), ("c", 1, 1, 1, 5)),
-            "a and b share the best mean.",
-            False,
-        ),
-        (rows(("a", 3, 2, 4, 5), ("b", NAN, NAN, NAN, 0)), "fewer than two methods have a value.", False),
-        (
-            rows(("a", 3, 2, 4, 5), ("b", 8, 7, 9, 5), mixed=True),
-            "measured by different protocols, so the methods are not compared.",
-            False,
-        ),
-    ],
-)
-def test_verdicts_claim_no_more_than_the_intervals_show(frame: pd.DataFrame, text: str, apart: bool) -> None:
-    ((dataset, verdict),) = report._verdicts(frame)
-    assert (dataset, verdict.text, verdict.apart) == ("ring", text, apart)
-
-
-def test_a_single_method_is_compared_with_nothing() -> None:
-    assert list(report._verdicts(rows(("a", 3, 2, 4, 5)))) == []
-
-
 def test_seeds_in_words() -> None:
     assert [report._seeds(n) for n in ([3], [0, 2], [0, 1, 2], [0, 1, 3])] == [
         "seed 3", "seeds 0, 2", "seeds 0–2", "seeds 0, 1, 3",
     ]  # fmt: skip
-
-
-def test_long_lists_are_cut() -> None:
-    assert report._join(list("abcdefgh")) == "a, b, c, d and 4 others"
-    assert report._join(["a", "b", "c"]) == "a, b and c"
 
 
 # ---------------------------------------------------------------------------------------------- in a browser
@@ -229,11 +211,38 @@ THEMED = """(() => {
   return before !== paper();
 })()"""
 ENLARGED = """(() => {
-  document.querySelector("figure button").click();
+  document.querySelector("figure > button").click();
   const zoom = document.getElementById("zoom");
   const open = zoom.open && zoom.querySelector("img").src === document.querySelector("figure img").src;
   zoom.click();
   return open && !zoom.open;
+})()"""
+PLAYED = """(async () => {
+  const [canvas, play, slider] = ["canvas", "button", "input"].map((name) => document.querySelector(`.player ${name}`));
+  const picture = () => canvas.toDataURL();
+  const [last, still] = [picture(), slider.value === slider.max];
+  play.click();
+  const [first, playing] = [picture(), play.textContent.includes("Pause")];
+  await new Promise((done) => setTimeout(done, 1100));
+  const second = picture();
+  play.click();
+  const paused = play.textContent.includes("Play") && slider.value === "2";
+  slider.value = slider.max;
+  slider.dispatchEvent(new Event("input"));
+  return still && playing && paused && new Set([last, first, second]).size === 3 && picture() === last;
+})()"""
+POINTED_AT = """(() => {
+  const [one, other] = document.querySelectorAll(".info");
+  const note = (button) => document.getElementById(button.getAttribute("popovertarget")).matches(":popover-open");
+  const enter = (button) => button.dispatchEvent(new PointerEvent("pointerenter", { pointerType: "mouse" }));
+  const before = note(one);
+  enter(one);
+  const shown = note(one);
+  one.click();
+  one.dispatchEvent(new PointerEvent("pointerleave"));
+  const kept = note(one);
+  one.click();
+  return !before && shown && kept && !note(one) && !note(other);
 })()"""
 EXPLAINED = """(() => {
   const button = document.querySelector(".info");
@@ -257,7 +266,7 @@ def test_in_a_browser(path: Path, tmp_path: Path) -> None:
         assert direction == "ascending"
         good = [value for value in values if value >= 0]
         assert values == sorted(good) + [-1] * (len(values) - len(good))  # without a value: last
-        for script in (LOADED, THEMED, ENLARGED, EXPLAINED):
+        for script in (LOADED, THEMED, ENLARGED, PLAYED, POINTED_AT, EXPLAINED):
             assert chromium.run(script) is True, script
         for width in (1200, 375):
             chromium.open(path, width)

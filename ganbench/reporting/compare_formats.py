@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
         lines = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
         head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
         parts += [head, Padding(_grid(lines, RANK_HEADS), (0, 0, 1, 2))]
-    parts += [Text(diagram.READING)] if compared.rankings else []
-    parts += [Text(note) for note in compared.notes]
+    parts += [Text(note) for note in shown(compared).notes]
     system = "standard" if color else None
     console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
     with console.capture() as written:
@@ -111,6 +111,54 @@ def _ranking(ranked: Ranking) -> dict[str, Any]:
     return {**found, **tables, "left_out": list(ranked.left_out)}
 
 
+# ---------------------------------------------------------------------------------------------- for the report
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison as it is printed."""
+
+    method: str
+    baseline: str
+    cells: tuple[str, ...]  # `HEADS`
+    verdict: str  # better, worse, can't tell
+    difference: float | None
+    improvement: float
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a comparison."""
+
+    headlines: list[str]
+    lines: list[Line]
+    rankings: tuple[Ranking, ...]
+    notes: list[str]
+
+
+def shown(compared: Compared) -> Shown:
+    """A comparison for the report's template."""
+    lines = [
+        Line(
+            row["method"],
+            row["baseline"],
+            _line(row),
+            row["verdict"],
+            _finite(row["difference"]),
+            row["improvement"],
+            _finite(row["p_corrected"]),
+        )
+        for row in compared.rows.to_dict("records")
+    ]
+    notes = [*compared.notes, *([diagram.READING] if compared.rankings else [])]
+    return Shown(compared.headlines, lines, compared.rankings, notes)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 # ---------------------------------------------------------------------------------------------- files
 
 
@@ -164,7 +212,7 @@ def as_markdown(compared: Compared) -> str:
             _markdown_table(RANK_HEADS, standing),
         ]
         blocks.append(escape_markdown(ranked.caption))
-    return "\n\n".join([*blocks, *(escape_markdown(note) for note in compared.notes)]) + "\n"
+    return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
 
 
 def _items(texts: Sequence[str]) -> list[str]:

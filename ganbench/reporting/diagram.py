@@ -58,9 +58,9 @@ class Ranking:
 
     @property
     def caption(self) -> str:
-        """What the diagram shows, and for what it holds."""
+        """What the diagram shows; `READING` is to stand near it."""
         bars = "Methods joined by a bar are not told apart."
-        return f"Mean ranks by {self.metric} over {self.summary}. {bars} {READING}"
+        return f"Mean ranks by {self.metric} over {self.summary}. {bars}"
 
     @property
     def alt(self) -> str:

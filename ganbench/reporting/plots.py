@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def write(run_dir: Path) -> list[Path]:
             written.append(write_bytes(folder / f"{plot.name}.png", drawing.png(plot.figure)))
             written.append(write_bytes(folder / f"{plot.name}.svg", drawing.svg(plot.figure)))
             words = ("name", "kind", "dataset", "title", "caption", "alt")
-            entries.append({word: getattr(plot, word) for word in words})
+            frames = {"frames": _frames(plot.figure)} if plot.kind == "snapshots" else {}
+            entries.append({**{word: getattr(plot, word) for word in words}, **frames})
     index = {"drawn_from": _source(run.folder), "plots": entries}
     write_bytes(folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False).encode())
     names = {entry["name"] for entry in entries}
@@ -208,6 +210,22 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
         alt=f"Samples of {', '.join(cell.label for cell, _ in shown)} on {dataset.label} as training goes on.",
         figure=figure,
     )
+
+
+def _frames(figure: Figure) -> list[float]:
+    """Where the columns of a strip begin and where its last one ends, as fractions of the figure's width: so that a
+    page can show them one after the other."""
+    sides: dict[int, tuple[float, float]] = {}
+    for ax in figure.axes:
+        place = ax.get_subplotspec()
+        if place is not None:
+            x0, x1 = ax.get_position().x0, ax.get_position().x1
+            low, high = sides.get(place.colspan.start, (x0, x1))
+            sides[place.colspan.start] = min(low, x0), max(high, x1)
+    columns = [sides[i] for i in sorted(sides)]  # two at least: the data stand last
+    gaps = [(left[1] + right[0]) / 2 for left, right in pairwise(columns)]
+    margin = gaps[0] - columns[0][1]
+    return [columns[0][0] - margin, *gaps, min(columns[-1][1] + margin, 1.0)]
 
 
 def _data_panel(ax: Axes, dataset: Dataset, n: int, titled: bool) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import struct
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from . import check_formats, controls, drawing, plots, table
+from ..errors import RequestError
+from . import check_formats, compare_formats, controls, drawing, plots, table
 from .check import Verdict as Checked
+from .compare import Compared, compare
 from .page import environment
 from .rundir import Cell, Run, open_run, read_json, write_bytes
 
 COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
-ganbench report .                   # this page again, from the records"""
+ganbench report .                   # this page again, from the records
+ganbench compare . --help           # other baselines, chosen metrics"""
 Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
 
 
@@ -31,6 +35,7 @@ def write(run_dir: Path, checked: Checked | None = None) -> Path:
     run = open_run(Path(run_dir), table.load(Path(run_dir)))
     pictures = _pictures(run)
     frame = table.summary(run.records)
+    compared = _compared(run, frame)
     suite = _text(run.folder / "suite.resolved.yaml")
     script = environment().get_template("report.js").render()
     page = environment().get_template("report.html.j2")
@@ -39,6 +44,8 @@ def write(run_dir: Path, checked: Checked | None = None) -> Path:
         about=_about(suite),
         meta=_meta(run),
         overview=_overview(run, frame),
+        compared=compare_formats.shown(compared) if compared else None,
+        diagrams=list(_diagrams(compared)) if compared else [],
         against=check_formats.shown(checked) if checked else None,
         sections=_sections(run, frame, pictures),
         protocols=_protocols(run),
@@ -74,96 +81,31 @@ def _meta(run: Run) -> str:
     return " · ".join(part for part in [*parts, f"on {devices}" if devices else ""] if part)
 
 
-def _overview(run: Run, frame: pd.DataFrame) -> list[str]:
-    """How much was run and what came of it, in a few sentences that claim no more than the intervals show."""
+def _overview(run: Run, frame: pd.DataFrame) -> str:
+    """How much was run and how it ended."""
     seeds = [seed.status for cell in run.cells for seed in cell.seeds]
     bad = {status: seeds.count(status) for status in table.FAILURES if status in seeds}
     methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
     did = f"{_count(methods, 'method')} on {_count(datasets, 'dataset')}, {_count(len(seeds), 'training run')}: "
     ended = ", ".join(f"{count} {status}" for status, count in bad.items())
-    first = f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
-    return [first, *_compared(list(_verdicts(frame)))]
+    return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
 
 
-def _compared(verdicts: Sequence[tuple[str, Verdict]]) -> list[str]:
-    """Where the intervals tell the best method from all others, and where they do not."""
-    clear = [(dataset, verdict) for dataset, verdict in verdicts if verdict.apart]
-    if not verdicts:
-        return []
-    cases = _count(len(verdicts), "comparison")
-    caution = "Intervals that lie apart suggest a difference; they are no test, and many were looked at."
-    if not clear:
-        return [
-            f"In none of {cases} (a metric on a dataset) do the seeds tell the best method from all others."
-        ]
-    wins: dict[str, list[str]] = {}
-    for dataset, verdict in clear:
-        wins.setdefault(verdict.best, []).append(f"{verdict.metric} on {dataset}")
-    led = "; ".join(f"{label} in {_join(where)}" for label, where in wins.items())
-    return [
-        f"In {len(clear)} of {cases} (a metric on a dataset) one method has the best mean and a 95\u00a0% interval "
-        f"over seeds that lies apart from all others: {led}. {caution}"
+def _compared(run: Run, frame: pd.DataFrame) -> Compared | None:
+    """The first method of each dataset against the others, by what was measured by one protocol; None where there is
+    nothing to compare."""
+    mixed = set(frame.loc[frame["mixed"], "metric"])
+    metrics = [
+        str(n) for n in dict.fromkeys(frame.loc[frame["better"] != "neither", "metric"]) if n not in mixed
     ]
+    try:
+        return compare(run.records, metric=metrics) if metrics else None
+    except RequestError:
+        return None
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the means and intervals of one metric on one dataset say."""
-
-    metric: str
-    text: str
-    best: str = ""
-    apart: bool = False  # the best method's interval lies apart from all others
-
-
-def _verdicts(frame: pd.DataFrame) -> Iterator[tuple[str, Verdict]]:
-    """(dataset, verdict) for each dataset and metric that has at least two methods."""
-    for (dataset, metric), rows in frame.groupby(["dataset", "metric"], sort=False):
-        if rows["label"].nunique() > 1 and rows["better"].iloc[0] != "neither":
-            yield str(dataset), _verdict(str(metric), rows)
-
-
-def _verdict(metric: str, rows: pd.DataFrame) -> Verdict:
-    if rows["mixed"].any():
-        return Verdict(metric, "measured by different protocols, so the methods are not compared.")
-    scored = rows[rows["mean"].notna()]
-    if len(scored) < 2:
-        return Verdict(metric, "fewer than two methods have a value.")
-    higher = bool(rows["better"].iloc[0] == "higher")
-    ranked = scored.sort_values("mean", ascending=not higher, kind="stable").to_dict("records")
-    best, others = ranked[0], ranked[1:]
-    tied = [row["label"] for row in others if row["mean"] == best["mean"]]
-    if len(tied) == len(others):
-        return Verdict(metric, "all methods have the same mean.")
-    if tied:
-        return Verdict(metric, f"{_join([best['label'], *tied])} share the best mean.")
-    text = f"{best['label']} has the best mean"
-    if best["n_ok"] < best["n"]:
-        note = f", but only {best['n_ok']} of its {best['n']} seeds have a value, so it is not called best."
-        return Verdict(metric, text + note)
-    if best["n_ok"] < 2:
-        return Verdict(metric, f"{text}, of one seed, which says nothing about the next one.")
-    near = [row["label"] for row in others if not _apart(best, row)]
-    if not near:
-        return Verdict(metric, f"{text}, and its interval lies apart from all others.", best["label"], True)
-    return Verdict(
-        metric, f"{text}, but its interval is not apart from that of {_join(near)}.", best["label"]
-    )
-
-
-def _apart(a: Mapping[Hashable, Any], b: Mapping[Hashable, Any]) -> bool:
-    """Whether two intervals are disjoint; a method with a single seed has none and is apart from nothing."""
-    return a["low"] > b["high"] or a["high"] < b["low"]
-
-
-def _join(labels: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b, c and 4 others`"""
-    shown = list(labels) if len(labels) < 6 else [*labels[:4], f"{len(labels) - 4} others"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 # ---------------------------------------------------------------------------------------------- pictures
@@ -184,6 +126,9 @@ class Picture:
     source: str
     width: int
     height: int
+    frames: (
+        str  # JSON: where the steps of training stand in it, as fractions of its width; empty: one picture
+    )
 
 
 def _pictures(run: Run) -> list[Picture]:
@@ -193,12 +138,25 @@ def _pictures(run: Run) -> list[Picture]:
     return [_picture(run.folder / "plots" / f"{entry['name']}.png", entry) for entry in index]
 
 
-def _picture(path: Path, entry: Mapping[str, str]) -> Picture:
-    content = path.read_bytes()
+def _picture(path: Path, entry: Mapping[str, Any]) -> Picture:
+    words = {word: str(entry[word]) for word in ("kind", "dataset", "title", "caption", "alt")}
+    return _embedded(path.read_bytes(), words, entry.get("frames") or ())
+
+
+def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
     width, height = (round(side * _SCALE / drawing.DPI) for side in struct.unpack(">II", content[16:24]))
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    words = {word: entry[word] for word in ("kind", "dataset", "title", "caption", "alt")}
-    return Picture(**words, source=source, width=width, height=height)
+    return Picture(
+        **words, source=source, width=width, height=height, frames=json.dumps(frames) if frames else ""
+    )
+
+
+def _diagrams(compared: Compared) -> Iterator[Picture]:
+    """Critical-difference diagrams."""
+    for ranked in compared.rankings:
+        words = {"title": f"Ranks by {ranked.metric}", "caption": ranked.caption, "alt": ranked.alt}
+        content, _ = compare_formats.pictures(ranked, compared.labels)
+        yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
 
 
 # ---------------------------------------------------------------------------------------------- sections
@@ -222,13 +180,11 @@ class Section:
     about: str
     table: table.Table
     warnings: Sequence[Notice]
-    findings: Sequence[Verdict]
     plots: Sequence[Picture]
     neighbours: Sequence[Picture]
 
 
 def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> list[Section]:
-    verdicts = list(_verdicts(frame))
     sections = []
     for i, shown in enumerate(table.tables(frame, controls.notes(run))):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
@@ -239,7 +195,6 @@ def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> lis
                 about=_described(run, shown.dataset),
                 table=shown,
                 warnings=_warnings(run.of(shown.dataset)),
-                findings=[verdict for dataset, verdict in verdicts if dataset == shown.dataset],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
             )
