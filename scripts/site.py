@@ -114,5 +114,6 @@ def output(found: dict[str, Any]) -> str:
     if "image/png" in data:
         return f'<img alt="" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
     if "text/html" in data:
-        return re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return table.replace('<table border="1" class="dataframe">', "<table>")
     return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
