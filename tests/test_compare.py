@@ -145,6 +145,23 @@ def test_seeds_needed_have_the_power_that_is_promised() -> None:
     assert differences.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
 
 
+@pytest.mark.parametrize("pairs", [True, False])
+def test_seeds_needed_are_those_of_statsmodels(pairs: bool) -> None:
+    from statsmodels.stats.power import TTestIndPower, TTestPower
+
+    rng = np.random.default_rng(0)
+    for shift in (0.3, 1.0, 4.0):
+        a, b = rng.normal(shift, 1, 6), rng.normal(0, 1, 6)
+        needed = differences.seeds_needed(a, b, pairs, 0.01)
+        spread = (a - b).std(ddof=1) if pairs else math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+        known = (TTestPower() if pairs else TTestIndPower()).solve_power(
+            abs(a.mean() - b.mean()) / spread, power=0.8, alpha=0.01
+        )
+        assert needed == math.ceil(known)
+    huge = differences.seeds_needed(np.array([90.0, 91.0]), np.array([1.0, 3.0]), True, 0.001)
+    assert 2 < (huge or 0) < 6
+
+
 # ---------------------------------------------------------------------------------------------- verdicts
 
 

@@ -140,7 +140,7 @@ def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 
     """Seeds of each method with which the t-test of `paired` or `unpaired` would find the difference that was seen
     8 times in 10 (power 0.8) at this two-sided level; `MOST_SEEDS` + 1 where more are needed, None where fewer than
     two seeds tell nothing about the spread. The difference seen is itself a guess."""
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+    from scipy.special import ncfdtr, stdtrit
 
     if min(len(a), len(b)) < 2:
         return None
@@ -149,8 +149,12 @@ def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 
     if spread == 0:
         return MOST_SEEDS + 1
     n = np.arange(2, MOST_SEEDS + 1)
-    test = TTestPower() if pairs else TTestIndPower()
-    power = np.asarray(test.power(abs(a.mean() - b.mean()) / spread, n, level))
-    known = np.isfinite(power)  # scipy's noncentral t has gaps
+    groups = 1 if pairs else 2
+    free = groups * (n - 1)
+    least = stdtrit(free, 1 - level / 2) ** 2
+    power = 1 - ncfdtr(1, free, n / groups * ((a.mean() - b.mean()) / spread) ** 2, least)
+    known = np.isfinite(
+        power
+    )  # the noncentral F has gaps where it comes near to 0, the noncentral t everywhere
     enough = np.interp(n, n[known], power[known]) >= 0.8
     return int(n[enough.argmax()]) if enough.any() else MOST_SEEDS + 1

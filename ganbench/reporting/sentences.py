@@ -177,7 +177,8 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         )
     if rows["seeds_needed"].notna().any():
         found.append(
-            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess."
+            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess. With "
+            "--seeds the same run adds the missing ones; fewer metrics, chosen beforehand, need fewer seeds."
         )
     if (rows["test"] == "Welch").any():
         found.append(
