@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     if n < 2 or groups == 0:
         return np.full(groups, np.nan), np.full(groups, np.nan)
     tail = _expanded_tail(n, level)
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    counts = resamples(n, RESAMPLES)
     low, high = np.empty(groups), np.empty(groups)
     for start in range(0, groups, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -39,6 +40,15 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     same = values.min(axis=1) == values.max(axis=1)
     low[same] = high[same] = values[same, 0]
     return low, high
+
+
+@lru_cache(maxsize=32)
+def resamples(n: int, count: int, stream: int = 0) -> NDArray[np.int64]:
+    """How often each of n observations is in each of `count` bootstrap samples [count, n]; the same at every call, and
+    independent between streams."""
+    drawn = np.random.default_rng(stream).multinomial(n, np.full(n, 1 / n), size=count)
+    drawn.setflags(write=False)  # shared by all who ask
+    return drawn
 
 
 def interquartile_mean(values: Floats) -> Floats:
