@@ -202,7 +202,20 @@ def main() -> None:
 @_set
 @_seeds
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or the Ray cluster at RAY_ADDRESS.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at work at the same time.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="End a task that takes longer.  [default: never]",
+)
 @click.option("--shard", type=_Shard(), help="Only part I of N of the cells, for N machines on one folder.")
 @click.option("--fresh", is_flag=True, help="Run again what has been finished already.")
 @click.option("--dry-run", is_flag=True, help="Only print what would run, and what is finished already.")
@@ -220,6 +233,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
       ganbench run my.yaml --set train.steps=500 --set datasets.0.params.modes=25 --out /tmp/try
       ganbench run mnist-small --dry-run
       ganbench run toy --shard 2/8          (the second of 8 jobs that share a folder)
+      ganbench run toy --executor ray       (on a cluster; see docs/cluster.md)
     """
     from .pipeline.suite import load, slug
 

@@ -376,6 +376,11 @@ def _form(node: Any) -> Any:
     return [_form(item) for item in node] if isinstance(node, list) else node
 
 
+def neighbours(path: Path) -> list[Path]:
+    """A file, and the files beside it, or in folders beside it, that it or they import. Raises PluginError."""
+    return [path.parent / name for name in sorted(_with_neighbours(path))]
+
+
 def _with_neighbours(path: Path) -> dict[str, ast.Module]:
     """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
     trees: dict[str, ast.Module] = {}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from runs import Bench
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,15 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set GANBENCH_DATA ({folder} is no folder)")
     return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Runs without tables, plots and report, which take longer than they do."""
+    from runs import Bench
+
+    from ganbench.pipeline import execute
+
+    monkeypatch.setattr(execute, "REPORTS", ())
+    monkeypatch.setattr(execute, "_print_tables", lambda root, console: None)
+    return Bench(tmp_path)

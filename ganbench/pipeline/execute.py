@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import importlib
 import math
-import multiprocessing
 import os
-import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 
 from ..contracts import Data
 from ..errors import GanbenchError, PluginError, RequestError
 from . import plan as planning
+from .executors import Executor, Local, error_of
 from .plan import Cell
 from .progress import Board, Display, print_grid, say
 from .score import explain, protocol
@@ -34,18 +33,14 @@ from .store import Entry, Preview, Store, data_digest, preview
 from .suite import Suite, dump
 from .tracking import Tracking
 from .train import rehearse
-from .work import Done, Task, give_up, load_data, missing, seed_names, start_worker, work
+from .work import Done, Task, give_up, load_data, missing, overdue, seed_names
 
 BUSY = 2  # cells for each core from which on cells alone keep all cores busy
 POLL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("table", "plots", "report")  # modules of ganbench.reporting with a `write(run directory)`
+Start = Callable[[int, Path], Executor]  # tasks at the same time, folder of the board
 RESUME = "run the same command again to go on from here"
-PRELOADED = [
-    "torch",
-    "torch._dynamo",
-    "ganbench.pipeline.work",
-]  # by the server from which workers are forked
 
 
 # ---------------------------------------------------------------------------------------------- run
@@ -56,7 +51,9 @@ def run(
     out: Path,
     *,
     device: str = "auto",
+    executor: Literal["local", "ray"] = "local",
     jobs: int | None = None,
+    timeout: float | None = None,
     shard: tuple[int, int] | None = None,
     fresh: bool = False,
     dry_run: bool = False,
@@ -65,7 +62,10 @@ def run(
     """Train and score what is missing of a suite in the run directory `out`, then write tables and report.
 
     device: "auto", "cpu" or "cuda"
-    jobs: worker processes; by default one for each core, or one on CUDA
+    executor: "local", processes on this machine, or "ray", the cluster that Ray's own settings name
+    jobs: worker processes; by default one for each core, or one on CUDA. With Ray: tasks at the same time, by
+        default as many as there is room for; on CUDA: on each GPU, by default one
+    timeout: minutes that a task may take before it is ended; by default as long as it likes
     shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
     fresh: forget what is there of these cells first
     dry_run: only print what would be done; nothing is written
@@ -76,18 +76,28 @@ def run(
     """
     console = console or Console()
     try:
-        device = choose_device(device)
+        if executor == "ray":
+            device, start = _cluster(device, jobs, console)
+        else:
+            device = choose_device(device)
+            start = partial(Local, device=device)
         entries, previews = survey(suite)
         store = Store(out, read_only=dry_run)
         own = entries[shard[0] - 1 :: shard[1]] if shard else entries
         names = {entry.id for entry in own}
-        tasks = [task for task in divide(entries, out, device, cores()) if task.entry.id in names]
+        seconds = 60 * timeout if timeout else None
+        tasks = [
+            replace(task, timeout=seconds)
+            for task in divide(entries, out, device, cores())
+            if task.entry.id in names
+        ]
         if dry_run:
             _print_plan(store, own, tasks, console)
             return 0
         tracking = Tracking(suite.track, store)
         _open(store, suite, entries, previews, device, forget=own if fresh else ())
-        stopped = _work_through(store, tasks, jobs or (cores() if device == "cpu" else 1), tracking, console)
+        at_once = jobs or (len(tasks) if executor == "ray" else cores() if device == "cpu" else 1)
+        stopped = _work_through(store, tasks, start, at_once, tracking, console)
         code = _conclude(store, console, stopped)
         if not stopped:
             tracking.finish(tasks)
@@ -107,6 +117,18 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise RequestError("this machine (or this build of PyTorch) has no CUDA; use --device cpu")
     return device
+
+
+def _cluster(device: str, jobs: int | None, console: Console) -> tuple[str, Start]:
+    """The device that is meant, and what starts the executor, on the cluster of Ray. Raises RequestError."""
+    from . import cluster
+
+    found = cluster.connect()
+    say(console, found.about)
+    if device == "cuda" and not found.gpus:
+        raise RequestError("this cluster has no GPU that Ray knows of; use --device cpu")
+    device = "cuda" if found.gpus and device != "cpu" else "cpu"
+    return device, partial(cluster.Cluster, share=1 / (jobs or 1) if device == "cuda" else 0)
 
 
 def cores() -> int:
@@ -189,7 +211,7 @@ def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Ite
 
 
 def _work_through(
-    store: Store, tasks: Sequence[Task], jobs: int, tracking: Tracking, console: Console
+    store: Store, tasks: Sequence[Task], start: Start, jobs: int, tracking: Tracking, console: Console
 ) -> bool:
     """Do all tasks that lack something, the longest first; whether Ctrl-C ended it."""
     lacking = [(task, todo) for task in tasks if (todo := missing(store, task.entry, task.seeds))]
@@ -203,67 +225,60 @@ def _work_through(
         board = Board(Path(folder))
         with Display(board, {task.number: task.label for task in todo}, console) as display:
             try:
-                _Pool(store, min(jobs, len(todo)), board, tracking, display).do(todo)
+                executor = start(min(jobs, len(todo)), board.folder)
+                _Driver(store, executor, board, tracking, display).do(todo)
             except KeyboardInterrupt:
                 return True
     return False
 
 
-class _Pool:
-    """Workers, a fresh one for each task. Of workers that are killed, the task is tried once more."""
+class _Driver:
+    """Gives tasks to an executor and hears what became of them. Of workers that are killed, the task is tried once
+    more."""
 
-    def __init__(self, store: Store, jobs: int, board: Board, tracking: Tracking, display: Display) -> None:
-        self.store, self.jobs, self.board = store, jobs, board
+    def __init__(
+        self, store: Store, executor: Executor, board: Board, tracking: Tracking, display: Display
+    ) -> None:
+        self.store, self.executor, self.board = store, executor, board
         self.tracking, self.display = tracking, display
         self.running: dict[Future[Done], tuple[Task, int]] = {}
 
     def do(self, tasks: Sequence[Task]) -> None:
         """Returns when all have ended. Raises what is no task's own fault, such as StoreError; then, as after
         Ctrl-C, no worker is left."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        _start_server()
-        cpu = tasks[0].device == "cpu"
-        pool = ProcessPool(self.jobs, max_tasks=1, initializer=start_worker, initargs=[cpu], context=context)
         try:
             for task in tasks:
-                self._submit(pool, task, 1)
+                self.running[self.executor.submit(task)] = (task, 1)
             while self.running:
                 done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._ended(pool, future)
+                    self._ended(future)
                 self.tracking.look(tasks)
                 _warn(self.tracking.warnings, self.display.console)
                 self.display.refresh()
         finally:
-            pool.stop()
-            pool.join()
+            self.executor.stop()
 
-    def _submit(self, pool: ProcessPool, task: Task, attempt: int) -> None:
-        future = pool.schedule(work, args=[task, self.board.folder])
-        self.running[future] = (task, attempt)
-
-    def _ended(self, pool: ProcessPool, future: Future[Done]) -> None:
+    def _ended(self, future: Future[Done]) -> None:
         task, attempt = self.running.pop(future)
-        error = future.exception()
-        if isinstance(error, ProcessExpired):
-            how = _death(error.exitcode)
-            if attempt < ATTEMPTS:
-                self.display.say(f"{task.label}: its worker {how}; trying once more")
-                self._submit(pool, task, attempt + 1)
-                return
-            text = f"its worker {how}, {ATTEMPTS} times"
-            with self.store.lock(task.entry.id, task.seeds):
-                give_up(task, self.store, task.seeds, "lost", text)
-            self.display.finish(task.number, f"lost: {text}")
-        elif isinstance(error, BrokenProcessPool):
-            raise GanbenchError(f"no worker process can be started or kept ({explain(error)}); {RESUME}")
-        elif error:
-            raise error
-        else:
+        error = error_of(future)
+        how = self.executor.lost(error) if error else None
+        if error is None:
             done = future.result()
             _warn(done.warnings, self.display.console)
             self.display.finish(task.number, f"{self._outcome(task)} in {done.seconds:.1f} s")
+        elif how is None:
+            raise GanbenchError(_broken(error)) if isinstance(error, BrokenProcessPool) else error
+        elif text := overdue(task, self.board.folder):
+            self.display.finish(task.number, f"timeout: {text}{_place(task)}")
+        elif attempt < ATTEMPTS:
+            self.display.say(f"{task.label}: its worker {how}; trying once more")
+            self.running[self.executor.submit(task)] = (task, attempt + 1)
+        else:
+            text = f"its worker {how}, {ATTEMPTS} times"
+            with self.store.lock(task.entry.id, task.seeds):
+                give_up(task, self.store, task.seeds, "lost", text)
+            self.display.finish(task.number, f"lost: {text}{_place(task)}")
 
     def _outcome(self, task: Task) -> str:
         """`finished`, or what did not go well."""
@@ -275,25 +290,13 @@ class _Pool:
         return f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})"
 
 
-def _start_server() -> None:
-    """Start the server from which workers are forked. It must import the modules that we have imported, and not
-    what has their name in the present folder, such as a checkout of ganbench beside an installed one."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+def _broken(error: BaseException) -> str:
+    return f"no worker process can be started or kept ({explain(error)}); {RESUME}"
 
 
-def _death(code: int | None) -> str:
-    """How a process ended, by its exit code."""
-    if code == -signal.SIGKILL:
-        return "was killed (signal 9, which is how a system out of memory helps itself)"
-    return f"died (signal {-code})" if code and code < 0 else f"ended with exit code {code}"
+def _place(task: Task) -> str:
+    """Where to read more."""
+    return f"; see {task.log}" if task.log.exists() else ""
 
 
 def _warn(warnings: list[str], console: Console) -> None:

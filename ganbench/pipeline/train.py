@@ -711,18 +711,33 @@ def _train_fit(
     for done, seed in enumerate(seeds):
         started = time.monotonic()
         sampler = _under(seed, lambda s=seed: _make(part).fit(data, s, budget))
-        samples = torch.as_tensor(sampler(n, generator(seed, "samples", device))).detach().cpu()
-        samples = _checked(samples, data, f"the sampler of {cell.method.label!r}")
-        if len(samples) != n:
-            raise SampleError(
-                f"the sampler of {cell.method.label!r} gave {len(samples)} samples instead of {n}"
-            )
+        samples = _drawn(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
         trained = _sampled(cell, seed, samples, seconds, _device_name(device))
         kept = {name: _kept(getattr(sampler, name, {})) for name in ("state", "curves")}
         found.append(replace(trained, **kept))
         progress(Progress(cell.train.steps, cell.train.steps, 1, {}, (done + 1) / max(seconds, 1e-9)))
     return found
+
+
+def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Tensor:
+    """n samples [n, *shape] of what `fit` gave back. Raises SampleError where it is no sampler."""
+    if not callable(sampler):
+        raise SampleError(
+            f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function of the number of "
+            "samples and a generator"
+        )
+    given = sampler(n, generator)
+    try:
+        samples = torch.as_tensor(given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise SampleError(
+            f"the sampler of {label!r} gave a {type(given).__name__}, expected a tensor of samples"
+        ) from None
+    samples = _checked(samples, data, f"the sampler of {label!r}")
+    if len(samples) != n:
+        raise SampleError(f"the sampler of {label!r} gave {len(samples)} samples instead of {n}")
+    return samples
 
 
 def _read_samples(

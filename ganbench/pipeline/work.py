@@ -1,20 +1,23 @@
 """What a worker process does: the part of a cell that is its task, whatever comes in between.
 
 Each task has a fresh process of one thread. It locks its seeds, looks once more at what is missing, trains,
-and scores; every result is in the store before the next one is begun.
+and scores; every result is in the store before the next one is begun. What the code of methods and metrics
+prints goes into a log of the task.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing.connection import wait as wait_for
 from operator import itemgetter
@@ -25,13 +28,15 @@ import torch
 from .. import plugins
 from ..contracts import Data, Status
 from ..errors import GanbenchError, PluginError, StoreError
+from .files import explained
 from .progress import Board, State
 from .score import Scorer, explain, unmeasured
-from .store import SETTLED, Entry, Store, Training, few
+from .store import SETTLED, Entry, Store, Training, data_digest, few
 from .suite import Part
 from .train import Progress, Trained, model, out_of_memory, train
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
+LOG_LIMIT = 10_000_000  # bytes of a log; what goes beyond begins it anew
 
 Tell = Callable[[State], None]
 
@@ -45,6 +50,13 @@ class Task:
     seeds: tuple[int, ...]
     root: Path  # of the run directory
     device: str
+    timeout: float | None = None  # seconds that its worker may take
+
+    @property
+    def log(self) -> Path:
+        """Where what its worker prints is kept."""
+        ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
+        return self.root / "logs" / f"{self.entry.id}-seed-{ends}.log"
 
     @property
     def label(self) -> str:
@@ -111,25 +123,85 @@ def work(task: Task, board: Path) -> Done:
     store = Store(task.root)
     tell = Board(board).teller(task.number)
     tell(State("waiting", len(task.seeds)))
-    with store.lock(task.entry.id, task.seeds), _noting_failures(task, store, task.seeds):
+    with (
+        store.lock(task.entry.id, task.seeds),
+        _limited(task, board),
+        _noting_failures(task, store, task.seeds),
+    ):
         todo = missing(store, task.entry, task.seeds)  # a second look: another run may have been here
         if todo:
             data = load_data(task.entry.cell.dataset.part)
+            _check(task.entry, data)
             _train(task, store, data, todo.train, tell)
             _score(task, store, data, tell)
     return Done(store.warnings, max(0.0, time.monotonic() - started))
 
 
+def _check(entry: Entry, data: Data) -> None:
+    """Results are stored under keys that were made when the run began: refuse files and data that are others
+    now, or on this node. Raises PluginError."""
+    cell = replace(entry.cell)  # which has not read the files yet
+    if Entry.of(cell, data_digest(data), entry.protocols, entry.size) != entry:
+        raise PluginError(
+            "the data, or the source of the method, a trick or a metric, are not those with which the run began; "
+            "run the same command again to use the new ones"
+        )
+
+
 @contextmanager
 def _noting_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
     """An exception in here is the status of what these seeds lack."""
+    worker = os.getpid()
     try:
         yield
+        _end_copies(worker)
     except StoreError:
         raise
-    except (Exception, SystemExit) as error:
+    except (
+        BaseException
+    ) as error:  # whatever a method may raise, KeyboardInterrupt too: workers ignore Ctrl-C
+        _end_copies(worker)
         status: Status = "oom" if out_of_memory(error) else "failed"
         give_up(task, store, seeds, status, explain(error), traceback.format_exc())
+
+
+def _end_copies(worker: int) -> None:
+    """A copy of the worker, which a method or metric made by forking and that came back here, goes no further."""
+    if os.getpid() != worker:
+        os._exit(0)
+
+
+@contextmanager
+def _limited(task: Task, board: Path) -> Iterator[None]:
+    """Ends this process, and leaves the stacks of all its threads on the board, if it is in here for too long."""
+    if task.timeout is None:
+        yield
+        return
+    with open(stacks(task, board), "w") as file:
+        faulthandler.dump_traceback_later(task.timeout, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def stacks(task: Task, board: Path) -> Path:
+    """The file with the stacks of a worker that took too long; absent or empty otherwise."""
+    return board / f"{task.number}.stacks"
+
+
+def overdue(task: Task, board: Path) -> str | None:
+    """Write down that the worker of a task took too long, and give what to say of it; None where it did not."""
+    path = stacks(task, board)
+    if task.timeout is None or not path.exists() or not (trace := path.read_text(errors="replace")):
+        return None
+    text = f"took longer than {task.timeout / 60:g} minutes (--timeout)"
+    store = Store(task.root)
+    with store.lock(task.entry.id, task.seeds):
+        give_up(task, store, task.seeds, "timeout", text, trace)
+    with task.log.open("a") as log:
+        log.write(f"\n{text}; where it was:\n{trace}")
+    return text
 
 
 def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], tell: Tell) -> None:
@@ -143,7 +215,9 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], tell: Tel
     for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
         tell(State("training", len(stack)))
         with _noting_failures(task, store, stack):
+            worker = os.getpid()
             for trained in train(cell, data, stack, device=task.device, progress=progress):
+                _end_copies(worker)
                 _keep(task, store, data, trained)
 
 
@@ -157,7 +231,10 @@ def _score(task: Task, store: Store, data: Data, tell: Tell) -> None:
             subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
             for _, index in own:
                 tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
-                store.write_score(entry, seed, score(index, subject, training))
+                worker = os.getpid()
+                scored = score(index, subject, training)
+                _end_copies(worker)
+                store.write_score(entry, seed, scored)
 
 
 def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
@@ -180,6 +257,40 @@ def give_up(
         store.write_training(entry.id, failed)
     for training, index in todo.scores:
         store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
+
+
+def attend(task: Task, board: Path) -> Done:
+    """`work` in a process of its own: marked on the board while it goes on, its output in the task's log."""
+    mark = attended(task, board)
+    mark.write_text(str(os.getpid()))
+    try:
+        Store(task.root).path("logs").mkdir(exist_ok=True)
+        log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
+    except OSError as error:
+        raise explained(error, task.log) from None
+    for output in (1, 2):
+        os.dup2(log, output)
+    faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
+    try:
+        return work(task, board)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not os.fstat(log).st_size:
+            task.log.unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
+
+
+def attended(task: Task, board: Path) -> Path:
+    """The file with the process id of the worker that has a task; absent where none has."""
+    return board / f"{task.number}.pid"
+
+
+def trim(log: Path) -> None:
+    """Empty a log that has grown too long; what prints into it appends."""
+    with suppress(OSError):
+        if log.stat().st_size > LOG_LIMIT:
+            os.truncate(log, 0)
 
 
 def start_worker(cpu: bool) -> None:

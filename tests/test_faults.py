@@ -1,0 +1,152 @@
+"""What methods, metrics and machines can do to a run: each costs only its own cell (the table is docs/faults.md)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from runs import Bench, until
+
+from ganbench.pipeline import execute, work
+
+FAULTS = "./plugins_for_faults.py:"
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    """With the methods that misbehave."""
+    shutil.copy(Path(__file__).with_name("plugins_for_faults.py"), bench.folder)
+    return bench
+
+
+def faulty(name: str, **params: object) -> str:
+    """A method of that file, in a suite."""
+    return f"{{method: '{FAULTS}{name}', params: {params}}}"
+
+
+def statuses(bench: Bench) -> dict[str, set[str]]:
+    """What became of each method's seeds."""
+    found: dict[str, set[str]] = {}
+    for row in bench.rows():
+        found.setdefault(row["label"], set()).add(row["status"])
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- methods
+
+
+@pytest.mark.slow
+def test_methods_that_misbehave_cost_only_their_own_cells(bench: Bench) -> None:
+    methods = ("Vanishing", "Interrupting", "Starving", "Crashing")
+    assert bench.run(*map(faulty, methods), "Constant", seeds=1) == 1
+    assert statuses(bench) == {
+        "vanishing": {"lost"},
+        "interrupting": {"failed"},
+        "starving": {"oom"},
+        "crashing": {"lost"},
+        "constant": {"ok"},
+    }
+    errors = {row["label"]: row["error"] for row in bench.rows()}
+    assert errors["vanishing"] == "its worker ended with exit code 0 in the middle of its task, 2 times"
+    assert errors["interrupting"].startswith("KeyboardInterrupt")
+    assert "memory" in errors["starving"]
+    assert errors["crashing"] == "its worker died (signal 11), 2 times"
+    (log,) = bench.out.glob("logs/ring-crashing-*.log")
+    assert "string_at" in log.read_text()
+    assert f"see {log}" in bench.text
+
+
+@pytest.mark.parametrize("what", ["text", "nothing", "shape", "count", "words", "nan"])
+def test_nonsense_is_refused_in_words(bench: Bench, what: str) -> None:
+    assert bench.run(faulty("Nonsense", what=what), "Constant", seeds=1) == 1
+    assert statuses(bench) == {"nonsense": {"failed"}, "constant": {"ok"}}
+    error = next(row["error"] for row in bench.rows() if row["label"] == "nonsense")
+    assert re.match("the sampler of 'nonsense'|fit of 'nonsense' gave back a .*, expected a sampler", error)
+
+
+def test_a_metric_that_talks_nonsense_has_failed(bench: Bench) -> None:
+    path = bench.suite("Constant", seeds=1)
+    path.write_text(path.read_text().replace("MeanNorm", f"MeanNorm, {FAULTS}Talk, {FAULTS}Jump"))
+    assert bench.run_suite(path) == 1
+    assert {row["metric"]: row["status"] for row in bench.rows()} == {
+        "mean_norm": "ok",
+        "talk": "failed",
+        "jump": "ok",
+    }
+    assert all(row["seconds"] >= 0 and row["train_seconds"] >= 0 for row in bench.rows())
+
+
+def test_a_method_that_forks_comes_back_once(bench: Bench) -> None:
+    log = bench.folder / "log"
+    assert bench.run(faulty("Forking", log=str(log)), "Constant", seeds=1) == 0
+    assert statuses(bench) == {"forking": {"ok"}, "constant": {"ok"}}
+    until(lambda: len(log.read_text().splitlines()) == 2)
+    assert list(bench.out.rglob("*.tmp")) == []
+
+
+def test_what_a_method_prints_goes_into_its_log_and_not_to_the_terminal(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run(faulty("Printing", megabytes=1), "Constant", seeds=1) == 0
+    assert capfd.readouterr() == ("", "")
+    (log,) = bench.out.glob("logs/*.log")  # none of what is silent
+    assert log.read_text().startswith("x" * 999_999)
+
+
+def test_a_log_without_end_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "LOG_LIMIT", 1000)
+    log = tmp_path / "log"
+    with log.open("a") as file:
+        print("x" * 900, file=file, flush=True)
+        work.trim(log)
+        assert log.stat().st_size == 901
+        print("x" * 900, file=file, flush=True)
+        work.trim(log)
+        print("the end", file=file, flush=True)
+    assert log.read_text() == "the end\n"
+
+
+# ---------------------------------------------------------------------------------------------- time
+
+
+@pytest.mark.slow
+def test_a_task_that_hangs_is_ended_and_its_stacks_are_kept(bench: Bench) -> None:
+    assert bench.run(faulty("Hanging"), "Constant", seeds=1, timeout=0.1) == 1
+    assert statuses(bench) == {"hanging": {"timeout"}, "constant": {"ok"}}
+    training = bench.trainings()["ring-hanging/0"]
+    assert training["error"] == "took longer than 0.1 minutes (--timeout)"
+    assert "in wait_in_a_thread" in training["traceback"]
+    assert "in fit" in training["traceback"]
+    (log,) = bench.out.glob("logs/ring-hanging-*.log")
+    assert "in wait_in_a_thread" in log.read_text()
+    assert "ring-hanging, seed 0: timeout: took longer than 0.1 minutes" in bench.text
+    assert "trying once more" not in bench.text
+
+
+def test_time_that_is_enough_changes_nothing(bench: Bench) -> None:
+    assert bench.run("Constant", seeds=1, timeout=10) == 0
+    assert list(bench.out.glob("logs/*")) == []
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def test_files_that_change_while_a_run_goes_on_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what the new file makes would be kept under the name of the old one."""
+    source = bench.folder / "plugins_for_runs.py"
+    prepare = execute._open
+
+    def edit(*args: object, **kwargs: object) -> None:
+        prepare(*args, **kwargs)
+        source.write_text(source.read_text().replace("+ seed", "+ 2 * seed"))
+
+    monkeypatch.setattr(execute, "_open", edit)
+    assert bench.run("Constant", seeds=1) == 1
+    assert "are not those with which the run began; run the same command again" in bench.rows()[0]["error"]
+    monkeypatch.setattr(execute, "_open", prepare)
+    assert bench.run("Constant", seeds=1) == 0
+    assert [row["status"] for row in bench.rows()] == ["ok"]
