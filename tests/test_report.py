@@ -268,6 +268,13 @@ def test_in_a_browser(path: Path, tmp_path: Path) -> None:
         assert values == sorted(good) + [-1] * (len(values) - len(good))  # without a value: last
         for script in (LOADED, THEMED, ENLARGED, PLAYED, POINTED_AT, EXPLAINED):
             assert chromium.run(script) is True, script
+        chromium.open(path)
+        chromium.run('document.querySelector(".info").focus()')
+        for event in ("keyDown", "keyUp"):
+            chromium.call(
+                "Input.dispatchKeyEvent", type=event, key="Enter", code="Enter", windowsVirtualKeyCode=13
+            )
+        assert chromium.run('document.querySelectorAll(":popover-open").length') == 1
         for width in (1200, 375):
             chromium.open(path, width)
             assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), width
