@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,30 @@ def connect() -> Found:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray warns of otherwise
     where = os.environ.get("RAY_ADDRESS", "")
     _knock(where)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-    except Exception as error:
-        raise RequestError(f"Ray at {where or 'this machine'} cannot be used: {_first_line(error)}") from None
+    with tempfile.TemporaryFile() as words:
+        try:
+            with _stderr_into(words.fileno()):  # where Ray repeats itself for half a minute
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        except Exception as error:
+            words.seek(0)
+            refused = b"InvalidAuthToken" in words.read()
+            why = "it wants another token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)" if refused else _first_line(error)
+            raise RequestError(f"Ray at {where or 'this machine'} cannot be used: {why}") from None
     has = ray.cluster_resources()
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())
     return Found(nodes, has.get("CPU", 0.0), has.get("GPU", 0.0))
+
+
+@contextmanager
+def _stderr_into(file: int) -> Iterator[None]:
+    """What this process and its libraries say meanwhile goes into a file."""
+    before = os.dup(2)
+    os.dup2(file, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _knock(address: str) -> None:

@@ -123,6 +123,7 @@ def _cluster(device: str, jobs: int | None, console: Console) -> tuple[str, Star
     """The device that is meant, and what starts the executor, on the cluster of Ray. Raises RequestError."""
     from . import cluster
 
+    say(console, "Ray: connecting to the cluster")
     found = cluster.connect()
     say(console, found.about)
     if device == "cuda" and not found.gpus:
