@@ -286,6 +286,12 @@ def test_a_fit_is_read_off_the_generator():
     assert row[3].value == pytest.approx(row[0].value + row[1].value)  # Jeffrey's is the sum of both
 
 
+def test_an_infinite_chi_square_is_a_number_to_rank():
+    data, f = mixture1d(torch.Generator().manual_seed(0)), find_divergence("pearson")
+    *_, pearson = GaussianFit()(affine(-1.0, 0.05, f=f), data)
+    assert pearson.value == bounds.LARGEST
+
+
 def test_what_has_no_known_density_is_refused():
     data, f = normal_data(), find_divergence("kl")
     bent = affine(0.0, 1.0, f=f)

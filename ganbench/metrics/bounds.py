@@ -20,6 +20,7 @@ from ..errors import SampleError
 POINTS = {1: 8001, 2: 1001}  # of the grid along each axis, by the dimensions of the data
 BLOCK = 100_000  # points given to a net at a time
 FAR = 700.0  # nats; exp overflows float64 beyond 709
+LARGEST = 1e100  # nats; more is infinite for all that it says, and no number to average
 SHOWN = 400  # points of a curve that is kept for the plots
 EVALUATED: tuple[Divergence, ...] = (KL(), ReverseKL(), JensenShannon(), Jeffrey(), Pearson())
 
@@ -221,7 +222,8 @@ class GaussianFit:
 
     μ and σ of its samples; their differences from the μ and σ that minimise the method's own divergence exactly;
     and the divergences of the data from this Gaussian, the row of a matrix of training against evaluation.
-    All by quadrature. Needs data of one dimension and a generator that is an affine map of normal latents.
+    All by quadrature; the χ² of a Gaussian that is much narrower than the data is infinite, and counts as 1e100. Needs
+    data of one dimension and a generator that is an affine map of normal latents.
 
     Checked against the optima that f-GAN prints (5e-4), KL of two Gaussians in closed form (1e-6 nats).
     """
@@ -233,13 +235,13 @@ class GaussianFit:
         mu, sigma = float(q.mean), float(q.covariance.sqrt())
         best_mu, best_sigma = best_gaussian(data, f)
         fit = (Score(mu), Score(mu - best_mu), Score(sigma), Score(sigma - best_sigma))
-        return (*fit, *(Score(on.divergence(other)) for other in EVALUATED))
+        return (*fit, *(Score(min(on.divergence(other), LARGEST)) for other in EVALUATED))
 
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
         return (
             f"quadrature in float64 over {POINTS[1]} points; the best Gaussian of a divergence is the minimum that "
-            "descent reaches from the mean and standard deviation of the data"
+            f"descent reaches from the mean and standard deviation of the data; above {LARGEST:g} counts as {LARGEST:g}"
         )
 
 
