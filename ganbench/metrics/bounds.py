@@ -235,7 +235,9 @@ class GaussianFit:
         mu, sigma = float(q.mean), float(q.covariance.sqrt())
         best_mu, best_sigma = best_gaussian(data, f)
         fit = (Score(mu), Score(mu - best_mu), Score(sigma), Score(sigma - best_sigma))
-        return (*fit, *(Score(min(on.divergence(other), LARGEST)) for other in EVALUATED))
+        row = [on.divergence(other) for other in EVALUATED]
+        # Where the Gaussian has no mass and the data have, floating point may say infinity or 0 times infinity.
+        return (*fit, *(Score(value if value < LARGEST else LARGEST) for value in row))
 
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
