@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,24 @@ def test_files_that_change_while_a_run_goes_on_are_refused(
     monkeypatch.setattr(execute, "_open", prepare)
     assert bench.run("Constant", seeds=1) == 0
     assert [row["status"] for row in bench.rows()] == ["ok"]
+
+
+# ---------------------------------------------------------------------------------------------- all of them
+
+
+def test_every_fault_of_the_page_has_its_test() -> None:
+    root = Path(__file__).parent
+    named = set(re.findall(r"`(test_\w+)`", (root.parent / "docs" / "faults.md").read_text("utf-8")))
+    sources = "".join(path.read_text("utf-8") for path in root.glob("test_*.py"))
+    assert len(named) > 50
+    assert named <= set(re.findall(r"^def (test_\w+)", sources, re.MULTILINE))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_table(tmp_path: Path) -> None:
+    """Three; results/reference/torture.md is of fifty."""
+    script = Path(__file__).parents[1] / "scripts" / "torture"
+    command = [sys.executable, str(script), "3", "--out", str(tmp_path / "torture.md"), "--no-nodes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| 3 |" in (tmp_path / "torture.md").read_text("utf-8")
