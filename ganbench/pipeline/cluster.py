@@ -94,7 +94,7 @@ def _knock(address: str) -> None:
     if not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
     except (OSError, OverflowError) as error:
         raise RequestError(
             f"no Ray cluster answers at {address} (RAY_ADDRESS): {error}; start one with `ray start --head`"
