@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from runs import Bench, slow, until
 
 from ganbench.errors import RequestError, StoreError
-from ganbench.pipeline import cluster, plan, suite
+from ganbench.pipeline import cluster, execute, plan, suite
 from ganbench.pipeline.store import Entry, Store
 from ganbench.pipeline.work import Task
 
@@ -138,6 +139,27 @@ def test_what_ray_refuses_is_one_line(
         cluster.connect()
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "jobs", "expected"),
+    [
+        ("auto", 0, None, ("cpu", 0, 0)),
+        ("auto", 2, None, ("cuda", 1, 0)),
+        ("cuda", 2, 4, ("cuda", 0.25, 0)),
+        ("cpu", 2, 4, ("cpu", 0, 4)),
+    ],
+)
+def test_a_task_takes_a_core_or_a_share_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, jobs: int | None, expected: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr(cluster, "connect", lambda: cluster.Found(3, 12.0, gpus))
+    quiet = Console(quiet=True)
+    found, start, at_once = execute._choose("ray", device, jobs, quiet)
+    assert (found, start.keywords["share"], at_once) == expected
+    monkeypatch.setattr(cluster, "connect", lambda: cluster.Found(3, 12.0, 0))
+    with pytest.raises(RequestError, match="no GPU that Ray knows of"):
+        execute._choose("ray", "cuda", jobs, quiet)
 
 
 # ---------------------------------------------------------------------------------------------- a cluster

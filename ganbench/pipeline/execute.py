@@ -76,11 +76,7 @@ def run(
     """
     console = console or Console()
     try:
-        if executor == "ray":
-            device, start = _cluster(device, jobs, console)
-        else:
-            device = choose_device(device)
-            start = partial(Local, device=device)
+        device, start, at_once = _choose(executor, device, jobs, console)
         entries, previews = survey(suite)
         store = Store(out, read_only=dry_run)
         own = entries[shard[0] - 1 :: shard[1]] if shard else entries
@@ -96,8 +92,7 @@ def run(
             return 0
         tracking = Tracking(suite.track, store)
         _open(store, suite, entries, previews, device, forget=own if fresh else ())
-        at_once = jobs or (len(tasks) if executor == "ray" else cores() if device == "cpu" else 1)
-        stopped = _work_through(store, tasks, start, at_once, tracking, console)
+        stopped = _work_through(store, tasks, start, at_once or len(tasks), tracking, console)
         code = _conclude(store, console, stopped)
         if not stopped:
             tracking.finish(tasks)
@@ -119,8 +114,12 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _cluster(device: str, jobs: int | None, console: Console) -> tuple[str, Start]:
-    """The device that is meant, and what starts the executor, on the cluster of Ray. Raises RequestError."""
+def _choose(executor: str, device: str, jobs: int | None, console: Console) -> tuple[str, Start, int]:
+    """The device that is meant, what starts the executor, and how many tasks it is given at the same time; 0 for
+    all, since Ray knows what there is room for. Raises RequestError."""
+    if executor == "local":
+        device = choose_device(device)
+        return device, partial(Local, device=device), jobs or (cores() if device == "cpu" else 1)
     from . import cluster
 
     say(console, "Ray: connecting to the cluster")
@@ -128,8 +127,9 @@ def _cluster(device: str, jobs: int | None, console: Console) -> tuple[str, Star
     say(console, found.about)
     if device == "cuda" and not found.gpus:
         raise RequestError("this cluster has no GPU that Ray knows of; use --device cpu")
-    device = "cuda" if found.gpus and device != "cpu" else "cpu"
-    return device, partial(cluster.Cluster, share=1 / (jobs or 1) if device == "cuda" else 0)
+    if device == "cpu" or not found.gpus:
+        return "cpu", partial(cluster.Cluster, share=0), jobs or 0
+    return "cuda", partial(cluster.Cluster, share=1 / (jobs or 1)), 0
 
 
 def cores() -> int:
