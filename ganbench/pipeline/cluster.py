@@ -5,6 +5,9 @@ the user's files and with what its seeds have already; the node works in a direc
 one machine, and what it made comes back and is written here. Ray retries nothing: that is for the caller to say.
 """
 
+# Ray is an extra, which need not be there where types are checked.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import logging
