@@ -20,6 +20,14 @@ OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
 
 
+def written(folder: Path, name: str, text: str) -> Path:
+    """A suite with the plugins of the tests beside it."""
+    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
 class Bench:
     """A folder with a suite, and runs of it into `out`."""
 

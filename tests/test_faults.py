@@ -167,7 +167,7 @@ def test_every_fault_of_the_page_has_its_test() -> None:
 
 @pytest.mark.slow
 def test_kills_at_random_moments_change_no_table(tmp_path: Path) -> None:
-    """One; the script does as many as it is asked for, nodes of a cluster among them."""
+    """One kill; the script does as many as it is asked for, nodes of a cluster among them."""
     script = Path(__file__).parents[1] / "scripts" / "torture"
     command = [sys.executable, str(script), "1", "--out", str(tmp_path / "torture.md"), "--no-nodes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

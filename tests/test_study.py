@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from runs import written
 
 import ganbench
 from ganbench.pipeline import execute
@@ -28,11 +28,10 @@ metrics: [./plugins_for_runs.py:MeanNorm]
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory."""
     folder = tmp_path_factory.mktemp("study")
-    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
-    (folder / "study.yaml").write_text(SUITE)
+    suite = written(folder, "study.yaml", SUITE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "REPORTS", ())
-        records = ganbench.run_suite(folder / "study.yaml", folder / "out", device="cpu", quiet=True)
+        records = ganbench.run_suite(suite, folder / "out", device="cpu", quiet=True)
         assert len(records) == 4 * 2
     return folder / "out"
 

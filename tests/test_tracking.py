@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 from rich.console import Console
+from runs import written
 
 from ganbench.errors import RequestError, SuiteError
 from ganbench.pipeline import execute, tracking
@@ -55,8 +56,7 @@ def run(folder: Path, *overrides: str, **options: Any) -> tuple[int, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a suite that has been run without trackers."""
     folder = tmp_path_factory.mktemp("tracked")
-    shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
-    (folder / "suite.yaml").write_text(SUITE)
+    written(folder, "suite.yaml", SUITE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "REPORTS", ())
         assert run(folder)[0] == 0

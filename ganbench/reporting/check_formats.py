@@ -15,7 +15,7 @@ from rich.text import Text
 from .check import Verdict
 from .outcomes import FAILING, MEANING, Outcome, Row, plain
 from .reference import Entry
-from .table import escape_markdown, number
+from .table import escape_markdown, markdown_table, number
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES: dict[Outcome, str] = {"changed": "yellow", "improved": "green"}
@@ -107,16 +107,12 @@ def as_markdown(verdict: Verdict) -> str:
         if notable
         else []
     )
-    lines = [
-        ("dataset", "method", "metric", "reference", "now", "outcome"),
-        ("---",) * 3 + ("---:",) * 2 + ("---",),
-    ]
-    lines += [tuple(map(escape_markdown, cells(row))) for row in verdict.rows]
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    heads = ("dataset", "method", "metric", "reference", "now", "outcome")
+    rows = [tuple(map(escape_markdown, cells(row))) for row in verdict.rows]
     blocks += [
         "<details>",
         "<summary>All rows, and what the outcomes mean</summary>",
-        rows,
+        markdown_table(heads, rows, right=(3, 4)),
         explained(verdict),
         "</details>",
     ]

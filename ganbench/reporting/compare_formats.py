@@ -19,7 +19,7 @@ from . import diagram, drawing, sentences
 from .compare import ALPHA, Compared
 from .diagram import Ranking
 from .rundir import write_bytes
-from .table import escape_markdown, guarded_csv
+from .table import escape_markdown, guarded_csv, markdown_table
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
@@ -220,5 +220,4 @@ def _items(texts: Sequence[str]) -> list[str]:
 
 
 def _markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *([escape_markdown(cell) for cell in line] for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(heads, [[escape_markdown(cell) for cell in line] for line in lines])

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import stats
-from .stats import Floats
+from .stats import MOST_SEEDS, POWER, Floats
 
-MOST_SEEDS = 1000  # `seeds_needed` looks no further
 _RESAMPLES = 4000  # of `improvement`, whose ends are shown in whole per cent
 
 
@@ -137,7 +136,7 @@ def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]
 
 def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 0.0) -> int | None:
     """Seeds of each method with which the t-test of `paired` or `unpaired` would find the difference that was seen
-    8 times in 10 (power 0.8) at this two-sided level; `MOST_SEEDS` + 1 where more are needed, None where fewer than
+    8 times in 10 (`POWER`) at this two-sided level; `MOST_SEEDS` + 1 where more are needed, None where fewer than
     two seeds tell nothing about the spread. The difference seen is itself a guess."""
     from scipy.special import ncfdtr, stdtrit
 
@@ -155,5 +154,5 @@ def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 
     known = np.isfinite(
         power
     )  # the noncentral F has gaps where it comes near to 0, the noncentral t everywhere
-    enough = np.interp(n, n[known], power[known]) >= 0.8
+    enough = np.interp(n, n[known], power[known]) >= POWER
     return int(n[enough.argmax()]) if enough.any() else MOST_SEEDS + 1

@@ -17,10 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .stats import Floats
-
-MOST_SEEDS = 1000  # more would be no advice
-_POWER = 0.8  # of the number of seeds that is advised
+from .stats import MOST_SEEDS, POWER, Floats
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def seeds_to_tell(
     variance = ((a.n - 1) * a.spread**2 + (b.n - 1) * b.spread**2) / degrees
     within = np.abs(rise) <= tolerance
     margin = np.where(within, tolerance - np.abs(rise), np.abs(rise))
-    level, power = np.where(within, alpha, alpha / max(rows, 1)), np.where(within, (1 + _POWER) / 2, _POWER)
+    level, power = np.where(within, alpha, alpha / max(rows, 1)), np.where(within, (1 + POWER) / 2, POWER)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = 2 * variance * ((ndtri(1 - level) + ndtri(power)) / margin) ** 2 + ndtri(1 - level) ** 2 / 4
     more = np.maximum(np.ceil(np.nan_to_num(n, posinf=math.inf)), np.maximum(a.n, b.n) + 1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import noise
 from .reference import Entry, Key
+from .stats import MOST_SEEDS
 from .table import number
 from .tolerance import Tolerances
 
@@ -227,8 +228,8 @@ def _advice(seeds: int) -> str:
     """How many seeds would tell, where that can be said."""
     if not seeds:
         return ""
-    if seeds > noise.MOST_SEEDS:
-        return f"; more than {noise.MOST_SEEDS:,} seeds on each side would be needed to tell"
+    if seeds > MOST_SEEDS:
+        return f"; more than {MOST_SEEDS:,} seeds on each side would be needed to tell"
     step = 10 ** max(len(str(seeds)) - 2, 0)  # two digits are more than enough
     return f"; about {math.ceil(seeds / step) * step} seeds on each side would tell"
 

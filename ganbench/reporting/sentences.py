@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from .differences import MOST_SEEDS
+from .stats import MOST_SEEDS
 from .table import number
 
 UNCLEAR = "can't tell"

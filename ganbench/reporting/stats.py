@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 9999
+MOST_SEEDS = 1000  # that are advised; more would be no advice
+POWER = 0.8  # with which an advised number of seeds finds the difference
 _CHUNK = 500  # rows resampled at once: 500 x 9,999 doubles are 40 MB
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -323,8 +323,7 @@ def _markdown(title: str, found: Sequence[Table]) -> str:
     blocks = [f"# {escape_markdown(title)}"]
     for table in found:
         heads, rows = _grid(table, escape_markdown, _markdown_entry)
-        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        body = markdown_table(heads, rows, right=range(1, len(heads)))
         notes = [escape_markdown(note) for note in table.notes]
         blocks += [f"## {escape_markdown(table.dataset)}", body, table.caption, *notes]
     return "\n\n".join(blocks) + "\n"
@@ -349,6 +348,13 @@ def _grid(
 
 def _markdown_entry(entry: Entry) -> str:
     return f"**{entry.mean}**{entry.text.removeprefix(entry.mean)}" if entry.best else entry.text
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
+    """A table in Markdown of cells that are Markdown already; the columns `right`, counted from 0, are set to the
+    right."""
+    marks = ["---:" if column in right else "---" for column in range(len(heads))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
 
 
 def escape_markdown(text: str) -> str:
