@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
@@ -34,6 +34,9 @@ from .suite import Suite, dump
 from .tracking import Tracking
 from .train import rehearse
 from .work import Done, Task, give_up, load_data, missing, overdue, seed_names
+
+if TYPE_CHECKING:
+    from ..reporting.rundir import Run
 
 BUSY = 2  # cells for each core from which on cells alone keep all cores busy
 POLL = 0.2  # seconds between two looks at the workers
@@ -313,9 +316,10 @@ def _conclude(store: Store, console: Console, stopped: bool) -> int:
     """Records, tables, plots, report, and a last word; the exit code."""
     rows = store.write_records()
     _warn(store.warnings, console)
-    failures = _write_reports(store.root, REPORTS[:1] if stopped else REPORTS) if rows else []
+    names = (REPORTS[:1] if stopped else REPORTS) if rows else ()
+    run, failures = _write_reports(store.root, names)
     if rows and not failures:
-        _print_tables(store.root, console)
+        _print_tables(run, console)
     bad = _print_failures(rows, console)
     for text in failures:
         say(console, f"error: {text}\nThe records are kept in {store.root / 'records.jsonl'}.")
@@ -327,22 +331,30 @@ def _conclude(store: Store, console: Console, stopped: bool) -> int:
     return 1 if bad or failures else 0
 
 
-def _write_reports(root: Path, names: Sequence[str]) -> list[str]:
-    """Derive everything from the records; what went wrong with it."""
+def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[str]]:
+    """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
+    if not names:
+        return root, []
+    from ..reporting import table
+
+    try:
+        run = table.opened(root)
+    except Exception as error:
+        return root, [f"the results could not be read: {explain(error)}"]
     failures = []
     for name in names:
         try:
-            importlib.import_module(f"ganbench.reporting.{name}").write(root)
+            importlib.import_module(f"ganbench.reporting.{name}").write(run)
         except Exception as error:
             failures.append(f"the {name} could not be written: {explain(error)}")
-    return failures
+    return run, failures
 
 
-def _print_tables(root: Path, console: Console) -> None:
+def _print_tables(run: Path | Run, console: Console) -> None:
     """The tables of the report, in short."""
     from ..reporting import table
 
-    for shown in table.of_run(root):
+    for shown in table.of_run(run):
         heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))

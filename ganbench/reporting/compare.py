@@ -267,11 +267,15 @@ def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, A
 def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
     """The values that enter the test, and how many pairs they are (0: unpaired): seeds that ended well for both,
     where both ran on the same seeds and there are two of these; else all that ended well."""
-    a, b = own[np.isfinite(own)], base[np.isfinite(base)]
-    common = a.index.intersection(b.index)
-    if set(own.index) == set(base.index) and len(common) >= 2:
-        return a[common].to_numpy(), b[common].to_numpy(), len(common)
-    return a.to_numpy(), b.to_numpy(), 0
+    a, b = own.to_numpy(), base.to_numpy()
+    fine, fine_base = np.isfinite(a), np.isfinite(b)
+    place = dict(zip(base.index.tolist(), range(len(b)), strict=True))
+    if place.keys() == set(own.index.tolist()):
+        order = np.array([place[seed] for seed in own.index.tolist()])
+        both = fine & fine_base[order]
+        if both.sum() >= 2:
+            return a[both], b[order][both], int(both.sum())
+    return a[fine], b[fine_base], 0
 
 
 Test = Literal["paired t", "Welch", "Fisher", "none"]

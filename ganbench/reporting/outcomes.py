@@ -75,8 +75,11 @@ def judge(old: Sequence[Entry], new: Sequence[Entry], allowed: Tolerances, alpha
     """
     rows: dict[Key, Row] = {}
     pairs: list[Pair] = []
+    by_key: dict[Key, list[Entry]] = {}
+    for entry in new:
+        by_key.setdefault(entry.key, []).append(entry)
     for entry in old:
-        same = [one for one in new if one.key == entry.key]
+        same = by_key.get(entry.key, [])
         found = next((one for one in same if _comparable(entry, one)), None)
         if found and entry.n_ok and found.n_ok:
             pairs.append(Pair(entry, found))

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ import pandas as pd
 
 from .. import __version__
 from . import drawing, ranks, table
-from .rundir import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
+from .rundir import Cell, Dataset, Run, file_name, read_json, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_METHODS = 15  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
 MOST_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
 MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours
@@ -42,10 +43,10 @@ class Plot:
     figure: Figure
 
 
-def write(run_dir: Path) -> list[Path]:
+def write(run: Path | Run) -> list[Path]:
     """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
     return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
-    run = open_run(Path(run_dir), table.load(Path(run_dir)))
+    run = table.opened(run)
     folder = run.folder / "plots"
     old = read_json(folder / "index.json").get("plots", [])
     entries, written = [], []
@@ -79,29 +80,41 @@ def _source(run_dir: Path) -> str:
 
 
 def figures(run: Run) -> Iterator[Plot]:
-    """All plots of a run, to be drawn under `drawing.style()`."""
+    """All plots of a run, to be drawn under `drawing.style()`. With hundreds of methods those after the first
+    `MOST_METHODS` of a dataset have no panels of their own, and the captions say so."""
     colours = drawing.colours(run.labels)
-    yield from _scores(table.summary(run.records), run.records, colours)
+    yield from _scores(run.summary, run.records, colours)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
-        for draw in (
-            _samples,
-            _snapshots,
-            _modes,
-            _curves,
-            _probes,
-            _discriminators,
-            _searches,
-            _reconstructions,
-        ):
-            plot = draw(dataset, cells, colours)
-            if plot:
+        for plot in _together(dataset, cells, colours):
+            said = f"{plot.caption} {few(len(cells))}".rstrip()
+            yield replace(plot, caption=said)
+        yield from _each(dataset, cells, colours)
+
+
+def few(methods: int) -> str:
+    """A sentence where not all of so many methods of a dataset are drawn, else nothing."""
+    if methods <= MOST_METHODS:
+        return ""
+    return f"Only the first {MOST_METHODS} of the {methods} methods are drawn; tables and scores have all."
+
+
+def _together(dataset: Dataset, every: list[Cell], colours: dict[str, str]) -> Iterator[Plot]:
+    """The plots of the methods of one dataset side by side."""
+    cells = every[:MOST_METHODS]
+    for draw in (_samples, _snapshots, _modes, _curves, _probes, _discriminators, _searches):
+        if plot := draw(dataset, cells, colours):
+            yield plot
+    if plot := _reconstructions(dataset, every, colours):
+        yield plot
+
+
+def _each(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Iterator[Plot]:
+    """The plots of single methods."""
+    for cell in cells[:MOST_METHODS]:
+        for draw_one in (_latent, _neighbours):
+            if plot := draw_one(dataset, cell, colours[cell.label]):
                 yield plot
-        for cell in cells:
-            for draw_one in (_latent, _neighbours):
-                plot = draw_one(dataset, cell, colours[cell.label])
-                if plot:
-                    yield plot
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -292,9 +305,9 @@ def _mode_bars(
             drawing.empty(ax, _why(cell))
             continue
         ax.bar(positions, 100 * share.mean(axis=0), width=0.75, color=colour, alpha=0.45)
-        spread = np.linspace(-0.22, 0.22, len(share)) if len(share) > 1 else [0.0]
-        for offset, seed in zip(spread, share, strict=True):
-            ax.plot(positions + offset, 100 * seed, ".", color=colour, markersize=3.5)
+        spread = np.linspace(-0.22, 0.22, len(share)) if len(share) > 1 else np.zeros(1)
+        dots = (positions + spread[:, None]).ravel()
+        ax.plot(dots, 100 * share.ravel(), ".", color=colour, markersize=3.5)
         ax.axhline(100 / modes, color=drawing.INK, linewidth=0.8, linestyle=(0, (4, 3)))
         ax.set(ylim=(0, 1.08 * top or 1), xticks=positions, xlabel="mode", ylabel="% of samples")
         ax.label_outer()
@@ -468,7 +481,7 @@ def _discriminators(dataset: Dataset, cells: list[Cell], colours: dict[str, str]
     )
 
 
-def _discriminator(ax: Axes, seeds: Sequence[dict[str, Any]], colour: str) -> None:
+def _discriminator(ax: Axes, seeds: Sequence[Mapping[str, Any]], colour: str) -> None:
     first = seeds[0]
     x = first["places"]
     top = 2.2 * max(float(first["density_data"].max()), float(first["density_samples"].max()))
@@ -538,9 +551,8 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
     figure, axes = drawing.grid(-(-len(datasets) // columns), columns, size, label_width=1.3)
     panels = [ax for line in axes for ax in line]
     for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=False)):
-        _score_panel(
-            ax, rows[rows["dataset"] == dataset], records[records["dataset"] == dataset], names, colours
-        )
+        own = rows[rows["dataset"] == dataset].to_dict("records")
+        _score_panel(ax, own, records[records["dataset"] == dataset], names, colours)
         labels = [drawing.shortened(name) for name in names] if i % columns == 0 else []
         ax.set_yticks(range(len(names)) if labels else [], labels)
         ax.set_title(dataset)
@@ -563,23 +575,33 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
 
 
 def _score_panel(
-    ax: Axes, rows: pd.DataFrame, records: pd.DataFrame, names: list[str], colours: dict[str, str]
+    ax: Axes,
+    rows: Sequence[Mapping[Any, Any]],
+    records: pd.DataFrame,
+    names: list[str],
+    colours: dict[str, str],
 ) -> None:
     """Seeds as dots, mean and interval; how many seeds went well where not all did."""
-    for row in rows.to_dict("records"):
-        y, colour = names.index(row["row"]), colours[row["label"]]
-        own = records[(records["label"] == row["label"]) & records["protocol"].isin([row["protocol"], ""])]
-        values = own["value"].dropna()
-        dots = np.full(len(values), y + 0.2)
-        ax.plot(values, dots, "o", color=colour, markersize=3.8, alpha=0.5, markeredgewidth=0)
-        ax.plot([row["low"], row["high"]], [y - 0.12] * 2, color=colour, linewidth=2, solid_capstyle="butt")
-        ax.plot([row["mean"]], [y - 0.12], "|", color=colour, markersize=9, markeredgewidth=2.2)
+    good = records[records["value"].notna()]
+    seeds: dict[tuple[str, str], list[float]] = {}
+    for label, protocol, value in zip(good["label"], good["protocol"], good["value"], strict=True):
+        seeds.setdefault((label, protocol), []).append(value)
+    place, hues = {name: y for y, name in enumerate(names)}, [colours[row["label"]] for row in rows]
+    ys = np.array([place[row["row"]] for row in rows])
+    for y, hue, row in zip(ys, hues, rows, strict=True):
+        own = [x for protocol in {row["protocol"], ""} for x in seeds.get((row["label"], protocol), ())]
+        dots = np.full(len(own), y + 0.2)
+        ax.plot(own, dots, "o", color=hue, markersize=3.8, alpha=0.5, markeredgewidth=0)
+    low, high, mean = ([row[name] for row in rows] for name in ("low", "high", "mean"))
+    ax.hlines(ys - 0.12, low, high, colors=hues, linewidth=2, capstyle="butt")
+    ax.scatter(mean, ys - 0.12, s=81, marker="|", c=hues, linewidths=2.2).set_snap(True)
+    for y, row in zip(ys, rows, strict=True):
         if row["n_ok"] < row["n"]:
             note = f"{row['n_ok']}/{row['n']} ok"
-            place = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
-            ax.annotate(note, **place, fontsize=7, color=drawing.MUTED)
-    good = records["value"].dropna()
-    if len(good) and good.min() > 0 and good.max() > 100 * good.min():
+            beside = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+            ax.annotate(note, **beside, fontsize=7, color=drawing.MUTED)
+    values = good["value"]
+    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
         drawing.logarithmic(ax, "x")
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
@@ -636,7 +658,7 @@ def _neighbour_axes(pictures: bool, distances: bool) -> tuple[Figure, list[Axes]
     return figure, list(figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0])
 
 
-def _pairs(ax: Axes, dataset: Dataset, details: dict[str, Any]) -> None:
+def _pairs(ax: Axes, dataset: Dataset, details: Mapping[str, Any]) -> None:
     k = min(len(details["panel_samples"]), 10)
     pairs = np.concatenate([details["panel_samples"][:k], details["panel_neighbours"][:k]])
     drawing.pictures(ax, dataset, pairs, k)
@@ -653,11 +675,12 @@ def _pairs(ax: Axes, dataset: Dataset, details: dict[str, Any]) -> None:
         )
 
 
-def _distances(ax: Axes, details: dict[str, Any], colour: str) -> None:
+def _distances(ax: Axes, details: Mapping[str, Any], colour: str) -> None:
     samples, heldout = details["distance_samples"], details["distance_heldout"]
     bins = np.histogram_bin_edges(np.concatenate([samples, heldout]), bins=40)
     ax.hist(heldout, bins=bins.tolist(), density=True, histtype="step", color=drawing.INK, linewidth=1)
-    ax.hist(samples, bins=bins.tolist(), density=True, color=colour, alpha=0.5)
+    filled = {"histtype": "stepfilled", "color": colour, "alpha": 0.5, "linewidth": 0}
+    ax.hist(samples, bins=bins.tolist(), density=True, **filled)
     ax.set(yticks=[], xlabel="distance to nearest training example")
     ax.spines["left"].set_visible(False)
     handles = [_handle(colour, alpha=0.5, linewidth=5), _handle(drawing.INK, linewidth=1)]
@@ -713,7 +736,7 @@ def _latent(dataset: Dataset, cell: Cell, colour: str) -> Plot | None:
     )
 
 
-def _latent_sheets(details: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, Sequence[str]]]:
+def _latent_sheets(details: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray, Sequence[str]]]:
     """Title, images [rows, columns, *shape] and names of the rows of each panel."""
     yield "walks", details["walk"], ()
     if "arithmetic_results" in details:
@@ -735,7 +758,7 @@ def _beside(ax: Axes, names: Sequence[str]) -> None:
         ax.text(-0.02, 1 - (row + 0.5) / len(names), name, fontsize=7.5, color=drawing.MUTED, **place)
 
 
-def _sum_in_words(details: dict[str, Any]) -> str:
+def _sum_in_words(details: Mapping[str, Any]) -> str:
     a, b, c = details["arithmetic_terms"]
     n = len(details["arithmetic_results"])
     return (
@@ -749,7 +772,9 @@ def _sum_in_words(details: dict[str, Any]) -> str:
 
 
 def _reconstructions(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
-    found = [(cell, details) for cell in cells if (details := _reconstruction(cell)) is not None]
+    """Of the first methods, with their ranks among all."""
+    shown = cells[:MOST_METHODS]
+    found = [(cell, details) for cell in shown if (details := _reconstruction(cell)) is not None]
     if not found or dataset.kind == "line":
         return None
     draw: Callable[..., Figure] = _rebuilt_pictures if dataset.kind == "image" else _rebuilt_points
@@ -794,13 +819,16 @@ def _rank_notes(places: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _reconstruction(cell: Cell) -> dict[str, Any] | None:
+def _reconstruction(cell: Cell) -> Mapping[str, Any] | None:
     seed = cell.median("reconstructions")
     return seed.details("reconstructions") if seed else None
 
 
 def _rebuilt_pictures(
-    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str], notes: dict[str, str]
+    dataset: Dataset,
+    found: list[tuple[Cell, Mapping[str, Any]]],
+    colours: dict[str, str],
+    notes: dict[str, str],
 ) -> Figure:
     """The targets stand once on top, or above each method where these had different ones."""
     k = min(min(len(details["targets"]) for _, details in found), 10)
@@ -829,7 +857,10 @@ def _below(ax: Axes, texts: list[str], k: int) -> None:
 
 
 def _rebuilt_points(
-    dataset: Dataset, found: list[tuple[Cell, dict[str, Any]]], colours: dict[str, str], notes: dict[str, str]
+    dataset: Dataset,
+    found: list[tuple[Cell, Mapping[str, Any]]],
+    colours: dict[str, str],
+    notes: dict[str, str],
 ) -> Figure:
     columns = min(len(found), 4)
     figure, axes = drawing.grid(-(-len(found) // columns), columns, (1.8, 2.0 if notes else 1.75))

@@ -17,11 +17,11 @@ import pandas as pd
 import yaml
 
 from ..errors import RequestError
-from . import check_formats, compare_formats, controls, drawing, plots, table
+from . import check_formats, compare_formats, drawing, plots, table
 from .check import Verdict as Checked
 from .compare import Compared, compare
 from .page import environment
-from .rundir import Cell, Run, open_run, read_json, write_bytes
+from .rundir import Cell, Run, read_json, write_bytes
 
 COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
 ganbench report .                   # this page again, from the records
@@ -29,12 +29,12 @@ ganbench compare . --help           # other baselines, chosen metrics"""
 Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
 
 
-def write(run_dir: Path, checked: Checked | None = None) -> Path:
+def write(run: Path | Run, checked: Checked | None = None) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
     older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
-    run = open_run(Path(run_dir), table.load(Path(run_dir)))
+    run = table.opened(run)
     pictures = _pictures(run)
-    frame = table.summary(run.records)
+    frame = run.summary
     compared = _compared(run, frame)
     suite = _text(run.folder / "suite.resolved.yaml")
     script = environment().get_template("report.js").render()
@@ -47,7 +47,7 @@ def write(run_dir: Path, checked: Checked | None = None) -> Path:
         compared=compare_formats.shown(compared) if compared else None,
         diagrams=list(_diagrams(compared)) if compared else [],
         against=check_formats.shown(checked) if checked else None,
-        sections=_sections(run, frame, pictures),
+        sections=_sections(run, pictures),
         protocols=_protocols(run),
         score_plots=[picture for picture in pictures if not picture.dataset],
         failures=list(_failures(run)),
@@ -133,7 +133,7 @@ class Picture:
 
 def _pictures(run: Run) -> list[Picture]:
     if not plots.current(run.folder):
-        plots.write(run.folder)
+        plots.write(run)
     index = read_json(run.folder / "plots" / "index.json").get("plots", [])
     return [_picture(run.folder / "plots" / f"{entry['name']}.png", entry) for entry in index]
 
@@ -182,11 +182,12 @@ class Section:
     warnings: Sequence[Notice]
     plots: Sequence[Picture]
     neighbours: Sequence[Picture]
+    few: str  # where not all methods are drawn
 
 
-def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> list[Section]:
+def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     sections = []
-    for i, shown in enumerate(table.tables(frame, controls.notes(run))):
+    for i, shown in enumerate(table.of_run(run)):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
         sections.append(
             Section(
@@ -197,6 +198,7 @@ def _sections(run: Run, frame: pd.DataFrame, pictures: Sequence[Picture]) -> lis
                 warnings=_warnings(run.of(shown.dataset)),
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
+                few=plots.few(len(shown.rows)),
             )
         )
     return sections
@@ -248,10 +250,8 @@ def _protocols(run: Run) -> Protocols:
     for cell in run.cells:
         for seed in cell.seeds:
             for score in seed.scores:
-                for record in score.info.get("records", ()):
-                    found.setdefault(
-                        (record["metric"], record["protocol"]), str(score.info.get("protocol_text") or "")
-                    )
+                for value in score.values:
+                    found.setdefault(value, str(score.info.get("protocol_text") or ""))
     named = {key: text for key, text in found.items() if text}
     return {key: (f"protocol-{i}", text) for i, (key, text) in enumerate(named.items())}
 

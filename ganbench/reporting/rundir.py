@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,18 +57,56 @@ class Dataset:
         return (np.asarray(modes["centers"], dtype=float), float(modes["std"])) if modes else None
 
 
+class Kept(Mapping[str, Any]):
+    """The tensors of a safetensors file, and `plain` values beside them, by name. A tensor is read when it is asked
+    for and not kept: what all seeds of a large run hold would not fit into memory. Raises StoreError for a file that
+    is damaged; one that is missing holds nothing."""
+
+    def __init__(self, path: Path, plain: Mapping[str, Any] | None = None) -> None:
+        self.path, self.plain = path, plain or {}
+        file = self._opened()
+        self.tensors = frozenset(file.keys() if file else ())
+
+    def _opened(self) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            return safe_open(self.path, framework="numpy")
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"{self.path}: cannot be read as safetensors ({error}); run the suite again to rebuild it"
+            ) from None
+
+    def __getitem__(self, name: str) -> Any:
+        file = self._opened() if name in self.tensors else None
+        return file.get_tensor(name) if file else self.plain[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors or name in self.plain
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.tensors | self.plain.keys()))
+
+    def __len__(self) -> int:
+        return len(self.tensors | self.plain.keys())
+
+
 @dataclass(frozen=True)
 class ScoreFile:
-    """One metric of one seed: its JSON, and the tensors beside it."""
+    """One metric of one seed: its JSON less its records, and the tensors beside it."""
 
     path: Path
     info: Mapping[str, Any]
+    values: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of each of its records
+    bare: bool = False  # no tensors lie beside it
 
     @cached_property
-    def details(self) -> dict[str, Any]:
+    def details(self) -> Mapping[str, Any]:
         """What the metric says besides its values: numbers, strings and arrays."""
-        tensors = read_arrays(self.path.with_suffix(".safetensors"))
-        return {**(self.info.get("details") or {}), **tensors}
+        found = self.info.get("details") or {}
+        return found if self.bare else Kept(self.path.with_suffix(".safetensors"), found)
 
 
 @dataclass(frozen=True)
@@ -85,11 +124,11 @@ class Seed:
         return str(self.info["status"])
 
     @cached_property
-    def media(self) -> dict[str, Array]:
+    def media(self) -> Mapping[str, Array]:
         """Preview samples, curves and snapshots; empty where there are none."""
-        return read_arrays(self.folder / "media.safetensors")
+        return Kept(self.folder / "media.safetensors")
 
-    def details(self, name: str) -> dict[str, Any] | None:
+    def details(self, name: str) -> Mapping[str, Any] | None:
         """Details of the score that has one of this name, such as "counts"."""
         return next((score.details for score in self.scores if name in score.details), None)
 
@@ -127,6 +166,13 @@ class Run:
     cells: tuple[Cell, ...]
 
     @cached_property
+    def summary(self) -> pd.DataFrame:
+        """`table.summary` of its records."""
+        from .table import summary
+
+        return summary(self.records)
+
+    @cached_property
     def labels(self) -> list[str]:
         """Labels of the methods, in the suite's order."""
         return list(dict.fromkeys(self.records["label"]))
@@ -136,47 +182,69 @@ class Run:
         return [cell for cell in self.cells if cell.dataset == dataset]
 
 
-Scores = Set[tuple[str, int, str]]  # cell, seed, name of a score's file without its ending
+Names = Mapping[int, Sequence[str]]  # seed -> names of its scores' files, without their endings
+Ended = dict[str, Any]  # status and error, as the first record of a seed has them
 
 
 def open_run(folder: Path, records: pd.DataFrame) -> Run:
     """The run directory whose records these are. Raises StoreError for files that cannot be read."""
-    plan = read_json(folder / "plan.json")
-    current = {
-        (cell["cell"], int(seed), f"{metric['metric']}-{key[:12]}")
-        for cell in plan.get("cells", ())
-        for metric in cell["metrics"]
-        for seed, key in metric["keys"].items()
-    }
-    cells = tuple(_cells(folder, records, current))
+    cells = tuple(_cells(folder, records))
     datasets = {label: _dataset(folder, label) for label in dict.fromkeys(records["dataset"])}
     return Run(folder, records, {label: data for label, data in datasets.items() if data}, cells)
 
 
-def _cells(folder: Path, records: pd.DataFrame, current: Scores) -> Iterator[Cell]:
-    for (name, dataset, label), rows in records.groupby(["cell", "dataset", "label"], sort=False):
-        path = folder / "cells" / str(name)
-        seeds = tuple(_seed(path, own, current) for _, own in rows.groupby("seed"))
-        info = read_json(path / "cell.json")
-        yield Cell(path, str(dataset), str(label), info, seeds, _median_seed(rows))
+def _cells(folder: Path, records: pd.DataFrame) -> Iterator[Cell]:
+    """In plain Python: a data frame for each seed of 500 cells takes longer than to read what lies beside it."""
+    current = _planned(folder)
+    seeds: dict[tuple[str, str, str], dict[int, Ended]] = {}
+    values: dict[tuple[str, str, str], list[tuple[str, float, int]]] = {}
+    names = ("cell", "dataset", "label", "seed", "status", "error", "metric", "value")
+    for name, dataset, label, seed, status, error, metric, value in zip(
+        *(records[column].tolist() for column in names), strict=True
+    ):
+        key = (str(name), str(dataset), str(label))
+        seeds.setdefault(key, {}).setdefault(int(seed), {"status": status, "error": error})
+        if not math.isnan(value):
+            values.setdefault(key, []).append((metric, value, int(seed)))
+    for key, ended in seeds.items():
+        path, planned = folder / "cells" / key[0], current.get(key[0], {})
+        found = tuple(_seed(path, number, ended[number], planned) for number in sorted(ended))
+        yield Cell(path, *key[1:], read_json(path / "cell.json"), found, _median_seed(values.get(key, ())))
 
 
-def _median_seed(rows: pd.DataFrame) -> int | None:
-    good = rows[rows["value"].notna()]
-    first = good[good["metric"] == good["metric"].iloc[0]] if len(good) else good
-    ranked = first.sort_values(["value", "seed"])["seed"].tolist()
-    return int(ranked[(len(ranked) - 1) // 2]) if ranked else None
+def _planned(folder: Path) -> Mapping[str, Names]:
+    """The scores of the present plan by cell: earlier ones stay in the folder, but are not read."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for cell in read_json(folder / "plan.json").get("cells", ()):
+        seeds = found.setdefault(cell["cell"], {})
+        for metric in cell["metrics"]:
+            for seed, key in metric["keys"].items():
+                seeds.setdefault(int(seed), []).append(f"{metric['metric']}-{key[:12]}")
+    return found
 
 
-def _seed(cell: Path, records: pd.DataFrame, current: Scores) -> Seed:
-    """Earlier scores stay in the folder; only those of the present plan are taken. A run that was lost has
-    left no train.json, so its records tell how it ended."""
-    number = int(records["seed"].iloc[0])
+def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
+    """The seed with the median of the first metric, of (metric, value, seed)."""
+    ranked = sorted(pair[1:] for pair in values if pair[0] == values[0][0])
+    return ranked[(len(ranked) - 1) // 2][1] if ranked else None
+
+
+def _seed(cell: Path, number: int, ended: Ended, planned: Names) -> Seed:
+    """A run that was lost has left no train.json, so its records tell how it ended."""
     folder = cell / f"seed-{number}"
-    ended = {"status": records["status"].iloc[0], "error": records["error"].iloc[0]}
-    paths = sorted((folder / "scores").glob("*.json"))
-    scores = [ScoreFile(path, read_json(path)) for path in paths if (cell.name, number, path.stem) in current]
-    return Seed(number, folder, {**ended, **read_json(folder / "train.json")}, tuple(scores))
+    scores = folder / "scores"
+    there = frozenset(os.listdir(scores)) if scores.is_dir() else frozenset()
+    found = [
+        _score(scores, name, there) for name in sorted(planned.get(number, ())) if f"{name}.json" in there
+    ]
+    return Seed(number, folder, {**ended, **read_json(folder / "train.json")}, tuple(found))
+
+
+def _score(folder: Path, name: str, there: Set[str]) -> ScoreFile:
+    path = folder / f"{name}.json"
+    info = read_json(path)
+    values = tuple((record["metric"], record["protocol"]) for record in info.pop("records", ()))
+    return ScoreFile(path, info, values, bare=f"{name}.safetensors" not in there)
 
 
 def _dataset(folder: Path, label: str) -> Dataset | None:
@@ -191,7 +259,7 @@ def _dataset(folder: Path, label: str) -> Dataset | None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no file. Raises StoreError when it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

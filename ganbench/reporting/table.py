@@ -23,6 +23,7 @@ from .rundir import Run, open_run, write_bytes
 
 FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 _GROUP = ["dataset", "label", "metric", "protocol"]
+Line = Mapping[Hashable, Any]  # one row of a `summary`
 _TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -59,6 +60,12 @@ def _record(path: Path, number: int, line: str) -> list[object]:
         raise StoreError(
             f"{path}:{number}: the record has no {error.args[0]!r}; run the suite again to rebuild it"
         ) from None
+
+
+def opened(run: Path | Run) -> Run:
+    """A run directory with its records, unless it is open already: tables, plots and report can share one, so that
+    its files are read once. Raises StoreError."""
+    return run if isinstance(run, Run) else open_run(Path(run), load(run))
 
 
 # ---------------------------------------------------------------------------------------------- summary
@@ -213,15 +220,19 @@ def tables(frame: pd.DataFrame, notes: Mapping[str, tuple[str, ...]] | None = No
     ]
 
 
-def of_run(run_dir: Path) -> list[Table]:
+def of_run(run: Path | Run) -> list[Table]:
     """The tables of a run with their notes. Raises StoreError."""
-    records = load(run_dir)
-    return tables(summary(records), controls.notes(open_run(Path(run_dir), records)))
+    run = opened(run)
+    return tables(run.summary, controls.notes(run))
 
 
 def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
-    columns = {(row["metric"], row["protocol"]): row for row in frame.to_dict("records")}
-    rows = [_row(str(label), own, list(columns)) for label, own in frame.groupby("label", sort=False)]
+    lines = frame.to_dict("records")
+    columns = {(line["metric"], line["protocol"]): line for line in lines}
+    methods: dict[str, list[Line]] = {}
+    for line in lines:
+        methods.setdefault(str(line["label"]), []).append(line)
+    rows = [_row(label, own, list(columns)) for label, own in methods.items()]
     complete = bool((frame["n_ok"] == frame["n"]).all()) and frame["n"].nunique() == 1
     seeds = int(frame["n"].max())
     caption = "Mean over training seeds"
@@ -232,23 +243,24 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
     if frame["best"].any():
         caption += " Bold: best mean."
-    heads = tuple(Column(*(row[field.name] for field in fields(Column))) for row in columns.values())
+    heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
     return Table(dataset, heads, tuple(rows), not complete, caption, notes)
 
 
-def _row(label: str, frame: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Row:
-    own = {(row["metric"], row["protocol"]): row for row in frame.to_dict("records")}
-    differs = frame["n_ok"].nunique() > 1
-    least, most, n = int(frame["n_ok"].min()), int(frame["n_ok"].max()), int(frame["n"].max())
+def _row(label: str, lines: Sequence[Line], columns: Sequence[tuple[str, str]]) -> Row:
+    own = {(line["metric"], line["protocol"]): line for line in lines}
+    good = [line["n_ok"] for line in lines]
+    least, most, n = min(good), max(good), max(line["n"] for line in lines)
+    bad = {name: max(line[name] for line in lines) for name in FAILURES}
     return Row(
         label=label,
-        seeds=f"{least}–{most}/{n}" if differs else f"{least}/{n}",
-        failures=", ".join(f"{frame[name].max()} {name}" for name in FAILURES if frame[name].any()),
-        entries=tuple(_entry(own[key], differs) if key in own else None for key in columns),
+        seeds=f"{least}–{most}/{n}" if least < most else f"{least}/{n}",
+        failures=", ".join(f"{count} {name}" for name, count in bad.items() if count),
+        entries=tuple(_entry(own[key], least < most) if key in own else None for key in columns),
     )
 
 
-def _entry(row: Mapping[Hashable, Any], differs: bool) -> Entry:
+def _entry(row: Line, differs: bool) -> Entry:
     seeds = f"{row['n_ok']}/{row['n']}" if differs and row["n_ok"] < row["n"] else ""
     if not row["n_ok"]:
         return Entry("–", seeds=seeds)
@@ -274,22 +286,21 @@ def number(value: float, error: float) -> str:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def write(run_dir: Path) -> list[Path]:
+def write(run: Path | Run) -> list[Path]:
     """Write `tables/summary.{csv,md,tex,html}` of a run, `tables/controls.csv` where its metrics have controls, and
     `tables/reconstruction-ranks.csv` where methods were to reconstruct the same images, and return their paths.
     Raises StoreError."""
-    records = load(run_dir)
-    frame = summary(records)
-    run = open_run(Path(run_dir), records)
-    title = str(frame["suite"].iloc[0]) if len(frame) else Path(run_dir).name
-    shown = tables(frame, controls.notes(run))
+    run = opened(run)
+    frame = run.summary
+    title = str(frame["suite"].iloc[0]) if len(frame) else run.folder.name
+    shown = of_run(run)
     contents = {
         "summary.csv": guarded_csv(frame),
         "summary.md": _markdown(title, shown),
         "summary.tex": _latex(title, shown),
         "summary.html": _html(title, shown),
     }
-    folder = Path(run_dir) / "tables"
+    folder = run.folder / "tables"
     for name, rows in {
         "controls.csv": controls.controls(run),
         "reconstruction-ranks.csv": _ranks(run),
