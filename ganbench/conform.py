@@ -28,6 +28,7 @@ from .divergence_checks import faults
 from .errors import GanbenchError
 from .nets import Sequential, adversaries, bce_fake, bce_real, mlp
 from .optim import Adam
+from .pipeline import subject
 from .pipeline import train as engine
 from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
 from .pipeline.plan import Cell
@@ -340,8 +341,8 @@ def _same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 
 def _samples(cell: Cell, data: Data, trained: engine.Trained) -> Checks:
-    model = engine.model(cell, data, trained.seed, trained.state, None)
-    if not isinstance(model, engine.Generated):
+    model = subject.model(cell, data, trained.seed, trained.state, None)
+    if not isinstance(model, subject.Generated):
         raise TypeError(f"a game gave a {type(model).__name__}")
     z = model._latents(6, "conformance")
     with torch.no_grad():
@@ -364,7 +365,7 @@ def _samples(cell: Cell, data: Data, trained: engine.Trained) -> Checks:
     alike = torch.allclose(x[2:3], one, rtol=CLOSE, atol=CLOSE)
     yield Check("a sample does not depend on its batch", None if alike else text)
     stored = load_tensors(save_tensors({name: tensor.contiguous() for name, tensor in trained.state.items()}))
-    again = engine.model(cell, data, trained.seed, stored, None)
+    again = subject.model(cell, data, trained.seed, stored, None)
     with torch.no_grad():
         alike = torch.equal(again.generate(z), x)
     text = "sample uses something that is neither a parameter, a buffer nor a memory of the game, and so is not stored"

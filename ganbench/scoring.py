@@ -23,7 +23,8 @@ from .pipeline.marked import Node, Place
 from .pipeline.plan import Cell
 from .pipeline.score import Scored, Scorer, protocol
 from .pipeline.store import Entry, Training
-from .pipeline.train import StoredSamples, read_samples
+from .pipeline.subject import StoredSamples
+from .pipeline.train import read_samples
 from .pipeline.work import load_data
 
 

@@ -83,8 +83,8 @@ def load_model(
     """
     from .pipeline.plan import resolve
     from .pipeline.store import Store, data_digest
+    from .pipeline.subject import model
     from .pipeline.suite import load
-    from .pipeline.train import model
     from .pipeline.work import load_data as load_part
 
     store = Store(Path(out), read_only=True)

@@ -22,7 +22,9 @@ from ganbench.errors import SampleError
 from ganbench.metrics import bounds
 from ganbench.metrics.bounds import Gaussian, GaussianFit, Quadrature, VariationalBound
 from ganbench.metrics.gradients import GeneratorGradient
-from ganbench.pipeline.train import build, model, train
+from ganbench.pipeline.games import build
+from ganbench.pipeline.subject import model
+from ganbench.pipeline.train import train
 from ganbench.reporting import drawing, plots
 from ganbench.reporting.rundir import Cell, Dataset, ScoreFile, Seed
 

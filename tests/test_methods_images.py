@@ -17,6 +17,7 @@ from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_wal
 from ganbench.contracts import Data, Draw, Labels
 from ganbench.errors import PluginError, SampleError
 from ganbench.metrics.latent import Latent, _classes
+from ganbench.pipeline import subject
 from ganbench.pipeline import train as engine
 
 DCGAN, LAPGAN, FIRST = "width: 4, z_dim: 6", "width: 2, units: 8, z_dim: 6", "width: 4, z_dim: 6"
@@ -66,7 +67,7 @@ def test_a_seed_alone_is_the_seed_in_a_stack(tmp_path, method, params, data):
     for name, value in stack[1].state.items():
         assert torch.allclose(value, alone.state[name], atol=1e-9, rtol=1e-9), name
     assert torch.allclose(stack[1].snapshots, alone.snapshots, atol=1e-6)
-    seen = engine.model(cell, data, 1, alone.state, None)
+    seen = subject.model(cell, data, 1, alone.state, None)
     z = torch.rand(5, *seen.latent.shape) * 2 - 1
     images = seen.generate(z)
     assert images.shape == (5, *data.shape)
@@ -242,7 +243,7 @@ def test_pyramids_of_the_papers_sizes_are_trained(tmp_path, side, channels, cond
     cell = cell_of(tmp_path, "lapgan", params, train="{steps: 1, batch: 2, snapshots: 0}")
     (one,) = engine.train(cell, data, [0])
     assert one.status == "ok"
-    start, model = engine.build(cell, data, 0).nets, engine.model(cell, data, 0, one.state, None)
+    start, model = engine.build(cell, data, 0).nets, subject.model(cell, data, 0, one.state, None)
     moved = {name for name, value in one.state.items() if not torch.equal(value, _named(start, name))}
     assert {name.split(".")[0] for name in moved} >= {net for net in start if net[0] == "D"}
     assert model.samples(2).shape == (2, channels, side, side)
@@ -423,7 +424,7 @@ def test_the_chain_of_a_pyramid_is_in_the_details(tmp_path):
     data = pixels(28)
     cell = cell_of(tmp_path, "lapgan", LAPGAN, train="{steps: 1, batch: 6, snapshots: 0}")
     (one,) = engine.train(cell, data, [0])
-    model = engine.model(cell, data, 0, one.state, None)
+    model = subject.model(cell, data, 0, one.state, None)
     details = Latent()(model, data)[0].details
     chain = details["chain"]
     assert chain.shape == (8, 3, 1, 28, 28)
@@ -451,7 +452,7 @@ def test_samples_come_nearer_to_real_digits(tmp_path, method, params, steps):
     def distance(rounds):
         cell = cell_of(tmp_path, method, params, train=f"{{steps: {rounds}, batch: 32, snapshots: 0}}")
         (one,) = engine.train(cell, data, [0])
-        model = engine.model(cell, data, 0, one.state, None)
+        model = subject.model(cell, data, 0, one.state, None)
         z = torch.rand(200, *model.latent.shape, generator=model.generator("test")) * 2 - 1
         images = model.stages(z)[0] if method == "lapgan" else avg_pool2d(model.generate(z), 2)
         return float((images.mean(0) - target).norm())

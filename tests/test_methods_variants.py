@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from ganbench.contracts import Batch, Data
 from ganbench.errors import PluginError, SuiteError
+from ganbench.pipeline import subject
 from ganbench.pipeline import train as engine
 from ganbench.pipeline.plan import resolve
 from ganbench.pipeline.suite import dump, load
@@ -373,7 +374,7 @@ def test_a_seed_alone_is_the_seed_in_a_stack(tmp_path, name):
     assert stack[1].state.keys() == alone.state.keys()
     for key, value in alone.state.items():
         assert torch.allclose(value, stack[1].state[key], atol=1e-12), key
-    made = engine.model(cell, points(), 1, alone.state, None).samples(7)
+    made = subject.model(cell, points(), 1, alone.state, None).samples(7)
     assert made.shape == (7, 2)
     assert bool(torch.isfinite(made).all())
 
@@ -385,7 +386,7 @@ def test_images(tmp_path, name):
     data = pixels(channels=3)
     found = engine.train(cell, data, [0, 1])
     assert [one.status for one in found] == ["ok", "ok"]
-    made = engine.model(cell, data, 1, found[1].state, None).samples(5)
+    made = subject.model(cell, data, 1, found[1].state, None).samples(5)
     assert made.shape == (5, 3, 8, 8)
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
 

@@ -17,7 +17,7 @@ from ganbench.errors import PluginError
 from ganbench.pipeline import plan, suite
 from ganbench.pipeline.score import Scored, Scorer, explain, protocol, unmeasured
 from ganbench.pipeline.store import Entry, Store, Training
-from ganbench.pipeline.train import StoredSamples
+from ganbench.pipeline.subject import StoredSamples
 
 TRAINING = Training("key", 4, "ok", None, None, 2.5, 2, "cpu", "float32", None)
 MODEL = StoredSamples(4, torch.full((200, 2), 3.0))

@@ -24,6 +24,7 @@ from ganbench import (
 )
 from ganbench.datasets.simulators import asymmetry
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
+from ganbench.pipeline import subject
 from ganbench.pipeline import train as engine
 from ganbench.pipeline.plan import resolve
 from ganbench.pipeline.store import data_digest
@@ -360,7 +361,7 @@ def test_a_suite_keeps_what_a_search_found(tmp_path):
         assert [metric.name for metric in cell.metrics] == ["parameter_distance"]
         one, _ = engine.train(cell, data, [0, 1])
         assert (one.status, one.curves.keys()) == ("ok", {"step", "divergence"})
-        model = engine.model(cell, data, 0, one.state, one.samples)
+        model = subject.model(cell, data, 0, one.state, one.samples)
         passed, answer = ParameterDistance()(model, data)
         assert 0 <= passed.value <= 1
         assert 0 <= answer.value <= 1

@@ -7,9 +7,11 @@ import pytest
 import torch
 from cells import cells, pixels, points
 
-from ganbench import PluginError, SampleError
+from ganbench import Batch, PluginError, SampleError
+from ganbench.pipeline import draws
 from ganbench.pipeline import train as engine
-from ganbench.pipeline.train import model, train
+from ganbench.pipeline.subject import model
+from ganbench.pipeline.train import train
 
 ALL = """[
   {method: gan, params: {width: 8, z_dim: 4}, label: plain},
@@ -108,7 +110,7 @@ BLOWS_UP = """
 
 @pytest.mark.parametrize("value", ["float('nan')", "float('inf')"])
 def test_a_diverged_seed_is_frozen_and_marked_and_disturbs_nobody(tmp_path, value):
-    source = BLOWS_UP.format(seed=engine.derive(1, "init"), value=value)
+    source = BLOWS_UP.format(seed=draws.derive(1, "init"), value=value)
     train_ = "{steps: 12, batch: 16, dtype: float64}"
     (cell,) = cells(tmp_path, "[./mine.py]", train=train_, plugins=source)
     found = train(cell, points(), [0, 1, 2])
@@ -120,7 +122,7 @@ def test_a_diverged_seed_is_frozen_and_marked_and_disturbs_nobody(tmp_path, valu
 
 
 def test_training_ends_when_all_seeds_have_diverged(tmp_path):
-    source = BLOWS_UP.format(seed=engine.derive(1, "init"), value="float('nan')")
+    source = BLOWS_UP.format(seed=draws.derive(1, "init"), value="float('nan')")
     (cell,) = cells(tmp_path, "[./mine.py]", train="{steps: 12, batch: 16}", plugins=source)
     (only,) = train(cell, points(), [1])
     assert only.status == "diverged"
@@ -263,7 +265,7 @@ def test_instance_noise_blurs_real_and_fake_apart_and_fades(tmp_path):
     noise = torch.randn(1000, 2, 2, generator=torch.Generator().manual_seed(0))
 
     def seen(progress, call):
-        batch = engine.Batch({"instance_noise": noise, "progress": torch.tensor(progress)})
+        batch = Batch({"instance_noise": noise, "progress": torch.tensor(progress)})
         return view(torch.zeros(1000, 2), batch, call)
 
     real, fake = seen(0.0, 0), seen(0.0, 1)
@@ -426,7 +428,7 @@ def test_unknown_net_and_draw_are_named(tmp_path):
     with pytest.raises(AttributeError, match="this game has no net 'E'; it has: G, D"):
         replica.E(torch.zeros(1))
     with pytest.raises(AttributeError, match="this game draws no 'noise'; the minibatch has: x, z"):
-        _ = engine.Batch({"x": torch.zeros(1), "z": torch.zeros(1)}).noise
+        _ = Batch({"x": torch.zeros(1), "z": torch.zeros(1)}).noise
 
 
 # ---------------------------------------------------------------------------------------------- fit, samples

@@ -18,9 +18,10 @@ from torch import Tensor
 from .. import __version__, plugins
 from ..contracts import Data, Model, Record, Score, Status, Value
 from ..errors import GanbenchError, PluginError
+from .draws import derive
 from .store import Entry, Training
 from .suite import Part
-from .train import derive, out_of_memory
+from .train import out_of_memory
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ from .files import explained
 from .progress import Board, State
 from .score import Scorer, explain, unmeasured
 from .store import SETTLED, Entry, Store, Training, data_digest, few
+from .subject import model
 from .suite import Part
-from .train import Progress, Trained, model, out_of_memory, train
+from .train import Progress, Trained, out_of_memory, train
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
 LOG_LIMIT = 10_000_000  # bytes of a log; what goes beyond begins it anew

@@ -209,10 +209,11 @@ def _seeds(records: pd.DataFrame) -> Seeds:
     """How good each seed is: the higher the better, -inf where it failed."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
-    groups = good.groupby([records["metric"], records["dataset"], records["label"]], sort=False)
+    groups = good.groupby([records["metric"], records["dataset"], records["label"]], sort=False).indices
+    values, numbers = good.to_numpy(), records["seed"].to_numpy()
     return {
-        (str(metric), str(dataset), str(label)): pd.Series(own.to_numpy(), records.loc[own.index, "seed"])
-        for (metric, dataset, label), own in groups
+        (str(metric), str(dataset), str(label)): pd.Series(values[own], pd.Index(numbers[own], name="seed"))
+        for (metric, dataset, label), own in groups.items()
     }
 
 

@@ -171,9 +171,9 @@ def write(folder: Path, compared: Compared) -> list[Path]:
         write_bytes(folder / "tables" / "compare.md", as_markdown(compared).encode()),
     ]
     for ranked in compared.rankings:
-        png, svg = pictures(ranked, compared.labels)
-        written.append(write_bytes(folder / "plots" / f"{ranked.name}.png", png))
-        written.append(write_bytes(folder / "plots" / f"{ranked.name}.svg", svg))
+        for kind in ("png", "svg"):
+            content = picture(ranked, compared.labels, kind)
+            written.append(write_bytes(folder / "plots" / f"{ranked.name}.{kind}", content))
     for path in (folder / "plots").glob("critical-difference-*"):
         if path not in written:
             path.unlink()

@@ -37,7 +37,7 @@ def paired(differences: Floats, step: float = 0.0) -> float:
     `step`: values are known to ± step/2 only (`resolution`), so that a difference has at least the variance
     step²/6 of two rounding errors: the same whole number in five seeds is not certain to come a sixth time.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     n = len(differences)
     if n < 2:
@@ -45,7 +45,7 @@ def paired(differences: Floats, step: float = 0.0) -> float:
     error = math.sqrt((differences.var(ddof=1) + step**2 / 6) / n)
     if error == 0:
         return 1.0 if differences[0] == 0 else 0.0
-    return float(2 * t.sf(abs(differences.mean()) / error, n - 1))
+    return float(2 * stdtr(n - 1, -abs(differences.mean()) / error))
 
 
 def unpaired(a: Floats, b: Floats, step: float = 0.0) -> float:
