@@ -2,18 +2,27 @@
 
 The engine keeps the parameters of a player as one contiguous tensor [S, P], so that an update is a handful
 of kernels for all seeds and layers, and a trick can differentiate through `step` (unrolling does).
-PyTorch's fused Adam was seen to go wrong on gradients whose strides differ from their parameters'; one
-contiguous tensor has no such strides, and the tests hold these against torch.optim in float64.
+`Adam.update` is PyTorch's fused kernel, which was seen to go wrong on gradients whose strides differ from their
+parameters'; one contiguous tensor has no such strides, and the tests hold these against torch.optim in float64.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 State = tuple[Tensor, ...]
+
+
+@runtime_checkable
+class InPlace(Protocol):
+    """An optimiser that can also take its step in place, for where nothing is differentiated through it."""
+
+    def update(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]: ...
 
 
 def _clock(params: Tensor) -> Tensor:
@@ -44,6 +53,17 @@ class Adam:
         scale = torch.sqrt((square + 1e-32) / (1 - b2**time)) + self.eps
         new = params - (self.lr / (1 - b1**time)) * (mean / scale)
         return new, (time, mean, square)
+
+    def update(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same update up to rounding, in place, in one pass over the parameters [..., P] instead of ten."""
+        time, mean, square = state
+        (b1, b2), grad = self.betas, grad.contiguous()
+        clock = time.amax()  # replicas that have stopped are behind, and what becomes of them is not kept
+        adam(
+            [params], [grad], [mean], [square], [], [clock], fused=True, amsgrad=False, maximize=False,
+            lr=self.lr, beta1=b1, beta2=b2, eps=self.eps, weight_decay=0.0,
+        )  # fmt: skip
+        return params, (time.add_(1), mean, square)
 
 
 @dataclass(frozen=True)

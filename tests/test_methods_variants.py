@@ -243,7 +243,7 @@ def test_both_players_move_from_the_same_point(tmp_path):
         for name in ("D", "G")
     }
     stack.play(0, 1, [minibatch])
-    assert all(torch.equal(stack.flats[name], expected[name]) for name in expected)
+    assert all(torch.allclose(stack.flats[name], expected[name], rtol=0, atol=1e-12) for name in expected)
 
 
 def test_the_papers_nets(tmp_path):

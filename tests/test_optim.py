@@ -41,6 +41,26 @@ def test_against_torch(ours, theirs, strided):
     assert walk(ours, theirs, strided) < 1e-12
 
 
+@pytest.mark.parametrize("adam", [Adam(3e-3), Adam(1e-2, betas=(0.9, 0.99), eps=1e-6)])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("strided", [False, True])
+def test_adam_in_place(adam, dtype, close, strided):
+    """Twenty updates in place beside as many pure steps; a replica that is behind does not matter to the others."""
+    source = torch.Generator().manual_seed(0)
+    params = torch.randn(3, 40, generator=source, dtype=dtype)
+    state, twin, other = adam.init(params), params.clone(), adam.init(params)
+    for _ in range(20):
+        grad = torch.randn(40, 3, generator=source, dtype=dtype).T
+        grad = grad if strided else grad.contiguous()
+        moved, state = adam.update(params, grad, state)
+        twin, other = adam.step(twin, grad, other)
+        assert moved is params
+        state[0][1] = 0.0
+    alive = torch.tensor([0, 2])
+    assert float((params - twin)[alive].abs().max()) < close
+    assert all(torch.allclose(a[alive], b[alive], atol=close) for a, b in zip(state, other, strict=True))
+
+
 @pytest.mark.parametrize("optimiser", [Adam(), SGD(0.1, momentum=0.5), RMSprop()])
 def test_a_replica_alone_moves_as_in_a_stack(optimiser):
     params, grad = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

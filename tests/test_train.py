@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,45 @@ def test_convolutions_with_batch_norm_alone_and_in_a_stack(tmp_path):
     (cell,) = cells(tmp_path, methods, train="{steps: 5, batch: 8, dtype: float64}")
     stack, (alone,) = train(cell, pixels(), [0, 1, 2]), train(cell, pixels(), [1])
     assert largest_difference(stack[1].state, alone.state) < 1e-12
+
+
+@pytest.mark.parametrize("method", ["{net: conv, width: 4, z_dim: 4}", "{width: 8, z_dim: 4}"])
+def test_gradients_one_by_one_are_those_of_the_stack(tmp_path, method):
+    """The choice between the two is one of speed."""
+    (cell,) = cells(tmp_path, f"[{{method: gan, params: {method}}}]")
+    data, seeds, where = pixels(), (0, 1, 2), (torch.device("cpu"), torch.float64)
+    stacks = [engine.Stack([engine.build(cell, data, s) for s in seeds], *where) for _ in range(2)]
+    assert stacks[0].one_by_one == ("conv" in method)
+    for stack, one_by_one in zip(stacks, (False, True), strict=True):
+        stack.one_by_one = one_by_one
+        for step, minibatches in enumerate(engine.Draws(stack.game, data, seeds, 8, *where).rounds(4)):
+            losses = stack.play(step, 4, minibatches)
+        assert losses["D"].shape == (3,)
+    players = ({name: stack.flats[name] for name in ("D", "G")} for stack in stacks)
+    assert largest_difference(*players) < 1e-12
+
+
+BRANCHES = """
+    from dataclasses import dataclass
+    from ganbench import Adam, Game, Player, method, mlp
+
+    @method
+    @dataclass(frozen=True)
+    class Mine:
+        def game(self, data):
+            return Game({"G": mlp(2, 2)}, {"G": Player("G", self.loss, Adam())}, {"z": (2,)}, lambda nets, z: nets.G(z))
+
+        def loss(self, nets, b):
+            far = nets.G(b.z).square().mean()
+            return far if far > 0 else -far
+"""
+
+
+def test_one_seed_is_refused_what_a_stack_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text(textwrap.dedent(BRANCHES))
+    (cell,) = cells(tmp_path, "[./mine.py]")
+    with pytest.raises(RuntimeError, match="vmap"):
+        train(cell, points(), [0])
 
 
 def test_the_same_twice(tmp_path):
@@ -310,10 +351,10 @@ def test_memory_is_the_running_mean_of_the_parameters_and_is_stored(tmp_path):
     game = engine.build(cell, data, 0)
     stack = engine.Stack([game], torch.device("cpu"), torch.float64)
     draws = engine.Draws(game, data, [0], 8, torch.device("cpu"), torch.float64)
-    seen = [stack.flats["G"][0]]
+    seen = [stack.flats["G"][0].clone()]
     for step, minibatches in enumerate(draws.rounds(3)):
         stack.play(step, 3, minibatches)
-        seen.append(stack.flats["G"][0])
+        seen.append(stack.flats["G"][0].clone())
     (one,) = train(cell, data, [0])
     assert torch.allclose(one.state["memory.mean.mean"], torch.stack(seen).mean(0), atol=1e-12)
     assert model(cell, data, 0, one.state, None).samples(3).shape == (3, 2)

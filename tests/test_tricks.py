@@ -128,11 +128,11 @@ def test_feature_matching_sees_the_noise_of_d(tmp_path):
 
 def test_historical_averaging(tmp_path):
     rig = Rig(tmp_path, "{historical_averaging: {weight: 0.5}}")
-    seen = {player: [rig.stack.flats[player][0]] for player in ("G", "D")}
+    seen = {player: [rig.stack.flats[player][0].clone()] for player in ("G", "D")}
     for step, minibatches in enumerate(rig.rounds):
         rig.stack.play(step, 3, minibatches)
         for player, rows in seen.items():
-            rows.append(rig.stack.flats[player][0])
+            rows.append(rig.stack.flats[player][0].clone())
     replica = rig.stack.replica(0)
     plain = dict(zip(("D", "G"), _plain_of(replica, rig), strict=True))
     for player, rows in seen.items():
@@ -329,7 +329,7 @@ def test_r1_of_a_linear_critic_is_the_square_of_its_weights(tmp_path):
 
 def test_ema_is_an_average_from_which_samples_come(tmp_path):
     rig = Rig(tmp_path, "{ema: {decay: 0.7}}")
-    mean = rig.stack.flats["G"][0]
+    mean = rig.stack.flats["G"][0].clone()
     for step, minibatches in enumerate(rig.rounds):
         rig.stack.play(step, 3, minibatches)
         mean = 0.7 * mean + 0.3 * rig.stack.flats["G"][0]

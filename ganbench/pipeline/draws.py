@@ -66,15 +66,21 @@ class Draws:
         generators = self.generators[name]
         size = (len(generators), self.ahead, self.updates, self.batch)
         if name == "x":
-            out = torch.empty(size, dtype=torch.int64, device=self.device)
+            out = self._room(name, size, torch.int64)
             for row, source in zip(out, generators, strict=True):
                 row.random_(0, len(self.train), generator=source)
             return out
         draw = self.draws[name]
-        out = torch.empty((*size, *draw.shape), dtype=self.dtype, device=self.device)
+        out = self._room(name, (*size, *draw.shape), self.dtype)
         for row, source in zip(out, generators, strict=True):
             fill(row, draw, source)
         return out
+
+    def _room(self, name: str, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Memory for what is drawn: that of the last time, whose rounds are over."""
+        return (
+            self.buffer[name] if name in self.buffer else torch.empty(size, dtype=dtype, device=self.device)
+        )
 
     def _minibatch(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         index = drawn.pop("x")

@@ -2,13 +2,14 @@
 
 Authors write losses for one replica. Here every player's parameters are one contiguous tensor [S, P], a loss
 is vectorised over S by `torch.vmap`, and the gradient of the sum over S is the stack of the gradients, since
-replicas do not meet.
+replicas do not meet. Where that costs more than it saves (docs/speed.md), replicas take their gradients one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 from ..contracts import Batch, Game, Nets
 from ..errors import PluginError
 from ..nets import BatchNorm
+from ..optim import InPlace
+
+ALONE = 2  # seeds up to which a loop over them is faster on the CPU than vectorised losses
+CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Layout:
         return found
 
 
+CLOCK = ("step", "progress")  # what minibatches hold that is the same for all replicas
+
 # Player -> parameters [S, P], or [P] for one replica; "" holds the nets of no player.
 Flats = dict[str, Tensor]
 
@@ -55,6 +62,7 @@ class Rules:
     game: Game
     layouts: Mapping[str, Layout]  # of every player's parameters; "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
+    tied: frozenset[str]  # nets that use one parameter in two places
     habits: dict[str, set[tuple[str, str]]] = field(
         default_factory=dict
     )  # player -> (net, draw) its loss applies
@@ -71,7 +79,8 @@ class Rules:
         rest = [net for net in game.nets if net not in owners]
         owns = {"": tuple(rest), **{name: player.owns for name, player in game.players.items()}}
         layouts = {player: Layout.of(game.nets, nets) for player, nets in owns.items()}
-        return cls(game, layouts, {net: player for player, nets in owns.items() for net in nets})
+        owner = {net: player for player, nets in owns.items() for net in nets}
+        return cls(game, layouts, owner, frozenset(net for net in owner if _tied(game.nets[net])))
 
 
 class Replica:
@@ -112,7 +121,8 @@ class Replica:
             for view in self._rules.game.views.get(name, ()):
                 args = (view(args[0], self._batch, call), *args[1:])
         values = {**self._buffers.get(name, {}), **self.parameters(name)}
-        return torch.func.functional_call(self._rules.game.nets[name], values, args, kwargs)
+        net, tied = self._rules.game.nets[name], name in self._rules.tied
+        return torch.func.functional_call(net, values, args, kwargs, tie_weights=tied)
 
     def parameters(self, net: str) -> dict[str, Tensor]:
         """The live parameters of a net by their names."""
@@ -174,6 +184,8 @@ class Stack:
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
+        few = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
+        self.one_by_one = device.type == "cpu" and few
         self.alive = torch.ones(len(games), dtype=torch.bool, device=device)
         self.died = torch.full((len(games),), -1, device=device)
         self.memory: dict[str, Any] = {}
@@ -213,29 +225,41 @@ class Stack:
 
     def gradient(self, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """A player's losses [S] on minibatches [S, B, ...], and their gradients [S, P]."""
-        spec = self.game.players[player]
+        # The first time always through vmap, so that a loss it cannot vectorise is refused whatever the seeds.
+        if self.one_by_one and player in self.rules.habits:
+            found = [self._gradient_of(index, player, batch) for index in range(len(self.alive))]
+            losses, grads = zip(*found, strict=True)
+            return torch.stack(losses), torch.stack(grads)
         flats = {**self.flats, player: self.flats[player].detach().requires_grad_()}
-
-        def loss(flats: Flats, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]) -> Tensor:
-            b = Batch(tensors)
-            nets = Replica(self.rules, flats, states, memory, buffers, b)
-            value = spec.loss(nets, b)
-            self.rules.habits.setdefault(player, nets.applied)
-            return value
-
-        axes = {name: None if name in ("step", "progress") else 0 for name in batch}
-        losses = torch.vmap(loss, in_dims=(0, 0, 0, 0, axes))(
+        axes = {name: None if name in CLOCK else 0 for name in batch}
+        losses = torch.vmap(partial(self._loss, player), in_dims=(0, 0, 0, 0, axes))(
             flats, self.states, self.memory, self.buffers, batch
         )
-        if not losses.requires_grad:
-            raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
-        (grad,) = torch.autograd.grad(losses.sum(), flats[player])
-        return losses.detach(), grad
+        return losses.detach(), _slope(losses.sum(), flats[player], player)
+
+    def _gradient_of(self, index: int, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss of one replica, a scalar, and its gradient [P]."""
+        flats, states, memory, buffers = _map(
+            lambda t: t[index], (self.flats, self.states, self.memory, self.buffers)
+        )
+        flats[player] = flats[player].detach().requires_grad_()
+        own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
+        loss = self._loss(player, flats, states, memory, buffers, own)
+        return loss.detach(), _slope(loss, flats[player], player)
+
+    def _loss(
+        self, player: str, flats: Flats, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]
+    ) -> Tensor:
+        b = Batch(tensors)
+        nets = Replica(self.rules, flats, states, memory, buffers, b)
+        value = self.game.players[player].loss(nets, b)
+        self.rules.habits.setdefault(player, nets.applied)
+        return value
 
     def probe(self, step: int, steps: int, minibatch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The game's probes [S] after `step` rounds, on a minibatch [S, B, ...]."""
         tensors = {**_clock(step, steps, minibatch["x"]), **minibatch}
-        axes = {name: None if name in ("step", "progress") else 0 for name in tensors}
+        axes = {name: None if name in CLOCK else 0 for name in tensors}
 
         def values(flats: Flats, states: Any, memory: Any, buffers: Any, b: dict[str, Tensor]) -> Any:
             batch = Batch(b)
@@ -252,27 +276,40 @@ class Stack:
             )
 
     def _update(self, player: str, losses: Tensor, grad: Tensor) -> None:
-        spec, old = self.game.players[player], self.flats[player]
+        spec, old, state = self.game.players[player], self.flats[player], self.states[player]
         with torch.no_grad():
             self.alive = self.alive & torch.isfinite(losses) & torch.isfinite(grad.sum(-1))
-            new, state = spec.optimiser.step(old, grad, self.states[player])
+            if isinstance(spec.optimiser, InPlace):
+                if not self._all_alive:
+                    old, state = _map(torch.clone, (old, state))
+                new, state = spec.optimiser.update(old, grad, state)
+            else:
+                new, state = spec.optimiser.step(old, grad, state)
             if spec.project:
                 new = spec.project(new)
-            self.flats[player] = self._keep(new, old)
+            self.flats[player] = self._keep(new, self.flats[player])
             self.states[player] = self._keep(state, self.states[player])
+
+    @property
+    def _all_alive(self) -> bool:
+        """Whether no replica has died; False on a GPU, where asking would wait for it."""
+        return self.alive.device.type == "cpu" and bool(self.alive.all())
 
     def _keep(self, new: Any, old: Any) -> Any:
         """`new` for the replicas that are alive, `old` for the others, in any nesting of tensors [S, ...]."""
-        if self.alive.device.type == "cpu" and bool(self.alive.all()):
-            return new  # the usual case, free to find out where the device is the host
+        if self._all_alive:
+            return new
         return _map(lambda n, o: torch.where(self.alive.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
 
     def _each(self, of: Callable[[Nets], Any]) -> Any:
         """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
         with torch.no_grad():
-            return torch.vmap(
+            found = torch.vmap(
                 lambda flats, memory, buffers: of(Replica(self.rules, flats, {}, memory, buffers, None))
             )(self.flats, self.memory, self.buffers)
+            return _map(
+                torch.clone, found
+            )  # parameters change in place, which what was taken of them must not
 
     def replica(self, index: int) -> Replica:
         """One replica as it stands."""
@@ -309,6 +346,22 @@ class Stack:
             for name, pair in seen.items()
             for key, v in zip(("mean", "var"), pair, strict=True)
         }
+
+
+def _convolves(net: nn.Module) -> bool:
+    return any(isinstance(module, CONVOLUTION) for module in net.modules())
+
+
+def _tied(net: nn.Module) -> bool:
+    places = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
+    return len({id(tensor) for _, tensor in places}) < len(places)
+
+
+def _slope(loss: Tensor, flat: Tensor, player: str) -> Tensor:
+    """The gradient of a loss. Raises PluginError where it depends on no parameter."""
+    if not loss.requires_grad:
+        raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
+    return torch.autograd.grad(loss, flat)[0]
 
 
 def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ prints goes into a log of the task.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -37,6 +38,7 @@ from .suite import Part
 from .train import Progress, Trained, out_of_memory, train
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LOG_LIMIT = 10_000_000  # bytes of a log; what goes beyond begins it anew
 
 Tell = Callable[[State], None]
@@ -298,9 +300,19 @@ def start_worker(cpu: bool) -> None:
     """Set up a fresh worker process."""
     if cpu:
         torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+        keep_memory()
     parent = multiprocessing.parent_process()
     if parent:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def keep_memory() -> None:
+    """Have glibc keep the memory that tensors give back. By default it returns every large block to the system,
+    and each new tensor begins with page faults: a tenth of the time of a DCGAN, a fifth of that of a stack of 16."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        _ = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older ones take
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _die_with(sentinel: int) -> None:
