@@ -13,7 +13,7 @@ from PIL import Image
 
 from ganbench.errors import StoreError
 from ganbench.reporting import drawing, plots, ranks, table
-from ganbench.reporting.rundir import Dataset, Run, file_name, open_run
+from ganbench.reporting.rundir import Dataset, Kept, Run, file_name, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
 
@@ -161,6 +161,39 @@ def test_scores_of_an_earlier_plan_are_not_read(tmp_path: Path) -> None:
     details = seed.details("counts")
     assert details is not None
     assert sum(details["counts"]) == 2500
+
+
+def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "media.safetensors"
+    assert dict(Kept(path)) == {}
+    write_arrays(path, {"a": np.arange(3), "b": np.ones(2)})
+    kept = Kept(path, {"verdict": "fine", "a": "hidden"})
+    assert (sorted(kept), len(kept)) == (["a", "b", "verdict"], 3)
+    assert (kept["a"].tolist(), kept["verdict"], kept.get("c")) == ([0, 1, 2], "fine", None)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "b" in kept
+    with pytest.raises(StoreError, match="cannot be read as safetensors"):
+        kept["b"]
+    with pytest.raises(StoreError, match="cannot be read as safetensors"):
+        Kept(path)
+
+
+def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
+    folder: Path, drawn: dict[str, plots.Plot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "MOST_METHODS", 2)
+    said = "Only the first 2 of the 4 methods are drawn; tables and scores have all."
+    with drawing.style():
+        few = {plot.name: plot for plot in plots.figures(opened(folder))}
+    left_out = {name for name in drawn if name.startswith("neighbours") and name not in few}
+    assert left_out == {file_name("neighbours", "digits", "a$b")}
+    assert few.keys() == drawn.keys() - left_out
+    together = [plot for plot in few.values() if plot.dataset and plot.kind != "neighbours"]
+    assert all(plot.caption.endswith(said) for plot in together)
+    assert "a$b" in texts(drawn["curves-ring"])
+    assert "a$b" not in texts(few["curves-ring"])
+    assert "a$b" in texts(few["scores-modes"])
+    assert few["scores-modes"].caption == drawn["scores-modes"].caption
 
 
 def test_the_median_seed_is_shown(tmp_path: Path) -> None:

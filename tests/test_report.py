@@ -12,7 +12,7 @@ import browser
 import pytest
 from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 
-from ganbench.reporting import report, table
+from ganbench.reporting import plots, report, table
 from ganbench.reporting.compare import compare
 
 SCRIPT = "<script>alert(1)</script>"
@@ -134,6 +134,19 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
     assert "Holm's method" in page.text
     assert page.text.count("can't tell:") >= 2
     assert any("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img"))
+
+
+def test_it_says_where_not_all_methods_are_drawn(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "MOST_METHODS", 1)
+    FakeRun(tmp_path).write(
+        ["line"], [FakeMethod("kde", rung="fit"), FakeMethod("kde-2", rung="fit")], seeds=2
+    )
+    text = Page(report.write(tmp_path).read_text()).text
+    said = "Only the first 1 of the 2 methods are drawn; tables and scores have all."
+    assert text.count(said) == 2  # below the samples, above the neighbours
+    assert "Only the first" not in page.text
 
 
 def test_a_single_method_is_compared_with_nothing(tmp_path: Path) -> None:

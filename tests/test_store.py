@@ -346,6 +346,35 @@ def test_links_that_lead_out_are_refused(
     assert [path.name for path in outside.iterdir()] == ["train.json"]
 
 
+@pytest.mark.parametrize("link", ["scores", "scores/{name}"])
+def test_scores_behind_links_that_lead_out_are_refused(
+    store: Store, entries: list[Entry], tmp_path: Path, link: str
+) -> None:
+    entry, outside = entries[0], tmp_path / "outside"
+    key = entry.score_keys[0][0]
+    name = f"{entry.cell.metrics[0].name}-{key[:12]}.json"
+    outside.mkdir()
+    (outside / name).write_text("{}")
+    store.write_plan("stored", "", entries)
+    place = keep(store, entry) / link.format(name=name)
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(outside / name if link != "scores" else outside)
+    with pytest.raises(StoreError, match=r"leads out of the run directory, to .*outside"):
+        store.score(entry.id, 0, entry.cell.metrics[0].name, key)
+    with pytest.raises(StoreError, match="leads out of the run directory"):
+        store.records()
+    with pytest.raises(StoreError, match="leads out of the run directory"):
+        store.write_json(place if link != "scores" else place / name, {})
+    assert (outside / name).read_text() == "{}"
+
+
+def test_links_that_stay_inside_are_followed(store: Store, entries: list[Entry]) -> None:
+    folder = keep(store, entries[0])
+    folder.rename(store.root / "elsewhere")
+    folder.symlink_to(store.root / "elsewhere")
+    assert read(store, entries[0]) is not None
+
+
 def test_names_that_lead_out_are_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="leads out"):
         store.training("../../etc", 0, "key")

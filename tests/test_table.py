@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_load_gives_the_columns_of_the_contract(run: Path) -> None:
     assert len(records) == len((run / "records.jsonl").read_text().splitlines())
     assert records["value"].dtype == np.float64
     assert records[records["label"] == "broken"]["value"].isna().all()
+
+
+def test_a_run_that_was_opened_is_not_read_again(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring", "line"], METHODS, seeds=3)
+    before = {path.name: path.read_bytes() for path in table.write(tmp_path)}
+    opened = table.opened(tmp_path)
+    assert table.opened(opened) is opened
+    shutil.rmtree(tmp_path / "tables")
+    shutil.rmtree(tmp_path / "cells")
+    (tmp_path / "records.jsonl").unlink()
+    assert {path.name: path.read_bytes() for path in table.write(opened)} == before
 
 
 @pytest.mark.parametrize(

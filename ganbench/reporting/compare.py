@@ -209,11 +209,14 @@ def _seeds(records: pd.DataFrame) -> Seeds:
     """How good each seed is: the higher the better, -inf where it failed."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
-    groups = good.groupby([records["metric"], records["dataset"], records["label"]], sort=False).indices
-    values, numbers = good.to_numpy(), records["seed"].to_numpy()
+    found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
+    names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
+    for metric, dataset, label, seed, value in zip(*names, good.tolist(), strict=True):
+        numbers, values = found.setdefault((metric, dataset, label), ([], []))
+        numbers.append(seed)
+        values.append(value)
     return {
-        (str(metric), str(dataset), str(label)): pd.Series(values[own], pd.Index(numbers[own], name="seed"))
-        for (metric, dataset, label), own in groups.items()
+        key: pd.Series(values, pd.Index(numbers, name="seed")) for key, (numbers, values) in found.items()
     }
 
 

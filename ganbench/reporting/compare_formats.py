@@ -7,7 +7,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -20,6 +20,9 @@ from .compare import ALPHA, Compared
 from .diagram import Ranking
 from .rundir import write_bytes
 from .table import escape_markdown, guarded_csv, markdown_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
@@ -171,8 +174,10 @@ def write(folder: Path, compared: Compared) -> list[Path]:
         write_bytes(folder / "tables" / "compare.md", as_markdown(compared).encode()),
     ]
     for ranked in compared.rankings:
-        for kind in ("png", "svg"):
-            content = picture(ranked, compared.labels, kind)
+        with drawing.style():
+            figure = _diagram(ranked, compared.labels)
+            contents = {"png": drawing.png(figure), "svg": drawing.svg(figure)}
+        for kind, content in contents.items():
             written.append(write_bytes(folder / "plots" / f"{ranked.name}.{kind}", content))
     for path in (folder / "plots").glob("critical-difference-*"):
         if path not in written:
@@ -180,13 +185,15 @@ def write(folder: Path, compared: Compared) -> list[Path]:
     return written
 
 
-def pictures(ranked: Ranking, labels: Sequence[str]) -> tuple[bytes, bytes]:
-    """The critical-difference diagram as PNG and SVG; of `labels`, those of all methods, each has the colour that it
-    has in the run's other plots."""
+def picture(ranked: Ranking, labels: Sequence[str]) -> bytes:
+    """The critical-difference diagram as PNG; of `labels`, those of all methods, each has the colour that it has in
+    the run's other plots."""
     with drawing.style():
-        figure = diagram.figure(ranked, drawing.colours(labels))
-        drawing.settle(figure)
-        return drawing.png(figure), drawing.svg(figure)
+        return drawing.png(_diagram(ranked, labels))
+
+
+def _diagram(ranked: Ranking, labels: Sequence[str]) -> Figure:
+    return drawing.settle(diagram.figure(ranked, drawing.colours(labels)))
 
 
 def _with_overall(compared: Compared) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import stats
 from .stats import MOST_SEEDS, POWER, Floats
@@ -146,13 +147,17 @@ def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 
     spread = math.sqrt(variance + step**2 / (6 if pairs else 12))
     if spread == 0:
         return MOST_SEEDS + 1
-    n = np.arange(2, MOST_SEEDS + 1)
     groups = 1 if pairs else 2
-    free = groups * (n - 1)
-    least = stdtrit(free, 1 - level / 2) ** 2
-    power = 1 - ncfdtr(1, free, n / groups * ((a.mean() - b.mean()) / spread) ** 2, least)
-    known = np.isfinite(
-        power
-    )  # the noncentral F has gaps where it comes near to 0, the noncentral t everywhere
-    enough = np.interp(n, n[known], power[known]) >= POWER
+
+    def power(n: NDArray[np.int64]) -> Floats:
+        free = groups * (n - 1)
+        effect = n / groups * ((a.mean() - b.mean()) / spread) ** 2
+        return 1 - ncfdtr(1, free, effect, stdtrit(free, 1 - level / 2) ** 2)
+
+    if power(np.array([MOST_SEEDS]))[0] < POWER:  # it grows with n, and most differences are hopeless
+        return MOST_SEEDS + 1
+    n = np.arange(2, MOST_SEEDS + 1)
+    found = power(n)
+    known = np.isfinite(found)  # the noncentral F has gaps where it comes near to 0, the noncentral t everywhere
+    enough = np.interp(n, n[known], found[known]) >= POWER
     return int(n[enough.argmax()]) if enough.any() else MOST_SEEDS + 1

@@ -155,7 +155,7 @@ def _diagrams(compared: Compared) -> Iterator[Picture]:
     """Critical-difference diagrams."""
     for ranked in compared.rankings:
         words = {"title": f"Ranks by {ranked.metric}", "caption": ranked.caption, "alt": ranked.alt}
-        content, _ = compare_formats.pictures(ranked, compared.labels)
+        content = compare_formats.picture(ranked, compared.labels)
         yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
 
 

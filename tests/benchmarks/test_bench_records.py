@@ -1,18 +1,38 @@
-"""Time from the files of a run to its records, tables, plots and report, as a multiple of parsing those files once."""
+"""Time from the files of a run to its records, tables, plots and report, as a multiple of parsing those files once.
+
+With GANBENCH_BENCH_FULL=1 also of 10,000 and 100,000 records.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from rich.console import Console
 
 from ganbench.contracts import COLUMNS
+from ganbench.pipeline import execute
 from ganbench.pipeline.store import Store
+from ganbench.reporting import check_formats, compare_formats, plots, report, table
+from ganbench.reporting.check import check
+from ganbench.reporting.compare import compare
 
+FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
+SIZES = {
+    1000: (1, 5, 20),
+    10_000: (5, 20, 10),
+    100_000: (10, 50, 20),
+}  # datasets, methods, seeds; of 10 metrics
+READING = ("records", "open", "tables")  # what does nothing else with the files
 MODES = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
 CAUTION = (
     "Theis et al. 2016: a kernel density estimate of samples in many dimensions says little of the model."
@@ -133,3 +153,60 @@ def _key(*parts: object) -> str:
 
 def _better(metric: str) -> str:
     return "lower" if metric.endswith(("3", "6", "9")) else "higher"
+
+
+# ---------------------------------------------------------------------------------------------- measured
+
+
+def parse(root: Path) -> None:
+    """Every JSON file once, by nothing but the standard library."""
+    for path in root.rglob("*.json"):
+        json.loads(path.read_bytes())
+
+
+def derive(root: Path) -> dict[str, float]:
+    """What `ganbench run` does when all is done, then `ganbench check` and `ganbench compare`: seconds of each."""
+    spent, now = {}, time.perf_counter()
+
+    def took(name: str) -> None:
+        nonlocal now
+        spent[name], now = time.perf_counter() - now, time.perf_counter()
+
+    Store(root).write_records()
+    took("records")
+    run = table.opened(root)
+    took("open")
+    table.write(run)
+    took("tables")
+    plots.write(run)
+    took("plots")
+    report.write(run)
+    took("report")
+    execute._print_tables(run, Console(file=io.StringIO()))
+    took("print")
+    check_formats.as_text(check(root, root / "tables" / "summary.csv"))
+    took("check")
+    compared = compare(root)
+    compare_formats.write(root, compared)
+    compare_formats.as_text(compared)
+    took("compare")
+    return spent
+
+
+@pytest.mark.parametrize("records", [n for n in SIZES if FULL or n <= 1000])
+def test_records_to_report(benchmark, tmp_path, records):
+    made = Made(Quick(tmp_path), *SIZES[records]).write()
+    assert made.records == records
+    parsed = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        parse(tmp_path)
+        parsed = min(parsed, time.perf_counter() - start)
+    spent = benchmark.pedantic(derive, args=(tmp_path,), rounds=1)
+    assert (tmp_path / "report.html").is_file()
+    assert len((tmp_path / "records.jsonl").read_bytes().splitlines()) == records
+    benchmark.extra_info |= {f"{name}, seconds": seconds for name, seconds in spent.items()}
+    reading = sum(spent[name] for name in READING)
+    benchmark.extra_info["records, their files and tables / parsing all files once"] = round(
+        reading / parsed, 1
+    )
