@@ -19,6 +19,7 @@ from ..contracts import Batch, Game, Nets
 from ..errors import PluginError
 from ..nets import BatchNorm
 from ..optim import InPlace
+from .recording import WORTH, Recorded
 
 ALONE = 2  # seeds up to which a loop over them is faster on the CPU than vectorised losses
 CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -172,7 +173,10 @@ class Replica:
 class Stack:
     """The replicas of a game, one for each seed, and how they play."""
 
-    def __init__(self, games: Sequence[Game], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, games: Sequence[Game], device: torch.device, dtype: torch.dtype, *, rounds: int = 0
+    ) -> None:
+        """rounds: how many will be played at the least, as far as is known"""
         self.game = games[0]
         self.rules = Rules.of(self.game)
         for net in self.game.nets.values():
@@ -184,8 +188,14 @@ class Stack:
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
-        few = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
-        self.one_by_one = device.type == "cpu" and few
+        convolves = any(_convolves(net) for net in self.game.nets.values())
+        self.one_by_one = device.type == "cpu" and (len(games) <= ALONE or convolves)
+        self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+            player: partial(self._gradient, player) for player in self.game.players
+        }
+        if device.type == "cpu" and rounds >= WORTH and not convolves:
+            for player, function in self.gradients.items():
+                self.gradients[player] = Recorded(function, f"the loss of player {player!r}")
         self.alive = torch.ones(len(games), dtype=torch.bool, device=device)
         self.died = torch.full((len(games),), -1, device=device)
         self.memory: dict[str, Any] = {}
@@ -225,25 +235,32 @@ class Stack:
 
     def gradient(self, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """A player's losses [S] on minibatches [S, B, ...], and their gradients [S, P]."""
+        losses, grad = self.gradients[player](self.flats, self.states, self.memory, self.buffers, batch)
+        return losses, grad
+
+    def _gradient(
+        self, player: str, flats: Flats, states: Any, memory: Any, buffers: Any, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         # The first time always through vmap, so that a loss it cannot vectorise is refused whatever the seeds.
         if self.one_by_one and player in self.rules.habits:
-            found = [self._gradient_of(index, player, batch) for index in range(len(self.alive))]
+            own = (flats, states, memory, buffers)
+            found = [self._gradient_of(player, i, own, batch) for i in range(len(self.alive))]
             losses, grads = zip(*found, strict=True)
             return torch.stack(losses), torch.stack(grads)
-        flats = {**self.flats, player: self.flats[player].detach().requires_grad_()}
+        flats = {**flats, player: flats[player].detach().requires_grad_()}
         axes = {name: None if name in CLOCK else 0 for name in batch}
         losses = torch.vmap(partial(self._loss, player), in_dims=(0, 0, 0, 0, axes))(
-            flats, self.states, self.memory, self.buffers, batch
+            flats, states, memory, buffers, batch
         )
         return losses.detach(), _slope(losses.sum(), flats[player], player)
 
-    def _gradient_of(self, index: int, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _gradient_of(
+        self, player: str, index: int, stacked: tuple[Any, ...], batch: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """The loss of one replica, a scalar, and its gradient [P]."""
-        flats, states, memory, buffers = _map(
-            lambda t: t[index], (self.flats, self.states, self.memory, self.buffers)
-        )
-        flats[player] = flats[player].detach().requires_grad_()
+        flats, states, memory, buffers = _map(lambda tensor: tensor[index], stacked)
         own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
+        flats[player] = flats[player].detach().requires_grad_()
         loss = self._loss(player, flats, states, memory, buffers, own)
         return loss.detach(), _slope(loss, flats[player], player)
 

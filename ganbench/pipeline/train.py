@@ -152,7 +152,7 @@ def _train_game(
 ) -> list[Trained]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     games = [build(cell, data, seed) for seed in seeds]
-    stack = Stack(games, device, dtype)
+    stack = Stack(games, device, dtype, rounds=settings.steps)
     del games
     diary = Diary(stack, data, seeds, settings.steps, settings.snapshots, progress)
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)

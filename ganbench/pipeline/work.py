@@ -311,7 +311,9 @@ def keep_memory() -> None:
     and each new tensor begins with page faults: a tenth of the time of a DCGAN, a fifth of that of a stack of 16."""
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        _ = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older ones take
+        _ = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(
+            M_MMAP_THRESHOLD, 2**25
+        )  # the most that older ones take
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
