@@ -158,6 +158,6 @@ def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 
         return MOST_SEEDS + 1
     n = np.arange(2, MOST_SEEDS + 1)
     found = power(n)
-    known = np.isfinite(found)  # the noncentral F has gaps where it comes near to 0, the noncentral t everywhere
+    known = np.isfinite(found)  # the noncentral F has gaps near 0, the noncentral t everywhere
     enough = np.interp(n, n[known], found[known]) >= POWER
     return int(n[enough.argmax()]) if enough.any() else MOST_SEEDS + 1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_METHODS = 15  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
+MOST_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
 MOST_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
 MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours

@@ -32,23 +32,29 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     if n < 2 or groups == 0:
         return np.full(groups, np.nan), np.full(groups, np.nan)
     tail = _expanded_tail(n, level)
-    counts = resamples(n, RESAMPLES)
+    weights = _weights(n)
     low, high = np.empty(groups), np.empty(groups)
     for start in range(0, groups, _CHUNK):
         rows = slice(start, start + _CHUNK)
         center = values[rows].mean(axis=1)  # resampling differences keeps equal values exactly equal
-        means = (values[rows] - center[:, None]) @ (counts.T / n)
+        means = (values[rows] - center[:, None]) @ weights
         low[rows], high[rows] = np.quantile(means, (tail, 1 - tail), axis=1) + center
     same = values.min(axis=1) == values.max(axis=1)
     low[same] = high[same] = values[same, 0]
     return low, high
 
 
+@lru_cache(maxsize=4)
+def _weights(n: int) -> Floats:
+    """What each observation counts in each bootstrap sample [n, RESAMPLES]; columns sum to 1."""
+    return resamples(n, RESAMPLES).T / n
+
+
 @lru_cache(maxsize=32)
-def resamples(n: int, count: int, stream: int = 0) -> NDArray[np.int64]:
+def resamples(n: int, count: int, stream: int = 0) -> Floats:
     """How often each of n observations is in each of `count` bootstrap samples [count, n]; the same at every call, and
     independent between streams."""
-    drawn = np.random.default_rng(stream).multinomial(n, np.full(n, 1 / n), size=count)
+    drawn = np.random.default_rng(stream).multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
     drawn.setflags(write=False)  # shared by all who ask
     return drawn
 
