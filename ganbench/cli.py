@@ -238,6 +238,10 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     from .pipeline.suite import load, slug
 
     loaded = load(suite, overrides, seeds)
+    if settings["executor"] == "local" and not settings["dry_run"]:
+        from .pipeline import server
+
+        server.start()  # it imports beside what follows
     from .pipeline import execute  # after the suite is known to be right: this starts torch
 
     code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)

@@ -10,9 +10,11 @@ import importlib
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -253,6 +255,7 @@ class _Driver:
         try:
             for task in tasks:
                 self.running[self.executor.submit(task)] = (task, 1)
+            threading.Thread(target=_import_reports, daemon=True).start()
             while self.running:
                 done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -292,6 +295,15 @@ class _Driver:
         if not bad:
             return "finished"
         return f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})"
+
+
+def _import_reports() -> None:
+    """Import what the tables and plots will need, which takes seconds, while there is nothing but to wait."""
+    with suppress(Exception):  # whatever is wrong shows when they are written
+        for name in REPORTS:
+            importlib.import_module(f"ganbench.reporting.{name}")
+        importlib.import_module("matplotlib.backends.backend_agg")
+        importlib.import_module("seaborn")
 
 
 def _broken(error: BaseException) -> str:

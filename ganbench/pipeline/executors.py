@@ -6,25 +6,19 @@ task is tried again is for the caller to say.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 from concurrent.futures import CancelledError, Future
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
+from . import server
 from .work import Done, Task, attend, attended, start_worker, trim
 
 WATCH = 1.0  # seconds between two looks at the processes
-PRELOADED = [
-    "torch",
-    "torch._dynamo",
-    "ganbench.pipeline.work",
-]  # by the server from which workers are forked
 
 
 class Executor(Protocol):
@@ -50,11 +44,8 @@ class Local:
     def __init__(self, jobs: int, board: Path, device: str) -> None:
         """jobs: processes at the same time
         board: a folder of its own, where workers say where they are"""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        _start_server()
         self.pool = ProcessPool(
-            jobs, max_tasks=1, initializer=start_worker, initargs=[device == "cpu"], context=context
+            jobs, max_tasks=1, initializer=start_worker, initargs=[device == "cpu"], context=server.start()
         )
         self.board = board
         self.running: dict[Future[Done], Task] = {}
@@ -108,20 +99,6 @@ def _is_gone(mark: Path) -> bool:
     except (OSError, ValueError):  # no worker yet, or not a whole number yet
         return False
     return False
-
-
-def _start_server() -> None:
-    """Start the server from which workers are forked. It must import the modules that we have imported, and not
-    what has their name in the present folder, such as a checkout of ganbench beside an installed one."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _death(code: int | None) -> str:

@@ -2,7 +2,7 @@
 
 Authors write losses for one replica. Here every player's parameters are one contiguous tensor [S, P], a loss
 is vectorised over S by `torch.vmap`, and the gradient of the sum over S is the stack of the gradients, since
-replicas do not meet. Where that costs more than it saves (docs/speed.md), replicas take their gradients one by one.
+replicas do not meet. Where that costs more than it saves, replicas take their gradients one by one.
 """
 
 from __future__ import annotations
