@@ -58,7 +58,8 @@ class Adam:
         """The same update up to rounding, in place, in one pass over the parameters [..., P] instead of ten."""
         time, mean, square = state
         (b1, b2), grad = self.betas, grad.contiguous()
-        clock = time.amax()  # replicas that have stopped are behind, and what becomes of them is not kept
+        # Replicas that have stopped are behind, and what becomes of them is not kept. The kernel counts in float32.
+        clock = time.amax().float()
         adam(
             [params], [grad], [mean], [square], [], [clock], fused=True, amsgrad=False, maximize=False,
             lr=self.lr, beta1=b1, beta2=b2, eps=self.eps, weight_decay=0.0,

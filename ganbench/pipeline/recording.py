@@ -1,7 +1,7 @@
 """Functions of tensors, recorded once as the tensor operations that they come to, and played back after that.
 
 Losses of small nets cost more in Python, vmap and autograd than in arithmetic. A recording is the same operations
-on the same numbers without those, so it changes no result; tests/benchmarks/test_bench_training.py says what it saves.
+on the same numbers without those, so it changes no result.
 """
 
 from __future__ import annotations

@@ -64,9 +64,8 @@ class Rules:
     layouts: Mapping[str, Layout]  # of every player's parameters; "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
     tied: frozenset[str]  # nets that use one parameter in two places
-    habits: dict[str, set[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # player -> (net, draw) its loss applies
+    # Player -> (net, draw) that its loss applies.
+    habits: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, game: Game) -> Rules:
@@ -324,9 +323,8 @@ class Stack:
             found = torch.vmap(
                 lambda flats, memory, buffers: of(Replica(self.rules, flats, {}, memory, buffers, None))
             )(self.flats, self.memory, self.buffers)
-            return _map(
-                torch.clone, found
-            )  # parameters change in place, which what was taken of them must not
+            # Parameters change in place, and what was taken of them must not change with them.
+            return _map(torch.clone, found)
 
     def replica(self, index: int) -> Replica:
         """One replica as it stands."""

@@ -14,7 +14,6 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -155,11 +154,6 @@ class Store(Folder):
     def _score(self, cell: str, seed: int, metric: str, key: str) -> Path:
         """Not yet checked for links: `read` and `commit`, to which it is given, do that."""
         return self.root.joinpath("cells", cell, f"seed-{seed}", "scores", f"{metric}-{key[:12]}.json")
-
-    def _inside(self, path: Path) -> Path:
-        """A path on which there is no link below the run directory is inside; only others have to be followed to
-        their end, which takes most of the time to read a hundred thousand small files."""
-        return path if _without_links(str(self.root), str(path)) else super()._inside(path)
 
     def prepare(self) -> None:
         """Make the directory ready for a run. Raises StoreError where that cannot be done."""
@@ -323,21 +317,6 @@ class Store(Folder):
         lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
         self.write(self.path("records.jsonl"), "".join(lines).encode())
         return rows
-
-
-def _without_links(root: str, path: str) -> bool:
-    """Whether a path leads down from `root` (which may be one) by folders alone, as far as it is there."""
-    at, below = root, path.removeprefix(root + os.sep).split(os.sep)
-    if not path.startswith(root + os.sep) or os.pardir in below:
-        return False
-    for part in below:
-        at = f"{at}{os.sep}{part}"
-        try:
-            if stat.S_ISLNK(os.lstat(at).st_mode):
-                return False
-        except OSError:  # nothing there, so no link either; reading or writing will say more
-            return True
-    return True
 
 
 def _unscored(

@@ -307,8 +307,8 @@ def start_worker(cpu: bool) -> None:
 
 
 def keep_memory() -> None:
-    """Have glibc keep the memory that tensors give back. By default it returns every large block to the system,
-    and each new tensor begins with page faults: a tenth of the time of a DCGAN, a fifth of that of a stack of 16."""
+    """Have glibc keep the memory that tensors give back. By default it returns every large block to the system, and
+    each new tensor begins with page faults."""
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         _ = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(
