@@ -263,8 +263,8 @@ def test_the_rule_of_the_keys_is_pinned(tmp_path: Path) -> None:
     methods = "[{method: pinned.py, tricks: [pinned.py: {sigma: 0.5}]}, {samples: a.npz}]"
     text = f"seeds: 3\ndatasets: [p.py:dots]\nmethods: {methods}\nmetrics: [pinned.py]\n"
     mine, samples = cells(tmp_path, text).values()
-    assert mine.key("data") == "ce01875e3b0b9e304e1e73051818d22264d5fc0c6a8b358f60b9bf4174b99377"
-    assert mine.train_key("data", 2) == "f3212e4aee59eb2965fdd84931a25946ae01bcb678a2ce390b913b33051344b8"
+    assert mine.key("data") == "c8b72ceb4fb26e92d307dfd6adb300eaaa665904c46d4fd9c368ea3f09b6811e"
+    assert mine.train_key("data", 2) == "2f5c2e28b008a3430181e7e8047a271bd3439973c41869032add68e0dc0546e7"
     score_key = mine.score_key("data", 2, mine.metrics[0])
-    assert score_key == "19339615d8d31f9fa83221e31729fba2406131f5ab9a8f7ae587a985a65a0325"
-    assert samples.train_key("data", 0) == "95d2187a2479a9507c8d2f8ee6df40ee6bf79222a7f6b0f4cf50af87f596c1ab"
+    assert score_key == "c11020513a416eecd891ba6822351b623bb606f8ec009aadc8a6d86460ead039"
+    assert samples.train_key("data", 0) == "7bfdeff5e78a2d1571fc52595b69323c472a61f3101da5aee5dadfadf6c3bcd8"
