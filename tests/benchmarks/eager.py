@@ -180,6 +180,5 @@ def _adam(group, time, means, squares, values, grads):
     moves = [
         (m / (1 - b1**time)) / (((s + 1e-32) / (1 - b2**time)).sqrt() + eps)
         for m, s in zip(means, squares, strict=True)
-        for m, s in zip(means, squares, strict=True)
     ]
     return means, squares, tuple(value - lr * move for value, move in zip(values, moves, strict=True))
