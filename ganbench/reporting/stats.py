@@ -32,7 +32,7 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     if n < 2 or groups == 0:
         return np.full(groups, np.nan), np.full(groups, np.nan)
     tail = _expanded_tail(n, level)
-    weights = _weights(n)
+    weights = _weights(n, RESAMPLES)
     low, high = np.empty(groups), np.empty(groups)
     for start in range(0, groups, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -45,9 +45,11 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=4)
-def _weights(n: int) -> Floats:
-    """What each observation counts in each bootstrap sample [n, RESAMPLES]; columns sum to 1."""
-    return resamples(n, RESAMPLES).T / n
+def _weights(n: int, count: int) -> Floats:
+    """What each observation counts in each bootstrap sample [n, count]; columns sum to 1."""
+    weights = resamples(n, count).T / n
+    weights.setflags(write=False)  # shared by all who ask
+    return weights
 
 
 @lru_cache(maxsize=32)
