@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from cells import cells, points
 
 from ganbench import PluginError
 from ganbench.pipeline import recording, stack
 from ganbench.pipeline.games import build
+from ganbench.pipeline.simplify import ELEMENTWISE, simplify
 from ganbench.pipeline.train import train
 
 METHODS = [
@@ -112,3 +114,43 @@ def test_short_trainings_and_convolutions_are_not_recorded(tmp_path):
     game, where = build(cell, points(), 0), (torch.device("cpu"), torch.float32)
     assert not isinstance(stack.Stack([game], *where, rounds=499).gradients["G"], recording.Recorded)
     assert isinstance(stack.Stack([game], *where, rounds=500).gradients["G"], recording.Recorded)
+
+
+@pytest.mark.parametrize(
+    ("function", "overwritten"),
+    [
+        (lambda a, b: torch.relu(a @ b), 1),
+        (lambda a, b: torch.relu(a), 0),  # an input
+        (lambda a, b: torch.relu(a.mT), 0),  # an input by another name
+        (lambda a, b: (product := a @ b, torch.relu(product)), 0),  # read by whoever called
+        (lambda a, b: torch.relu(product := a @ b) @ product, 0),  # read later
+        (lambda a, b: (product := a @ b, view := product.mT, torch.relu(product) @ view)[2], 0),
+        (lambda a, b: torch.relu((a @ b)[:2]).sum() + 1, 1),  # not the whole of what was made; the sum is overwritten
+        (lambda a, b: (product := a @ b) + product.mT, 0),  # read in another order
+        (lambda a, b: a[:, 0].unsqueeze(1) + a @ b, 1),  # the second argument
+        (lambda a, b: torch.tanh(-torch.relu(a @ b)) * b, 4),  # one after the other
+        (lambda a, b: torch.sub(*torch.var_mean(a @ b, dim=0)), 1),  # one of two that were made at once
+        (lambda a, b: torch.relu((a @ b).double()), 1),
+        (lambda a, b: (a[:, :1] @ b[:1]) + a.view(4, 4).expand(4, 4), 1),  # a column by a row
+    ],
+)
+def test_a_recording_is_simplified_without_changing_a_bit(function, overwritten):
+    torch.manual_seed(0)
+    given = (torch.randn(4, 4), torch.randn(4, 4))
+    graph = make_fx(function)(*given)
+    before = [tensor.clone() for tensor in given]
+    expected = graph(*given)
+    simplify(graph)
+    assert sum(node.target in [room for room, _ in ELEMENTWISE.values()] for node in graph.graph.nodes) == overwritten
+    for _ in range(2):
+        torch.testing.assert_close(graph(*given), expected, rtol=0, atol=0)
+    assert all(map(torch.equal, given, before))
+
+
+def test_what_does_nothing_is_not_called():
+    given = (torch.randn(4, 1), torch.randn(1, 4))
+    graph = make_fx(lambda a, b: (a.expand(4, 1).view(4, 1) @ b).detach())(*given)
+    simplify(graph)
+    calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert calls == ["aten.mul.Tensor"]
+    assert torch.equal(graph(*given), given[0] @ given[1])

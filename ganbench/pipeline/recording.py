@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import PluginError
+from .simplify import simplify
 
 WORTH = 500  # calls from which on a recording pays for itself: it takes as long as some hundred of them
 FIRST = 3  # the call that is recorded: the ones before fill caches that change what is computed
@@ -57,8 +58,8 @@ def _record(function: Function, inputs: tuple[Any, ...]) -> Function:
     """The function as a graph of tensor operations; the function itself where PyTorch cannot trace it."""
     try:
         graph = make_fx(function)(*inputs)
+        graph.graph.eliminate_dead_code()
+        simplify(graph)
     except Exception:
         return function  # what is wrong with it, if anything, shows when it is called
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
     return graph
