@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 from cells import cells, points
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ganbench import PluginError
 from ganbench.pipeline import recording, stack
@@ -125,7 +125,10 @@ def test_short_trainings_and_convolutions_are_not_recorded(tmp_path):
         (lambda a, b: (product := a @ b, torch.relu(product)), 0),  # read by whoever called
         (lambda a, b: torch.relu(product := a @ b) @ product, 0),  # read later
         (lambda a, b: (product := a @ b, view := product.mT, torch.relu(product) @ view)[2], 0),
-        (lambda a, b: torch.relu((a @ b)[:2]).sum() + 1, 1),  # not the whole of what was made; the sum is overwritten
+        (
+            lambda a, b: torch.relu((a @ b)[:2]).sum() + 1,
+            1,
+        ),  # not the whole of what was made; the sum is overwritten
         (lambda a, b: (product := a @ b) + product.mT, 0),  # read in another order
         (lambda a, b: a[:, 0].unsqueeze(1) + a @ b, 1),  # the second argument
         (lambda a, b: torch.tanh(-torch.relu(a @ b)) * b, 4),  # one after the other
@@ -141,7 +144,10 @@ def test_a_recording_is_simplified_without_changing_a_bit(function, overwritten)
     before = [tensor.clone() for tensor in given]
     expected = graph(*given)
     simplify(graph)
-    assert sum(node.target in [room for room, _ in ELEMENTWISE.values()] for node in graph.graph.nodes) == overwritten
+    assert (
+        sum(node.target in [room for room, _ in ELEMENTWISE.values()] for node in graph.graph.nodes)
+        == overwritten
+    )
     for _ in range(2):
         torch.testing.assert_close(graph(*given), expected, rtol=0, atol=0)
     assert all(map(torch.equal, given, before))
