@@ -20,7 +20,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .contracts import Kind, Value, snake
 from .errors import PluginError, did_you_mean
@@ -91,23 +91,28 @@ class Plugin:
 
 def scan(path: Path) -> list[Plugin]:
     """The plugins of a file, read from its syntax tree. Raises PluginError."""
-    tree, source = _parse(path)
+    source = _read(path)
+    tree = _parse(path, source)
     lines = importlib.util.decode_source(source).split("\n")
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found = [_plugin(node, path, lines, classes) for node in tree.body]
     return [plugin for plugin in found if plugin]
 
 
-def _parse(path: Path) -> tuple[ast.Module, bytes]:
+def _read(path: Path) -> bytes:
     try:
-        source = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python says them again when the file runs
-            return ast.parse(source, filename=str(path)), source
+        return path.read_bytes()
     except FileNotFoundError:
         raise PluginError(f"{path}: there is no such file") from None
     except OSError as error:
         raise PluginError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _parse(path: Path, source: bytes) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python says them again when the file runs
+            return ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         reason = getattr(error, "msg", error) or "too deeply nested"
@@ -362,18 +367,9 @@ def _module(path: Path) -> ModuleType:
 def digest(path: Path) -> str:
     """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
     `1e-3` for `0.001` changes nothing, nor does another version of Python."""
-    trees = _with_neighbours(path.resolve())
-    forms = [(name, _form(_bare(tree))) for name, tree in sorted(trees.items())]
-    return hashlib.sha256(repr(forms).encode()).hexdigest()
-
-
-def _form(node: Any) -> Any:
-    """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
-    and in what `ast.dump` and `ast.unparse` write."""
-    if isinstance(node, ast.AST):
-        given = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
-        return [type(node).__name__, *([name, _form(value)] for name, value in given)]
-    return [_form(item) for item in node] if isinstance(node, list) else node
+    files = sorted(_with_neighbours(path.resolve()).items())
+    forms = ", ".join(f"({name!r}, {content.form})" for name, content in files)
+    return hashlib.sha256(f"[{forms}]".encode()).hexdigest()
 
 
 def neighbours(path: Path) -> list[Path]:
@@ -381,20 +377,43 @@ def neighbours(path: Path) -> list[Path]:
     return [path.parent / name for name in sorted(_with_neighbours(path))]
 
 
-def _with_neighbours(path: Path) -> dict[str, ast.Module]:
+def _with_neighbours(path: Path) -> dict[str, Content]:
     """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
-    trees: dict[str, ast.Module] = {}
+    found: dict[str, Content] = {}
     queue = [path]
     while queue:
         file = queue.pop()
         name = file.relative_to(path.parent).as_posix()
-        if name in trees:
+        if name in found:
             continue
-        trees[name] = _parse(file)[0]
-        for package in _imported(trees[name]) - {"ganbench"}:
+        found[name] = _content(file, _read(file))
+        for package in found[name].imported - {"ganbench"}:
             queue += [path.parent / f"{package}.py"] if (path.parent / f"{package}.py").is_file() else []
             queue += sorted((path.parent / package).rglob("*.py"))
-    return trees
+    return found
+
+
+class Content(NamedTuple):
+    """What a file comes to."""
+
+    imported: set[str]  # first parts of names of modules
+    form: str  # of its syntax tree without docstrings
+
+
+@cache  # many metrics share a file
+def _content(path: Path, source: bytes) -> Content:
+    tree = _parse(path, source)
+    return Content(_imported(tree), repr(_form(_bare(tree))))
+
+
+def _form(node: Any) -> Any:
+    """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
+    and in what `ast.dump` and `ast.unparse` write."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        given = [[name, _form(value)] for name, value in fields if value is not None and value != []]
+        return [type(node).__name__, *given]
+    return [_form(item) for item in node] if isinstance(node, list) else node
 
 
 def _imported(tree: ast.Module) -> set[str]:

@@ -7,9 +7,6 @@ import os
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-# What a worker would otherwise import by itself, each anew; scikit-learn's loaders bring SciPy along.
-PRELOADED = ["torch", "torch._dynamo", "sklearn.datasets", "ganbench.pipeline.work"]
-
 
 def start() -> ForkServerContext:
     """Start the server, unless it runs already, and do not wait for it; the context of its forks.
@@ -18,7 +15,7 @@ def start() -> ForkServerContext:
     checkout of ganbench beside an installed one.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(["ganbench.pipeline.preloaded"])
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

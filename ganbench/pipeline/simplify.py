@@ -69,7 +69,7 @@ def _overwrite(graph: Graph) -> None:
 
 def _is_view(node: Node) -> bool:
     """Whether a node shows memory of its first argument; of the parts of a split, each does."""
-    maker = node.args[0] if node.target is getitem else node
+    maker = node.all_input_nodes[0] if node.target is getitem else node
     return getattr(maker.target, "is_view", False) or node.target is aten._unsafe_view.default
 
 

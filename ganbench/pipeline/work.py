@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
@@ -298,6 +299,7 @@ def trim(log: Path) -> None:
 
 def start_worker(cpu: bool) -> None:
     """Set up a fresh worker process."""
+    gc.enable()  # see `preloaded`
     if cpu:
         torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
         keep_memory()
