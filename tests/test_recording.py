@@ -134,6 +134,10 @@ def test_short_trainings_and_convolutions_are_not_recorded(tmp_path):
         (lambda a, b: torch.tanh(-torch.relu(a @ b)) * b, 4),  # one after the other
         (lambda a, b: torch.sub(*torch.var_mean(a @ b, dim=0)), 1),  # one of two that were made at once
         (lambda a, b: torch.relu((a @ b).double()), 1),
+        (
+            lambda a, b: torch.relu((product := a @ b).add_(1)) @ product,
+            0,
+        ),  # written over by the author already
         (lambda a, b: (a[:, :1] @ b[:1]) + a.view(4, 4).expand(4, 4), 1),  # a column by a row
     ],
 )

@@ -6,6 +6,7 @@ from operator import getitem
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 
 aten = torch.ops.aten
@@ -41,7 +42,8 @@ def simplify(module: GraphModule) -> None:
             module.graph.erase_node(node)
         elif node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor
-    _overwrite(module.graph)
+    if not any(_mutates(node) for node in module.graph.nodes):
+        _overwrite(module.graph)
     module.recompile()
 
 
@@ -65,6 +67,11 @@ def _overwrite(graph: Graph) -> None:
                 owner.update({one: its for one, made in owner.items() if made is node})
                 last[its] = last[node]
                 break
+
+
+def _mutates(node: Node) -> bool:
+    """Whether an operation writes over an argument already, so that memory has more names than are followed here."""
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _is_view(node: Node) -> bool:
