@@ -42,7 +42,7 @@ def run_suite(
     overrides: "train.steps=100", as after --set
     seeds: 0 to seeds - 1 instead of the suite's own
     device: "auto", "cpu" or "cuda"
-    jobs: worker processes; by default one for each core, or one on CUDA
+    jobs: worker processes; by default one for each core, or on CUDA one for each GPU
     quiet: print nothing
 
     A seed that failed or diverged is a row with a status. A script that calls this needs the usual

@@ -6,8 +6,11 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +139,72 @@ def test_cuda_must_be_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     assert execute.choose_device("auto") == "cpu"
     with pytest.raises(RequestError, match="no CUDA; use --device cpu"):
         execute.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "jobs", "names", "expected"),
+    [
+        (None, 1, None, ["0"], 1),
+        (None, 3, None, ["0", "1", "2"], 3),
+        ("5,7,", 2, None, ["5", "7"], 2),
+        (None, 2, 4, ["0", "1"], 4),
+    ],
+)
+def test_several_gpus_have_a_worker_each(
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    count: int,
+    jobs: int | None,
+    names: list[str],
+    expected: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    device, start, at_once = execute._choose("local", "auto", jobs, Console(quiet=True))
+    assert execute.gpus() == names
+    assert (device, at_once) == ("cuda", expected)
+    assert start.keywords["gpus"] == (names if count > 1 else ())
+
+
+def test_a_worker_sees_one_gpu_of_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = partial(executors.Local, device="cpu", gpus=["5", "7"])
+    monkeypatch.setattr(execute, "_choose", lambda *_: ("cpu", start, 2))
+    assert bench.run("Seeing", seeds=2) == 0
+    seen = [path.read_text().strip() for path in bench.out.glob("logs/*.log")]
+    assert len(seen) == 2
+    assert set(seen) <= {"5", "7"}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ganbench.pipeline.work import take_gpu
+print(take_gpu(Path(sys.argv[1]), sys.argv[2:]), flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_share_gpus_evenly_and_those_of_the_dead_are_free(tmp_path: Path) -> None:
+    def worker() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(tmp_path), "a", "b", "a", "b"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    workers = [worker() for _ in range(4)]
+    try:
+        lines = [one.stdout.readline().strip() for one in workers if one.stdout]
+        assert sorted(lines) == ["a", "a", "b", "b"]
+        workers[2].kill()
+        workers.append(worker())
+        assert workers[-1].stdout
+        assert workers[-1].stdout.readline().strip() == lines[2]
+    finally:
+        for one in workers:
+            one.kill()
+            one.communicate()
 
 
 def test_an_output_that_is_a_file_is_refused(bench: Bench) -> None:
@@ -317,7 +386,9 @@ def test_many_cells_and_cuda_keep_their_stacks_whole(bench: Bench) -> None:
     assert len(list(execute.divide(eight, bench.out, "cpu", 2))) == 8
     assert len(list(execute.divide(eight[:4], bench.out, "cpu", 2))) == 4
     assert len(list(execute.divide(eight[:3], bench.out, "cpu", 2))) == 6
-    assert len(list(execute.divide(eight[:1], bench.out, "cuda", 2))) == 1
+    assert len(list(execute.divide(eight[:1], bench.out, "cuda", 1))) == 1
+    assert len(list(execute.divide(eight[:2], bench.out, "cuda", 2))) == 2
+    assert len(list(execute.divide(eight[:1], bench.out, "cuda", 2))) == 2
 
 
 def test_labels_of_tasks(bench: Bench) -> None:

@@ -68,8 +68,8 @@ def run(
 
     device: "auto", "cpu" or "cuda"
     executor: "local", processes on this machine, or "ray", the cluster that Ray's own settings name
-    jobs: worker processes; by default one for each core, or one on CUDA. With Ray: tasks at the same time, by
-        default as many as there is room for; on CUDA: on each GPU, by default one
+    jobs: worker processes; by default one for each core, or on CUDA one for each GPU. With Ray: tasks at the same
+        time, by default as many as there is room for; on CUDA: on each GPU, by default one
     timeout: minutes that a task may take before it is ended; by default as long as it likes
     shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
     fresh: forget what is there of these cells first
@@ -89,7 +89,7 @@ def run(
         seconds = 60 * timeout if timeout else None
         tasks = [
             replace(task, timeout=seconds)
-            for task in divide(entries, out, device, cores())
+            for task in divide(entries, out, device, cores() if device == "cpu" else len(gpus()))
             if task.entry.id in names
         ]
         if dry_run:
@@ -124,7 +124,9 @@ def _choose(executor: str, device: str, jobs: int | None, console: Console) -> t
     all, since Ray knows what there is room for. Raises RequestError."""
     if executor == "local":
         device = choose_device(device)
-        return device, partial(Local, device=device), jobs or (cores() if device == "cpu" else 1)
+        own = gpus() if device == "cuda" else []
+        start = partial(Local, device=device, gpus=own if len(own) > 1 else ())
+        return device, start, jobs or (cores() if device == "cpu" else max(1, len(own)))
     from . import cluster
 
     say(console, "Ray: connecting to the cluster")
@@ -140,6 +142,13 @@ def _choose(executor: str, device: str, jobs: int | None, console: Console) -> t
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES."""
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
 
 
 def survey(suite: Suite) -> tuple[list[Entry], list[Preview]]:
@@ -196,13 +205,14 @@ def _open(
 # ---------------------------------------------------------------------------------------------- tasks
 
 
-def divide(entries: Sequence[Entry], root: Path, device: str, cores: int) -> Iterator[Task]:
-    """The tasks of a plan. On the CPU, cells too few to keep all cores busy are cut into nearly equal parts.
+def divide(entries: Sequence[Entry], root: Path, device: str, units: int) -> Iterator[Task]:
+    """The tasks of a plan. Cells too few to keep all cores, or all GPUs, busy are cut into nearly equal parts.
 
     What is cut follows from the plan and the machine alone, never from what is there already or from the
     number of workers: the seeds of a stack agree with the same seeds trained alone only to rounding.
     """
-    parts = cores if device == "cpu" and len(entries) < BUSY * cores else 1
+    enough = BUSY * units if device == "cpu" else units
+    parts = units if len(entries) < enough else 1
     number = 0
     for entry in entries:
         seeds = entry.cell.seeds

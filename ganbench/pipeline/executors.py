@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Protocol
@@ -41,11 +42,14 @@ class Executor(Protocol):
 class Local:
     """Processes on this machine, forked from a server that has imported torch already."""
 
-    def __init__(self, jobs: int, board: Path, device: str) -> None:
+    def __init__(self, jobs: int, board: Path, device: str, gpus: Sequence[str] = ()) -> None:
         """jobs: processes at the same time
-        board: a folder of its own, where workers say where they are"""
+        board: a folder of its own, where workers say where they are
+        gpus: names for CUDA_VISIBLE_DEVICES, over which the processes are spread evenly; by default each sees all"""
+        places = [gpus[place % len(gpus)] for place in range(jobs)] if gpus else []
+        given = [device == "cpu", board, places]
         self.pool = ProcessPool(
-            jobs, max_tasks=1, initializer=start_worker, initargs=[device == "cpu"], context=server.start()
+            jobs, max_tasks=1, initializer=start_worker, initargs=given, context=server.start()
         )
         self.board = board
         self.running: dict[Future[Done], Task] = {}

@@ -26,6 +26,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from .. import plugins
 from ..contracts import Data, Status
@@ -41,6 +42,9 @@ from .train import Progress, Trained, out_of_memory, train
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LOG_LIMIT = 10_000_000  # bytes of a log; what goes beyond begins it anew
+
+POLL = 0.05  # seconds between two looks for a free GPU
+HELD: list[FileLock] = []  # a lock that nobody refers to is given back
 
 Tell = Callable[[State], None]
 
@@ -297,15 +301,29 @@ def trim(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def start_worker(cpu: bool) -> None:
-    """Set up a fresh worker process."""
+def start_worker(cpu: bool, board: Path, places: Sequence[str]) -> None:
+    """Set up a fresh worker process, which sees one GPU where there are several."""
     gc.enable()  # see `preloaded`
+    if places:
+        os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(board, places)  # read when CUDA is first used
     if cpu:
         torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
         keep_memory()
     parent = multiprocessing.parent_process()
     if parent:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def take_gpu(board: Path, places: Sequence[str]) -> str:
+    """The GPU of the first place that no other worker has. It is this process's until it ends, however it ends."""
+    while True:
+        for number, name in enumerate(places):
+            lock = FileLock(board / f"gpu-{number}.lock")
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                HELD.append(lock)
+                return name
+        time.sleep(POLL)  # the worker before is still ending
 
 
 def keep_memory() -> None:
