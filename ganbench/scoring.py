@@ -65,7 +65,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Req
     known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
     tree = Node(known, nowhere)
     for option in options:
-        tree = override(tree, f"--set {option}", option, problems)
+        tree = override(tree, f"--set {option}", option, problems, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
         problems.append(tree.keys[name].problem(name, what))

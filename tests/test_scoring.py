@@ -154,7 +154,7 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
         ([*FAST, "--set", "modes.n=many"], "--set modes.n=many: modes.n: expected a whole number"),
         ([*FAST, "--set", "modes.m=3"], "modes has no parameter 'm'"),
         ([*FAST, "--set", "mode.n=3"], "'mode' is neither the dataset nor one of the metrics; did you mean 'modes'?"),
-        ([*FAST, "--set", "modes"], "--set modes: expected KEY=VALUE"),
+        ([*FAST, "--set", "modes"], "--set modes: expected KEY=VALUE, such as kde_ll.n=5000"),
         (
             ["--dataset", "ring", "--metrics", "reconstruction"],
             "reconstruction: cannot be measured on samples of ring: it needs generator",

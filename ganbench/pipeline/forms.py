@@ -111,13 +111,15 @@ class _Unreachable(Exception):
     """A dotted key leads nowhere."""
 
 
-def override(root: Node, shown: str, option: str, problems: list[Problem]) -> Node:
+def override(
+    root: Node, shown: str, option: str, problems: list[Problem], example: str = "train.steps=100"
+) -> Node:
     """The tree with one KEY=VALUE of the command line in it; `shown` is how messages name the option."""
     place = Place(shown, 0, 0)
     key, sign, text = option.partition("=")
     keys = _steps(key)
     if not sign or not keys or len(keys) > marked.MAX_DEPTH:
-        problems.append(place.problem("", "expected KEY=VALUE, such as train.steps=100"))
+        problems.append(place.problem("", f"expected KEY=VALUE, such as {example}"))
         return root
     found: list[Problem] = []
     try:
