@@ -1,4 +1,8 @@
-"""Recorded graphs made cheaper without changing a number: less to call, and less memory to go through."""
+"""Recorded graphs made cheaper: less to call, less memory to go through, and products in the order that is fast.
+
+Numbers stay the same: to the bit in float32 where the tests run, to rounding where a library of products adds in
+another order when its matrices change places.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 
 aten = torch.ops.aten
 
@@ -33,18 +37,57 @@ ELEMENTWISE = {
 }
 
 
-def simplify(module: GraphModule) -> None:
+def turn(graph: Graph) -> None:
+    """Make (XᵀG)ᵀ, as which vectorised gradients of weights come, GᵀX: it needs no copy, and where G is narrow it takes
+    a quarter of the time."""
+    if any(_mutates(node) for node in graph.nodes):
+        return
+    _clean(graph)
+    for node in graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default  # what is viewed may come with other strides now
+        product = node.args[0] if _transposes(node) else None
+        if product is None or product.target not in PRODUCTS or len(product.users) > 1:
+            continue
+        left, right = product.args
+        if _transposes(left):
+            with graph.inserting_before(node):
+                turned = graph.call_function(aten.transpose.int, (right, -2, -1))
+                node.replace_all_uses_with(graph.call_function(product.target, (turned, left.args[0])))
+    graph.eliminate_dead_code()
+
+
+def simplify(graph: Graph) -> None:
     """Take away operations that do nothing, multiply columns by rows elementwise, and write results over what is
-    not read again. The graph is one that `make_fx` has recorded."""
-    for node in list(module.graph.nodes):
-        if node.target in SAME and _alike(node, node.args[0]):
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-        elif node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
+    not read again. The graph is as `make_fx` has recorded it."""
+    _clean(graph)
+    for node in graph.nodes:
+        if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor
-    if not any(_mutates(node) for node in module.graph.nodes):
-        _overwrite(module.graph)
-    module.recompile()
+    if not any(_mutates(node) for node in graph.nodes):
+        _overwrite(graph)
+
+
+def _clean(graph: Graph) -> None:
+    """Take away what gives its argument back: views of the same shape, copies of what was made here, and transposes of
+    transposes."""
+    copies = not any(_mutates(node) for node in graph.nodes)
+    for node in list(graph.nodes):
+        same = node.target in SAME or (
+            copies and node.target is aten.clone.default and _is_made(node.args[0])
+        )
+        if same and _alike(node, node.args[0]):
+            node.replace_all_uses_with(node.args[0])
+        elif _transposes(node) and _transposes(node.args[0]):
+            node.replace_all_uses_with(node.args[0].args[0])
+    graph.eliminate_dead_code()
+
+
+def _is_made(node: Node) -> bool:
+    """Whether a node's memory is the graph's own, and not what was given to it."""
+    while _is_view(node):
+        node = node.all_input_nodes[0]
+    return node.op == "call_function"
 
 
 def _overwrite(graph: Graph) -> None:
@@ -67,6 +110,14 @@ def _overwrite(graph: Graph) -> None:
                 owner.update({one: its for one, made in owner.items() if made is node})
                 last[its] = last[node]
                 break
+
+
+def _transposes(node: Any) -> bool:
+    """Whether a node swaps the last two axes."""
+    if not isinstance(node, Node) or node.target not in (aten.transpose.int, aten.t.default):
+        return False
+    rank = node.meta["val"].ndim
+    return node.target is aten.t.default or {axis % rank for axis in node.args[1:]} == {rank - 2, rank - 1}
 
 
 def _mutates(node: Node) -> bool:
