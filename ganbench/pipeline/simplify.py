@@ -17,14 +17,14 @@ aten = torch.ops.aten
 
 SAME = (aten.alias.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
 PRODUCTS = (aten.mm.default, aten.bmm.default)
-# Elementwise operations, and the same with room given for the result, which may be that of an argument.
+# Elementwise operations; the same with room given for the result, which may be that of an argument, and under what name.
 ELEMENTWISE = {
     aten.add.Tensor: (aten.add.out, "out"),
     aten.sub.Tensor: (aten.sub.out, "out"),
     aten.mul.Tensor: (aten.mul.out, "out"),
     aten.div.Tensor: (aten.div.out, "out"),
     aten.neg.default: (aten.neg.out, "out"),
-    aten.relu.default: (aten.relu.out, "out"),
+    aten.relu.default: (aten.relu_.default, None),  # relu.out takes room and then copies
     aten.tanh.default: (aten.tanh.out, "out"),
     aten.sigmoid.default: (aten.sigmoid.out, "out"),
     aten.softplus.default: (aten.softplus.out, "out"),
@@ -46,6 +46,10 @@ def turn(graph: Graph) -> None:
     for node in graph.nodes:
         if node.target is aten.view.default:
             node.target = aten.reshape.default  # what is viewed may come with other strides now
+        if (
+            node.target is aten.mul.Scalar and node.args[1] == 1
+        ):  # vectorised linear layers have their biases so
+            node.replace_all_uses_with(node.args[0])
         product = node.args[0] if _transposes(node) else None
         if product is None or product.target not in PRODUCTS or len(product.users) > 1:
             continue
@@ -105,8 +109,8 @@ def _overwrite(graph: Graph) -> None:
             its = owner[argument]
             free = its.op == "call_function" and last[its] is node and read.count(its) == 1
             if free and _alike(node, argument) and _alike(node, its, strides=False):
-                target, room = ELEMENTWISE[node.target]
-                node.target, node.kwargs = target, {**node.kwargs, room: argument}
+                node.target, room = ELEMENTWISE[node.target]
+                node.kwargs = {**node.kwargs, room: argument} if room else node.kwargs
                 owner.update({one: its for one, made in owner.items() if made is node})
                 last[its] = last[node]
                 break
