@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 SAME = (aten.alias.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
 PRODUCTS = (aten.mm.default, aten.bmm.default)
-# Elementwise operations; the same with room given for the result, which may be that of an argument, and under what name.
+# Elementwise operations; the same with room given for the result, which may be that of an argument, and its name.
 ELEMENTWISE = {
     aten.add.Tensor: (aten.add.out, "out"),
     aten.sub.Tensor: (aten.sub.out, "out"),
