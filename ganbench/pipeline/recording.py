@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import PluginError
-from .simplify import simplify, turn
+from .simplify import simplify
 
 WORTH = 500  # calls from which on a recording pays for itself: it takes as long as some hundred of them
 FIRST = 3  # the call that is recorded: the ones before fill caches that change what is computed
@@ -59,11 +59,6 @@ def _record(function: Function, inputs: tuple[Any, ...]) -> Function:
     try:
         graph = make_fx(function)(*inputs)
         graph.graph.eliminate_dead_code()
-        turn(graph.graph)
-        graph.recompile()
-        graph = make_fx(graph)(*inputs)
-        simplify(graph.graph)
-        graph.recompile()
+        return simplify(graph, inputs)
     except Exception:
         return function  # what is wrong with it, if anything, shows when it is called
-    return graph

@@ -6,12 +6,14 @@ another order when its matrices change places.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 
@@ -37,53 +39,58 @@ ELEMENTWISE = {
 }
 
 
-def turn(graph: Graph) -> None:
-    """Make (XᵀG)ᵀ, as which vectorised gradients of weights come, GᵀX: it needs no copy, and where G is narrow it takes
-    a quarter of the time."""
-    if any(_mutates(node) for node in graph.nodes):
-        return
-    _clean(graph)
-    for node in graph.nodes:
-        if node.target is aten.view.default:
-            node.target = aten.reshape.default  # what is viewed may come with other strides now
-        if (
-            node.target is aten.mul.Scalar and node.args[1] == 1
-        ):  # vectorised linear layers have their biases so
-            node.replace_all_uses_with(node.args[0])
-        product = node.args[0] if _transposes(node) else None
-        if product is None or product.target not in PRODUCTS or len(product.users) > 1:
-            continue
-        left, right = product.args
-        if _transposes(left):
-            with graph.inserting_before(node):
-                turned = graph.call_function(aten.transpose.int, (right, -2, -1))
-                node.replace_all_uses_with(graph.call_function(product.target, (turned, left.args[0])))
-    graph.eliminate_dead_code()
-
-
-def simplify(graph: Graph) -> None:
-    """Take away operations that do nothing, multiply columns by rows elementwise, and write results over what is
-    not read again. The graph is as `make_fx` has recorded it."""
-    _clean(graph)
-    for node in graph.nodes:
+def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
+    """The same function, recorded by `make_fx`, in fewer and cheaper operations. Where its author writes over tensors
+    it is left as it is: memory has more names then than are followed here."""
+    if any(_mutates(node) for node in module.graph.nodes):
+        return module
+    _clean(module.graph)
+    _turn(module.graph)
+    module.recompile()
+    module = make_fx(module)(*inputs)  # which notes the strides as they are now
+    _clean(module.graph)
+    for node in module.graph.nodes:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
-            node.target = aten.mul.Tensor
-    if not any(_mutates(node) for node in graph.nodes):
-        _overwrite(graph)
+            node.target = aten.mul.Tensor  # a column by a row
+    _overwrite(module.graph)
+    module.recompile()
+    return module
+
+
+def _mutates(node: Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _clean(graph: Graph) -> None:
     """Take away what gives its argument back: views of the same shape, copies of what was made here, and transposes of
     transposes."""
-    copies = not any(_mutates(node) for node in graph.nodes)
     for node in list(graph.nodes):
-        same = node.target in SAME or (
-            copies and node.target is aten.clone.default and _is_made(node.args[0])
-        )
+        same = node.target in SAME or (node.target is aten.clone.default and _is_made(node.args[0]))
         if same and _alike(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
         elif _transposes(node) and _transposes(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
+    graph.eliminate_dead_code()
+
+
+def _turn(graph: Graph) -> None:
+    """Make (XᵀG)ᵀ, as which vectorised gradients of weights come, GᵀX: it needs no copy, and where G is narrow it takes
+    a quarter of the time. Strides change, so nothing may depend on them: views become reshapes, and the factor of one
+    goes with which vectorised layers have their biases."""
+    for node in graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
+        elif (
+            node.target is aten.mul.Scalar and node.args[1] == 1 and _alike(node, node.args[0], strides=False)
+        ):
+            node.replace_all_uses_with(node.args[0])
+        elif _transposes(node) and node.args[0].target in PRODUCTS and len(node.args[0].users) == 1:
+            left, right = node.args[0].args
+            if _transposes(left):
+                with graph.inserting_before(node):
+                    turned = graph.call_function(aten.transpose.int, (right, -2, -1))
+                    product = graph.call_function(node.args[0].target, (turned, left.args[0]))
+                node.replace_all_uses_with(product)
     graph.eliminate_dead_code()
 
 
@@ -122,11 +129,6 @@ def _transposes(node: Any) -> bool:
         return False
     rank = node.meta["val"].ndim
     return node.target is aten.t.default or {axis % rank for axis in node.args[1:]} == {rank - 2, rank - 1}
-
-
-def _mutates(node: Node) -> bool:
-    """Whether an operation writes over an argument already, so that memory has more names than are followed here."""
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _is_view(node: Node) -> bool:
