@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ganbench.pipeline import execute, suite
+from ganbench.pipeline import execute, suite, work
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -85,10 +87,20 @@ class Bench:
         return {name: training["finished"] for name, training in self.trainings().items()}
 
 
+def killed_at_birth(times: int, task: work.Task, board: Path, *given: Any) -> work.Done:
+    """A worker that is killed before it has begun with its task, the first so many times."""
+    marks = board / "births"
+    marks.mkdir(exist_ok=True)
+    if len(list(marks.iterdir())) < times:
+        (marks / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work.begin(task, board, *given)
+
+
 MAIN = """
 import sys
 from pathlib import Path
-from ganbench.pipeline import execute, suite
+from ganbench.pipeline import execute, suite, work
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
     sys.exit(execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu"))

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from runs import OURS, Bench, alive, slow, start, until
+from runs import OURS, Bench, alive, killed_at_birth, slow, start, until
 
-from ganbench.errors import DatasetError, RequestError, StoreError
+from ganbench.errors import DatasetError, GanbenchError, RequestError, StoreError
 from ganbench.pipeline import execute, executors, plan, suite
 from ganbench.pipeline.progress import Board, Display, State, print_grid
 from ganbench.pipeline.store import Entry
@@ -75,6 +75,24 @@ def test_a_worker_killed_once_is_replaced(bench: Bench) -> None:
     assert [(row["status"], row["value"]) for row in bench.rows()] == [("ok", 0.0)]
     assert "its worker was killed (signal 9" in bench.text
     assert "trying once more" in bench.text
+
+
+def test_a_worker_killed_as_it_begins_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "begin", partial(killed_at_birth, 1))
+    assert bench.run("TinyGAN", "Constant") == 0
+    assert bench.text.count("its worker was killed (signal 9") == 1
+    assert {row["status"] for row in bench.rows()} == {"ok"}
+
+
+def test_workers_that_cannot_be_started_end_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(executors, "process", lambda **_: lambda _: fails)
+    with pytest.raises(
+        GanbenchError, match=r"no worker process can be started \(Resource temporarily unavailable\)"
+    ):
+        bench.run("TinyGAN", "Constant")
 
 
 def test_a_worker_killed_always_is_lost_and_the_others_finish(bench: Bench) -> None:

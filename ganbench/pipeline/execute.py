@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ import torch
 from rich.console import Console
 
 from ..contracts import Data
-from ..errors import GanbenchError, PluginError, RequestError
+from ..errors import PluginError, RequestError
 from . import plan as planning
 from .executors import Executor, Local, error_of
 from .plan import Cell
@@ -285,7 +284,7 @@ class _Driver:
             _warn(done.warnings, self.display.console)
             self.display.finish(task.number, f"{self._outcome(task)} in {done.seconds:.1f} s")
         elif how is None:
-            raise GanbenchError(_broken(error)) if isinstance(error, BrokenProcessPool) else error
+            raise error
         elif text := overdue(task, self.board.folder):
             self.display.finish(task.number, f"timeout: {text}{_place(task)}")
         elif attempt < ATTEMPTS:
@@ -314,10 +313,6 @@ def _import_reports() -> None:
             importlib.import_module(f"ganbench.reporting.{name}")
         importlib.import_module("matplotlib.backends.backend_agg")
         importlib.import_module("seaborn")
-
-
-def _broken(error: BaseException) -> str:
-    return f"no worker process can be started or kept ({explain(error)}); {RESUME}"
 
 
 def _place(task: Task) -> str:

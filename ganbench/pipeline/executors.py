@@ -6,20 +6,26 @@ task is tried again is for the caller to say.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
+from pebble.concurrent import process
 
+from ..errors import GanbenchError
 from . import server
-from .work import Done, Task, attend, attended, start_worker, trim
+from .work import Done, Task, attended, begin, trim
 
 WATCH = 1.0  # seconds between two looks at the processes
+PATIENCE = 3.0  # seconds that a process has to end when told to
 
 
 class Executor(Protocol):
@@ -40,44 +46,82 @@ class Executor(Protocol):
 
 
 class Local:
-    """Processes on this machine, forked from a server that has imported torch already."""
+    """Processes on this machine, one for each task, forked from a server that has imported torch already.
+
+    They share nothing with each other, such as the queue of a pool, that one could take along when it is killed.
+    """
 
     def __init__(self, jobs: int, board: Path, device: str, gpus: Sequence[str] = ()) -> None:
         """jobs: processes at the same time
         board: a folder of its own, where workers say where they are
         gpus: names for CUDA_VISIBLE_DEVICES, over which the processes are spread evenly; by default each sees all"""
         places = [gpus[place % len(gpus)] for place in range(jobs)] if gpus else []
-        given = [device == "cpu", board, places]
-        self.pool = ProcessPool(
-            jobs, max_tasks=1, initializer=start_worker, initargs=given, context=server.start()
-        )
-        self.board = board
+        self.jobs, self.board, self.given = jobs, board, (board, device == "cpu", places)
+        self.name = f"ganbench worker of {board.name}"
+        self.waiting: deque[tuple[Task, Future[Done]]] = deque()
         self.running: dict[Future[Done], Task] = {}
+        self.changing = threading.RLock()  # the two above
         self.stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, task: Task) -> Future[Done]:
-        attended(task, self.board).unlink(missing_ok=True)
-        future = self.pool.schedule(attend, args=[task, self.board])
-        self.running[future] = task
+        future: Future[Done] = Future()
+        self.waiting.append((task, future))
+        self._begin()
         return future
+
+    def _begin(self) -> None:
+        """Begin with tasks that wait, as long as there is room."""
+        with self.changing:
+            while self.waiting and len(self.running) < self.jobs and not self.stopped.is_set():
+                task, future = self.waiting.popleft()
+                attended(task, self.board).unlink(missing_ok=True)
+                try:
+                    # Its own types call the last one `mp_context`, under which name it is not heard.
+                    start: Any = {"name": self.name, "daemon": False, "context": server.start()}
+                    running = process(**start)(begin)(task, *self.given)
+                except (OSError, EOFError) as error:
+                    future.set_exception(
+                        GanbenchError(f"no worker process can be started ({error or 'EOFError'})")
+                    )
+                    continue
+                self.running[running] = task
+                running.add_done_callback(partial(self._ended, future))
+
+    def _ended(self, future: Future[Done], running: Future[Done]) -> None:
+        with self.changing:
+            del self.running[running]
+        error = error_of(running)
+        if error is None:
+            future.set_result(running.result())
+        else:
+            future.set_exception(error)
+        self._begin()
 
     def lost(self, error: BaseException) -> str | None:
         if isinstance(error, CancelledError):
-            return "ended with exit code 0 in the middle of its task"
+            return "ended in the middle of its task, and left a copy of itself behind"
         return _death(error.exitcode) if isinstance(error, ProcessExpired) else None
 
     def stop(self) -> None:
         self.stopped.set()
-        self.pool.stop()
-        self.pool.join()
+        with self.changing:
+            self.waiting.clear()
+        workers = [one for one in multiprocessing.active_children() if one.name == self.name]
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(PATIENCE)
+            worker.kill()
+            worker.join()
 
     def _watch(self) -> None:
-        """Keep logs short, and cancel the tasks of processes that are no more: the pool itself says nothing of
-        one that ends with exit code 0. Seen twice, so that it has had the time to speak of any other."""
+        """Keep logs short, and cancel the tasks of processes that are no more, but whose end is not heard of since
+        a copy that a method has forked goes on. Seen twice, so that there was time to hear of any other."""
         before: set[Future[Done]] = set()
         while not self.stopped.wait(WATCH):
-            running = {future: task for future, task in [*self.running.items()] if not future.done()}
+            with self.changing:
+                running = dict(self.running)
             dead = {future for future, task in running.items() if _is_gone(attended(task, self.board))}
             for future in dead & before:
                 future.cancel()

@@ -267,6 +267,20 @@ def give_up(
         store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
 
 
+def begin(task: Task, board: Path, cpu: bool, places: Sequence[str]) -> Done:
+    """`attend` in a fresh process, which sees one GPU where there are several."""
+    gc.enable()  # see `preloaded`
+    if places:
+        os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(board, places)  # read when CUDA is first used
+    if cpu:
+        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+        keep_memory()
+    parent = multiprocessing.parent_process()
+    if parent:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    return attend(task, board)
+
+
 def attend(task: Task, board: Path) -> Done:
     """`work` in a process of its own: marked on the board while it goes on, its output in the task's log."""
     mark = attended(task, board)
@@ -299,19 +313,6 @@ def trim(log: Path) -> None:
     with suppress(OSError):
         if log.stat().st_size > LOG_LIMIT:
             os.truncate(log, 0)
-
-
-def start_worker(cpu: bool, board: Path, places: Sequence[str]) -> None:
-    """Set up a fresh worker process, which sees one GPU where there are several."""
-    gc.enable()  # see `preloaded`
-    if places:
-        os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(board, places)  # read when CUDA is first used
-    if cpu:
-        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
-        keep_memory()
-    parent = multiprocessing.parent_process()
-    if parent:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
 
 
 def take_gpu(board: Path, places: Sequence[str]) -> str:
