@@ -423,7 +423,7 @@ def test_labels_of_tasks(bench: Bench) -> None:
 def test_deaths_are_told_in_words() -> None:
     assert executors._death(-9).startswith("was killed (signal 9")
     assert executors._death(-11) == "died (signal 11)"
-    assert executors._death(3) == "ended with exit code 3"
+    assert executors._death(3) == "ended with exit code 3 in the middle of its task"
 
 
 def test_the_longest_looking_task_comes_first(bench: Bench) -> None:
