@@ -206,6 +206,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_workers_share_gpus_evenly_and_those_of_the_dead_are_free(tmp_path: Path) -> None:
     def worker() -> subprocess.Popen[str]:
         command = [sys.executable, "-c", HOLD, str(tmp_path), "a", "b", "a", "b"]
