@@ -206,6 +206,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_workers_share_gpus_evenly_and_those_of_the_dead_are_free(tmp_path: Path) -> None:
     def worker() -> subprocess.Popen[str]:
         command = [sys.executable, "-c", HOLD, str(tmp_path), "a", "b", "a", "b"]
@@ -423,7 +424,7 @@ def test_labels_of_tasks(bench: Bench) -> None:
 def test_deaths_are_told_in_words() -> None:
     assert executors._death(-9).startswith("was killed (signal 9")
     assert executors._death(-11) == "died (signal 11)"
-    assert executors._death(3) == "ended with exit code 3"
+    assert executors._death(3) == "ended with exit code 3 in the middle of its task"
 
 
 def test_the_longest_looking_task_comes_first(bench: Bench) -> None:

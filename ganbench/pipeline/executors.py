@@ -153,4 +153,8 @@ def _death(code: int | None) -> str:
     """How a process ended, by its exit code."""
     if code == -signal.SIGKILL:
         return "was killed (signal 9, which is how a system out of memory helps itself)"
-    return f"died (signal {-code})" if code and code < 0 else f"ended with exit code {code}"
+    return (
+        f"died (signal {-code})"
+        if code and code < 0
+        else f"ended with exit code {code} in the middle of its task"
+    )

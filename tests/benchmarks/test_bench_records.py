@@ -193,6 +193,7 @@ def derive(root: Path) -> dict[str, float]:
     return spent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", [n for n in SIZES if FULL or n <= 1000])
 def test_records_to_report(benchmark, tmp_path, records):
     made = Made(Quick(tmp_path), *SIZES[records]).write()
