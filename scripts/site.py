@@ -27,8 +27,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Without the comment at the head, which would hide the title from the navigation."""
-    return re.sub(r"\A<!--.*?-->\s*", "", markdown, flags=re.DOTALL)
+    """Without the comment at the head, which would hide the title from the navigation; results lie beside the pages."""
+    return re.sub(r"\A<!--.*?-->\s*", "", markdown, flags=re.DOTALL).replace("](../results/", "](results/")
 
 
 def pages() -> dict[str, str]:
