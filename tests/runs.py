@@ -100,7 +100,7 @@ def killed_at_birth(times: int, task: work.Task, board: Path, *given: Any) -> wo
 MAIN = """
 import sys
 from pathlib import Path
-from ganbench.pipeline import execute, suite, work
+from ganbench.pipeline import execute, suite
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
     sys.exit(execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu"))

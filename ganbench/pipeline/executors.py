@@ -81,8 +81,9 @@ class Local:
                     start: Any = {"name": self.name, "daemon": False, "context": server.start()}
                     running = process(**start)(begin)(task, *self.given)
                 except (OSError, EOFError) as error:
+                    what = f"no worker process can be started ({error or 'the server of workers has ended'})"
                     future.set_exception(
-                        GanbenchError(f"no worker process can be started ({error or 'EOFError'})")
+                        GanbenchError(f"{what}; run the same command again to go on from here")
                     )
                     continue
                 self.running[running] = task
