@@ -10,7 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ganbench import PluginError
 from ganbench.pipeline import recording, stack
 from ganbench.pipeline.games import build
-from ganbench.pipeline.simplify import ELEMENTWISE, simplify
+from ganbench.pipeline.playback import Memory, Playback
+from ganbench.pipeline.simplify import functional, simplify
 from ganbench.pipeline.train import train
 
 METHODS = [
@@ -26,17 +27,17 @@ METHODS = [
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """Have all losses recorded from now on; gives the graphs."""
-    graphs = []
+    """Have all losses recorded from now on; gives what is played."""
+    played = []
 
-    def record(function, inputs, _record=recording._record):
-        graphs.append(_record(function, inputs))
-        return graphs[-1]
+    def record(*given, _record=recording._record):
+        played.append(_record(*given))
+        return played[-1]
 
     def start():
         monkeypatch.setattr(stack, "WORTH", 1)
         monkeypatch.setattr(recording, "_record", record)
-        return graphs
+        return played
 
     return start
 
@@ -46,10 +47,10 @@ def recorded(monkeypatch):
 def test_a_recording_changes_no_bit(tmp_path, recorded, method, seeds):
     (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 10, batch: 8}")
     expected = train(cell, points(), seeds)
-    graphs = recorded()
+    played = recorded()
     found = train(cell, points(), seeds)
-    assert graphs
-    assert all(isinstance(graph, torch.fx.GraphModule) for graph in graphs)
+    assert played
+    assert all(isinstance(one, Playback) for one in played)
     for one, other in zip(found, expected, strict=True):
         for mine, theirs in ((one.state, other.state), (one.curves, other.curves)):
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -97,14 +98,14 @@ def test_a_loss_that_counts_its_calls_is_refused(tmp_path, recorded):
 def test_a_loss_that_cannot_be_recorded_is_called(tmp_path, recorded, monkeypatch):
     (cell,) = cells(tmp_path, f"[{METHODS[0]}]", train="{steps: 6, batch: 8}")
     expected = train(cell, points(), [0, 1, 2])
-    graphs = recorded()
+    played = recorded()
 
     def fails(function):
         raise NotImplementedError("no tracing here")
 
     monkeypatch.setattr(recording, "make_fx", fails)
     found = train(cell, points(), [0, 1, 2])
-    assert len(graphs) == 2
+    assert played == [None, None]
     assert all(torch.equal(found[2].state[name], expected[2].state[name]) for name in found[2].state)
 
 
@@ -119,42 +120,69 @@ def test_short_trainings_and_convolutions_are_not_recorded(tmp_path):
 @pytest.mark.parametrize(
     ("function", "overwritten"),
     [
-        (lambda a, b: torch.relu(a @ b), 1),
-        (lambda a, b: torch.relu(a), 0),  # an input
-        (lambda a, b: torch.relu(a.mT), 0),  # an input by another name
-        (lambda a, b: (product := a @ b, torch.relu(product)), 0),  # read by whoever called
+        (lambda a, b: torch.relu(a @ b) + a[0, 0], 1),
+        (lambda a, b: torch.relu(a) @ b, 0),  # an input
+        (lambda a, b: torch.relu(a.mT) @ b, 0),  # an input by another name
+        (lambda a, b: (product := a @ b, torch.relu(product) @ a), 0),  # read by whoever called
         (lambda a, b: torch.relu(product := a @ b) @ product, 0),  # read later
         (lambda a, b: (product := a @ b, view := product.mT, torch.relu(product) @ view)[2], 0),
-        (
-            lambda a, b: torch.relu((a @ b)[:2]).sum() + 1,
-            1,
-        ),  # not the whole of what was made; the sum is overwritten
-        (lambda a, b: (product := a @ b) + product.mT, 0),  # read in another order
-        (lambda a, b: a[:, 0].unsqueeze(1) + a @ b, 1),  # the second argument
-        (lambda a, b: torch.tanh(-torch.relu(a @ b)) * b, 4),  # one after the other
-        (lambda a, b: torch.sub(*torch.var_mean(a @ b, dim=0)), 1),  # one of two that were made at once
-        (lambda a, b: torch.relu((a @ b).double()), 1),
-        (
-            lambda a, b: torch.relu((product := a @ b).add_(1)) @ product,
-            0,
-        ),  # written over by the author already
-        (lambda a, b: (a[:, :1] @ b[:1]) + a.view(4, 4).expand(4, 4), 1),  # a column by a row
+        (lambda a, b: torch.relu((a @ b)[:2]) @ b, 0),  # not the whole of what was made
+        (lambda a, b: ((product := a @ b) + product.mT) @ a, 0),  # read in another order
+        (lambda a, b: (a[:, 0].unsqueeze(1) + a @ b) @ a, 1),  # the second argument
+        (lambda a, b: (torch.tanh(-torch.relu(a @ b)) * b) @ a, 4),  # one after the other
+        (lambda a, b: torch.sub(*torch.var_mean(a @ b, dim=0)) @ a, 1),  # one of two that were made at once
+        (lambda a, b: torch.relu((a @ b).double()).float() @ a, 1),
+        (lambda a, b: (a[:, :1] @ b[:1] + a.view(4, 4).expand(4, 4)) @ b, 1),  # a column by a row
+        (lambda a, b: torch.ones_like(a).mul(2).add(1) @ b, 0),  # the same at every call
+        (lambda a, b: (a, a.mT, a @ b, a @ b), 0),  # given and asked for
+        (lambda a, b: torch.where(a > 0, torch.cat([a, b]).amax(0), a.max(dim=0).values).exp() @ b, 1),
+        (lambda a, b: torch.nn.functional.silu(a @ b) @ a, 1),
     ],
 )
-def test_a_recording_is_simplified_without_changing_a_bit(function, overwritten):
+def test_a_playback_changes_no_bit(function, overwritten):
     torch.manual_seed(0)
     given = (torch.randn(4, 4), torch.randn(4, 4))
-    graph = make_fx(function)(*given)
-    before = [tensor.clone() for tensor in given]
-    expected = graph(*given)
-    graph = simplify(graph, given)
-    assert (
-        sum(node.target in [room for room, _ in ELEMENTWISE.values()] for node in graph.graph.nodes)
-        == overwritten
-    )
-    for _ in range(2):
-        torch.testing.assert_close(graph(*given), expected, rtol=0, atol=0)
-    assert all(map(torch.equal, given, before))
+    graph = make_fx(lambda a, b: found if isinstance(found := function(a, b), tuple) else (found,))(*given)
+    playback = Playback(simplify(functional(graph), given), given, Memory())
+    written = [
+        any(one is place for one in kernel.args)
+        for kernel in playback.kernels
+        for name, place in kernel.keywords.items()
+        if name in ("out", "grad_input")
+    ]
+    assert sum(written) == overwritten
+    kept = []
+    for turn in range(5):
+        tensors = given if turn % 3 == 0 else (torch.randn(4, 8).mT[::2], torch.randn(4, 4))  # other strides
+        before = [tensor.clone() for tensor in tensors]
+        found, expected = playback(tensors), graph(*tensors)
+        torch.testing.assert_close(found, expected, **({"rtol": 0, "atol": 0} if turn == 0 else {}))
+        assert all(map(torch.equal, tensors, before))
+        kept += [(one, one.clone()) for one in found]
+    assert all(torch.equal(one, then) for one, then in kept)  # what was given away is not written over
+
+
+def test_a_loss_that_writes_over_tensors_is_played_as_it_is(tmp_path, recorded):
+    what = "weight = (b.x @ b.x.mT).relu_().add_(1).mean() * 0 + 1"
+    (cell,) = cells(tmp_path, "[./mine.py]", train="{steps: 12, batch: 8}", plugins=MINE.format(what=what))
+    expected = train(cell, points(), [0, 1, 2])
+    played = recorded()
+    found = train(cell, points(), [0, 1, 2])
+    assert not any(isinstance(one, Playback) for one in played)
+    assert None not in played
+    assert all(torch.equal(found[2].state[name], expected[2].state[name]) for name in found[2].state)
+
+
+def test_graphs_of_a_game_share_their_memory():
+    given = (torch.randn(64, 64), torch.randn(64, 64))
+    memory = Memory()
+    chain = make_fx(lambda a, b: (((((a @ b) @ a) @ b) @ a).sum(),))(*given)
+    one = Playback(simplify(chain, given), given, memory)
+    rooms = [len(room) for room in memory.made]
+    assert sorted(rooms) == [64 * 64 * 4, 64 * 64 * 4]  # what a product reads and what it writes; the sum is made anew
+    other = Playback(simplify(chain, given), given, memory)
+    assert [len(room) for room in memory.made] == rooms
+    assert torch.equal(one(given)[0], other(given)[0])
 
 
 def test_what_does_nothing_is_not_called():
@@ -167,20 +195,17 @@ def test_what_does_nothing_is_not_called():
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"),
+    ("function", "given", "expected"),
     [
-        (lambda a, b: (a.mT @ b).mT.contiguous(), ["transpose", "bmm"]),  # without its copy
-        (lambda a, b: (a.mT @ b).mT.mT, ["transpose", "bmm"]),  # nothing to gain
-        (
-            lambda a, b: (product := a.mT @ b, product.mT),
-            ["transpose", "bmm", "transpose"],
-        ),  # both are asked for
-        (lambda a, b: (a @ b).mT, ["bmm", "transpose"]),
+        (lambda a, b: (a.mT @ b).mT.contiguous(), (32, 8), ["transpose", "bmm"]),  # without its copy
+        (lambda a, b: (a.mT @ b).mT.mT, (32, 8), ["transpose", "bmm"]),  # nothing to gain
+        (lambda a, b: (product := a.mT @ b, product.mT), (32, 8), ["transpose", "bmm", "transpose"]),  # both
+        (lambda a, b: (a @ b.mT).mT, (8, 8), ["transpose", "bmm", "transpose"]),
+        (lambda a, b: (a.mT @ b).mT, (8, 32), ["transpose", "bmm", "transpose"]),  # narrow: slow if turned
     ],
 )
-def test_transposed_products_are_turned(function, expected):
-    given = (torch.randn(3, 4, 5), torch.randn(3, 4, 2))
-    given = given if expected[0] == "transpose" else (torch.randn(3, 4, 5), torch.randn(3, 5, 2))
+def test_products_are_turned_where_that_is_faster(function, given, expected):
+    given = [torch.randn(3, 5, width) for width in given]
     wanted = function(*given)
     graph = make_fx(lambda a, b: function(a, b))(*given)
     graph = simplify(graph, given)

@@ -14,32 +14,36 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import PluginError
-from .simplify import simplify
+from .playback import Memory, Playback
+from .simplify import functional, mutates, simplify
+from .trees import leaves, rebuilt
 
 WORTH = 500  # calls from which on a recording pays for itself: it takes as long as some hundred of them
 FIRST = 3  # the call that is recorded: the ones before fill caches that change what is computed
 CLOSE = 1e-3  # of the largest number; what a recording misses is a whole term
 
 Function = Callable[..., tuple[Tensor, ...]]
+Played = Callable[[list[Tensor]], tuple[Tensor, ...]]
 
 
 class Recorded:
     """Plays a function of tensors back, and asks the function itself at the calls 4, 8, 16, ... whether that is
     still right. One that cannot be recorded is called as it is."""
 
-    def __init__(self, function: Function, of: str) -> None:
-        self.function, self.of = function, of
-        self.calls, self.playback = 0, function
+    def __init__(self, function: Function, of: str, memory: Memory) -> None:
+        self.function, self.of, self.memory = function, of, memory
+        self.calls = 0
+        self.playback: Played | None = None
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
         """Raises PluginError where the function depends on more than its inputs."""
         self.calls += 1
         if self.calls == FIRST:
-            self.playback = _record(self.function, inputs)
-        if self.playback is self.function:
+            self.playback = _record(self.function, inputs, self.memory)
+        if self.playback is None:
             return self.function(*inputs)
         with torch.no_grad():
-            found = self.playback(*inputs)
+            found = self.playback(leaves(inputs))
         if self.calls.bit_count() == 1:
             self._check(found, self.function(*inputs))
         return found
@@ -54,11 +58,15 @@ class Recorded:
                 )
 
 
-def _record(function: Function, inputs: tuple[Any, ...]) -> Function:
-    """The function as a graph of tensor operations; the function itself where PyTorch cannot trace it."""
+def _record(function: Function, inputs: tuple[Any, ...], memory: Memory) -> Played | None:
+    """The function as tensor operations; None where PyTorch cannot trace it."""
+    tensors = leaves(inputs)
     try:
-        graph = make_fx(function)(*inputs)
+        graph = make_fx(lambda *given: function(*rebuilt(inputs, given)))(*tensors)
         graph.graph.eliminate_dead_code()
-        return simplify(graph, inputs)
+        if mutates(functional(graph)):
+            return lambda given: graph(*given)
+        with torch.no_grad():
+            return Playback(simplify(graph, tensors), tensors, memory)
     except Exception:
-        return function  # what is wrong with it, if anything, shows when it is called
+        return None  # what is wrong with it, if anything, shows when it is called

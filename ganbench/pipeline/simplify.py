@@ -1,4 +1,4 @@
-"""Recorded graphs made cheaper: less to call, less memory to go through, and products in the order that is fast.
+"""Recorded graphs made cheaper: less to call, and products in the order that is fast.
 
 Numbers stay the same: to the bit in float32 where the tests run, to rounding where a library of products adds in
 another order when its matrices change places.
@@ -19,31 +19,11 @@ aten = torch.ops.aten
 
 SAME = (aten.alias.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
 PRODUCTS = (aten.mm.default, aten.bmm.default)
-# Elementwise operations; the same with room given for the result, which may be that of an argument, and its name.
-ELEMENTWISE = {
-    aten.add.Tensor: (aten.add.out, "out"),
-    aten.sub.Tensor: (aten.sub.out, "out"),
-    aten.mul.Tensor: (aten.mul.out, "out"),
-    aten.div.Tensor: (aten.div.out, "out"),
-    aten.neg.default: (aten.neg.out, "out"),
-    aten.relu.default: (aten.relu_.default, None),  # relu.out takes room and then copies
-    aten.tanh.default: (aten.tanh.out, "out"),
-    aten.sigmoid.default: (aten.sigmoid.out, "out"),
-    aten.softplus.default: (aten.softplus.out, "out"),
-    aten.leaky_relu.default: (aten.leaky_relu.out, "out"),
-    aten.threshold_backward.default: (aten.threshold_backward.grad_input, "grad_input"),
-    aten.tanh_backward.default: (aten.tanh_backward.grad_input, "grad_input"),
-    aten.sigmoid_backward.default: (aten.sigmoid_backward.grad_input, "grad_input"),
-    aten.softplus_backward.default: (aten.softplus_backward.grad_input, "grad_input"),
-    aten.leaky_relu_backward.default: (aten.leaky_relu_backward.grad_input, "grad_input"),
-}
+NARROW = 16  # columns; a product of fewer is slow unless its second factor is transposed
 
 
 def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
-    """The same function, recorded by `make_fx`, in fewer and cheaper operations. Where its author writes over tensors
-    it is left as it is: memory has more names then than are followed here."""
-    if any(_mutates(node) for node in module.graph.nodes):
-        return module
+    """The same function, recorded by `make_fx`, in fewer and cheaper operations. It must write over no tensor."""
     _clean(module.graph)
     _turn(module.graph)
     module.recompile()
@@ -52,13 +32,25 @@ def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
     for node in module.graph.nodes:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor  # a column by a row
-    _overwrite(module.graph)
+        elif node.target is aten.relu.default:
+            node.target, node.args = aten.clamp_min.default, (node.args[0], 0)  # the same, and can write to a place
     module.recompile()
     return module
 
 
-def _mutates(node: Node) -> bool:
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+def functional(module: GraphModule) -> GraphModule:
+    """The same without operations that change their argument's shape in place, as in products with vectors."""
+    for node in module.graph.nodes:
+        if isinstance(node.target, OpOverload) and torch.Tag.inplace_view in node.target.tags and len(node.args[0].users) == 1:
+            name, overload = node.target._schema.name.removesuffix("_").split("::")[1], node.target._overloadname
+            node.target = getattr(getattr(aten, name), overload)
+    module.recompile()
+    return module
+
+
+def mutates(module: GraphModule) -> bool:
+    """Whether it writes over tensors: its memory has more names then than are followed here."""
+    return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in module.graph.nodes)
 
 
 def _clean(graph: Graph) -> None:
@@ -66,7 +58,7 @@ def _clean(graph: Graph) -> None:
     transposes."""
     for node in list(graph.nodes):
         same = node.target in SAME or (node.target is aten.clone.default and _is_made(node.args[0]))
-        if same and _alike(node, node.args[0]):
+        if same and alike(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
         elif _transposes(node) and _transposes(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
@@ -75,18 +67,18 @@ def _clean(graph: Graph) -> None:
 
 def _turn(graph: Graph) -> None:
     """Make (XᵀG)ᵀ, as which vectorised gradients of weights come, GᵀX: it needs no copy, and where G is narrow it takes
-    a quarter of the time. Strides change, so nothing may depend on them: views become reshapes, and the factor of one
-    goes with which vectorised layers have their biases."""
+    a quarter of the time, but where X is narrow four times as much. Strides change, so nothing may depend on them:
+    views become reshapes, and the factor of one goes with which vectorised layers have their biases."""
     for node in graph.nodes:
         if node.target is aten.view.default:
             node.target = aten.reshape.default
         elif (
-            node.target is aten.mul.Scalar and node.args[1] == 1 and _alike(node, node.args[0], strides=False)
+            node.target is aten.mul.Scalar and node.args[1] == 1 and alike(node, node.args[0], strides=False)
         ):
             node.replace_all_uses_with(node.args[0])
         elif _transposes(node) and node.args[0].target in PRODUCTS and len(node.args[0].users) == 1:
             left, right = node.args[0].args
-            if _transposes(left):
+            if _transposes(left) and left.meta["val"].shape[-2] >= NARROW:
                 with graph.inserting_before(node):
                     turned = graph.call_function(aten.transpose.int, (right, -2, -1))
                     product = graph.call_function(node.args[0].target, (turned, left.args[0]))
@@ -96,31 +88,9 @@ def _turn(graph: Graph) -> None:
 
 def _is_made(node: Node) -> bool:
     """Whether a node's memory is the graph's own, and not what was given to it."""
-    while _is_view(node):
+    while is_view(node):
         node = node.all_input_nodes[0]
     return node.op == "call_function"
-
-
-def _overwrite(graph: Graph) -> None:
-    """Let results of elementwise operations take the memory of an argument that nothing reads afterwards."""
-    owner: dict[Node, Node] = {}  # node -> the one that made the memory it shows
-    last: dict[Node, Node] = {}  # owner -> the last node that reads its memory
-    for node in graph.nodes:
-        owner[node] = owner[node.args[0]] if _is_view(node) else node
-        last.update({owner[read]: node for read in node.all_input_nodes})
-    for node in graph.nodes:
-        if node.target not in ELEMENTWISE:
-            continue
-        read = [owner[argument] for argument in node.all_input_nodes]
-        for argument in node.all_input_nodes:
-            its = owner[argument]
-            free = its.op == "call_function" and last[its] is node and read.count(its) == 1
-            if free and _alike(node, argument) and _alike(node, its, strides=False):
-                node.target, room = ELEMENTWISE[node.target]
-                node.kwargs = {**node.kwargs, room: argument} if room else node.kwargs
-                owner.update({one: its for one, made in owner.items() if made is node})
-                last[its] = last[node]
-                break
 
 
 def _transposes(node: Any) -> bool:
@@ -131,13 +101,13 @@ def _transposes(node: Any) -> bool:
     return node.target is aten.t.default or {axis % rank for axis in node.args[1:]} == {rank - 2, rank - 1}
 
 
-def _is_view(node: Node) -> bool:
+def is_view(node: Node) -> bool:
     """Whether a node shows memory of its first argument; of the parts of a split, each does."""
     maker = node.all_input_nodes[0] if node.target is getitem else node
     return getattr(maker.target, "is_view", False) or node.target is aten._unsafe_view.default
 
 
-def _alike(node: Node, other: Any, strides: bool = True) -> bool:
+def alike(node: Node, other: Any, strides: bool = True) -> bool:
     """Whether two tensors have the same shape, type and, if asked, strides."""
     one, two = node.meta["val"], other.meta["val"]
     return one.shape == two.shape and one.dtype == two.dtype and (not strides or one.stride() == two.stride())

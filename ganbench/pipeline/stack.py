@@ -19,7 +19,9 @@ from ..contracts import Batch, Game, Nets
 from ..errors import PluginError
 from ..nets import BatchNorm
 from ..optim import InPlace
+from .playback import Memory
 from .recording import WORTH, Recorded
+from .trees import mapped
 
 ALONE = 2  # seeds up to which a loop over them is faster on the CPU than vectorised losses
 CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -193,8 +195,9 @@ class Stack:
             player: partial(self._gradient, player) for player in self.game.players
         }
         if device.type == "cpu" and rounds >= WORTH and not convolves:
+            memory = Memory()
             for player, function in self.gradients.items():
-                self.gradients[player] = Recorded(function, f"the loss of player {player!r}")
+                self.gradients[player] = Recorded(function, f"the loss of player {player!r}", memory)
         self.alive = torch.ones(len(games), dtype=torch.bool, device=device)
         self.died = torch.full((len(games),), -1, device=device)
         self.memory: dict[str, Any] = {}
@@ -257,7 +260,7 @@ class Stack:
         self, player: str, index: int, stacked: tuple[Any, ...], batch: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The loss of one replica, a scalar, and its gradient [P]."""
-        flats, states, memory, buffers = _map(lambda tensor: tensor[index], stacked)
+        flats, states, memory, buffers = mapped(lambda tensor: tensor[index], stacked)
         own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
         flats[player] = flats[player].detach().requires_grad_()
         loss = self._loss(player, flats, states, memory, buffers, own)
@@ -297,7 +300,7 @@ class Stack:
             self.alive = self.alive & torch.isfinite(losses) & torch.isfinite(grad.sum(-1))
             if isinstance(spec.optimiser, InPlace):
                 if not self._all_alive:
-                    old, state = _map(torch.clone, (old, state))
+                    old, state = mapped(torch.clone, (old, state))
                 new, state = spec.optimiser.update(old, grad, state)
             else:
                 new, state = spec.optimiser.step(old, grad, state)
@@ -315,7 +318,7 @@ class Stack:
         """`new` for the replicas that are alive, `old` for the others, in any nesting of tensors [S, ...]."""
         if self._all_alive:
             return new
-        return _map(lambda n, o: torch.where(self.alive.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+        return mapped(lambda n, o: torch.where(self.alive.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
 
     def _each(self, of: Callable[[Nets], Any]) -> Any:
         """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
@@ -324,11 +327,11 @@ class Stack:
                 lambda flats, memory, buffers: of(Replica(self.rules, flats, {}, memory, buffers, None))
             )(self.flats, self.memory, self.buffers)
             # Parameters change in place, and what was taken of them must not change with them.
-            return _map(torch.clone, found)
+            return mapped(torch.clone, found)
 
     def replica(self, index: int) -> Replica:
         """One replica as it stands."""
-        flats, memory, buffers = _map(lambda t: t[index], (self.flats, self.memory, self.buffers))
+        flats, memory, buffers = mapped(lambda t: t[index], (self.flats, self.memory, self.buffers))
         return Replica(self.rules, flats, {}, memory, buffers, None)
 
     def state(self, index: int, latents: Tensor) -> dict[str, Tensor]:
@@ -391,16 +394,6 @@ def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Buffers [S, ...] of a net by name, one row for each replica's own net."""
     rows = [dict(net.named_buffers()) for net in nets]
     return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}
-
-
-def _map(f: Callable[..., Tensor], *trees: Any) -> Any:
-    """`f` on the tensors that stand at the same place of all trees (dictionaries and tuples of tensors)."""
-    first = trees[0]
-    if isinstance(first, dict):
-        return {key: _map(f, *(tree[key] for tree in trees)) for key in first}
-    if isinstance(first, tuple):
-        return tuple(_map(f, *parts) for parts in zip(*trees, strict=True))
-    return f(*trees)
 
 
 def _named(memory: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
