@@ -214,7 +214,8 @@ class Stack:
         for name, memory in self.game.memory.items():
             new = self._each(lambda nets, m=memory, n=name: m.update(nets.recall(n), nets))
             self.memory[name] = self._keep(new, self.memory[name])
-        self.died = torch.where(~self.alive & (self.died < 0), step, self.died)
+        if not self._all_alive:
+            self.died = torch.where(~self.alive & (self.died < 0), step, self.died)
         return losses
 
     def _in_turn(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -297,17 +298,17 @@ class Stack:
     def _update(self, player: str, losses: Tensor, grad: Tensor) -> None:
         spec, old, state = self.game.players[player], self.flats[player], self.states[player]
         with torch.no_grad():
-            self.alive = self.alive & torch.isfinite(losses) & torch.isfinite(grad.sum(-1))
+            self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
+            all_alive = self._all_alive
             if isinstance(spec.optimiser, InPlace):
-                if not self._all_alive:
-                    old, state = mapped(torch.clone, (old, state))
-                new, state = spec.optimiser.update(old, grad, state)
+                here = (old, state) if all_alive else mapped(torch.clone, (old, state))
+                new, next_state = spec.optimiser.update(here[0], grad, here[1])
             else:
-                new, state = spec.optimiser.step(old, grad, state)
+                new, next_state = spec.optimiser.step(old, grad, state)
             if spec.project:
                 new = spec.project(new)
-            self.flats[player] = self._keep(new, self.flats[player])
-            self.states[player] = self._keep(state, self.states[player])
+            moved = (new, next_state) if all_alive else self._keep((new, next_state), (old, state))
+            self.flats[player], self.states[player] = moved
 
     @property
     def _all_alive(self) -> bool:
