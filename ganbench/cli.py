@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import shutil
 import sys
@@ -16,6 +18,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from . import __version__
 from .errors import GanbenchError, RequestError, StoreError, SuiteError, did_you_mean
+from .imports import uncollected
 
 if TYPE_CHECKING:
     from .conform import Check
@@ -37,6 +40,7 @@ class _Main(click.Group):
     """The group of all commands; turns exceptions into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        atexit.register(gc.freeze)  # to look for garbage in the end, among all of PyTorch, takes a second
         try:
             return super().main(*args, **kwargs)
         except KeyboardInterrupt:  # another Ctrl-C, while the first was being answered
@@ -242,7 +246,8 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
         from .pipeline import server
 
         server.start()  # it imports beside what follows
-    from .pipeline import execute  # after the suite is known to be right: this starts torch
+    with uncollected():
+        from .pipeline import execute  # after the suite is known to be right: this starts torch
 
     code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)
     click.get_current_context().exit(code)

@@ -134,7 +134,8 @@ def test_short_trainings_and_convolutions_are_not_recorded(tmp_path):
         (lambda a, b: torch.relu((a @ b).double()).float() @ a, 1),
         (lambda a, b: (a[:, :1] @ b[:1] + a.view(4, 4).expand(4, 4)) @ b, 1),  # a column by a row
         (lambda a, b: torch.ones_like(a).mul(2).add(1) @ b, 0),  # the same at every call
-        (lambda a, b: (a, a.mT, a @ b, a @ b), 0),  # given and asked for
+        (lambda a, b: (a, a.mT, a @ b, torch.ones_like(a)), 0),  # given and asked for
+        (lambda a, b: ((p := a @ b).sum(0), torch.relu(p) @ a), 0),  # what is asked for is made in the end
         (lambda a, b: torch.where(a > 0, torch.cat([a, b]).amax(0), a.max(dim=0).values).exp() @ b, 1),
         (lambda a, b: torch.nn.functional.silu(a @ b) @ a, 1),
     ],
@@ -179,7 +180,10 @@ def test_graphs_of_a_game_share_their_memory():
     chain = make_fx(lambda a, b: (((((a @ b) @ a) @ b) @ a).sum(),))(*given)
     one = Playback(simplify(chain, given), given, memory)
     rooms = [len(room) for room in memory.made]
-    assert sorted(rooms) == [64 * 64 * 4, 64 * 64 * 4]  # what a product reads and what it writes; the sum is made anew
+    assert sorted(rooms) == [
+        64 * 64 * 4,
+        64 * 64 * 4,
+    ]  # what a product reads and what it writes; the sum is made anew
     other = Playback(simplify(chain, given), given, memory)
     assert [len(room) for room in memory.made] == rooms
     assert torch.equal(one(given)[0], other(given)[0])

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from ..contracts import Data
 from ..errors import PluginError, RequestError
+from ..imports import uncollected
 from . import plan as planning
 from .executors import Executor, Local, error_of
 from .plan import Cell
@@ -81,7 +82,8 @@ def run(
     console = console or Console()
     try:
         device, start, at_once = _choose(executor, device, jobs, console)
-        entries, previews = survey(suite)
+        with uncollected():
+            entries, previews = survey(suite)
         store = Store(out, read_only=dry_run)
         own = entries[shard[0] - 1 :: shard[1]] if shard else entries
         names = {entry.id for entry in own}

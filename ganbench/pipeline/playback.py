@@ -107,12 +107,13 @@ class Playback:
             elif node.op == "get_attr":
                 values[node] = getattr(self.graph, node.target)
             elif node.op == "output":
-                anew = lives.last_of_all
-                self.results = [values[one] if one in anew else values[one].clone for one in node.args[0]]
+                self.results = [
+                    values[one] if one in lives.anew else values[one].clone for one in node.args[0]
+                ]
+            elif node in lives.anew:
+                values[node] = partial(operation(node), *args, **kwargs)
             elif node in lives.fixed or not _makes(node):
-                values[node] = node.target(*args, **kwargs)
-            elif node in lives.last_of_all:
-                values[node] = partial(node.target, *args, **kwargs)
+                values[node] = operation(node)(*args, **kwargs)
             else:
                 values[node] = self._kernel(node, args, kwargs, lives, values)
             for room in lives.over(node):
@@ -120,16 +121,17 @@ class Playback:
 
     def _kernel(self, node: Node, args: Any, kwargs: Any, lives: Lives, values: dict[Node, Any]) -> Any:
         """Add what an operation does to the kernels; gives the place of its result."""
-        expected = node.target(*args, **kwargs)
+        target = operation(node)
+        expected = target(*args, **kwargs)
         if not isinstance(expected, Tensor):
-            self.kernels.append(partial(_copied, node.target, args, kwargs, expected))
+            self.kernels.append(partial(_copied, target, args, kwargs, expected))
             return expected
         argument = lives.overwritten(node)
         if argument is None:
             lives.rooms[node], result = self.memory.like(expected)
         else:
             result = values[argument]
-        self.kernels.append(writing(node.target, args, kwargs, result, expected))
+        self.kernels.append(writing(target, args, kwargs, result, expected))
         result.copy_(expected)
         return result
 
@@ -145,20 +147,23 @@ class Lives:
         self.fixed: set[Node] = set()  # the same at every call
         end = nodes[-1]
         # What nothing but the caller reads is made anew for it, at the end.
-        self.last_of_all = {node for node in end.all_input_nodes if _makes(node) and list(node.users) == [end]}
+        self.anew = {node for node in end.all_input_nodes if _makes(node) and list(node.users) == [end]}
         for node in nodes:
             self.owner[node] = self.owner[node.args[0]] if is_view(node) else node
-            reader = end if node in self.last_of_all else node
             for read in node.all_input_nodes:
-                self.last[self.owner[read]] = reader
-            known = node.all_input_nodes and self.fixed.issuperset(node.all_input_nodes)
-            if node.op == "get_attr" or node.target in FILLED or (known and node.op == "call_function"):
+                its = self.owner[read]
+                self.last[its] = end if node in self.anew or self.last.get(its) is end else node
+            if self._is_fixed(node):
                 self.fixed.add(node)
+
+    def _is_fixed(self, node: Node) -> bool:
+        known = bool(node.all_input_nodes) and self.fixed.issuperset(node.all_input_nodes)
+        return node.op == "get_attr" or node.target in FILLED or (known and node.op == "call_function")
 
     def overwritten(self, node: Node) -> Node | None:
         """The argument whose memory the result of an elementwise operation may take, if there is one: nothing reads
         it afterwards. It is the result's from then on."""
-        if torch.Tag.pointwise not in node.target.tags:
+        if torch.Tag.pointwise not in operation(node).tags:
             return None
         read = [self.owner[argument] for argument in node.all_input_nodes]
         for argument in node.all_input_nodes:
@@ -177,6 +182,11 @@ class Lives:
         for its in dict.fromkeys(self.owner[one] for one in node.all_input_nodes):
             if self.last[its] is node and its in self.rooms:
                 yield self.rooms.pop(its)
+
+
+def operation(node: Node) -> Any:
+    """What a node calls."""
+    return node.target
 
 
 def _makes(node: Node) -> bool:
@@ -203,7 +213,7 @@ def _candidates(target: OpOverload) -> Iterator[tuple[Callable[..., Any], str]]:
     """Ways to have the result of an operation written to a place, and the name under which they take that: functions
     of PyTorch, which are called in half the time, and the operation itself."""
     name = target._schema.name.split("::")[1]
-    for module in (torch, torch._C._nn):
+    for module in (torch, torch._C._nn):  # pyright: ignore[reportAttributeAccessIssue]
         if hasattr(module, name):
             yield getattr(module, name), "out"
     packet = target.overloadpacket

@@ -33,24 +33,32 @@ def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor  # a column by a row
         elif node.target is aten.relu.default:
-            node.target, node.args = aten.clamp_min.default, (node.args[0], 0)  # the same, and can write to a place
+            node.target, node.args = (
+                aten.clamp_min.default,
+                (node.args[0], 0),
+            )  # the same, and can write to a place
     module.recompile()
     return module
 
 
 def functional(module: GraphModule) -> GraphModule:
-    """The same without operations that change their argument's shape in place, as in products with vectors."""
+    """The same without operations that change the shape of their argument in place, as products with vectors do."""
     for node in module.graph.nodes:
-        if isinstance(node.target, OpOverload) and torch.Tag.inplace_view in node.target.tags and len(node.args[0].users) == 1:
-            name, overload = node.target._schema.name.removesuffix("_").split("::")[1], node.target._overloadname
-            node.target = getattr(getattr(aten, name), overload)
+        target = node.target
+        if not isinstance(target, OpOverload) or torch.Tag.inplace_view not in target.tags:
+            continue
+        if len(node.args[0].users) == 1:
+            name = target._schema.name.split("::")[1].removesuffix("_")
+            node.target = getattr(getattr(aten, name), target._overloadname)
     module.recompile()
     return module
 
 
 def mutates(module: GraphModule) -> bool:
     """Whether it writes over tensors: its memory has more names then than are followed here."""
-    return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in module.graph.nodes)
+    return any(
+        isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in module.graph.nodes
+    )
 
 
 def _clean(graph: Graph) -> None:
