@@ -124,8 +124,10 @@ class Playback:
         target = operation(node)
         expected = target(*args, **kwargs)
         if not isinstance(expected, Tensor):
-            self.kernels.append(partial(_copied, target, args, kwargs, expected))
-            return expected
+            results = self._parts(node, expected, lives)
+            self.kernels.append(partial(_copied, target, args, kwargs, results))
+            _copied(target, args, kwargs, results)
+            return results
         argument = lives.overwritten(node)
         if argument is None:
             lives.rooms[node], result = self.memory.like(expected)
@@ -134,6 +136,15 @@ class Playback:
         self.kernels.append(writing(target, args, kwargs, result, expected))
         result.copy_(expected)
         return result
+
+    def _parts(self, node: Node, expected: Sequence[Tensor | None], lives: Lives) -> list[Tensor | None]:
+        """Places for the results of an operation that has several; what nobody reads gets none."""
+        read = {part.args[1]: part for part in node.users}
+        results: list[Tensor | None] = [None] * len(expected)
+        for index, one in enumerate(expected):
+            if index in read and one is not None:
+                lives.rooms[read[index]], results[index] = self.memory.like(one)
+        return results
 
 
 class Lives:
@@ -225,10 +236,9 @@ def _candidates(target: OpOverload) -> Iterator[tuple[Callable[..., Any], str]]:
 
 
 def _copied(target: OpOverload, args: Any, kwargs: Any, places: Any) -> None:
-    """For operations that cannot write to a place."""
+    """For operations that cannot write to a place, or have several results, of which some may have none."""
     found = target(*args, **kwargs)
-    if isinstance(places, Tensor):
-        places.copy_(found)
-    else:
-        for place, one in zip(places, found, strict=True):
+    pairs = [(places, found)] if isinstance(places, Tensor) else zip(places, found, strict=True)
+    for place, one in pairs:
+        if place is not None:
             place.copy_(one)

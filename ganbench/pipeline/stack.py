@@ -189,12 +189,12 @@ class Stack:
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
-        convolves = any(_convolves(net) for net in self.game.nets.values())
-        self.one_by_one = device.type == "cpu" and (len(games) <= ALONE or convolves)
+        alone = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
+        self.one_by_one = device.type == "cpu" and alone
         self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
             player: partial(self._gradient, player) for player in self.game.players
         }
-        if device.type == "cpu" and rounds >= WORTH and not convolves:
+        if device.type == "cpu" and rounds >= WORTH:
             memory = Memory()
             for player, function in self.gradients.items():
                 self.gradients[player] = Recorded(function, f"the loss of player {player!r}", memory)
