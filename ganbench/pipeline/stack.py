@@ -184,7 +184,7 @@ class Stack:
             net.to(device=device, dtype=dtype).train()
         layouts = self.rules.layouts
         self.flats: Flats = {
-            player: torch.stack([layout.pack(game.nets) for game in games]).to(device, dtype)
+            player: torch.stack([layout.pack(game.nets).to(device, dtype) for game in games])
             for player, layout in layouts.items()
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
@@ -385,10 +385,8 @@ def _slope(loss: Tensor, flat: Tensor, player: str) -> Tensor:
 
 def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
     """How far the game has come, as losses see it."""
-    return {
-        "step": torch.tensor(step, dtype=like.dtype, device=like.device),
-        "progress": torch.tensor(step / steps, dtype=like.dtype, device=like.device),
-    }
+    # Filled there: a number that is sent to a GPU is waited for.
+    return {"step": like.new_full((), step), "progress": like.new_full((), step / steps)}
 
 
 def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
