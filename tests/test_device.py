@@ -18,7 +18,10 @@ BATCH = 32
 GAMES = [
     plugin.name for plugin in plugins.catalog()["method"].values() if hasattr(plugins.load(plugin), "game")
 ]
-TRICKS = [f"{{method: dcgan, params: {{width: 4}}, tricks: [{name}]}}" for name in plugins.catalog()["trick"]]
+TRICKS = [
+    pytest.param(f"{{method: dcgan, params: {{width: 4}}, tricks: [{name}]}}", marks=pytest.mark.slow)
+    for name in plugins.catalog()["trick"]
+]
 
 
 def play(folder, method: str) -> Stack:

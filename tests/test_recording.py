@@ -22,8 +22,13 @@ METHODS = [
     "{method: wgan_gp, params: {width: 8, z_dim: 4}}",
     "{method: fgan, params: {g_width: 8, v_width: 8, z_dim: 4, g_norm: true}}",
     "{method: vae, params: {width: 8, z_dim: 4}}",
-    "{method: gan, params: {net: conv, width: 4, z_dim: 4}}",
-    "{method: dcgan, params: {width: 4, z_dim: 4}, tricks: [instance_noise]}",
+    *(
+        pytest.param(method, marks=pytest.mark.slow)
+        for method in (
+            "{method: gan, params: {net: conv, width: 4, z_dim: 4}}",
+            "{method: dcgan, params: {width: 4, z_dim: 4}, tricks: [instance_noise]}",
+        )
+    ),
 ]
 
 
