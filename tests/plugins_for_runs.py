@@ -159,10 +159,11 @@ class FullDisk:
 @method
 @dataclass(frozen=True)
 class Seeing:
-    """Says which GPUs its process sees."""
+    """Says which GPUs its process sees, and whether they may round float32 in products and convolutions."""
 
     def fit(self, data, seed, budget):
-        print(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        rounds = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        print(os.environ.get("CUDA_VISIBLE_DEVICES"), *rounds)
         return lambda n, generator: torch.zeros(n, *data.shape)
 
 

@@ -188,13 +188,15 @@ def test_several_gpus_have_a_worker_each(
     assert start.keywords["gpus"] == (names if count > 1 else ())
 
 
-def test_a_worker_sees_one_gpu_of_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_sees_one_gpu_of_several_and_keeps_float32(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = partial(executors.Local, device="cpu", gpus=["5", "7"])
     monkeypatch.setattr(execute, "_choose", lambda *_: ("cpu", start, 2))
     assert bench.run("Seeing", seeds=2) == 0
     seen = [path.read_text().strip() for path in bench.out.glob("logs/*.log")]
     assert len(seen) == 2
-    assert set(seen) <= {"5", "7"}
+    assert set(seen) <= {"5 False False", "7 False False"}
 
 
 HOLD = """

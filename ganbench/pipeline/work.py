@@ -272,6 +272,7 @@ def begin(task: Task, board: Path, cpu: bool, places: Sequence[str]) -> Done:
     gc.enable()  # see `preloaded`
     if places:
         os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(board, places)  # read when CUDA is first used
+    torch.backends.cudnn.allow_tf32 = False  # what is called float32 is float32, in convolutions too
     if cpu:
         torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
         keep_memory()
