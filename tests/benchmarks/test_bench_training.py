@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from eager import CASES, Case, Eager, Stacked
+from eager import CASES, Eager, Stacked
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ WARM = 9  # rounds first: recorded at the third, held against the loss itself at
 SMALL = {name: replace(case, batch=min(case.batch, 64)) for name, case in CASES.items() if "512" not in name}
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if "4096" not in name])
+@pytest.mark.parametrize("name", [name for name in SMALL if "4096" not in name and "10 steps" not in name])
 def test_the_plain_loop_and_the_stack_train_the_same(name):
     """In float64, on the same minibatches, through recorded losses as well."""
     case = SMALL[name]
@@ -57,9 +57,11 @@ def alternate(runs: dict[str, tuple[Stacked | Eager, int]], seconds: float) -> d
     return {name: sorted(found)[len(found) // 4] for name, found in turns.items()}
 
 
-@pytest.mark.parametrize("name", ["ring MLP, batch 128", "DCGAN at 32 px, width 32, batch 64"])
+@pytest.mark.parametrize(
+    "name", ["ring MLP, batch 128", "DCGAN at 32 px, width 32, batch 64"]
+)  # the latter smaller
 def test_stacks_against_a_plain_loop(benchmark, name):
-    case = Case(**{**vars(CASES[name]), "batch": 16}) if "DCGAN" in name else CASES[name]
+    case = replace(CASES[name], batch=16, params={"width": 8}) if "DCGAN" in name else CASES[name]
     seeds = (1, 4) if "DCGAN" in name else (1, 4, 16)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
