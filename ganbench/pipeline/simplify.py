@@ -32,11 +32,8 @@ def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
     for node in module.graph.nodes:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor  # a column by a row
-        elif node.target is aten.relu.default:
-            node.target, node.args = (
-                aten.clamp_min.default,
-                (node.args[0], 0),
-            )  # the same, and can write to a place
+        elif node.target is aten.relu.default:  # the same as this, which can write to a place
+            node.target, node.args = aten.clamp_min.default, (*node.args, 0)
     module.recompile()
     return module
 
