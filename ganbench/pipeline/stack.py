@@ -299,16 +299,14 @@ class Stack:
         spec, old, state = self.game.players[player], self.flats[player], self.states[player]
         with torch.no_grad():
             self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
-            all_alive = self._all_alive
             if isinstance(spec.optimiser, InPlace):
-                here = (old, state) if all_alive else mapped(torch.clone, (old, state))
+                here = (old, state) if self._all_alive else mapped(torch.clone, (old, state))
                 new, next_state = spec.optimiser.update(here[0], grad, here[1])
             else:
                 new, next_state = spec.optimiser.step(old, grad, state)
             if spec.project:
                 new = spec.project(new)
-            moved = (new, next_state) if all_alive else self._keep((new, next_state), (old, state))
-            self.flats[player], self.states[player] = moved
+            self.flats[player], self.states[player] = self._keep((new, next_state), (old, state))
 
     @property
     def _all_alive(self) -> bool:
