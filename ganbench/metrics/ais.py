@@ -20,6 +20,7 @@ from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError, did_you_mean
 from .distances import check_samples
 from .kde import scale_grid
+from .subset import random_subset
 
 ACCEPTANCE = 0.65  # the step sizes aim at it, as in Wu et al.
 GAIN = 1.0  # change of a step size's logarithm for a unit of acceptance above the aim
@@ -475,11 +476,11 @@ class AisLL:
             raise SampleError("ais_ll needs a generator; these are samples alone")
         generator, like = model.generator("ais_ll"), model.samples(1)
         sigma, chosen = self._sigma(
-            model, model.latent, _some(data, data.valid, self.n_valid).to(like), generator
+            model, model.latent, data.floats(random_subset(data.valid, self.n_valid)).to(like), generator
         )
         score = ais_log_likelihood(
             model.generate,
-            _some(data, data.test, self.n).to(like),
+            data.floats(random_subset(data.test, self.n)).to(like),
             model.latent,
             sigma=sigma,
             chains=self.chains,
@@ -517,9 +518,3 @@ class AisLL:
             f"schedule, Hamiltonian moves of {self.leapfrog} leapfrog steps tuned to accept {ACCEPTANCE}; a lower "
             f"bound, its gap by {self.n_simulated} examples of the model"
         )
-
-
-def _some(data: Data, examples: Tensor, n: int) -> Tensor:
-    """The first n as floats, in an order that is fixed for the dataset."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
-    return data.floats(examples[order[:n].to(examples.device)])

@@ -12,8 +12,8 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples
-from .features import drawn
 from .once import Once
+from .subset import random_subset
 
 
 def classifier_score(probabilities: Tensor, *, splits: int = 10) -> Score:
@@ -66,7 +66,7 @@ class ClassifierScore:
         return Once(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Score:
-        test = data.floats(drawn(data.test, self._size(data))).to(place)
+        test = data.floats(random_subset(data.test, self._size(data))).to(place)
         return replace(self._score(test, data), details={"accuracy": classifier(data).accuracy})
 
     def _size(self, data: Data) -> int:

@@ -18,6 +18,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from .distances import check_samples, full_precision
 from .extractors import extractor, identity
 from .once import Once
+from .subset import random_subset
 
 ROWS = 1024  # features of each set whose kernel values are held at once
 
@@ -96,12 +97,7 @@ def _kernel_sums(x: Tensor, y: Tensor, block: int, *, skip_self: bool = False) -
 # --------------------------------------------------------------------------------------------- metrics
 
 Distance = Callable[[Tensor, Tensor], Score]
-
-
-def drawn(split: Tensor, n: int) -> Tensor:
-    """`n` examples of a split, or all, drawn at random and always the same: the first ones may be others than
-    the rest, as in MNIST, whose first 5,000 test images are cleaner."""
-    return split[torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n]]
+drawn = random_subset  # its name before 0.1; other people's scripts import it from here
 
 
 class Control(NamedTuple):
@@ -134,7 +130,7 @@ class Comparison:
 
     def _control(self, data: Data, place: device) -> Control:
         n, see = self._size(data), extractor(self._name(data), data, place)
-        test, train = (see(data.floats(drawn(split, n))) for split in (data.test, data.train))
+        test, train = (see(data.floats(random_subset(split, n))) for split in (data.test, data.train))
         return Control(test, self.distance(train, test).value)
 
     def _size(self, data: Data) -> int:

@@ -16,6 +16,7 @@ from ..errors import SampleError
 from ..optim import Adam
 from .distances import check_samples
 from .latent import draw_latents
+from .subset import random_subset
 
 PANEL = 10  # targets in the picture
 PROBLEMS = 512  # searches that run together
@@ -299,8 +300,7 @@ class Reconstruction:
 
     def reference(self, data: Data) -> Tensor:
         """The targets: training examples in an order that is fixed for the dataset."""
-        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-        return data.floats(data.train[order[: self.n].to(data.train.device)])
+        return data.floats(random_subset(data.train, self.n))
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
