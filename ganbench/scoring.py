@@ -187,11 +187,12 @@ def _cell(path: Path, asked: Request) -> Cell:
 
 
 def _measured(scored: Scored, sentence: str, shortage: Shortage | None) -> Measured:
-    verdict, warning = (scored.details.get(name) for name in ("verdict", "warning"))
+    verdict, warning = (
+        str(words) if (words := scored.details.get(name)) else None for name in ("verdict", "warning")
+    )
     found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
-    said = (str(words) if words else None for words in (verdict, warning))
     controls = dict(_numbers(found))
-    return Measured(scored.metric, sentence, scored.records, controls, *said, shortage)
+    return Measured(scored.metric, sentence, scored.records, controls, verdict, warning, shortage)
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
