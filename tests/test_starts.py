@@ -53,7 +53,11 @@ CARRIERS = {
 
 @pytest.fixture(scope="module")
 def datasets() -> dict[str, Data]:
-    return {"ring": load_data("ring", n_train=500, n_valid=10, n_test=10), "images": images(8), "large": images(28)}
+    return {
+        "ring": load_data("ring", n_train=500, n_valid=10, n_test=10),
+        "images": images(8),
+        "large": images(28),
+    }
 
 
 def starts(folder: Path, method: str, data: Data) -> dict[str, list[float]]:
