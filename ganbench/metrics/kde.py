@@ -34,7 +34,7 @@ def kde_log_likelihood(
     """Mean log-likelihood (nats) of `test` [m, *shape] under isotropic Gaussians on `samples` [n, *shape],
     with its standard error over the test points. Goodfellow et al. 2014, section 5.
 
-    The bandwidth is the one of `bandwidths` (None: `scale_grid` of real examples) with the highest mean on
+    The bandwidth is the one of `bandwidths` (None: `scale_grid` of `valid`, else of `test`) with the highest mean on
     `valid` [v, *shape] or, given `folds`, by cross-validation over the samples (Nowozin et al. 2016, section
     4): the highest mean log-likelihood of each under those outside its fold. Cross-validation suits the
     samples, not the data: where samples repeat, it ends at the narrowest bandwidth. A single bandwidth needs
