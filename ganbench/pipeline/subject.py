@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from ..contracts import Data, Game, Model
 from ..errors import SampleError
+from .counts import too_few
 from .draws import fill, generator, latents
 from .games import build
 from .stack import Replica, Rules
@@ -42,10 +43,12 @@ class StoredSamples:
 
     def __init__(self, seed: int, samples: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
         self.seed, self.stored, self.state = seed, samples, state or {}
+        self.most = 0  # samples that were asked for at once
 
     def samples(self, n: int) -> Tensor:
+        self.most = max(self.most, n)
         if n > len(self.stored):
-            raise SampleError(f"{n} samples are needed, {len(self.stored)} are at hand")
+            raise SampleError(too_few(n, len(self.stored)))
         return self.stored[:n]
 
     def generate(self, z: Tensor) -> Tensor:
