@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import Block, Prepared, check_samples, in_threads, prepare, squared_distances
+from .distances import Block, Prepared, centre, check_samples, in_threads, prepare, squared_distances
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
 CAUTION = (
@@ -241,7 +241,8 @@ def log_densities(
     Memory is twice that of the inputs plus a block for each core. Bandwidths whose ratio is √2 or 2 share an
     exponential.
     """
-    ready, d = prepare(samples, points), samples[0].numel()
+    # The centre is that of the points, which are real: far samples move it nowhere.
+    ready, d = prepare(samples, points, middle=centre(points)), samples[0].numel()
     parts = in_threads(lambda part: _log_densities(ready, d, part, bandwidths, block), points)
     return torch.cat(parts, dim=1)
 

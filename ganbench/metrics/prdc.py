@@ -10,7 +10,21 @@ import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
-from .distances import Block, Prepared, check_samples, in_threads, nearest, prepare, squared_distances
+from .distances import (
+    TIE,
+    Block,
+    Prepared,
+    all_whole,
+    check_samples,
+    in_threads,
+    nearest_squared,
+    norms,
+    pair_squares,
+    prepare,
+    rounding,
+    squared_distances,
+    whole_numbers,
+)
 from .extractors import extractor, identity
 from .memorisation import PIXELS
 from .once import Once
@@ -31,17 +45,26 @@ class PRDC:
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) -> PRDC:
     """Precision, recall, density and coverage of `fake` [m, *shape] against `real` [n, *shape], pixels or
-    features. A sample's ball reaches to its k-th neighbour in its own set, that distance excluded.
+    features. A sample's ball reaches to its k-th neighbour in its own set, that distance excluded (<), as in the
+    authors' package: a tie is outside. Ties are exact where the real examples lie on a grid, as pixels do, in any type
+    and on any scale; examples that are alike to the last bit are at exactly 0.
 
-    Memory is twice that of the inputs plus a block for each core. Raises SampleError for sets of different
+    Memory is four times that of the inputs plus a block for each core. Raises SampleError for sets of different
     shapes, not finite, or with no more than `k` examples.
     """
     real = check_samples(real, "real", least=k + 1)
     fake = check_samples(fake, "fake", like=real, least=k + 1)
-    # The first neighbour in the own set is the sample itself.
-    real_radius, fake_radius = (nearest(x, x, k + 1, block=block)[0][:, k].square() for x in (real, fake))
+    real, fake, _ = whole_numbers(real, fake)
     ready = prepare(real, fake)
-    parts = in_threads(lambda x, radius: _inside(ready, real_radius, x, radius, block), fake, fake_radius)
+    whole = all(all_whole(x, ready.centre) for x in (real, fake))
+    sets = []
+    for x in (real, fake):
+        radius = nearest_squared(x, x, k + 1, block=block)[0][
+            :, k
+        ]  # the first neighbour is the example itself
+        doubt = rounding(norms(x, ready.centre), radius, ready.centre.dtype, whole=whole)
+        sets.append(Balls(x, radius, doubt))
+    parts = in_threads(lambda *part: _inside(ready, sets[0], Balls(*part), block), *sets[1])
     balls = torch.cat([part[0] for part in parts])
     covered, recalled = (torch.stack([part[i] for part in parts]).any(0) for i in (1, 2))
     return PRDC(
@@ -52,6 +75,14 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) 
     )
 
 
+class Balls(NamedTuple):
+    """Balls around examples."""
+
+    centres: Tensor  # [n, *shape]
+    squared: Tensor  # [n], squared radii, float64
+    doubt: Tensor  # [n], how far from it a squared distance may be by rounding and belong on the other side
+
+
 class Control(NamedTuple):
     """The test examples as the extractor sees them, and what training examples score against them."""
 
@@ -59,22 +90,43 @@ class Control(NamedTuple):
     scores: PRDC
 
 
-def _inside(
-    real: Prepared, real_radius: Tensor, fake: Tensor, fake_radius: Tensor, block: Block | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Real balls that hold each of `fake` [m, *shape], [m]; real samples whose ball holds one of them [n], and
-    those inside the ball of one of them [n]. The radii, [n] and [m], are squared."""
-    balls = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
-    covered = torch.zeros(len(real_radius), dtype=torch.bool, device=fake.device)
+def _inside(ready: Prepared, real: Balls, fake: Balls, block: Block | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Real balls that hold each of the m fake samples, [m]; real samples whose ball holds one of them [n], and
+    those inside the ball of one of them [n]."""
+    balls = torch.zeros(len(fake.centres), dtype=torch.int64, device=fake.centres.device)
+    covered = torch.zeros(len(real.centres), dtype=torch.bool, device=balls.device)
     recalled = torch.zeros_like(covered)
-    for fakes, reals, tile in squared_distances(fake, real, block):
-        inside = torch.empty_like(tile)  # 0 or 1 as floats, which are compared and summed faster than truths
-        torch.lt(tile, real_radius[reals].to(tile.dtype), out=inside)
-        balls[fakes] += inside.sum(1).long()
-        covered[reals] |= inside.amax(0) > 0
-        torch.lt(tile, fake_radius[fakes, None].to(tile.dtype), out=inside)
-        recalled[reals] |= inside.amax(0) > 0
+    for rows, columns, tile in squared_distances(fake.centres, ready, block):
+        pairs = _Pairs(tile, fake.centres[rows], real.centres[columns])
+        inside = pairs.nearer(real.squared[columns], real.doubt[columns])
+        balls[rows] += inside.sum(1).long()
+        covered[columns] |= inside.amax(0) > 0
+        inside = pairs.nearer(fake.squared[rows, None], fake.doubt[rows, None])
+        recalled[columns] |= inside.amax(0) > 0
     return balls, covered, recalled
+
+
+class _Pairs(NamedTuple):
+    """A tile of squared distances, [rows, columns], and the examples that they are between."""
+
+    tile: Tensor
+    points: Tensor
+    reference: Tensor
+
+    def nearer(self, squared: Tensor, doubt: Tensor) -> Tensor:
+        """1 where a squared distance is less than `squared`, else 0, [rows, columns]: floats, which are compared and
+        summed faster than truths. Pairs within `doubt` of it are decided by their differences."""
+        low, high = (x.to(self.tile.dtype) for x in (squared - doubt, squared + doubt))
+        nearer = torch.lt(self.tile, low, out=torch.empty_like(self.tile))
+        if not doubt.any():
+            return nearer
+        maybe = torch.le(self.tile, high, out=torch.empty_like(self.tile))
+        unsure = (maybe.sum(1) > nearer.sum(1)).nonzero()[:, 0]
+        i, j = (maybe[unsure] > nearer[unsure]).nonzero(as_tuple=True)
+        i = unsure[i]
+        exact = pair_squares(self.points, self.reference, i, j)
+        nearer[i, j] = (exact < squared.expand_as(nearer)[i, j] * (1 - TIE)).to(nearer.dtype)
+        return nearer
 
 
 @metric(
