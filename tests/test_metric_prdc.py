@@ -9,6 +9,7 @@ from metric_models import Samples, gaussian_data
 from ganbench.errors import SampleError
 from ganbench.metrics import prdc as prdc_file
 from ganbench.metrics.prdc import PrecisionRecall, prdc
+from ganbench.metrics.subset import random_subset
 
 
 @pytest.mark.parametrize("d", [2, 100])
@@ -89,7 +90,7 @@ def test_metric_and_its_control():
     p = expected.precision
     assert scores[0].sem == pytest.approx((p * (1 - p) / 600) ** 0.5)
     assert scores[2].sem is None
-    assert "600 samples against the first 600 test examples, k = 3" in metric.protocol(data)
+    assert "600 samples against 600 random test examples, k = 3" in metric.protocol(data)
 
 
 def test_features_of_an_extractor(monkeypatch):
@@ -98,7 +99,7 @@ def test_features_of_an_extractor(monkeypatch):
     data, far = gaussian_data(), torch.tensor([0.0, 0.0, 50.0])
     metric = PrecisionRecall(n=300, features="two")
     scores = metric(Samples(data.valid + far), data, metric.reference(data))
-    expected = prdc(data.test[:300, :2], data.valid[:300, :2])
+    expected = prdc(random_subset(data.test, 300)[:, :2], data.valid[:300, :2])
     assert [score.value for score in scores] == list(vars(expected).values())
-    assert "Euclidean in two numbers; density" in metric.protocol(data)
-    assert "Euclidean in the data's own scale; density" in PrecisionRecall().protocol(data)
+    assert "Euclidean in two numbers; a ball holds" in metric.protocol(data)
+    assert "Euclidean in the data's own scale; a ball holds" in PrecisionRecall().protocol(data)

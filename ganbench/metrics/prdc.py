@@ -28,6 +28,7 @@ from .distances import (
 from .extractors import extractor, identity
 from .memorisation import PIXELS
 from .once import Once
+from .subset import random_subset
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class _Pairs(NamedTuple):
     Value("density", "of fresh data's", "higher"),
     Value("coverage", "share", "higher"),
     name="prdc",
+    version=2,
 )
 @dataclass(frozen=True)
 class PrecisionRecall:
@@ -174,8 +176,8 @@ class PrecisionRecall:
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)
-        rows = slice(self._size(data))
-        train, test = (seen(data.floats(x[rows]).to(place)) for x in (data.train, data.test))
+        n = self._size(data)
+        train, test = (seen(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
         return Control(test, prdc(test, train, self.k))
 
     def protocol(self, data: Data) -> str:
@@ -183,6 +185,6 @@ class PrecisionRecall:
         n = self._size(data)
         where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
         return (
-            f"{n} samples against the first {n} test examples, k = {self.k} neighbours, Euclidean in {where}; "
-            "density is 1 for fresh data"
+            f"{n} samples against {n} random test examples, k = {self.k} neighbours, Euclidean in {where}; a ball "
+            "holds what is nearer (<) than its k-th neighbour, ties exact; density is 1 for fresh data without ties"
         )
