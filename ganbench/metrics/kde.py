@@ -13,7 +13,17 @@ from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import Block, Prepared, centre, check_samples, in_threads, prepare, squared_distances
+from .distances import (
+    FAR,
+    Block,
+    Prepared,
+    centre,
+    check_samples,
+    in_threads,
+    norms,
+    prepare,
+    squared_distances,
+)
 from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
@@ -243,10 +253,20 @@ def log_densities(
     Memory is twice that of the inputs plus a block for each core. Bandwidths whose ratio is √2 or 2 share an
     exponential.
     """
-    # The centre is that of the points, which are real: far samples move it nowhere.
-    ready, d = prepare(samples, points, middle=centre(points)), samples[0].numel()
-    parts = in_threads(lambda part: _log_densities(ready, d, part, bandwidths, block), points)
-    return torch.cat(parts, dim=1)
+    # The centre is that of the points, which are real: far samples do not move it. Far points are compared in float64,
+    # for a sample that is near to one of them is as far from the centre.
+    middle, d = centre(points), samples[0].numel()
+    size = norms(points, middle.to(points.dtype))
+    far = size > FAR**2 * size.median()
+    densities = torch.empty((len(bandwidths), len(points)), dtype=torch.float64, device=points.device)
+    for chosen, dtype in ((~far, None), (far, torch.float64)):
+        if chosen.any():
+            ready = prepare(samples, points, middle=middle, dtype=dtype)
+            parts = in_threads(
+                lambda part, ready=ready: _log_densities(ready, d, part, bandwidths, block), points[chosen]
+            )
+            densities[:, chosen] = torch.cat(parts, dim=1)
+    return densities
 
 
 def _log_densities(
