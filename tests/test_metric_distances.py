@@ -7,12 +7,14 @@ import torch
 
 from ganbench.errors import SampleError
 from ganbench.metrics.distances import (
+    centre,
     check_samples,
     full_precision,
     in_threads,
     nearest,
     prepare,
     squared_distances,
+    whole_numbers,
 )
 
 
@@ -83,6 +85,100 @@ def test_a_copy_is_at_distance_zero():
 def test_more_neighbours_than_examples():
     with pytest.raises(SampleError, match="5 nearest neighbours need at least 5 examples; there are 4"):
         nearest(torch.rand(2, 3), torch.rand(4, 3), 5)
+
+
+@pytest.mark.parametrize("size", [1e6, 1e30])
+@pytest.mark.parametrize("d", [3, 70, 784])
+@pytest.mark.parametrize("side", ["points", "reference", "both"])
+def test_far_examples_spoil_no_other_distance(side, d, size):
+    torch.manual_seed(5)
+    points, reference = torch.rand(40, d), torch.rand(50, d)
+    far = {"points": [points], "reference": [reference], "both": [points, reference]}[side]
+    for x in far:
+        x[3] = size * torch.randn(d)
+    near_points, near_reference = (torch.arange(len(x)) != 3 for x in (points, reference))
+    found, expected = _assembled(points, reference), _direct(points, reference)
+    near = near_points[:, None] & near_reference
+    torch.testing.assert_close(found[near], expected[near], atol=2e-6 * d, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-5 * d, rtol=1e-4)
+    distance, index = nearest(points, reference, 3)
+    torch.testing.assert_close(distance, expected.sqrt().sort(dim=1).values[:, :3])
+    assert torch.equal(index[near_points], expected.sort(dim=1).indices[near_points, :3])
+
+
+def test_a_far_cluster_is_resolved_among_itself():
+    """The centre is at the other one: float32 is too coarse there, and everything is made again in float64."""
+    torch.manual_seed(6)
+    points, reference = torch.rand(30, 100), torch.rand(90, 100)
+    points[:10] += 1000
+    reference[:40] += 1000
+    distance, index = nearest(points, reference, 4)
+    expected, order = _direct(points, reference).sort(dim=1)
+    torch.testing.assert_close(distance, expected[:, :4].sqrt())
+    assert torch.equal(index, order[:, :4])
+
+
+def test_near_ties_are_decided_in_float64():
+    """Many neighbours within the rounding of float32: more than there are spare candidates."""
+    torch.manual_seed(7)
+    base = torch.rand(1, 300)
+    reference = base + 1e-4 * torch.randn(200, 300)
+    points = torch.rand(20, 300)
+    distance, index = nearest(points, reference, 3)
+    expected, order = _direct(points, reference).sort(dim=1)
+    assert torch.equal(index, order[:, :3])
+    torch.testing.assert_close(distance, expected[:, :3].sqrt(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [2, 5, 256, 4096])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (100.0, 101.0)])
+def test_numbers_on_a_grid_become_whole(low, high, levels, dtype):
+    torch.manual_seed(8)
+    numbers = torch.randint(0, levels, (50, 90))
+    numbers[0, :2] = torch.tensor([0, levels - 1])
+    step = (high - low) / (levels - 1)
+    x = (low + numbers.to(dtype) * step).to(dtype)
+    other = x + 0.3 * step
+    if 1e-6 * abs(high) > 0.1 * step:  # rounding of float32 hides the grid
+        assert whole_numbers(x, other)[2] == 1.0
+        return
+    found, rest, unit = whole_numbers(x, other)
+    assert torch.equal(found, numbers.to(dtype))
+    assert unit == pytest.approx(step, rel=1e-4)
+    torch.testing.assert_close(rest, numbers.to(dtype) + 0.3, atol=0.02 + 1e-3 * levels, rtol=0)
+
+
+def test_a_far_example_hides_no_grid_and_the_grid_is_no_guess():
+    x = torch.tensor(
+        [[0.0, 0.4, 1.0, 0.2], [0.4, 0.4, 0.6, 0.0], [1.0, 0.0, 0.8, 0.2], [5e5, 3.3, -1e7, 0.7]]
+    )
+    found, _, unit = whole_numbers(x, x)
+    assert unit == pytest.approx(0.2)
+    assert found[:3].tolist() == [[0, 2, 5, 1], [2, 2, 3, 0], [5, 0, 4, 1]]
+    torch.manual_seed(9)
+    smooth = torch.rand(500, 8)
+    for real in (smooth, torch.ones(5, 3), torch.cat([torch.arange(8.0).expand(400, 8), smooth])):
+        assert whole_numbers(real, real)[0] is real
+        assert whole_numbers(real, real)[2] == 1.0
+
+
+def test_the_centre_is_a_mean_that_far_examples_do_not_move():
+    torch.manual_seed(10)
+    x = torch.randn(1000, 5) + 3
+    torch.testing.assert_close(centre(x), x.double().mean(0))
+    spoilt = x.clone()
+    spoilt[::50] = 1e20
+    assert (centre(spoilt) - x.mean(0)).abs().max() < 0.5
+    assert centre(torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])).tolist() == [0.0, 1.0]
+
+
+def test_numbers_whose_squares_are_too_large():
+    x = torch.tensor([[1.0], [1e120]], dtype=torch.float64)
+    with pytest.raises(
+        SampleError, match=r"made: holds numbers as large as 1e\+120; expected none beyond ±1e\+100"
+    ):
+        check_samples(x, "made")
 
 
 def test_full_precision_leaves_the_setting_as_it_was():

@@ -28,6 +28,7 @@ from ganbench.metrics.kde import (
     pyramid,
     scale_grid,
 )
+from ganbench.metrics.subset import random_subset
 
 HALVES = tuple(0.1 * 2 ** (i / 4) for i in range(16))
 
@@ -179,7 +180,7 @@ def test_grid_follows_the_scale_of_the_data():
         ({"samples": torch.zeros(0, 2)}, "samples: holds 0 examples; at least 1 are needed"),
         ({"samples": torch.full((4, 2), torch.nan)}, "samples: 4 of 4 examples hold NaN or infinity"),
         (
-            {"samples": torch.full((4, 2), 1e200, dtype=torch.float64), "bandwidths": (1.0,)},
+            {"samples": torch.full((4, 2), 1e90, dtype=torch.float64), "bandwidths": (1e-80,)},
             "samples: too far from the test",
         ),
         ({"test": torch.zeros(1, 2)}, "test: holds 1 examples; at least 2 are needed"),
@@ -365,9 +366,10 @@ def test_bad_input_of_variants(call, text):
 )
 def test_variants_stand_between_floor_and_ceiling(metric, sentence):
     data = image_data()
-    copies = metric(Samples(data.floats(data.train)), data, metric.reference(data))
+    train = data.floats(random_subset(data.train, 150))
+    copies = metric(Samples(train), data, metric.reference(data))
     assert copies.value == pytest.approx(copies.details["ceiling"])
-    assert metric(Samples(data.floats(data.train)), data).value == copies.value
+    assert metric(Samples(train), data).value == copies.value
     noisy = metric(Samples(data.floats(data.train) + torch.randn(200, 1, 4, 4)), data)
     assert noisy.value < copies.value - 1
     assert math.isfinite(copies.details["floor"])

@@ -6,9 +6,12 @@ import pytest
 import torch
 from metric_models import Samples, gaussian_data
 
+from ganbench.contracts import Data
 from ganbench.errors import SampleError
 from ganbench.metrics import prdc as prdc_file
-from ganbench.metrics.prdc import PrecisionRecall, prdc
+from ganbench.metrics.once import Once
+from ganbench.metrics.prdc import PRDC, Control, PrecisionRecall, prdc
+from ganbench.metrics.subset import random_subset
 
 
 @pytest.mark.parametrize("d", [2, 100])
@@ -24,6 +27,70 @@ def test_equals_the_authors_package(d, k):
     for given in ((real, fake), (real.float(), fake.float())):
         found = prdc(*given, k=k)
         assert vars(found) == pytest.approx(expected, abs=1e-9)
+
+
+def _pixels(n, levels, d, generator):
+    """Numbers 0..levels − 1 that are often alike, as those of images are."""
+    pattern = torch.randint(0, levels, (8, d), generator=generator)
+    noise = torch.randint(0, levels, (n, d), generator=generator)
+    keep = torch.rand(n, d, generator=generator) < 0.9
+    return torch.where(keep, pattern[torch.randint(0, 8, (n,), generator=generator)], noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, None), (0, 1), (-1, 1), (3, 17.3)])
+@pytest.mark.parametrize(("levels", "d"), [(2, 64), (2, 200), (256, 200)])
+def test_ties_are_those_of_the_authors_package_on_any_scale(levels, d, low, high, dtype):
+    """Whole numbers are exact in the package, which computes in float64: a tie is outside the ball."""
+    package = pytest.importorskip("prdc")
+    generator = torch.Generator().manual_seed(8)
+    real, fake = (_pixels(200, levels, d, generator) for _ in range(2))
+    expected = package.compute_prdc(real.double().numpy(), fake.double().numpy(), nearest_k=5)
+    step = 1 if high is None else (high - low) / (levels - 1)
+    found = prdc(*(x.to(dtype) * step + low for x in (real, fake)))
+    assert vars(found) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("d", [3, 100])
+def test_copies_of_real_examples_have_exact_ties(d):
+    """Each copy is in the balls of the k examples that have it nearer than their k-th neighbour, or are it. The balls
+    whose k-th neighbour it is, as many on average, do not count, whatever the rounding."""
+    torch.manual_seed(9)
+    real = torch.randn(60, d)
+    order = torch.randperm(60)
+    for given in (real, real.double()):
+        found = prdc(given, given[order])
+        assert found == prdc(given, given[order], block=(7, 13))
+        assert found.density == pytest.approx(1.0, abs=1e-12)
+        assert found.coverage == found.precision == found.recall == 1.0
+
+
+def test_equal_samples_are_compared_by_their_differences():
+    """Samples of two kinds have balls of no size, in which nothing is, not even by rounding."""
+    torch.manual_seed(10)
+    real = torch.rand(60, 100)
+    found = prdc(real, real[torch.arange(60) % 2])
+    assert found.recall == 0.0
+    assert found.precision == 1.0
+    assert prdc(torch.full((20, 100), 0.3), torch.full((20, 100), 0.3)).density == 0.0
+
+
+@pytest.mark.slow
+def test_standard_error_of_coverage_is_the_spread_over_fresh_sets():
+    torch.manual_seed(11)
+    metric, values, errors = PrecisionRecall(n=240, k=3), [], []
+    for _ in range(120):
+        real, fake = torch.randn(2, 240, 2)
+        data = Data("fresh", real, real, real, (2,))
+        scores = metric(
+            Samples(fake + torch.tensor([1.0, 0.0])),
+            data,
+            Once(lambda _, real=real: Control(real, PRDC(0, 0, 0, 0))),
+        )
+        values.append(scores[3].value)
+        errors.append(scores[3].sem)
+    spread = torch.tensor(values).std().item()
+    assert torch.tensor(errors).square().mean().sqrt().item() == pytest.approx(spread, rel=0.25)
 
 
 def test_blocks_change_nothing():
@@ -86,10 +153,14 @@ def test_metric_and_its_control():
     control = scores[0].details["control_train"]
     assert control["coverage"] == pytest.approx(1 - 2**-3, abs=0.05)
     assert control["density"] == pytest.approx(1.0, abs=0.1)
-    p = expected.precision
-    assert scores[0].sem == pytest.approx((p * (1 - p) / 600) ** 0.5)
-    assert scores[2].sem is None
-    assert "600 samples against the first 600 test examples, k = 3" in metric.protocol(data)
+    parts = [prdc(random_subset(data.test, 600)[i::10], data.valid[i::10], k=3) for i in range(10)]
+    spread = torch.tensor(
+        [[p.precision, p.recall, p.density, p.coverage] for p in parts], dtype=torch.float64
+    ).std(0)
+    assert [score.sem for score in scores] == pytest.approx((spread / 10**0.5).tolist())
+    few = PrecisionRecall(n=79, k=3)(Samples(data.valid), data)
+    assert [score.sem for score in few] == [None] * 4
+    assert "600 samples against 600 random test examples, k = 3" in metric.protocol(data)
 
 
 def test_features_of_an_extractor(monkeypatch):
@@ -98,7 +169,7 @@ def test_features_of_an_extractor(monkeypatch):
     data, far = gaussian_data(), torch.tensor([0.0, 0.0, 50.0])
     metric = PrecisionRecall(n=300, features="two")
     scores = metric(Samples(data.valid + far), data, metric.reference(data))
-    expected = prdc(data.test[:300, :2], data.valid[:300, :2])
+    expected = prdc(random_subset(data.test, 300)[:, :2], data.valid[:300, :2])
     assert [score.value for score in scores] == list(vars(expected).values())
-    assert "Euclidean in two numbers; density" in metric.protocol(data)
-    assert "Euclidean in the data's own scale; density" in PrecisionRecall().protocol(data)
+    assert "Euclidean in two numbers; a ball holds" in metric.protocol(data)
+    assert "Euclidean in the data's own scale; a ball holds" in PrecisionRecall().protocol(data)

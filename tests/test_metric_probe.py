@@ -166,11 +166,11 @@ def test_metric_and_its_controls():
     reference = metric.reference(data)
     score = metric(playing(trained(data)), data, reference)
     assert score.value > 97
-    assert score.value > score.details["control_untrained"] > 55
+    assert score.value >= score.details["control_untrained"] > 55
     assert score.details["control_pixels"] == reference < 90
     assert score.details["strength"] in (0.01, 0.1, 1.0, 10.0)
     assert metric(playing(trained(data)), data).value == score.value
-    assert "trained on the first 100 training examples" in metric.protocol(data)
+    assert "trained on 100 training examples" in metric.protocol(data)
 
 
 def test_a_game_without_such_a_net():

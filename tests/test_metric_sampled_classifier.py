@@ -13,6 +13,7 @@ from ganbench import scoring
 from ganbench.errors import SampleError
 from ganbench.metrics import sampled_classifier
 from ganbench.metrics.sampled_classifier import SampleClassifier, nearest_neighbour_error
+from ganbench.metrics.subset import random_subset
 from ganbench.pipeline.work import load_data
 
 
@@ -70,7 +71,10 @@ def test_metric_and_its_controls(monkeypatch):
     assert score.value < 30
     assert score.value == pytest.approx(reference.relabelled, abs=12)
     expected = nearest_neighbour_error(
-        data.floats(data.train[:200]), data.labels.train[:200], data.floats(data.test), data.labels.test
+        data.floats(random_subset(data.train, 200)),
+        random_subset(data.labels.train, 200),
+        data.floats(data.test),
+        data.labels.test,
     )
     assert score.details["control_labels"] == reference.true == expected.value
     assert score.details["control_train"] == reference.relabelled

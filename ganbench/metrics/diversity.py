@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import Block, check_samples, squared_distances
+from .distances import Block, check_samples, prepare, squared_distances, whole_numbers
+from .subset import random_subset
 
 
 class Pairs(NamedTuple):
@@ -55,8 +56,12 @@ def _pairs(x: Tensor, block: Block | None = None) -> Pairs:
 
 
 def _among(x: Tensor, block: Block | None) -> Iterator[tuple[slice, Tensor]]:
-    """Rows and tiles of the squared distances among `x`; infinite from each one to itself."""
-    for rows, columns, tile in squared_distances(x, x, block):
+    """Rows and tiles of the squared distances among `x`; infinite from each one to itself.
+
+    In float64 always: the sets are small, and far samples that lie near each other are told apart too.
+    """
+    ready = prepare(x, x, dtype=torch.float64)
+    for rows, columns, tile in squared_distances(x, ready, block):
         first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
         own = torch.arange(first, max(first, last), device=x.device)
         tile[own - rows.start, own - columns.start] = torch.inf
@@ -70,10 +75,11 @@ def birthday_collisions(
     [m, *shape] do: 1 for fresh data, 2 for a sampler with half the data's support, 0 where samples keep apart.
 
     The birthday paradox of Arora & Zhang 2018, with a rule in the place of their human judges: a pair
-    coincides when it is nearer than the `rate` nearest of all pairs of `test`. All pairs are counted, which
-    says the same as the size of a batch with an even chance of a collision, at less noise. ± is its standard
-    error over both sets to first order. Details: "radius"; "batch", the size of such a batch of samples
-    (infinite without collisions), whose square is the paper's estimate of the support; "batch_data".
+    coincides when it is no farther apart (≤) than the `rate` nearest of all pairs of `test`. All pairs are counted,
+    which says the same as the size of a batch with an even chance of a collision, at less noise. Ties are exact where
+    the test examples lie on a grid, as pixels do, in any type and on any scale; a tie with the radius coincides, in
+    both sets. ± is its standard error over both sets to first order. Details: "radius"; "batch", the size of such a
+    batch of samples (infinite without collisions), whose square is the paper's estimate of the support; "batch_data".
 
     It sees a support that is small, not one that is wrong: noise keeps apart. Raises SampleError for sets that
     are too small for the rate, of different shapes or not finite.
@@ -85,14 +91,15 @@ def birthday_collisions(
         raise SampleError(
             f"test: {len(test)} examples have too few pairs for a rate of {rate:g}; use a larger one"
         )
-    near = torch.empty(0, device=test.device)
+    test, samples, step = whole_numbers(test, samples)
+    near = torch.empty(0, dtype=torch.float64, device=test.device)
     for _, tile in _among(test, block):
-        near = torch.cat([near.to(tile.dtype), tile.flatten()])
+        near = torch.cat([near, tile.flatten()])
         near = near.topk(min(pairs, len(near)), largest=False).values
     squared = near.max().item()
     (own, own_sem), (real, real_sem) = (_collisions(x, squared, block) for x in (samples, test))
     details = {
-        "radius": math.sqrt(max(squared, 0.0)),
+        "radius": step * math.sqrt(max(squared, 0.0)),
         "batch": _even_chance(own),
         "batch_data": _even_chance(real),
     }
@@ -113,7 +120,7 @@ def _even_chance(rate: float) -> float:
     return math.sqrt(2 * math.log(2) / rate) if rate > 0 else math.inf
 
 
-@metric(Value("diversity", "of the data's", "neither"), name="diversity")
+@metric(Value("diversity", "of the data's", "neither"), name="diversity", version=2)
 @dataclass(frozen=True)
 class Diversity:
     """Mean distance between two samples as a multiple of that between two test examples: 1 is right.
@@ -132,17 +139,17 @@ class Diversity:
 
     def reference(self, data: Data) -> Pairs:
         """Distances among the data, the same for all models."""
-        return _pairs(check_samples(data.floats(data.test[: self.n]), "test", least=2))
+        return _pairs(check_samples(data.floats(random_subset(data.test, self.n)), "test", least=2))
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         return (
-            f"mean Euclidean distance over all pairs of {self.n} samples, divided by that of the first "
-            f"{min(self.n, len(data.test))} test examples, in the data's own scale"
+            f"mean Euclidean distance over all pairs of {self.n} samples, divided by that of "
+            f"{min(self.n, len(data.test))} random test examples, in the data's own scale"
         )
 
 
-@metric(Value("collisions", "of the data's", "neither"), name="birthday")
+@metric(Value("collisions", "of the data's", "neither"), name="birthday", version=2)
 @dataclass(frozen=True)
 class Birthday:
     """How often two samples nearly coincide, as a multiple of how often two examples do (Arora & Zhang 2018).
@@ -164,16 +171,16 @@ class Birthday:
 
     def reference(self, data: Data) -> float:
         """What training examples score."""
-        return self._score(data.floats(data.train[: self.n]), data).value
+        return self._score(data.floats(random_subset(data.train, self.n)), data).value
 
     def _score(self, samples: Tensor, data: Data) -> Score:
-        test = data.floats(data.test[: self.n]).to(samples.device)
+        test = data.floats(random_subset(data.test, self.n)).to(samples.device)
         return birthday_collisions(samples, test, rate=self.rate)
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         return (
-            f"share of the pairs of {self.n} samples within the radius that holds the nearest {self.rate:g} of the "
-            f"pairs of the first {min(self.n, len(data.test))} test examples, divided by the share of those; "
-            "Euclidean in the data's own scale"
+            f"share of the pairs of {self.n} samples within the radius (≤) that holds the nearest {self.rate:g} of the "
+            f"pairs of {min(self.n, len(data.test))} random test examples, divided by the share of those; "
+            "Euclidean in the data's own scale, ties exact"
         )

@@ -13,13 +13,25 @@ from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import Block, Prepared, check_samples, in_threads, prepare, squared_distances
+from .distances import (
+    FAR,
+    Block,
+    Prepared,
+    centre,
+    check_samples,
+    in_threads,
+    norms,
+    prepare,
+    squared_distances,
+)
+from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
 CAUTION = (
     "Theis et al. 2016: a kernel density estimate is poor in high dimension and may rank models wrongly; a score "
     "above the ceiling is a sign of that, not of a better model."
 )
+CEILING = "ceiling: as many random training examples in the place of samples"  # ends every protocol
 STRIP = 2**16  # distances at a time, which stay in the cache of a core
 
 
@@ -241,9 +253,20 @@ def log_densities(
     Memory is twice that of the inputs plus a block for each core. Bandwidths whose ratio is √2 or 2 share an
     exponential.
     """
-    ready, d = prepare(samples, points), samples[0].numel()
-    parts = in_threads(lambda part: _log_densities(ready, d, part, bandwidths, block), points)
-    return torch.cat(parts, dim=1)
+    # The centre is that of the points, which are real: far samples do not move it. Far points are compared in float64,
+    # for a sample that is near to one of them is as far from the centre.
+    middle, d = centre(points), samples[0].numel()
+    size = norms(points, middle.to(points.dtype))
+    far = size > FAR**2 * size.median()
+    densities = torch.empty((len(bandwidths), len(points)), dtype=torch.float64, device=points.device)
+    for chosen, dtype in ((~far, None), (far, torch.float64)):
+        if chosen.any():
+            ready = prepare(samples, points, middle=middle, dtype=dtype)
+            parts = in_threads(
+                lambda part, ready=ready: _log_densities(ready, d, part, bandwidths, block), points[chosen]
+            )
+            densities[:, chosen] = torch.cat(parts, dim=1)
+    return densities
 
 
 def _log_densities(
@@ -317,7 +340,7 @@ def _weights(excess: Tensor, groups: list[tuple[float, list[int]]]) -> Tensor:
 class Bounds(NamedTuple):
     """What the data themselves score, measured as the samples are."""
 
-    ceiling: Score  # of the first training examples in the place of samples
+    ceiling: Score  # of random training examples in the place of samples
     floor: Score  # of draws from the Gaussian with the mean and covariance of the training examples
 
 
@@ -335,18 +358,20 @@ class _Bounded(ABC):
     def reference(self, data: Data) -> Bounds:
         """Ceiling and floor, the same for all models."""
         train = data.floats(data.train)
-        return Bounds(self._score(train[: self.n], data), self._score(_gaussian(train, self.n), data))
+        return Bounds(
+            self._score(random_subset(train, self.n), data), self._score(_gaussian(train, self.n), data)
+        )
 
     @abstractmethod
     def _score(self, samples: Tensor, data: Data) -> Score: ...
 
 
-@metric(Value("kde_ll", "nats", "higher"), name="kde_ll")
+@metric(Value("kde_ll", "nats", "higher"), name="kde_ll", version=2)
 @dataclass(frozen=True)
 class KdeLL(_Bounded):
     """Kernel density log-likelihood of the test set (Goodfellow et al. 2014, section 5), nats.
 
-    ± is the standard error over test points. Beside it stand, in the details, the ceiling (as many training
+    ± is the standard error over test points. Beside it stand, in the details, the ceiling (as many random training
     examples in the place of the samples) and the floor (draws from a fitted Gaussian). Theis et al. 2016:
     the estimate is poor in high dimension and may rank models wrongly; a score above the ceiling is a sign
     of that, not of a better model.
@@ -356,15 +381,15 @@ class KdeLL(_Bounded):
     """
 
     n: int = 10_000  # samples that carry a kernel
-    n_valid: int = 1000  # first validation examples, which choose the bandwidth
+    n_valid: int = 1000  # random validation examples, which choose the bandwidth
     bandwidths: tuple[float, ...] | None = None  # None: Goodfellow's grid for pixels, else by the data's std
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         return (
             f"isotropic Gaussian kernel density of {self.n} samples; mean over all {len(data.test)} test "
-            f"examples; bandwidth of {_rule(self.bandwidths, data)} that is best on the first "
-            f"{min(self.n_valid, len(data.valid))} validation examples"
+            f"examples; bandwidth of {_rule(self.bandwidths, data)} that is best on "
+            f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
 
     def _score(self, samples: Tensor, data: Data) -> Score:
@@ -394,18 +419,17 @@ class KdeCrossValidated(_Bounded):
         return (
             f"isotropic Gaussian kernel density of {self.n} samples; mean over all {len(data.test)} test "
             f"examples; bandwidth of {_rule(self.bandwidths, data, 'the std of the validation examples')} that is best "
-            f"by {self.folds}-fold cross-validation over the samples"
+            f"by {self.folds}-fold cross-validation over the samples; {CEILING}"
         )
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, len(data.valid))
-        grid = _tried(self.bandwidths, data) or scale_grid(
-            valid
-        )  # never of the test split, which is only scored
+        # The grid never follows the test split, which is only scored.
+        grid = _tried(self.bandwidths, data) or scale_grid(valid)
         return kde_log_likelihood(samples, test, bandwidths=grid, folds=self.folds)
 
 
-@metric(Value("kde_ll_folds", "nats", "higher"), name="kde_ll_folds")
+@metric(Value("kde_ll_folds", "nats", "higher"), name="kde_ll_folds", version=2)
 @dataclass(frozen=True)
 class KdeFolds(_Bounded):
     """Kernel density log-likelihood of the test set with a bandwidth for each fold of the held-out data, as
@@ -426,16 +450,16 @@ class KdeFolds(_Bounded):
         return (
             f"isotropic Gaussian kernel density of {self.n} samples; mean over {self.folds} folds of all "
             f"{len(data.test)} test examples, in each with the bandwidth of {_rule(self.bandwidths, data)} that "
-            f"is best on the same fold of all {len(data.valid)} validation examples; ± over folds"
+            f"is best on the same fold of all {len(data.valid)} validation examples; ± over folds; {CEILING}"
         )
 
     def _score(self, samples: Tensor, data: Data) -> Score:
-        test, valid = _held_out(samples, data, len(data.valid))
+        test, valid = (data.floats(x).to(samples.device) for x in (data.test, data.valid))
         grid = _tried(self.bandwidths, data)
         return kde_log_likelihood_folds(samples, test, valid, folds=self.folds, bandwidths=grid)
 
 
-@metric(Value("kde_ll_scales", "nats", "higher"), name="kde_ll_scales", needs=("pixels",))
+@metric(Value("kde_ll_scales", "nats", "higher"), name="kde_ll_scales", needs=("pixels",), version=2)
 @dataclass(frozen=True)
 class KdeScales(_Bounded):
     """Log-likelihood of the test images by a kernel density for each level of a pyramid, for LAPGAN (Denton et
@@ -450,7 +474,7 @@ class KdeScales(_Bounded):
     """
 
     n: int = 10_000  # samples that carry a kernel
-    n_valid: int = 1000  # first validation examples, which choose the bandwidths
+    n_valid: int = 1000  # random validation examples, which choose the bandwidths
     levels: int | None = None  # halvings; None: down to 8 pixels or fewer, or an odd number
     bandwidths: tuple[float, ...] | None = None  # None: by the std of each level
 
@@ -461,8 +485,8 @@ class KdeScales(_Bounded):
         return (
             f"sum over the coarse image and {halvings} bands of an orthonormal Haar pyramid, taken as "
             f"independent, of isotropic Gaussian kernel densities of {self.n} samples; mean over all "
-            f"{len(data.test)} test examples; for each level the bandwidth of {rule} that is best on the first "
-            f"{min(self.n_valid, len(data.valid))} validation examples"
+            f"{len(data.test)} test examples; for each level the bandwidth of {rule} that is best on "
+            f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
 
     def _score(self, samples: Tensor, data: Data) -> Score:
@@ -471,8 +495,9 @@ class KdeScales(_Bounded):
 
 
 def _held_out(samples: Tensor, data: Data, n_valid: int) -> tuple[Tensor, Tensor]:
-    """All test and the first validation examples as floats, on the device of the samples."""
-    test, valid = (data.floats(x).to(samples.device) for x in (data.test, data.valid[:n_valid]))
+    """All test and `n_valid` random validation examples as floats, on the device of the samples."""
+    valid = random_subset(data.valid, n_valid)
+    test, valid = (data.floats(x).to(samples.device) for x in (data.test, valid))
     return test, valid
 
 

@@ -16,6 +16,7 @@ from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import BatchNorm, Sequential
 from .distances import check_samples
+from .subset import random_subset
 
 SIDE = 4  # of the maps after pooling
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
@@ -89,7 +90,7 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples: to train on, to choose by and to test on; the first ones of each split."""
+    """Labelled examples: to train on, to choose by and to test on; drawn at random from each split, always the same."""
 
     data: Data
     labels: Labels
@@ -106,12 +107,12 @@ class Examples:
     def score(self, features: Callable[[Tensor], Tensor]) -> Score:
         """Of the probe on `features`, [n, *shape] -> [n, d], with the strength that is best on validation
         examples; details: "strength"."""
-        splits = (
-            self.data.train[: self.n_train],
-            *(x[: self.n_test] for x in (self.data.valid, self.data.test)),
+        sizes = (self.n_train, self.n_test, self.n_test)
+        splits = (self.data.train, self.data.valid, self.data.test)
+        train, valid, test = (
+            features(self.data.floats(random_subset(x, n))) for x, n in zip(splits, sizes, strict=True)
         )
-        train, valid, test = (features(self.data.floats(x)) for x in splits)
-        of_train, of_valid, of_test = (y[: len(x)] for y, x in zip(self.labels, splits, strict=True))
+        of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(
             STRENGTHS, key=lambda c: linear_probe(train, of_train, valid, of_valid, strength=c).value
         )
@@ -119,7 +120,7 @@ class Examples:
         return replace(score, details={"strength": chosen})
 
 
-@metric(Value("probe", "%", "higher"), name="probe", needs=("labels", "discriminator"))
+@metric(Value("probe", "%", "higher"), name="probe", needs=("labels", "discriminator"), version=2)
 @dataclass(frozen=True)
 class Probe:
     """Test accuracy of a linear classifier on the features of the discriminator, max-pooled to 4 × 4 (Radford et
@@ -142,7 +143,7 @@ class Probe:
             raise SampleError("the game has no net D that is a ganbench.Sequential with hidden layers")
         score = examples.score(lambda x: discriminator_features(net, x))
         controls = {"control_pixels": self.reference(data) if reference is None else reference}
-        fresh = _untrained(net, data.floats(data.train[:BLOCK]))
+        fresh = _untrained(net, data.floats(random_subset(data.train, BLOCK)))
         if fresh is not None:
             controls["control_untrained"] = examples.score(lambda x: discriminator_features(fresh, x)).value
         return replace(score, details={**score.details, **controls})
@@ -159,9 +160,9 @@ class Probe:
         )
         return (
             f"all hidden layers of D, without tricks' views, maps max-pooled to {SIDE} × {SIDE}; standardised; linear "
-            f"L2-SVM, one against the rest, trained on the first {n_train} training examples, C of "
-            f"{', '.join(f'{c:g}' for c in STRENGTHS)} by the first {n_valid} validation examples; accuracy on the "
-            f"first {n_test} test examples"
+            f"L2-SVM, one against the rest, trained on {n_train} training examples, C of "
+            f"{', '.join(f'{c:g}' for c in STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
+            "examples; all drawn at random, always the same"
         )
 
 

@@ -13,6 +13,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples, nearest
+from .subset import random_subset
 
 
 def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> Score:
@@ -39,7 +40,9 @@ class Controls(NamedTuple):
     true: float  # with their own
 
 
-@metric(Value("sample_classifier", "%", "lower"), name="sample_classifier", needs=("labels", "pixels"))
+@metric(
+    Value("sample_classifier", "%", "lower"), name="sample_classifier", needs=("labels", "pixels"), version=2
+)
 @dataclass(frozen=True)
 class SampleClassifier:
     """Test error of a nearest-neighbour classifier whose training set are samples (Radford et al. 2016, section
@@ -69,22 +72,22 @@ class SampleClassifier:
         """What training examples score."""
         if data.labels is None:
             raise SampleError(f"{data.name}: has no labels")
-        train = data.floats(data.train[: self.n])
+        train = data.floats(random_subset(data.train, self.n))
         guessed = classifier(data, train.device).predict(train)
         return Controls(
             self._score(train, guessed, data).value,
-            self._score(train, data.labels.train[: self.n], data).value,
+            self._score(train, random_subset(data.labels.train, self.n), data).value,
         )
 
     def _score(self, samples: Tensor, labels: Tensor, data: Data) -> Score:
         if data.labels is None:
             raise SampleError(f"{data.name}: has no labels")
-        test = data.floats(data.test[: self.n_test]).to(samples.device)
-        return nearest_neighbour_error(samples, labels, test, data.labels.test[: self.n_test])
+        test = data.floats(random_subset(data.test, self.n_test)).to(samples.device)
+        return nearest_neighbour_error(samples, labels, test, random_subset(data.labels.test, self.n_test))
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         return (
-            f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for the first "
-            f"{min(self.n_test, len(data.test))} test examples; samples labelled by {recipe(data)}"
+            f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for "
+            f"{min(self.n_test, len(data.test))} random test examples; samples labelled by {recipe(data)}"
         )

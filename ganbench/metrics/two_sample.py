@@ -16,6 +16,7 @@ from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .memorisation import PIXELS
 from .once import Once
+from .subset import random_subset
 
 Classifier = Literal["knn", "mlp"]
 
@@ -87,7 +88,7 @@ class Control(NamedTuple):
     value: float
 
 
-@metric(Value("c2st", "accuracy", "lower"), name="c2st")
+@metric(Value("c2st", "accuracy", "lower"), name="c2st", version=2)
 @dataclass(frozen=True)
 class C2ST:
     """Held-out accuracy of a classifier that tells samples from test data: ½ when it cannot, 1 when it always
@@ -114,8 +115,8 @@ class C2ST:
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)
-        rows = slice(min(self.n, len(data.test)))
-        train, test = (seen(data.floats(x[rows]).to(place)) for x in (data.train, data.test))
+        n = min(self.n, len(data.test))
+        train, test = (seen(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
         return Control(test, c2st(train, test, classifier=self.classifier).value)
 
     def protocol(self, data: Data) -> str:
@@ -129,6 +130,6 @@ class C2ST:
         if self.classifier == "mlp" and self.features != PIXELS:
             kinds["mlp"] += f" of {where}"
         return (
-            f"accuracy of {kinds[self.classifier]}, trained on {n // 2} samples and {n // 2} test examples, on the "
-            f"other {n - n // 2} of each"
+            f"accuracy of {kinds[self.classifier]}, trained on {n // 2} samples and {n // 2} random test examples, on "
+            f"{n - n // 2} others of each"
         )

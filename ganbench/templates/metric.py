@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ganbench import Score, Value, metric
+from ganbench.metrics.subset import random_subset
 
 
 @metric(Value("mine", "data units", "lower"))  # a column's name, unit and better side; needs=("modes",) etc.
@@ -14,12 +15,13 @@ class Mine:
 
     def protocol(self, data):
         """All that defines the number, in a sentence; values under different protocols are never compared."""
-        return f"Euclidean distance of means, {self.n} samples, {min(self.n, len(data.test))} test examples"
+        return f"Euclidean distance of means, {self.n} samples, {min(self.n, len(data.test))} random test examples"
 
     def __call__(self, model, data):
         """model: one trained seed. More of it: model.generate(z), and model.generator("...") for random numbers."""
         fake = model.samples(self.n).flatten(1).double()  # [n, d]
-        real = data.floats(data.test[: self.n]).to(fake).flatten(1)  # [m, d]; on the model's device
+        real = random_subset(data.test, self.n)  # the first rows of a split may differ from the rest
+        real = data.floats(real).to(fake).flatten(1)  # [m, d]; on the model's device
         gap = fake.mean(0) - real.mean(0)  # [d]
         distance = gap.norm()
         toward = gap / distance.clamp(min=1e-12)  # to first order only the spread along it counts
