@@ -40,15 +40,17 @@ def row_keys(x: Tensor) -> np.ndarray:
 class Overlap(NamedTuple):
     """How far two splits of the data hold the same examples. All are 0, and `copies` is 1, where they hold none."""
 
-    test: float  # share of the test examples that are training examples too
-    train: float  # share of the training examples that are test examples too
+    test: float  # share of the test examples that equal a training example
+    train: float  # share of the training examples that equal a test example
     copies: float  # `Leaning.share` of a sampler of training examples
     pairs: int  # of a training and a test example that are equal
 
 
 def overlap(train: Tensor, test: Tensor) -> Overlap:
-    """The overlap of `train` [N, *shape] and `test` [m, *shape], of one dtype."""
+    """The overlap of `train` [N, *shape] and `test` [m, *shape]."""
     n = len(train)
+    if train.dtype != test.dtype:
+        train, test = train.float(), test.float()
     keys = np.concatenate([row_keys(train), row_keys(test)])
     group = np.unique(keys, return_inverse=True)[1]
     of_train, of_test = (np.bincount(part, minlength=group.max() + 1) for part in (group[:n], group[n:]))
@@ -175,6 +177,8 @@ class Exact(NamedTuple):
         return {"exact_train": self.train, "exact_test": self.test}
 
     def __str__(self) -> str:
+        if not self.train + self.test:
+            return "no sample equals a training or test example"
         parts = (
             f"{count} of {self.n} samples ({100 * count / self.n:.1f} %) equal a {kind} example, and "
             f"{100 * chance:.1f} % of the {other} examples do"
@@ -207,24 +211,16 @@ def exact_copies(
     repeats = np.unique(row_keys(samples), return_counts=True)[1]
     among_samples = _most((repeats * (repeats - 1)).sum() / 2) / (n * (n - 1) / 2)
     among_real = _most(shared.pairs) / (n_train * n_test)
-    known = []
-    for side, chosen, size in ((to_train, in_train, n_train), (to_test, only, n_test)):
+    more, known = [], []
+    for side, chosen, size, chance, others in (
+        (to_train, in_train, n_train, shared.test, n_test),
+        (to_test, only, n_test, shared.train, n_train),
+    ):
         pairs = side.sizes[side.group[chosen[side.sample]]].sum().item()
-        known.append(
-            (max(math.sqrt(pairs) - CLEAR / 2, 0.0) ** 2 / (n * size)) ** 2 > 4 * among_samples * among_real
-        )
-    more_train = _more_often(in_train, to_train.row, shared.test, n_test)
-    more_test = _more_often(only, to_test.row, shared.train, n_train)
-    return Exact(
-        n,
-        int(in_train.sum()),
-        int(in_test.sum()),
-        shared,
-        more_train,
-        more_test,
-        more_train and known[0],
-        more_test and known[1],
-    )
+        crossed = max(math.sqrt(pairs) - CLEAR / 2, 0.0) ** 2 / (n * size)
+        more.append(_more_often(chosen, side.row, chance, others))
+        known.append(more[-1] and crossed**2 > 4 * among_samples * among_real)
+    return Exact(n, int(in_train.sum()), int(in_test.sum()), shared, *more, *known)
 
 
 def _most(count: float) -> float:
@@ -259,9 +255,10 @@ def verdict(nearer: float, most: float, lean: Leaning, exact: Exact) -> str:
 
     A difference counts from three standard errors. Copies need both of the first two, or that `exact` says so.
     "copies of test examples" are from a file that was made from real data: `exact` says so, or more samples than
-    data equal test examples and they lean to the test set. Far from the data are samples that are further from the training set than held-out data, and do not lean
-    to it. There is no sign of copying in samples that are nearer, only if the second test could have seen it if
-    half of them were copies, and no more of them than of data equal training and test examples.
+    data equal test examples and they lean to the test set. Far from the data are samples that are further from the
+    training set than held-out data, and do not lean to it. There is no sign of copying in samples that are nearer,
+    only if the second test could have seen it if half of them were copies; nor in others, unless more of them than
+    of data equal training examples.
     """
     numbers = (
         f"{abs(nearer):.1f} standard errors {'nearer to' if nearer > 0 else 'further from'} the training set than "
@@ -285,11 +282,13 @@ def _judged(nearer: float, most: float, lean: Leaning, exact: Exact) -> str:
         )
         return f"can't tell: {few}"
     if lean.z < -CLEAR and nearer >= -CLEAR:
-        return "can't tell: drawn to the test examples"
+        return "can't tell: drawn to the test set"
     if near:
         dense = "they may only keep to where data are dense"
         known = lean.rules_out and not (exact.more_train and exact.more_test)
         return f"no sign of copying: {dense}" if known else f"can't tell: {dense}"
+    if exact.more_train:
+        return "can't tell: more samples than data equal training examples"
     if leans:
         return "can't tell: no nearer to the training set than data, yet drawn to it"
     if nearer < -CLEAR:
