@@ -18,6 +18,7 @@ from ganbench.metrics.copying import (
     data_copying,
     near_duplicates,
 )
+from ganbench.metrics.subset import random_subset
 
 
 def test_standardised_statistic_is_mann_whitneys():
@@ -88,9 +89,26 @@ def test_authenticity_of_fresh_data_in_two_dimensions():
 
 def test_authenticity_by_hand():
     train = torch.tensor([[0.0], [1.0], [5.0]])
-    samples = torch.tensor([[0.5], [-1.0], [-0.9], [3.5], [9.0]])  # gaps of the nearest: 1, 1, 1, 4, 4
+    samples = torch.tensor([[0.5], [-1.0], [-1.1], [3.5], [9.1]])  # gaps of the nearest: 1, 1, 1, 4, 4
     assert authenticity(samples, train).value == 40.0
     assert authenticity(samples.double(), train.double()).value == 40.0
+
+
+def test_copies_are_not_authentic_where_the_training_set_holds_examples_twice():
+    """Authentic is what is further from its nearest example than that one is from its own nearest."""
+    train = torch.tensor([[0.0], [0.0], [3.0], [7.0], [7.0], [7.0]])
+    assert authenticity(train, train).value == 0.0
+    assert (
+        authenticity(torch.tensor([[0.1], [6.0], [4.0], [-3.0]]), train).value == 75.0
+    )  # 4 is 1 from 3, 3 is 3 from 0
+    twice = torch.randn(50, 100, generator=torch.Generator().manual_seed(0)).repeat(2, 1)
+    assert authenticity(twice, twice).value == 0.0
+
+
+def test_authenticity_takes_the_first_of_several_nearest():
+    train = torch.tensor([[0.0], [2.0], [2.5]])  # the gap of 0 is 2, that of 2 is 0.5
+    assert authenticity(torch.tensor([[1.0]]), train).value == 0.0
+    assert authenticity(torch.tensor([[1.0]]), train.flip(0)).value == 100.0
 
 
 @pytest.mark.parametrize(
@@ -123,17 +141,18 @@ def test_metric_prints_its_controls():
     assert ct.details["control_copies"]["authenticity"] == 0.0
     assert abs(ct.details["control_heldout"]["ct"]) < 4
     assert auth.value == pytest.approx(ct.details["control_heldout"]["authenticity"], abs=12)
-    assert ct.value == data_copying(data.valid[:500], data.train, data.test[:500], cells=2).value
-    assert near.value == near_duplicates(data.valid[:500], data.train, data.test[:500]).value
+    held = random_subset(data.test, 500)
+    assert ct.value == data_copying(data.valid[:500], data.train, held, cells=2).value
+    assert near.value == near_duplicates(data.valid[:500], data.train, held).value
     assert near.value == pytest.approx(ct.details["control_heldout"]["near_duplicates"], abs=3)
-    copied = metric(Samples(data.train), data, reference)
+    copied = metric(Samples(random_subset(data.train, 500)), data, reference)
     assert {name: score.value for name, score in zip(NAMES, copied, strict=True)} == ct.details[
         "control_copies"
     ]
     assert copied[2].value == 100.0
     assert copied[0].details["verdict"].startswith("copies")
     assert ct.details["verdict"].startswith("no sign of copying")
-    assert "all 600 training examples" in metric.protocol(data)
+    assert "500 random test and all 600 training examples" in metric.protocol(data)
     assert "near-duplicates: nearer than all but 1 % of those" in metric.protocol(data)
     few = type(data)("few", data.train, data.valid, data.test[:30], data.shape)
     with pytest.raises(SampleError, match="few: data copying needs at least 40 test examples; there are 30"):
@@ -152,6 +171,32 @@ def test_near_duplicates_by_hand():
     )  # 2 of 200 are nearer
     assert twice.details["radius"] == 0.75
     assert near_duplicates(samples.double(), train.double(), test.double()) == score
+
+
+@pytest.mark.parametrize("share", [0.005, 0.05, 1.0])
+def test_copies_are_near_duplicates_where_test_examples_stand_in_the_training_set(share):
+    torch.manual_seed(10)
+    train, test, fresh, noise = torch.randn(4, 1000, 4)
+    equal = round(share * 1000)
+    test = torch.cat([train[:equal], test[equal:]])
+    copies, near, apart = (near_duplicates(x, train, test) for x in (train, train + 1e-4 * noise, fresh))
+    assert copies.value == 100.0
+    if share < 1:
+        assert near.value == 100.0
+        rate = 100 * (equal + math.floor(0.01 * (1000 - equal)) + 1) / 1001
+        assert apart.details["false_positive_pct"] == pytest.approx(rate)
+        assert apart.value < 3  # fresh data that equal none
+    else:
+        assert (near.value, apart.value) == (0.0, 0.0)
+        assert apart.details == {"radius": 0.0, "false_positive_pct": 100.0}
+
+
+def test_near_duplicates_of_integers_are_as_many_as_stated():
+    torch.manual_seed(11)
+    scores = [near_duplicates(*(6 * torch.randn(1500, 2)).round().split([500, 500, 500])) for _ in range(60)]
+    stated = sum(score.details["false_positive_pct"] for score in scores) / 60
+    assert sum(score.value for score in scores) / 60 == pytest.approx(stated, abs=1.5)
+    assert stated > 20
 
 
 def test_near_duplicates_of_fresh_data_are_as_many_as_stated():

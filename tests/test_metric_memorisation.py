@@ -9,22 +9,28 @@ from itertools import combinations
 import pytest
 import torch
 from metric_models import Samples, gaussian_data, image_data
-from scipy.stats import hypergeom, mannwhitneyu
+from scipy.stats import fisher_exact, hypergeom, mannwhitneyu, norm
 
 from ganbench import scoring
 from ganbench.errors import SampleError
 from ganbench.metrics import memorisation as memorisation_file
 from ganbench.metrics.copying import data_copying
 from ganbench.metrics.memorisation import (
-    Found,
+    Exact,
     Leaning,
     Memorisation,
+    Nearest,
+    Overlap,
+    _more_often,
     _probability_below,
     find_nearest,
     leaning,
     memorisation,
+    overlap,
+    row_keys,
     verdict,
 )
+from ganbench.metrics.subset import random_subset
 from ganbench.pipeline.score import protocol
 from ganbench.pipeline.work import load_data
 
@@ -119,7 +125,9 @@ def test_metric_prints_its_controls():
     assert score.value == pytest.approx(0.5, abs=0.1)
     assert metric(Samples(data.valid), data).value == score.value
     assert metric(Samples(data.train), data, reference).value == 1.0
-    assert score.value == memorisation(data.valid[:300], data.train, data.test[:300]).value
+    expected = memorisation(data.valid[:300], data.train, random_subset(data.test, 300))
+    assert (score.value, score.sem) == (expected.value, expected.sem)
+    assert "over 300 samples and 300 random test examples" in metric.protocol(data)
     assert "nearest of 600 training examples" in metric.protocol(data)
 
 
@@ -131,36 +139,90 @@ def test_metric_on_images_and_too_few_of_them():
         Memorisation(n=50).reference(small)
 
 
-def found(distance, index):
-    return Found(torch.tensor(distance).double(), torch.tensor(index))
+def neighbours(distance, row, m):
+    """Each sample's one nearest of m examples, none of which are equal."""
+    row = torch.tensor(row)
+    return Nearest(torch.tensor(distance).double(), row, torch.arange(len(row)), row, torch.ones(m).double())
 
 
-def test_leaning_has_the_mean_and_spread_of_all_divisions():
+NONE = Overlap(0.0, 0.0, 1.0, 0)
+NO_COPY = Exact(100, 0, 0, NONE, False, False, False, False)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "integers"])
+def test_leaning_has_the_mean_and_spread_of_all_divisions(kind):
     torch.manual_seed(7)
     real, samples = torch.randn(6, 2), torch.randn(9, 2)
+    if kind == "integers":  # examples that are equal, and examples at one distance
+        real = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [3.0, 0.0]])
+        samples = torch.tensor([[0.0, 0.0], [0.0, 1.0], [2.0, 0.0], [2.0, 0.0], [1.0, 0.0], [9.0, 0.0]])
     shares, parts = [], list(combinations(range(6), 4))
     for part in parts:
         rest = [i for i in range(6) if i not in part]
         train, test = real[list(part)], real[rest]
-        lean = leaning(find_nearest(samples, train), find_nearest(samples, test), 4, 2)
+        lean = leaning(find_nearest(samples, train), find_nearest(samples, test), 1.0)
         shares.append(lean.share)
     assert lean.chance == pytest.approx(sum(shares) / len(parts)) == pytest.approx(4 / 6)
     assert lean.sd == pytest.approx(torch.tensor(shares).double().std(correction=0).item())
 
 
 def test_leaning_of_samples_with_neighbours_of_their_own_is_hypergeometric():
-    lean = leaning(found([1.0] * 6, range(6)), found([2.0, 2.0, 2.0, 0.5, 0.5, 0.5], range(6)), 14, 7)
+    to_train, to_test = ([1.0] * 6, range(6), 14), ([2.0, 2.0, 2.0, 0.5, 0.5, 0.5], range(6), 7)
+    lean = leaning(neighbours(*to_train), neighbours(*to_test), 1.0)
     expected = hypergeom(21, 14, 6)
     assert (lean.share, lean.chance) == (0.5, pytest.approx(expected.mean() / 6))
     assert lean.sd == pytest.approx(expected.std() / 6)
 
 
-def test_leaning_counts_ties_half_and_identical_samples_once():
-    tie = leaning(found([1.0, 1.0], [0, 1]), found([1.0, 1.0], [0, 1]), 10, 10)
+def test_leaning_counts_identical_samples_once():
+    tie = leaning(neighbours([1.0, 1.0], [0, 1], 10), neighbours([1.0, 1.0], [0, 1], 10), 1.0)
     assert (tie.share, tie.z) == (0.5, 0.0)
-    same = leaning(found([0.0] * 50, [3] * 50), found([1.0] * 50, [0] * 50), 10, 10)
-    assert same.share == 1.0
+    same = leaning(neighbours([0.0] * 50, [3] * 50, 10), neighbours([1.0] * 50, [0] * 50, 10), 1.0)
+    assert same.share == pytest.approx(1.0)
     assert same.z == pytest.approx(1.0)  # as one sample: 1/2 from 1/2 with a spread of 1/2
+
+
+def test_a_tie_counts_by_the_share_of_training_examples():
+    train, test = torch.tensor([[0.0], [0.0], [0.0], [2.0]]), torch.tensor([[0.0], [4.0], [9.0]])
+    shares = {0.0: 3 / 4, 1.0: 4 / 5, 2.0: 1.0, 3.0: 1 / 2, 9.0: 0.0}
+    for point, share in shares.items():
+        sample = torch.tensor([[point], [point]])
+        lean = leaning(find_nearest(sample, train), find_nearest(sample, test), 1.0)
+        assert lean.share == pytest.approx(share)
+        assert lean.chance == 4 / 7
+
+
+@pytest.mark.parametrize("d", [1, 3, 100])
+def test_neighbours_are_all_that_tie(d):
+    """Against all distances, computed as whole numbers."""
+    torch.manual_seed(10)
+    real, samples = torch.randint(0, 2 if d == 100 else 4, (200, d)), torch.randint(-1, 5, (80, d))
+    near = find_nearest(samples.float(), real.float())
+    squared = (samples[:, None] - real).square().sum(2)
+    least = squared.amin(1)
+    assert torch.allclose(near.distance, least.double().sqrt())
+    assert torch.equal(near.row, (squared == least[:, None]).double().argmax(1))  # the first of them
+    count = torch.bincount(near.sample, near.sizes[near.group], len(samples))
+    assert torch.equal(count, (squared == least[:, None]).sum(1).double())
+    assert near.sizes.sum() == 200
+
+
+def test_equal_examples_have_equal_keys():
+    x = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0], [0.0, 1.0000001]])
+    keys = row_keys(x)
+    assert (keys[0] == keys[1], len(set(keys.tolist()))) == (True, 3)
+    shared = overlap(x[[0, 1, 2]], x[[0, 3]].double())
+    assert shared == Overlap(1 / 2, 2 / 3, pytest.approx((2 / 3 + 2 / 3 + 1) / 3), 2)
+    assert overlap(x[:2], x[2:]) == NONE
+
+
+def test_more_often_is_fishers_exact_test():
+    chosen, row = torch.arange(50) < 8, torch.arange(50)
+    for m, share in ((400, 0.02), (400, 0.05), (30, 0.0)):
+        table = [[8, 42], [round(share * m), m - round(share * m)]]
+        p = fisher_exact(table, alternative="greater").pvalue
+        assert _more_often(chosen, row, share, m) == (p < norm.sf(3))
+    assert not _more_often(torch.ones(50).bool(), torch.zeros(50).long(), 0.01, 1000)  # one example, 50 times
 
 
 def test_leaning_is_standard_normal_for_fresh_data():
@@ -172,7 +234,7 @@ def test_leaning_is_standard_normal_for_fresh_data():
 
 def memorise(samples, n_train, n_test):
     train, test = torch.randn(n_train, samples.shape[1]), torch.randn(n_test, samples.shape[1])
-    return leaning(find_nearest(samples, train), find_nearest(samples, test), n_train, n_test)
+    return leaning(find_nearest(samples, train), find_nearest(samples, test), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +272,143 @@ def test_verdict(kind, words):
     assert score.details["verdict"].startswith(words)
 
 
-def test_verdict_says_its_numbers():
-    assert verdict(4.25, 40.0, Leaning(0.9, 0.5, 0.04)) == (
-        "copies (4.2 standard errors nearer to the training set than held-out data; the nearest real example is a "
-        "training one for 90.0 % of samples, 50.0 % by chance, 10.0 standard deviations more)"
+SIZES = [(300, 1000), (1000, 300), (1000, 1000)]
+
+
+def verdicts(samples, train, test):
+    """The verdicts of both metrics, and the first one's details."""
+    details = memorisation(samples, train, test).details
+    copying = data_copying(samples, train, test).details
+    for count in ("exact_train", "exact_test"):
+        assert copying[count] == details[count]
+    return details, details["verdict"].split(" (")[0], copying["verdict"].split(" (")[0]
+
+
+@pytest.mark.parametrize(("n_train", "n_test"), SIZES)
+@pytest.mark.parametrize(("d", "scale"), [(2, 8.0), (8, 1.0), (5, None)])
+def test_verdict_of_copies_and_of_fresh_samples(n_train, n_test, d, scale):
+    """Integers, of which many tie or are equal, and continuous data."""
+
+    def draw(n, width=1.0):
+        x = width * torch.randn(n, d)
+        return x if scale is None else (scale * x).round()
+
+    torch.manual_seed(11)
+    for _ in range(2):
+        train, test = draw(n_train), draw(n_test)
+        copies = train[torch.randint(0, n_train, (1000,))]
+        assert verdicts(copies, train, test)[1:] == ("copies", "copies")
+        half = torch.cat([copies[:500], draw(500)])
+        assert verdicts(half, train, test)[1] == "copies"
+        assert verdicts(draw(1000), train, test)[1:] == ("no sign of copying", "no sign of copying")
+        dense = verdicts(draw(1000, 0.5), train, test)  # independent, but where data are dense
+        assert all(word.endswith("they may only keep to where data are dense") for word in dense[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_train", "n_test"), SIZES)
+@pytest.mark.parametrize(("d", "scale"), [(1, 200.0), (2, 12.0), (8, 1.0)])
+def test_error_rate_on_integers(n_train, n_test, d, scale):
+    """Three standard errors are exceeded once in 740 times on each side: of 150 independent samples at most 5 may
+    have another verdict than "no sign", by 4 chances each, and of those where data are dense at most 3 "copies"."""
+
+    def draw(n, width=1.0):
+        return (width * scale * torch.randn(n, d)).round()
+
+    torch.manual_seed(12)
+    fresh, dense, leans = [], [], []
+    for _ in range(150):
+        train, test, narrow = draw(n_train), draw(n_test), draw(500, 0.5)
+        fresh.append(memorisation(draw(500), train, test).details["verdict"].startswith("no sign"))
+        dense.append(memorisation(narrow, train, test).details["verdict"].startswith("copies"))
+        leans.append(leaning(find_nearest(narrow, train), find_nearest(narrow, test), 1.0).z)
+    assert sum(fresh) >= 145
+    assert sum(dense) <= 3
+    z = torch.tensor(leans)
+    assert z.mean().item() == pytest.approx(0.0, abs=4 / 150**0.5)
+    assert z.std().item() == pytest.approx(1.0, rel=4 / 300**0.5)
+
+
+def pictures(n, levels=256):
+    """Random pictures of 36 pixels in whole grey levels."""
+    return torch.randint(0, levels, (n, 1, 6, 6)) / (levels - 1)
+
+
+@pytest.mark.parametrize(
+    ("n_copies", "n_leaked", "words"),
+    [
+        (179, 121, "copies of training and test examples"),
+        (0, 300, "copies of test examples"),
+        (0, 60, "copies of test examples"),
+        (300, 0, "copies"),
+        (100, 0, "copies"),
+        (12, 0, "can't tell: more samples than data equal training examples"),
+        (1, 1, "no sign of copying"),
+        (0, 0, "no sign of copying"),
+    ],
+)
+def test_verdict_of_leaked_data(n_copies, n_leaked, words):
+    torch.manual_seed(13)
+    train, test = pictures(3000), pictures(1000)
+    samples = torch.cat([train[:n_copies], test[:n_leaked], pictures(300 - n_copies - n_leaked)])
+    for scaled in (samples, samples.double() + 1e-8):  # equal up to rounding
+        details, *both = verdicts(scaled, train, test)
+        assert both == [words, words]
+        assert (details["exact_train"], details["exact_test"]) == (n_copies, n_leaked)
+    said = f"{n_copies} of 300 samples ({n_copies / 3:.1f} %) equal a training example, and 0.0 % of the test"
+    assert (said in details["verdict"]) == (n_copies + n_leaked > 0)
+
+
+def test_verdict_where_the_splits_hold_equal_examples():
+    """A tenth of the test set stands in the training set, and examples of the training set stand there twice."""
+    torch.manual_seed(14)
+    train, test, fresh = pictures(1000), pictures(500), pictures(500)
+    train, test = torch.cat([train, train[:300]]), torch.cat([test[:450], train[:50]])
+    assert overlap(train, test) == Overlap(
+        0.1, pytest.approx(100 / 1300), pytest.approx(1267 / 1300, abs=0.02), 100
     )
-    assert "7.0 standard errors further from" in verdict(-7.0, 40.0, Leaning(0.4, 0.5, 0.05))
-    assert verdict(2.9, 40.0, Leaning(0.6, 0.5, 0.04)).startswith("no sign of copying (")
+    fresh[:50] = train[50:100]  # as many as of the test set
+    details, *words = verdicts(fresh, train, test)
+    assert words == ["no sign of copying"] * 2
+    assert "50 of 500 samples (10.0 %) equal a training example, and 10.0 % of the test" in details["verdict"]
+    assert verdicts(train[torch.randperm(1300)[:500]], train, test)[1:] == ("copies", "copies")
+    assert verdicts(train[:300], train, test)[1] == "copies"  # only examples that stand there twice
+    leaked = torch.cat([train[200:500], test[:200]])
+    assert verdicts(leaked, train, test)[1:] == ("copies of training and test examples",) * 2
+
+
+def test_verdict_where_copies_could_not_show():
+    torch.manual_seed(15)
+    train, test = torch.randint(0, 5, (2, 500, 2)).float()  # all of the 25 values are in both
+    said = "can't tell: most test examples are training examples too"
+    assert verdicts(train, train, test)[1:] == verdicts(test, train, test)[1:] == (said, said)
+
+
+def test_verdict_of_samples_drawn_to_the_test_set():
+    torch.manual_seed(16)
+    train, test = torch.randn(2, 600, 30)
+    assert verdicts(test + 0.1 * torch.randn(600, 30), train, test)[1] == "can't tell: drawn to the test set"
+
+
+def test_verdict_says_its_numbers():
+    assert verdict(4.25, 40.0, Leaning(0.9, 0.5, 0.04, 1.0), NO_COPY) == (
+        "copies (4.2 standard errors nearer to the training set than held-out data; the nearest real example is a "
+        "training one for 90.0 % of samples, 50.0 % by chance, 10.0 standard deviations more; no sample equals a "
+        "training or test example)"
+    )
+    far = verdict(-7.0, 40.0, Leaning(0.4, 0.5, 0.05, 1.0), NO_COPY)
+    assert "7.0 standard errors further from" in far
+    assert verdict(2.9, 40.0, Leaning(0.6, 0.5, 0.04, 1.0), NO_COPY).startswith("no sign of copying (")
+    some = NO_COPY._replace(train=3, test=20, overlap=Overlap(0.01, 0.1, 1.0, 5))
+    assert verdict(0.0, 40.0, Leaning(0.5, 0.5, 0.04, 1.0), some).endswith(
+        "less; 3 of 100 samples (3.0 %) equal a training example, and 1.0 % of the test examples do; "
+        "20 of 100 samples (20.0 %) equal a test example, and 10.0 % of the training examples do)"
+    )
+
+
+def test_half_copies_are_ruled_out_only_where_they_would_show():
+    assert Leaning(0.5, 0.5, 0.05, 1.0).rules_out
+    assert not Leaning(0.5, 0.5, 0.05, 0.6).rules_out  # copies tie with the test set nearly always
 
 
 def test_features_of_an_extractor(monkeypatch):
@@ -227,7 +419,7 @@ def test_features_of_an_extractor(monkeypatch):
     metric = Memorisation(n=300, features="two")
     reference = metric.reference(far)
     score = metric(Samples(far.valid), far, reference)
-    expected = memorisation(far.valid[:300, :2], far.train[:, :2], far.test[:300, :2])
+    expected = memorisation(far.valid[:300, :2], far.train[:, :2], random_subset(far.test, 300)[:, :2])
     assert (score.value, score.sem) == (expected.value, expected.sem)
     assert score.details["panel_neighbours"].shape == (10, 3)
     assert metric(Samples(far.valid), far).value == score.value
@@ -236,7 +428,7 @@ def test_features_of_an_extractor(monkeypatch):
 
 def test_the_protocol_of_pixels_is_what_it_was():
     entry = scoring.request("digits", ["memorisation"], ["memorisation.n=1000"])
-    assert protocol(entry.metrics[0], load_data(entry.dataset))[0] == "1e4538a3"
+    assert protocol(entry.metrics[0], load_data(entry.dataset))[0] == "bf9d1966"
 
 
 def test_order_of_the_samples_changes_nothing():

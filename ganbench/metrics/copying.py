@@ -13,12 +13,23 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
-from .memorisation import PIXELS, Found, find_nearest, leaning, real_features, verdict
+from .memorisation import (
+    PIXELS,
+    Nearest,
+    Overlap,
+    exact_copies,
+    find_nearest,
+    leaning,
+    overlap,
+    real_features,
+    verdict,
+)
 from .once import Once
+from .subset import random_subset
 
 LEAST = 20  # samples in a cell that counts
-FITTED = 10_000  # training examples that place the cells
 RARE = 0.01  # share of held-out examples that may lie as near to the training set as a near-duplicate
+FITTED = 10_000  # training examples that place the cells
 NAMES = ("ct", "authenticity", "near_duplicates")
 
 
@@ -32,8 +43,9 @@ def data_copying(samples: Tensor, train: Tensor, test: Tensor, *, cells: int = 1
     to training examples of that cell, ties half, continuity-corrected and standardised; then the mean over the
     cells that hold at least 20 samples, weighted by held-out mass. Details: "cells" [c], the statistic of
     those; "weights" [c]; "null_sd", the spread of C_T when there is no copying; "verdict", what it says of
-    copying in words (`verdict` in memorisation.py). There is no standard error: C_T is itself in units of its
-    spread, and grows with √n.
+    copying in words (`verdict` in memorisation.py); "exact_train" and "exact_test", how many samples equal a
+    training and a test example. There is no standard error: C_T is itself in units of its spread, and grows
+    with √n.
 
     Raises SampleError for sets that are too small, of different shapes or not finite, and where no cell holds
     enough samples, or one holds no test example.
@@ -41,44 +53,57 @@ def data_copying(samples: Tensor, train: Tensor, test: Tensor, *, cells: int = 1
     train = check_samples(train, "train")
     test = check_samples(test, "test", like=train, least=2)
     samples = check_samples(samples, "samples", like=train, least=LEAST)
-    sizes = (len(train), len(test))
-    return _with_verdict(
-        _three_samples(samples, train, test, cells),
-        find_nearest(samples, train),
-        find_nearest(samples, test),
-        sizes,
-    )
+    to_train, to_test = find_nearest(samples, train), find_nearest(samples, test)
+    heldout = nearest(test, train)[0][:, 0]
+    ct = _three_samples(samples, train, test, cells, to_train.distance, heldout)
+    return _with_verdict(ct, samples, to_train, to_test, heldout, overlap(train, test))
 
 
-def _three_samples(samples: Tensor, train: Tensor, test: Tensor, cells: int) -> Score:
+def _three_samples(
+    samples: Tensor, train: Tensor, test: Tensor, cells: int, distance: Tensor, heldout: Tensor
+) -> Score:
+    """C_T; `distance` [n] and `heldout` [m] are those to the nearest of all training examples, which one cell takes.
+    The details hold "most" too, the standard deviations by which exact copies are nearer, before weighting."""
     of_train, of_test, of_samples = _partition(cells, train, test, samples)
-    found, weights, copies = [], [], []
+    each, weights, most = [], [], []
     for cell in range(cells):
-        inside = samples[of_samples == cell]
-        held = test[of_test == cell]
-        if len(inside) < LEAST or not len(held):
+        inside, held = of_samples == cell, of_test == cell
+        n, m = int(inside.sum()), int(held.sum())
+        if n < LEAST or not m:
             continue
-        own = train[of_train == cell]
-        found.append(_standardised(nearest(inside, own)[0][:, 0], nearest(held, own)[0][:, 0]))
-        weights.append(len(held))
-        copies.append(math.sqrt(3 * len(inside) * len(held) / (len(inside) + len(held) + 1)))
-    if not found:
+        if cells > 1:
+            own = train[of_train == cell]
+            near, fresh = (nearest(x, own)[0][:, 0] for x in (samples[inside], test[held]))
+        else:
+            near, fresh = distance, heldout
+        each.append(_standardised(near, fresh))
+        weights.append(m)
+        apart = (fresh > 0).double().mean().item()  # exact copies tie with what lies at 0
+        most.append(apart * math.sqrt(3 * n * m / (n + m + 1)))
+    if not each:
         raise SampleError(
             f"samples: none of {cells} cells holds {LEAST} samples and a test example; use fewer cells, or more"
         )
     share = torch.tensor(weights).double() / sum(weights)
-    each = torch.tensor(found).double()
-    most = (share * torch.tensor(copies).double()).sum().item()
-    details = {"cells": each, "weights": share, "null_sd": share.norm().item(), "most": most}
-    return Score((share * each).sum().item(), None, len(samples), details)
+    z = torch.tensor(each).double()
+    details = {
+        "cells": z,
+        "weights": share,
+        "null_sd": share.norm().item(),
+        "most": (share * torch.tensor(most).double()).sum().item(),
+    }
+    return Score((share * z).sum().item(), None, len(samples), details)
 
 
-def _with_verdict(ct: Score, to_train: Found, to_test: Found, sizes: tuple[int, int]) -> Score:
-    """C_T and what it says of copying; `sizes` of the training set and of the held-out one of `to_test`."""
+def _with_verdict(
+    ct: Score, samples: Tensor, to_train: Nearest, to_test: Nearest, heldout: Tensor, shared: Overlap
+) -> Score:
+    """C_T and what it says of copying."""
     details = dict(ct.details)
     null_sd, most = details["null_sd"], details.pop("most")
-    said = verdict(-ct.value / null_sd, most / null_sd, leaning(to_train, to_test, *sizes))
-    return replace(ct, details={**details, "verdict": said})
+    exact = exact_copies(samples, to_train, to_test, heldout, shared)
+    words = verdict(-ct.value / null_sd, most / null_sd, leaning(to_train, to_test, shared.copies), exact)
+    return replace(ct, details={**details, "verdict": words, **exact.counts})
 
 
 def _partition(cells: int, train: Tensor, *others: Tensor) -> list[Tensor]:
@@ -90,7 +115,7 @@ def _partition(cells: int, train: Tensor, *others: Tensor) -> list[Tensor]:
         return [torch.zeros(len(x), dtype=torch.int64, device=x.device) for x in sets]
     from sklearn.cluster import KMeans
 
-    known = train[:FITTED].flatten(1).double().cpu().numpy()
+    known = random_subset(train, FITTED).flatten(1).double().cpu().numpy()
     centres = KMeans(cells, random_state=0).fit(known).cluster_centers_
     centres = torch.as_tensor(centres, device=train.device)
     return [nearest(x.flatten(1), centres)[1][:, 0] for x in sets]
@@ -105,8 +130,9 @@ def _standardised(samples: Tensor, heldout: Tensor) -> float:
 
 
 def authenticity(samples: Tensor, train: Tensor) -> Score:
-    """AuthPct: % of `samples` [n, *shape] that are no nearer to their nearest example of `train` than that one
-    is to its own nearest in `train` (Alaa et al. 2022, section 4), ± binomial. Exact copies score 0.
+    """AuthPct: % of `samples` [n, *shape] that are further from their nearest example of `train` than that one is
+    from its own nearest in `train` (Alaa et al. 2022, section 4), ± binomial. Exact copies score 0, also of
+    examples that `train` holds twice. Of several nearest the first counts.
 
     Read it only beside its value for held-out data, which is not 50: about 38 in two dimensions and 90 for
     a Gaussian in 784. Raises SampleError for sets that are too small, of different shapes or not finite.
@@ -116,33 +142,36 @@ def authenticity(samples: Tensor, train: Tensor) -> Score:
     return _authenticity(find_nearest(samples, train), train)
 
 
-def _authenticity(to_train: Found, train: Tensor) -> Score:
+def _authenticity(to_train: Nearest, train: Tensor) -> Score:
     near, position = to_train.row.unique(return_inverse=True)
-    gap = nearest(train[near], train, 2)[0][:, 1]  # the first is the example itself
-    return _percentage(to_train.distance >= gap[position])
+    gap = nearest(train[near], train, 2)[0][:, 1]  # the first is the example itself, or one that equals it
+    return _percentage(to_train.distance > gap[position])
 
 
 def near_duplicates(samples: Tensor, train: Tensor, test: Tensor) -> Score:
     """% of `samples` [n, *shape] that are near-duplicates of an example of `train`: nearer to it than all but 1 %
-    of `test` [m, *shape] are to theirs. ± is binomial, at that radius.
+    of `test` [m, *shape] are to theirs, those that equal a training example left out. ± is binomial, at that radius.
 
-    Exact copies score 100, and fresh data "false_positive_pct" on average, in the details: 100 (k + 1)/(m + 1)
-    with k = ⌊m / 100⌋, since the radius is the distance of the (k + 1)th nearest of m. Details also: "radius".
-    Samples that keep to where data are dense score more, without being copies.
+    Exact copies score 100, and fresh data "false_positive_pct" on average, in the details: 100 (c + 1)/(m + 1)
+    where c of the m are near-duplicates themselves. Where none equals a training example, c = ⌊m / 100⌋, since the
+    radius is the distance of the (c + 1)th nearest. Details also: "radius". Samples that keep to where data are
+    dense score more, without being copies.
 
     Raises SampleError for sets that are too small, of different shapes or not finite.
     """
     train = check_samples(train, "train")
     test = check_samples(test, "test", like=train)
     samples = check_samples(samples, "samples", like=train)
-    return _duplicates(find_nearest(samples, train).distance, find_nearest(test, train).distance)
+    return _near_duplicates(*(nearest(x, train)[0][:, 0] for x in (samples, test)))
 
 
-def _duplicates(distance: Tensor, heldout: Tensor) -> Score:
-    k, m = math.floor(RARE * len(heldout)), len(heldout)
-    radius = heldout.sort().values[k]
-    score = _percentage(distance < radius)
-    return replace(score, details={"radius": radius.item(), "false_positive_pct": 100 * (k + 1) / (m + 1)})
+def _near_duplicates(distance: Tensor, heldout: Tensor) -> Score:
+    apart = heldout[heldout > 0].sort().values
+    radius = apart[math.floor(RARE * len(apart))].item() if len(apart) else 0.0
+    chosen, chance = ((x < radius) | (x == 0) for x in (distance, heldout))
+    false = 100 * (int(chance.sum()) + 1) / (len(heldout) + 1)
+    score = _percentage(chosen)
+    return replace(score, details={"radius": radius, "false_positive_pct": false})
 
 
 def _percentage(chosen: Tensor) -> Score:
@@ -156,6 +185,7 @@ class Controls(NamedTuple):
     copies: tuple[float, float, float]  # C_T, AuthPct, near-duplicates
     fresh: tuple[float, float, float]
     heldout: Tensor  # [m], distances of the held-out data
+    shared: Overlap
     real: tuple[Tensor, Tensor] | None  # what `real_features` gives, where it was costly to make
 
 
@@ -164,15 +194,17 @@ class Controls(NamedTuple):
     Value("authenticity", "%", "neither"),
     Value("near_duplicates", "%", "neither"),
     name="data_copying",
+    version=2,
 )
 @dataclass(frozen=True)
 class DataCopying:
     """C_T (Meehan et al. 2020), AuthPct (Alaa et al. 2022) and near-duplicates, to be read beside their controls.
 
     C_T is about 0 for fresh data, very negative for copies, positive for samples off the data; a near-duplicate is
-    nearer to a training example than all but 1 % of held-out data are. In the details stand a "verdict" in
-    words, as `memorisation` has it, and "control_copies" and "control_heldout": what training examples, and one
-    half of the held-out data against the other, score on the same data.
+    nearer to a training example than all but 1 % of held-out data are, those that equal a training example left
+    out. In the details stand a "verdict" in words and the numbers of samples that equal a training or a test
+    example, as `memorisation` has them, and "control_copies" and "control_heldout": what training examples, and
+    one half of the held-out data against the other, score on the same data.
 
     Checked against SciPy's Mann-Whitney U (1e-6, relative), Meehan et al.'s −38.7 for copies (0.05), AuthPct of
     fresh data in two dimensions, 37.5 (4 standard errors).
@@ -190,14 +222,15 @@ class DataCopying:
         train, test = controls.real or real_features(self.features, data, samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         to_train, to_test = find_nearest(seen, train), find_nearest(seen, test)
-        ct = _three_samples(seen, train, test[: self.n], self.cells)
-        ct = _with_verdict(ct, to_train, to_test, (len(train), len(test)))
-        found = {
+        held = random_subset(test, self.n)
+        ct = _three_samples(seen, train, held, self.cells, to_train.distance, controls.heldout)
+        ct = _with_verdict(ct, seen, to_train, to_test, controls.heldout, controls.shared)
+        beside = {
             "control_copies": dict(zip(NAMES, controls.copies, strict=True)),
             "control_heldout": dict(zip(NAMES, controls.fresh, strict=True)),
         }
-        ct = replace(ct, details={**ct.details, **found})
-        return ct, _authenticity(to_train, train), _duplicates(to_train.distance, controls.heldout)
+        ct = replace(ct, details={**ct.details, **beside})
+        return ct, _authenticity(to_train, train), _near_duplicates(to_train.distance, controls.heldout)
 
     def reference(self, data: Data) -> Once[Controls]:
         """The controls, the same for all models."""
@@ -210,21 +243,24 @@ class DataCopying:
 
     def _controls(self, data: Data, place: device) -> Controls:
         train, every = real_features(self.features, data, place)
-        test, copies = every[: self.n], train[: self.n]
-        half = len(test) // 2
-        heldout, near = find_nearest(test, train), find_nearest(copies, train)
+        test, copies = random_subset(every, self.n), random_subset(train, self.n)
+        half, cells = len(test) // 2, self.cells
+        fresh, near = find_nearest(test, train), find_nearest(copies, train)
+        heldout = fresh.distance
+        first, rest = heldout[:half], heldout[half:]
         return Controls(
             (
-                _three_samples(copies, train, test, self.cells).value,
+                _three_samples(copies, train, test, cells, near.distance, heldout).value,
                 _authenticity(near, train).value,
-                _duplicates(near.distance, heldout.distance).value,
+                _near_duplicates(near.distance, heldout).value,
             ),
             (
-                _three_samples(test[:half], train, test[half:], self.cells).value,
-                _authenticity(heldout, train).value,
-                _duplicates(heldout.distance[:half], heldout.distance[half:]).value,
+                _three_samples(test[:half], train, test[half:], cells, first, rest).value,
+                _authenticity(fresh, train).value,
+                _near_duplicates(first, rest).value,
             ),
-            heldout.distance,
+            heldout,
+            overlap(data.floats(data.train), data.floats(data.test)),
             None if self.features == PIXELS else (train, every),
         )
 
@@ -232,9 +268,9 @@ class DataCopying:
         """What defines the numbers."""
         where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
         return (
-            f"{self.n} samples, the first {min(self.n, len(data.test))} test and all {len(data.train)} training "
+            f"{self.n} samples, {min(self.n, len(data.test))} random test and all {len(data.train)} training "
             f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells, those with at least "
-            f"{LEAST} samples, weighted by held-out mass; AuthPct: % of samples no nearer to their nearest "
-            "training example than that one is to its own; near-duplicates: nearer than all but "
-            f"{100 * RARE:g} % of those test examples are to theirs"
+            f"{LEAST} samples, weighted by held-out mass; AuthPct: % of samples further from their nearest "
+            "training example than that one is from its own; near-duplicates: nearer than all but "
+            f"{100 * RARE:g} % of those test examples are to theirs, equal ones left out"
         )
