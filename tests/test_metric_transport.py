@@ -83,7 +83,7 @@ def test_standard_error_is_the_spread_over_fresh_sets(n, m, shift, least, most):
 @pytest.mark.parametrize(("n", "m"), [(9, 14), (12, 12), (1, 5)])
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
 def test_potentials_solve_the_dual(n, m, p):
-    """φ(x) + ψ(y) ≤ |x - y|^p everywhere, with equality in the mean: what the two sums add up to is the cost."""
+    """φ(x) + ψ(y) ≤ |x - y|^p everywhere, and the means of both add up to the cost, the most that they can."""
     torch.manual_seed(7)
     x, y = torch.randn(1, n).double().sort().values, 2 * torch.randn(1, m).double().sort().values
     phi = _potentials(x, y, p)[0]
@@ -91,9 +91,6 @@ def test_potentials_solve_the_dual(n, m, p):
     psi = (costs - phi[:, None]).amin(0)  # the best partner of φ
     expected = transport_costs(x.T, y.T, torch.ones(1, 1).double(), p).costs.item()
     assert (phi.mean() + psi.mean()).item() == pytest.approx(expected, rel=1e-9)
-    torch.testing.assert_close(
-        _potentials(y, x, p)[0], psi - psi.mean(), atol=0.3 * costs.max().item(), rtol=0
-    )
 
 
 def test_the_influence_of_an_example_is_what_the_distance_changes_by():
