@@ -59,7 +59,8 @@ def sliced_wasserstein(
     parts = [
         slope * (x.std().item() / math.sqrt(len(x)) if len(x) > 1 else 0.0) for x in (*influences, costs)
     ]
-    details = dict(zip(("sem_samples", "sem_test", "sem_directions"), parts, strict=True))
+    names = "sem_samples", "sem_test", "sem_directions"
+    details: dict[str, float] = dict(zip(names, parts, strict=True))
     return Score(value, math.hypot(*parts), projections, details)
 
 

@@ -84,12 +84,11 @@ def variational_divergence(
     test = check_samples(test, "test", least=16)
     samples = check_samples(samples, "samples", like=test, least=16)
     generator = generator or torch.Generator().manual_seed(0)
-    halves = []  # of each half: the real examples and the samples, both [n, d]
-    for z in (test, samples):
-        order = torch.randperm(len(z), generator=generator).to(z.device)
-        halves.append(z[order].flatten(1).tensor_split(2))
-    first, second = zip(*halves, strict=True)
-    folds = [_fold(*pair, divergence, generator) for pair in ((first, second), (second, first))]
+    pair = Pair(test, samples).each(
+        lambda z: z[torch.randperm(len(z), generator=generator).to(z.device)].flatten(1)
+    )
+    first, second = (pair.each(lambda z, i=i: z.tensor_split(2)[i]) for i in range(2))
+    folds = [_fold(known, held, divergence, generator) for known, held in ((first, second), (second, first))]
     value = sum(fold.value for fold in folds) / 2
     training = math.sqrt(sum(fold.starts.var().item() for fold in folds) / STARTS) / 2
     sem = math.hypot(*(fold.sem / 2 for fold in folds), training)
@@ -104,9 +103,14 @@ def variational_divergence(
     return Score(value, sem, len(test) + len(samples), details)
 
 
-Pair = tuple[
-    Tensor, Tensor
-]  # real examples [..., n, d] and samples [..., m, d], or their log-ratios [n] and [m]
+class Pair(NamedTuple):
+    """Something of both sides, [..., n, ·] and [..., m, ·]."""
+
+    real: Tensor
+    made: Tensor
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Pair:
+        return Pair(function(self.real), function(self.made))
 
 
 class _Fold(NamedTuple):
@@ -118,32 +122,28 @@ class _Fold(NamedTuple):
 
 
 def _fold(known: Pair, held: Pair, f: Divergence, generator: Generator) -> _Fold:
-    """Trains on `known` and judges by `held`."""
-    standard, varied = _standard(known[0])
-    known, held = ((standard(p), standard(q)) for p, q in (known, held))
-    # The part set aside, and two parts that are fitted to: kernels on one make the inputs of the other.
-    aside, rest = (tuple(z[part(max(2, len(z) // 5))] for z in known) for part in (slice, _after))
-    one, two = (tuple(z[i::2] for z in rest) for i in range(2))
-    bandwidths = _bandwidths(known[0], varied)
-    fitted = tuple(
-        torch.cat([_inputs(a, two, bandwidths), _inputs(b, one, bandwidths)])
-        for a, b in zip(one, two, strict=True)
-    )
-    standard, _ = _standard(fitted[0])
+    """Trains on `known`, examples [n, d], and judges by `held`."""
+    standard, varied = _standard(known.real)
+    known, held = known.each(standard), held.each(standard)
+    # The part set aside, and two parts that the nets are fitted to: kernels on one make the inputs of the other.
+    aside = known.each(lambda z: z[: max(2, len(z) // 5)])
+    one, two = (known.each(lambda z, i=i: z[max(2, len(z) // 5) + i :: 2]) for i in range(2))
+    bandwidths = _bandwidths(known.real, varied)
+    parts = [part.each(lambda z, k=k: _inputs(z, k, bandwidths)) for part, k in ((one, two), (two, one))]
+    fitted = Pair(torch.cat([part.real for part in parts]), torch.cat([part.made for part in parts]))
+    standard, _ = _standard(fitted.real)
+    fitted = fitted.each(standard)
     aside, held = (
-        tuple(torch.stack([standard(_inputs(z, part, bandwidths)) for part in (one, two)]) for z in pair)
+        pair.each(
+            lambda z: torch.stack([standard(_inputs(z, kernels, bandwidths)) for kernels in (one, two)])
+        )
         for pair in (aside, held)
     )
-    fitted = standard(fitted[0]), standard(fitted[1])
-    log_ratios = [_trained(fitted, aside, held, f, generator) for _ in range(STARTS)]
-    starts = [_judged(*pair, f)[0] for pair in log_ratios]
-    moved = [pair for pair in log_ratios if any(bool(z.any()) for z in pair)] or log_ratios[:1]
-    value, sem = _judged(*(torch.stack(side).mean(0) for side in zip(*moved, strict=True)), f)
-    return _Fold(value, sem, torch.tensor(starts, dtype=torch.float64))
-
-
-def _after(start: int) -> slice:
-    return slice(start, None)
+    found = [_trained(fitted, aside, held, f, generator) for _ in range(STARTS)]
+    starts = [_judged(log_ratio, f)[0] for log_ratio in found]
+    moved = [log_ratio for log_ratio in found if log_ratio.real.any() or log_ratio.made.any()] or found[:1]
+    mean = Pair(*(torch.stack(side).mean(0) for side in zip(*moved, strict=True)))
+    return _Fold(*_judged(mean, f), torch.tensor(starts, dtype=torch.float64))
 
 
 def _standard(real: Tensor) -> tuple[Callable[[Tensor], Tensor], int]:
@@ -179,7 +179,7 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
     best, chosen, when = -math.inf, copy.deepcopy(net.state_dict()), 0
     for step in range(STEPS + 1):
         if step % EVERY == 0:
-            value, sem = _judged(*_log_ratios(net, aside), f)
+            value, sem = _judged(_log_ratios(net, aside), f)
             if value - sem > best:  # of many looks the best one is easily luck
                 best, chosen, when = value - sem, copy.deepcopy(net.state_dict()), step
             elif step - when >= PATIENCE:
@@ -196,14 +196,14 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
 def _log_ratios(net: nn.Module, pair: Pair) -> Pair:
     """log u of examples [2, n, d], which are seen with kernels on either part: the mean of both, [n]."""
     with torch.no_grad():
-        p, q = (net(z).double()[..., 0].mean(0) for z in pair)
-    return p, q
+        return pair.each(lambda z: net(z).double()[..., 0].mean(0))
 
 
-def _judged(p: Tensor, q: Tensor, f: Divergence) -> tuple[float, float]:
+def _judged(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
     """The bound and its standard error by log u of real examples [n] and of samples [m], u kept in reach of so many
     examples: T = f'(u), and f*(T) = u f'(u) - f(u)."""
-    u, w = (z.clamp(-math.log(len(q)), math.log(len(p))).exp() for z in (p, q))
+    low, high = -math.log(len(log_ratio.made)), math.log(len(log_ratio.real))
+    u, w = log_ratio.each(lambda z: z.clamp(low, high).exp())
     gain, cost = f.slope(u), w * f.slope(w) - f.f(w)
     sem = (gain.var() / len(gain) + cost.var() / len(cost)).sqrt().item()
     return (gain.mean() - cost.mean()).item(), sem
