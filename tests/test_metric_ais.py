@@ -287,8 +287,35 @@ def _centres(x, k):
 def test_schedules():
     assert sigmoid(4).tolist() == pytest.approx([0, 0.105, 0.5, 0.895, 1], abs=1e-3)
     betas = geometric(4, torch.tensor([999.0, 0.0]))
-    assert betas[:, 0].tolist() == pytest.approx([0, 1e-3, 1e-2, 1e-1, 1])
-    assert betas[:, 1].tolist() == [0, 1, 1, 1, 1]
+    assert betas[:, 0].tolist() == pytest.approx([0, 0.00462, 0.03064, 0.17696, 1], abs=1e-5)
+    assert betas[:, 1].tolist() == pytest.approx([2 ** (i / 4) - 1 for i in range(5)])
+
+
+def test_every_jump_of_a_schedule_shrinks_with_its_steps():
+    for energy in (0.0, 30.0, 1e7):
+        short, long = (geometric(steps, torch.tensor([energy]))[:, 0] for steps in (200, 1600))
+        assert long[-1] == 1
+        assert (long.diff() > 0).all()
+        jumps = long[::8].diff() / 8  # the long schedule passes the places of the short one
+        torch.testing.assert_close(long[::8], short)
+        assert (long.diff().view(-1, 8).amax(1) < 2 * jumps).all()
+    short, long = sigmoid(200), sigmoid(1600)
+    assert (long.diff().view(-1, 8).amax(1) < short.diff() / 6).all()
+
+
+@pytest.mark.parametrize("schedule", ["geometric", "sigmoid"])
+def test_the_spread_falls_with_the_steps_and_the_bound_comes_up_to_the_closed_form(schedule):
+    """Copies of one point, one chain each: 16 times the steps have about a quarter of the spread."""
+    model = Linear(2, 3, 0.5)
+    x = model.draw(1)
+    few, many = (
+        model.ais(x.expand(200, 3), steps=steps, chains=1, leapfrog=4, schedule=schedule)
+        for steps in (20, 320)
+    )
+    a, b = (score.details["log_likelihoods"] - model.exact(x) for score in (few, many))
+    assert b.std() < 0.4 * a.std()
+    assert a.mean() < 3 * a.std() / 200**0.5
+    assert -0.1 < b.mean() < 3 * b.std() / 200**0.5
 
 
 @pytest.mark.parametrize(
