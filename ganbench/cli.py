@@ -440,7 +440,7 @@ def score(
 
 def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
     """What `score --json` says of one value."""
-    names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol")
+    names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol", "invalid")
     row = {name: getattr(record, name) for name in names}
     said = {"verdict": found.verdict, "warning": found.warning}
     return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}
@@ -458,6 +458,8 @@ def _scored_text(found: Measured) -> str:
     notes += [f"protocol {found.records[0].protocol}: {found.sentence}"]
     notes += [f"beside it: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
+    invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
+    notes += [f"not valid: {sentence}" for sentence in invalid]
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
     return "\n".join([*lines, *wrapped])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,10 @@ from .table import escape_markdown, guarded_csv, markdown_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = 1  # goes up when a program that reads the JSON would have to change
+SCHEMA = 2  # goes up when a program that reads the JSON would have to change
 _STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
-RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % interval]")
+RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 Row = Mapping[Hashable, Any]
 
 
@@ -39,9 +39,9 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
         grid = _grid([_short(row) for row in rows.to_dict("records")], HEADS)
         failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
         parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
-    for ranked in compared.rankings:
-        lines = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
-        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
+    summaries = {ranked.metric: f": {ranked.summary}" for ranked in compared.rankings}
+    for metric, lines in _standings(compared):
+        head = Text.assemble((f"All methods by {metric}", "bold"), summaries.get(metric, ""))
         parts += [head, Padding(_grid(lines, RANK_HEADS), (0, 0, 1, 2))]
     parts += [Text(note) for note in shown(compared).notes]
     system = "standard" if color else None
@@ -77,11 +77,19 @@ def _line(row: Row) -> tuple[str, ...]:
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
 
 
-def _standing(compared: Compared, ranked: Ranking) -> dict[str, tuple[str, str]]:
-    """Mean rank and interquartile standing of each method, the best first."""
-    rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
-    shown = {row["label"]: f"{row['iqm']:.0f} [{row['low']:.0f}, {row['high']:.0f}]" for row in rows}
-    return {str(label): (f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()}
+def _standings(compared: Compared) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Of each metric that three methods have: name, mean rank and interquartile standing of each, the best first."""
+    for metric, rows in compared.standings.groupby("metric", sort=False):
+        if len(rows) >= 3:
+            most = rows["datasets"].max()
+            yield str(metric), [_place(row, most) for row in rows.sort_values("rank").to_dict("records")]
+
+
+def _place(row: Row, datasets: int) -> tuple[str, str, str]:
+    """A method, with on how many datasets where others are on more, its mean rank and its standing."""
+    where = f" ({row['datasets']} of {datasets} datasets)" if row["datasets"] < datasets else ""
+    interval = f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
+    return f"{row['label']}{where}", f"{row['rank']:.2f}", f"{row['iqm']:.0f}{interval}"
 
 
 def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
@@ -108,7 +116,7 @@ def _objects(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 
 def _ranking(ranked: Ranking) -> dict[str, Any]:
-    names = ("metric", "blocks", "block", "p", "critical")
+    names = ("metric", "datasets", "p", "critical")
     found = {name: getattr(ranked, name) for name in names}
     tables = {"ranks": ranked.ranks.to_dict(), "apart": ranked.apart.to_dict("index")}
     return {**found, **tables, "left_out": list(ranked.left_out)}
@@ -212,13 +220,10 @@ def as_markdown(compared: Compared) -> str:
     heads = ("method", "baseline", *HEADS)
     lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
     blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
-    for ranked in compared.rankings:
-        standing = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
-        blocks += [
-            f"## All methods by {escape_markdown(ranked.metric)}",
-            _markdown_table(RANK_HEADS, standing),
-        ]
-        blocks.append(escape_markdown(ranked.caption))
+    captions = {ranked.metric: ranked.caption for ranked in compared.rankings}
+    for metric, standing in _standings(compared):
+        blocks += [f"## All methods by {escape_markdown(metric)}", _markdown_table(RANK_HEADS, standing)]
+        blocks += [escape_markdown(captions[metric])] if metric in captions else []
     return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
 
 
