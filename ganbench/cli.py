@@ -440,7 +440,19 @@ def score(
 
 def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
     """What `score --json` says of one value."""
-    names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol", "invalid")
+    names = (
+        "dataset",
+        "metric",
+        "value",
+        "sem",
+        "n",
+        "unit",
+        "better",
+        "status",
+        "error",
+        "protocol",
+        "invalid",
+    )
     row = {name: getattr(record, name) for name in names}
     said = {"verdict": found.verdict, "warning": found.warning}
     return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}

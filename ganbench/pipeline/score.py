@@ -172,8 +172,12 @@ def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None
     """The best of the floors of a value, as `contracts.Score` says where they stand; None where there is none."""
     stated = [(key, value) for key, value in score.details.items() if not isinstance(value, Mapping)]
     for one in scores:
-        stated += [(key, part.get(column.name)) for key, part in one.details.items() if isinstance(part, Mapping)]
-    floors = [x for key, x in stated if key.startswith("floor") and isinstance(x, int | float) and math.isfinite(x)]
+        stated += [
+            (key, part.get(column.name)) for key, part in one.details.items() if isinstance(part, Mapping)
+        ]
+    floors = [
+        x for key, x in stated if key.startswith("floor") and isinstance(x, int | float) and math.isfinite(x)
+    ]
     if not floors or column.better == "neither":
         return None
     return float(max(floors) if column.better == "higher" else min(floors))

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RequestError, did_you_mean
-from . import differences, sentences, table
-from .diagram import Ranking, least_datasets, ranking
+from . import diagram, differences, sentences, table
+from .diagram import Ranking
 from .rundir import read_json
 from .stats import Floats
 
@@ -98,9 +98,13 @@ def compare(
     if rows.empty:
         raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
     shown = [name for name in metrics if name in set(rows["metric"])]
-    ranked = tuple(found for name in shown if (found := ranking(name, _of(seeds, name))))
+    ranked = tuple(found for name in shown if (found := diagram.ranking(name, _of(seeds, name))))
     standings = _standings(shown, seeds)
-    notes += [*unfit, *sentences.notes(rows, ALPHA, _alone(records, pairs)), *_undrawn(standings, ranked)]
+    notes += [
+        *unfit,
+        *sentences.notes(rows, ALPHA, _alone(records, pairs)),
+        *_undrawn([_of(seeds, name) for name in shown]),
+    ]
     labels = tuple(map(str, dict.fromkeys(records["label"])))
     return Compared(rows, _overall(rows, seeds), standings, ranked, tuple(notes), labels)
 
@@ -222,15 +226,14 @@ def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return records[[key not in reasons for key in keys]], notes
 
 
-def _undrawn(standings: pd.DataFrame, ranked: Sequence[Ranking]) -> list[str]:
-    """Why there is no critical-difference diagram of a metric of three methods or more."""
-    methods = standings["metric"].value_counts().drop([found.metric for found in ranked])
-    if methods.empty or methods.max() < 3:
-        return []
-    most = int(methods.max())
+def _undrawn(metrics: Sequence[diagram.Values]) -> list[str]:
+    """Why there is no critical-difference diagram of metrics that three methods share."""
+    shared = [diagram.complete(values) for values in metrics]
+    few = {len(labels) for labels, datasets in shared if diagram.too_few(labels, datasets)} - {0, 1, 2}
     return [
-        f"No critical-difference diagram where datasets are few: of {most} methods, one that is first on every dataset "
-        f"is told from the others only on {least_datasets(most)} datasets or more."
+        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
+        f"others only on {diagram.least_datasets(methods)} datasets or more."
+        for methods in sorted(few)
     ]
 
 

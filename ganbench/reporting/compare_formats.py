@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +39,9 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
         grid = _grid([_short(row) for row in rows.to_dict("records")], HEADS)
         failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
         parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
-    summaries = {ranked.metric: f": {ranked.summary}" for ranked in compared.rankings}
-    for metric, lines in _standings(compared):
-        head = Text.assemble((f"All methods by {metric}", "bold"), summaries.get(metric, ""))
-        parts += [head, Padding(_grid(lines, RANK_HEADS), (0, 0, 1, 2))]
+    for ranked in compared.rankings:
+        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
+        parts += [head, Padding(_grid(_standing(compared, ranked), RANK_HEADS), (0, 0, 1, 2))]
     parts += [Text(note) for note in shown(compared).notes]
     system = "standard" if color else None
     console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
@@ -77,19 +76,15 @@ def _line(row: Row) -> tuple[str, ...]:
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
 
 
-def _standings(compared: Compared) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Of each metric that three methods have: name, mean rank and interquartile standing of each, the best first."""
-    for metric, rows in compared.standings.groupby("metric", sort=False):
-        if len(rows) >= 3:
-            most = rows["datasets"].max()
-            yield str(metric), [_place(row, most) for row in rows.sort_values("rank").to_dict("records")]
+def _standing(compared: Compared, ranked: Ranking) -> list[tuple[str, str, str]]:
+    """Name, mean rank and interquartile standing of each method, the best first."""
+    rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
+    shown = {row["label"]: f"{row['iqm']:.0f}{_ends(row)}" for row in rows}
+    return [(str(label), f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()]
 
 
-def _place(row: Row, datasets: int) -> tuple[str, str, str]:
-    """A method, with on how many datasets where others are on more, its mean rank and its standing."""
-    where = f" ({row['datasets']} of {datasets} datasets)" if row["datasets"] < datasets else ""
-    interval = f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
-    return f"{row['label']}{where}", f"{row['rank']:.2f}", f"{row['iqm']:.0f}{interval}"
+def _ends(row: Row) -> str:
+    return f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
 
 
 def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
@@ -144,7 +139,6 @@ class Shown:
 
     headlines: list[str]
     lines: list[Line]
-    rankings: tuple[Ranking, ...]
     notes: list[str]
 
 
@@ -163,7 +157,7 @@ def shown(compared: Compared) -> Shown:
         for row in compared.rows.to_dict("records")
     ]
     notes = [*compared.notes, *([diagram.READING] if compared.rankings else [])]
-    return Shown(compared.headlines, lines, compared.rankings, notes)
+    return Shown(compared.headlines, lines, notes)
 
 
 def _finite(value: float) -> float | None:
@@ -220,10 +214,13 @@ def as_markdown(compared: Compared) -> str:
     heads = ("method", "baseline", *HEADS)
     lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
     blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
-    captions = {ranked.metric: ranked.caption for ranked in compared.rankings}
-    for metric, standing in _standings(compared):
-        blocks += [f"## All methods by {escape_markdown(metric)}", _markdown_table(RANK_HEADS, standing)]
-        blocks += [escape_markdown(captions[metric])] if metric in captions else []
+    for ranked in compared.rankings:
+        standing = _markdown_table(RANK_HEADS, _standing(compared, ranked))
+        blocks += [
+            f"## All methods by {escape_markdown(ranked.metric)}",
+            standing,
+            escape_markdown(ranked.caption),
+        ]
     return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 READING = (
-    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in the "
-    "other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
+    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
+    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
 )
 Values = Mapping[tuple[str, str], pd.Series]  # (dataset, label) -> goodness by seed; -inf: failed
 
@@ -73,7 +73,7 @@ def _below(p: float) -> str:
 def least_datasets(methods: int) -> int:
     """The fewest datasets on which the diagram of so many methods (≥ 3) can show anything: there a method that is
     first on every one, its rank 1, is told from the others, alike with the rank k / 2 + 1, at 5 % by Friedman's and by
-    Nemenyi's test. 5 for three methods, 6 for four to six, 8 for ten."""
+    Nemenyi's test. 5 for three methods, 6 for four and five, 8 for ten."""
     from scipy.stats import chi2
 
     k, datasets = methods, 2
@@ -90,6 +90,11 @@ def _critical(methods: int, datasets: int) -> float:
     return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
 
 
+def too_few(labels: Sequence[str], datasets: Sequence[str]) -> bool:
+    """Whether a diagram of these methods on these datasets could show nothing."""
+    return len(labels) < 3 or len(datasets) < least_datasets(len(labels))
+
+
 def ranking(metric: str, values: Values) -> Ranking | None:
     """Ranks of the methods by goodness; None where no three of them share a dataset, or not `least_datasets`.
 
@@ -97,8 +102,8 @@ def ranking(metric: str, values: Values) -> Ranking | None:
     no blocks of these tests: they would say what the t-tests over seeds say, with less power, and nothing of other
     datasets.
     """
-    labels, datasets = _complete(values)
-    if len(labels) < 3 or len(datasets) < least_datasets(len(labels)):
+    labels, datasets = complete(values)
+    if too_few(labels, datasets):
         return None
     table = [_standing([values[dataset, label] for label in labels]) for dataset in datasets]
     left = tuple(label for label in dict.fromkeys(label for _, label in values) if label not in labels)
@@ -120,7 +125,7 @@ def _ranked(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[st
     return Ranking(metric, means, datasets, p, apart, _critical(k, datasets), left)
 
 
-def _complete(values: Values) -> tuple[list[str], list[str]]:
+def complete(values: Values) -> tuple[list[str], list[str]]:
     """The methods and datasets of the largest table without holes."""
     where: dict[str, set[str]] = {}
     for dataset, label in values:

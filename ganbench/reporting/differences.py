@@ -116,7 +116,9 @@ def improvement(datasets: Sequence[tuple[Floats, Floats]]) -> tuple[float, float
         stats.share_interval(share, min(len(a), len(b)))
         for share, (a, b) in zip(shares, datasets, strict=True)
     ]
-    below, above = (math.hypot(*(end[i] - share for end, share in zip(ends, shares, strict=True))) for i in (0, 1))
+    below, above = (
+        math.hypot(*(end[i] - share for end, share in zip(ends, shares, strict=True))) for i in (0, 1)
+    )
     share, count = sum(shares) / len(shares), len(shares)
     if min(len(seeds) for pair in datasets for seeds in pair) < 2:
         return share, math.nan, math.nan

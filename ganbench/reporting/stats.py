@@ -32,7 +32,9 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
         return np.full(groups, np.nan), np.full(groups, np.nan)
     mean = values.mean(axis=1)
     half = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=1, ddof=1) / math.sqrt(n)
-    same = values.min(axis=1) == values.max(axis=1)  # the mean of equal numbers may be off by a rounding error
+    same = values.min(axis=1) == values.max(
+        axis=1
+    )  # the mean of equal numbers may be off by a rounding error
     mean, half = np.where(same, values[:, 0], mean), np.where(same, 0.0, half)
     return mean - half, mean + half
 
@@ -76,4 +78,3 @@ def decimals(error: float) -> int:
     if not math.isfinite(error) or error <= 0:
         return 2
     return min(max(1 - math.floor(math.log10(error)), 0), 6)
-

@@ -25,6 +25,7 @@ FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 _GROUP = ["dataset", "label", "metric", "protocol"]
 Line = Mapping[Hashable, Any]  # one row of a `summary`
 _TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
+_GUARDED = (*_TEXTS, "baseline", "invalid")  # texts that others wrote
 INVALID, AT_FLOOR = "†", "‡"  # marks of values
 SEM_RATIO = 100  # there is no common sem where that of one seed exceeds their median by more
 
@@ -100,9 +101,10 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     protocols = frame.groupby(["dataset", "metric"])["protocol"].transform("nunique")
     frame["mixed"] = protocols > 1
     reasons = invalid(records)
-    frame["invalid"] = [reasons.get(tuple(key), "") for key in frame[_GROUP].to_numpy()]
+    frame["invalid"] = [reasons.get(key, "") for key in zip(*(frame[name] for name in _GROUP), strict=True)]
     frame["best"] = _best(frame)
-    frame["floor"] = records["floor"].astype("float64").where(ok).groupby(codes).mean().to_numpy()
+    floors = pd.Series(records["floor"].astype("float64").to_numpy())
+    frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
     frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
     return frame[_TEXTS + [name for name in frame.columns if name not in _TEXTS]]
@@ -114,6 +116,7 @@ def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
     lack."""
     records = records.reset_index(drop=True)
     records = records.assign(**{name: None for name in ("floor", "invalid") if name not in records})
+    records["invalid"] = records["invalid"].where(records["invalid"].notna(), "")
     protocol = records["protocol"].replace("", None)
     for keys in (["dataset", "label", "metric"], ["dataset", "metric"]):
         known = protocol.groupby([records[key] for key in keys], sort=False)
@@ -127,7 +130,7 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
     are not in it. One seed whose control failed is enough: to leave out such seeds would be to choose among them by
     what came out. Records as `with_protocols` gives them."""
     known = records[(records["status"] == "ok") & records["value"].notna()]
-    if not known["invalid"].map(bool).any():
+    if not (known["invalid"] != "").any():
         return {}
     found = {}
     for key, own in known.groupby(_GROUP, sort=False)["invalid"]:
@@ -272,7 +275,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     seeds = int(frame["n"].max())
     caption = "Mean over training seeds"
     if seeds > 1:
-        caption += " [95 % t interval over seeds]"
+        caption += " [95 % t interval over seeds; it may leave the range of a score]"
     if frame["sem"].notna().any():
         caption += " ± standard error over test points (root mean square of the seeds)"
     caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
@@ -285,13 +288,15 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
 def footnotes(frame: pd.DataFrame) -> list[str]:
     """What the marks mean, a sentence for each metric of a `summary` and kind of mark."""
     found = []
+    several = frame["dataset"].nunique() > 1
+    frame = frame.assign(who=frame["label"] + (" on " + frame["dataset"] if several else ""))
     for metric, rows in frame[frame["invalid"] != ""].groupby("metric", sort=False):
-        each = "; ".join(f"{row['label']} ({row['invalid']})" for row in rows.to_dict("records"))
+        each = "; ".join(f"{row['who']} ({row['invalid']})" for row in rows.to_dict("records"))
         found.append(f"{INVALID} {metric} is not valid here, so neither ranked nor compared: {each}.")
     low = frame[frame["at_floor"] & (frame["invalid"] == "")]
     for (metric, better), rows in low.groupby(["metric", "better"], sort=False):
         side = "above" if better == "higher" else "below"
-        each = ", ".join(f"{row['label']} ({row['floor']:.4g})" for row in rows.to_dict("records"))
+        each = ", ".join(f"{row['who']} ({row['floor']:.4g})" for row in rows.to_dict("records"))
         found.append(f"{AT_FLOOR} {metric} is not {side} the floor, which a trivial sampler reaches: {each}.")
     return found
 
@@ -377,7 +382,7 @@ def _ranks(run: Run) -> pd.DataFrame:
 
 def guarded_csv(frame: pd.DataFrame) -> str:
     """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
-    texts = {name: frame[name].map(_guard) for name in (*_TEXTS, "baseline") if name in frame}
+    texts = {name: frame[name].map(_guard) for name in _GUARDED if name in frame}
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
