@@ -139,8 +139,9 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
 
 def test_diagrams_where_datasets_are_enough(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring", "line", "digits", "photos", "more photos"], METHODS, seeds=2)
-    page = Page(report.write(tmp_path).read_text())
-    assert sum("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img")) == 1
+    (picture,) = report._diagrams(compare(table.load(tmp_path)))
+    assert picture.title == "Ranks by kde_ll"
+    assert picture.alt.startswith("Critical-difference diagram of kde_ll; mean ranks: ")
 
 
 def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> None:

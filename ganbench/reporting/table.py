@@ -141,7 +141,7 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
 
 def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
     """One standard error for the seeds of each group."""
-    typical = np.sqrt((sems**2).groupby(codes).mean())
+    typical = (sems**2).groupby(codes).mean() ** 0.5
     groups = sems.groupby(codes)
     return typical.where(groups.max() <= SEM_RATIO * groups.median()).to_numpy()
 
