@@ -403,7 +403,7 @@ def test_stacked_classes_are_counted_channel_by_channel():
     assert modes.value == 8
     assert modes.details["counts"].tolist() == y[:250].bincount(minlength=8).tolist()
     assert modes.details["accuracy"] == 1.0
-    assert kl.value < 5 * modes.details["ceiling_kl"]
+    assert kl.value < 5 * modes.details["floor"]
     dropped, worse = metric(Samples(x[y < 4].repeat(3, 1, 1, 1)), data)
     assert dropped.value == 4
     assert worse.value == pytest.approx(math.log(2), abs=0.05)

@@ -101,9 +101,9 @@ class ClassCoverage:
     2017), or the classes of any labelled images.
 
     A classifier gives each sample a class, whatever it looks like, so that noise too covers many: read it beside
-    the samples. Modes inside a class are not seen. Details: "ceiling_kl", what a perfect generator scores on
-    average at this number of samples, (K − 1) / 2N and the imbalance of the data's own classes; "kl_data", KL(p̂ ‖
-    data's classes), and its "ceiling_kl_data"; the classifier's "accuracy" (for stacked data, on single channels).
+    the samples. Modes inside a class are not seen. Details: "floor", what a perfect generator scores on average
+    at this number of samples, (K − 1) / 2N and the imbalance of the data's own classes; "kl_data", KL(p̂ ‖ data's
+    classes), and its "floor_kl_data"; the classifier's "accuracy" (for stacked data, on single channels).
 
     Checked against counts by hand (1e-6, relative), Metz et al.'s floor of 0.0195 nats (5e-5), the spread of a
     perfect sampler's values.
@@ -122,8 +122,8 @@ class ClassCoverage:
         details = {
             "counts": counts,
             "kl_data": coverage.kl_data,
-            "ceiling_kl": coverage.floor,
-            "ceiling_kl_data": coverage.floor_data,
+            "floor": coverage.floor,
+            "floor_kl_data": coverage.floor_data,
             "accuracy": judge.accuracy,
         }
         return (
