@@ -472,7 +472,19 @@ def _scored_summary(unscored: list[Measured], count: int) -> str:
 
 def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
     """What `score --json` says of one value."""
-    names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol")
+    names = (
+        "dataset",
+        "metric",
+        "value",
+        "sem",
+        "n",
+        "unit",
+        "better",
+        "status",
+        "error",
+        "protocol",
+        "invalid",
+    )
     row = {name: getattr(record, name) for name in names}
     said = {"verdict": found.verdict, "warning": found.warning}
     said["set"] = found.shortage.setting if found.shortage else None
@@ -491,6 +503,8 @@ def _scored_text(found: Measured) -> str:
     notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
     notes += [f"beside it: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
+    invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
+    notes += [f"not valid: {sentence}" for sentence in invalid]
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
     return "\n".join([*lines, *wrapped])
 

@@ -284,14 +284,20 @@ class Sampler(Protocol):
 # ---------------------------------------------------------------------------------------------- scores
 
 
-# How the details begin that a value is to be read beside; "accuracy" is that of a classifier it relies on.
+# How the details begin that a value is to be read beside: "ceiling" is what a perfect sampler scores, "floor" what a
+# trivial one does (a fitted Gaussian), "accuracy" that of a classifier the value relies on.
 CONTROLS = ("ceiling", "floor", "control", "accuracy")
 
 
 @dataclass(frozen=True)
 class Score:
     """One measured value. `sem` is the standard error over what it averages (test points, images), never
-    over training seeds; `details` holds what the plots and the report show (numbers, strings, tensors)."""
+    over training seeds; `details` holds what the plots and the report show (numbers, strings, tensors).
+
+    Some details are more than that. "invalid", a sentence: the metric's own control failed, so that the value means
+    nothing; it is shown with the sentence, and neither ranked nor compared. What begins with "floor": a value that is
+    no better than it is marked; a number is the floor of the Score that holds it, a mapping gives one to each of the
+    metric's values by name. All that begins with one of `CONTROLS` is printed beside the values."""
 
     value: float
     sem: float | None = None
@@ -355,7 +361,7 @@ class Model(Protocol):
 COLUMNS = (
     "suite", "dataset", "method", "label", "tricks", "params", "seed", "metric", "protocol", "value", "sem",
     "n", "unit", "better", "status", "error", "seconds", "train_seconds", "device", "dtype", "stack", "cell",
-    "version",
+    "version", "floor", "invalid",
 )  # fmt: skip
 
 Status = Literal["ok", "diverged", "failed", "timeout", "oom", "lost"]
@@ -388,6 +394,8 @@ class Record:
     stack: int  # seeds trained together
     cell: str
     version: str  # of ganbench
+    floor: float | None = None  # what a trivial sampler scores
+    invalid: str | None = None  # why the value means nothing: its metric's own control failed
 
 
 # ---------------------------------------------------------------------------------------------- marks

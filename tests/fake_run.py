@@ -302,7 +302,7 @@ class FakeRun:
             common |= {"value": value if ok else None, "sem": sem if ok else None, "n": 2000 if ok else None}
             common |= {name: train[name] for name in ("status", "error", "device", "dtype", "stack")}
             common |= {"seconds": 0.5, "train_seconds": train["seconds"], "cell": folder.parent.name}
-            common |= {"version": "0.1.0"}
+            common |= {"version": "0.1.0", "floor": None, "invalid": details.get("invalid") if ok else None}
             records.append({name: common[name] for name in COLUMNS})
         self.records += records
         if not ok:

@@ -31,7 +31,7 @@ from ganbench import check
 from ganbench.cli import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
-from ganbench.reporting import check_formats, noise, reference, stats, table, tolerance
+from ganbench.reporting import check_formats, noise, reference, table, tolerance
 from ganbench.reporting.check import Verdict
 from ganbench.reporting.outcomes import MEANING, Outcome
 
@@ -40,12 +40,6 @@ ROOT = Path(__file__).parent.parent
 SIGNS = {"kde_ll": "higher", "modes": "higher", "recon_mse": "lower", "memorisation": "neither"}
 UNITS = {"kde_ll": "nats", "modes": "modes", "recon_mse": "mse", "memorisation": "probability"}
 Values = Sequence[float | str]  # of the seeds; a text is how one ended without a value
-
-
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The intervals of the tables play no part here."""
-    monkeypatch.setattr(stats, "RESAMPLES", 99)
 
 
 def records(
@@ -339,6 +333,29 @@ def test_missing_new_and_changed_protocols(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "words"),
+    [
+        ("", "why", "not valid", "is not valid, but in the reference it is (1 of 5 seeds: why)"),
+        ("why", "why", "unclear", "is not valid, now as in the reference (1 of 5 seeds: why)"),
+        ("why", "", "improved", "is valid now, in the reference it is not (1 of 5 seeds: why)"),
+    ],
+)
+def test_values_that_are_not_valid_are_not_compared(
+    tmp_path: Path, old: str, new: str, outcome: Outcome, words: str
+) -> None:
+    tables = [records(("gan", "recon_mse", around(mean, 0.1))) for mean in (1.0, 9.0)]
+    for rows, sentence in zip(tables, (old, new), strict=True):
+        rows[2]["invalid"] = sentence or None
+    verdict = judged(tmp_path, *tables)
+    (row,) = verdict.rows
+    assert (row.outcome, row.fails, row.p) == (outcome, outcome == "not valid", None)
+    assert row.sentence == f"ring, gan: recon_mse {words}"
+    assert "†: not valid." in check_formats.as_markdown(verdict)
+    side = json.loads(check_formats.as_json(verdict))["rows"][0]["result"]
+    assert side["invalid"] == (f"1 of 5 seeds: {new}" if new else "")
+
+
 def test_another_unit_is_another_protocol(tmp_path: Path) -> None:
     new = [{**row, "better": "lower"} for row in records(("gan", "modes", [6.0] * 5))]
     assert judged(tmp_path, records(("gan", "modes", [6.0] * 5)), new).rows[0].outcome == "protocol changed"
@@ -576,7 +593,7 @@ def test_json_has_what_is_documented(runs: tuple[Path, Path, Path]) -> None:
     found = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
     assert done.exit_code == 1
     assert list(found) == ["schema", "ok", "suite", "reference", "alpha", "headline", "counts", "rows"]
-    assert {row["outcome"] for row in found["rows"]} == set(MEANING) - {"changed"}
+    assert {row["outcome"] for row in found["rows"]} == set(MEANING) - {"changed", "not valid"}
     assert found["counts"]["regressed"] == sum(row["outcome"] == "regressed" for row in found["rows"])
     row = next(row for row in found["rows"] if row["outcome"] == "regressed")
     names = [

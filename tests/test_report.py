@@ -133,7 +133,38 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
     assert places == sorted(places)
     assert "Holm's method" in page.text
     assert page.text.count("can't tell:") >= 2
-    assert any("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img"))
+    assert not any("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img"))
+    assert "No critical-difference diagram of 3 methods: one that is first on every dataset" in page.text
+
+
+def test_diagrams_where_datasets_are_enough(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring", "line", "digits", "photos", "more photos"], METHODS, seeds=2)
+    (picture,) = report._diagrams(compare(table.load(tmp_path)))
+    assert picture.title == "Ranks by kde_ll"
+    assert picture.alt.startswith("Critical-difference diagram of kde_ll; mean ranks: ")
+
+
+def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> None:
+    """In the table, the plot, the comparison and the ranks of reconstructions."""
+    sentence = "its own samples have the error 0.02, more than the score"
+    FakeRun(tmp_path).write(["ring"], METHODS[:2], seeds=3)
+    for path in tmp_path.glob("cells/*unrolling*/seed-1/scores/reconstruction-*.json"):
+        found = json.loads(path.read_text())
+        found["details"]["invalid"] = sentence
+        path.write_text(json.dumps(found))
+    lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    for row in lines:
+        if (row["metric"], row["label"], row["seed"]) == ("recon_mse", "gan+unrolling", 1):
+            row["invalid"] = sentence
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    text = Page(report.write(tmp_path).read_text()).text
+    note = f"† recon_mse is not valid here, so neither ranked nor compared: gan+unrolling (1 of 3 seeds: {sentence})."
+    assert text.count(note) == 2  # below the table and below the plot
+    assert (
+        f"Not compared, as it is not valid: recon_mse of gan+unrolling on ring (1 of 3 seeds: {sentence})."
+        in text
+    )
+    assert "Rank among the methods" not in text
 
 
 def test_it_says_where_not_all_methods_are_drawn(

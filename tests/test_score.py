@@ -69,6 +69,29 @@ def test_a_metric_with_two_values_gives_two_records(tmp_path: Path) -> None:
     assert records[0].protocol == records[1].protocol
 
 
+CHECKED = """
+from ganbench import Score, Value, metric
+
+@metric(Value("low", "units", "lower"), Value("high", "units", "higher"), Value("other", "units", "neither"))
+class Checked:
+    def protocol(self, data):
+        return "with floors"
+
+    def __call__(self, model, data):
+        both = {"floor_gaussian": {"low": 2.0, "high": 5.0, "other": 1.0}, "floor_smeared": {"low": 1.5, "high": 4.0}}
+        return Score(1.0, details=both), Score(9.0, details={"floor": 6, "invalid": "its control failed"}), Score(3.0)
+"""
+
+
+def test_floors_and_what_is_not_valid_stand_in_the_records(tmp_path: Path) -> None:
+    """The best floor of each value: those that its own score holds, and those that are given to it by name."""
+    (tmp_path / "checked.py").write_text(CHECKED)
+    low, high, other = score(tmp_path, "./checked.py").records
+    assert (low.floor, low.invalid) == (1.5, None)
+    assert (high.floor, high.invalid) == (6.0, "its control failed")
+    assert (other.floor, other.invalid) == (None, None)
+
+
 @pytest.mark.parametrize(("how", "text"), [("nan", "nan"), ("inf", "inf"), ("-inf", "-inf")])
 def test_a_value_that_is_no_number_is_null_with_a_reason(tmp_path: Path, how: str, text: str) -> None:
     scored = score(tmp_path, f"{OURS}Broken: {{how: '{how}'}}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ganbench.reporting.stats import by_size, decimals, interquartile_mean, mean_interval
+from ganbench.reporting.stats import by_size, decimals, interquartile_mean, mean_interval, share_interval
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -26,15 +26,6 @@ def test_equal_values_have_an_interval_without_width() -> None:
     assert low.tolist() == high.tolist() == [0.1, 0.1]
 
 
-def test_interval_lies_within_the_values_and_around_the_mean() -> None:
-    values = np.random.default_rng(0).exponential(size=(50, 5))
-    low, high = mean_interval(values)
-    assert (values.min(1) <= low).all()
-    assert (low < values.mean(1)).all()
-    assert (values.mean(1) < high).all()
-    assert (high <= values.max(1)).all()
-
-
 def test_interval_moves_and_scales_with_the_values() -> None:
     values = np.random.default_rng(0).normal(size=(3, 6))
     low, high = mean_interval(values)
@@ -50,18 +41,31 @@ def test_interval_of_a_row_does_not_depend_on_the_others() -> None:
     np.testing.assert_allclose([alone[0][0], alone[1][0]], [together[0][1100], together[1][1100]], rtol=1e-12)
 
 
-def test_with_many_normal_numbers_it_is_the_t_interval() -> None:
-    values = np.random.default_rng(0).normal(size=(1, 400))
-    low, high = mean_interval(values)
-    known = scipy.stats.t.interval(0.95, 399, loc=values.mean(), scale=values.std(ddof=1) / 20)
-    np.testing.assert_allclose([low[0], high[0]], known, atol=0.006)
+@pytest.mark.parametrize("n", [2, 3, 5, 40])
+def test_it_is_the_t_interval_of_scipy(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=(3, n))
+    known = scipy.stats.ttest_1samp(values, 0, axis=1).confidence_interval()
+    np.testing.assert_allclose(mean_interval(values), (known.low, known.high), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "least"), [(5, 0.91), (10, 0.93)])
-def test_coverage_with_few_seeds(n: int, least: float) -> None:
-    """The plain percentile interval would cover 0.83 and 0.90."""
-    low, high = mean_interval(np.random.default_rng(1).normal(size=(4000, n)))
-    assert least < np.mean((low < 0) & (high > 0)) < 0.96
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 10])
+def test_coverage_with_few_seeds(n: int) -> None:
+    """.95 of the means of normal numbers, whatever n; a percentile bootstrap covers .50, .75, .88 and .92 with 2 to 5.
+    Of log-normal numbers it covers .82 at five, the bootstrap .78."""
+    rng = np.random.default_rng(1)
+    low, high = mean_interval(rng.normal(size=(20_000, n)))
+    assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.95, abs=0.006)  # 4 standard errors
+    if n == 5:
+        low, high = mean_interval(rng.lognormal(size=(20_000, n)))
+        assert 0.81 < np.mean((low < math.exp(0.5)) & (high > math.exp(0.5))) < 0.85
+
+
+def test_interval_of_a_share_is_wilsons() -> None:
+    for share, n in ((0.0, 3), (0.5, 5), (1.0, 4)):
+        known = scipy.stats.binomtest(round(share * n) if n != 5 else 2, n).proportion_ci(method="wilson")
+        np.testing.assert_allclose(
+            share_interval(0.4 if n == 5 else share, n), (known.low, known.high), atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 11])

@@ -136,8 +136,24 @@ def test_a_missing_value_without_a_status_counts_as_failed() -> None:
 def test_the_two_uncertainties_stand_apart() -> None:
     rows = [record(seed=i, value=v, sem=s) for i, (v, s) in enumerate([(1.0, 0.1), (2.0, 0.5), (3.0, 0.2)])]
     row = table.summary(frame(*rows)).iloc[0]
-    assert row["sem"] == 0.2
+    assert row["sem"] == pytest.approx(math.sqrt((0.1**2 + 0.5**2 + 0.2**2) / 3))
     assert row["low"] < 2 < row["high"]
+
+
+@pytest.mark.parametrize(
+    ("sems", "common"),
+    [
+        ([0.3, 0.4, None], math.sqrt(0.125)),
+        ([0.0, 0.4, 0.3], math.sqrt(0.25 / 3)),  # a percentage of 100 has a sem of 0
+        ([0.03, 5e-13, 4.7e-13], math.nan),  # neither number tells of the others
+        ([0.0, 0.0, 0.2], math.nan),
+        ([0.0, 0.0, 0.0], 0.0),
+        ([None, None, None], math.nan),
+    ],
+)
+def test_one_standard_error_for_all_seeds(sems: list[float | None], common: float) -> None:
+    rows = [record(seed=i, value=float(i), sem=sem) for i, sem in enumerate(sems)]
+    assert table.summary(frame(*rows))["sem"].iloc[0] == pytest.approx(common, nan_ok=True)
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -188,6 +204,47 @@ def test_a_failed_seed_without_a_protocol_belongs_to_the_others() -> None:
 def test_best_is_marked_where_that_makes_sense(rows: list[dict[str, Any]], best: list[str]) -> None:
     found = table.summary(frame(*rows))
     assert found[found["best"]]["label"].tolist() == best
+
+
+def test_a_value_whose_control_failed_is_shown_and_not_ranked() -> None:
+    """One seed is enough, and a seed that failed says nothing."""
+    rows = seeds("a", 3.0, 4.0, 5.0) + seeds("b", 1.0, 2.0, 3.0)
+    rows[0]["invalid"] = "its own samples have the error 0.02"
+    rows += seeds("c", 0.5, 1.0, None)
+    rows[-1]["invalid"] = "no value, no matter"
+    found = table.summary(frame(*rows))
+    assert found["invalid"].tolist() == ["1 of 3 seeds: its own samples have the error 0.02", "", ""]
+    assert found[found["best"]]["label"].tolist() == ["b"]
+    (shown,) = table.tables(found)
+    entry = shown.rows[0].entries[0]
+    assert entry is not None
+    assert (entry.text[:6], entry.sort) == ("4.00† ", None)
+    note = (
+        "† modes is not valid here, so neither ranked nor compared: a (1 of 3 seeds: its own samples have the error "
+        "0.02)."
+    )
+    assert shown.notes == (note,)
+    assert "4.00† [" in table._markdown("s", [shown])
+    assert note in table._markdown("s", [shown])
+    assert r"$4.00^\dagger\;[" in table._latex("s", [shown])
+    assert r"\dag{} modes is" in table._latex("s", [shown])
+    page = table._html("s", [shown])
+    assert '<td class="num">4.00<sup>†</sup>' in page
+    assert note in page
+
+
+@pytest.mark.parametrize(("better", "mark", "side"), [("higher", "‡", "above"), ("lower", "", "below")])
+def test_a_value_that_is_no_better_than_the_floor_is_marked(better: str, mark: str, side: str) -> None:
+    low, high = seeds("a", 1.0, 2.0, better=better, floor=1.6), seeds("b", 3.0, 4.0, better=better, floor=1.6)
+    (shown,) = table.tables(table.summary(frame(*low, *high)))
+    first, second = (row.entries[0] for row in shown.rows)
+    assert first is not None
+    assert second is not None
+    assert (first.mark, second.mark) == (("‡", "") if better == "higher" else ("", "‡"))
+    label = "a" if mark else "b"
+    assert shown.notes == (
+        f"‡ modes is not {side} the floor, which a trivial sampler reaches: {label} (1.6).",
+    )
 
 
 def test_order_is_that_of_the_records() -> None:
@@ -243,7 +300,7 @@ def test_entries_follow_the_standard_error() -> None:
     rows = [record(seed=i, value=v, sem=0.4) for i, v in enumerate([241.8, 243.1, 242.9, 244.0, 242.2])]
     entry = table.tables(table.summary(frame(*rows)))[0].rows[0].entries[0]
     assert entry is not None
-    assert entry.text == "242.80 [241.88, 243.82] ± 0.40"
+    assert entry.text == "242.80 [241.74, 243.86] ± 0.40"
 
 
 def test_seeds_are_shown_when_some_are_missing() -> None:
@@ -282,10 +339,11 @@ def test_markdown() -> None:
         "# s\n\n## ring\n\n"
         "| method | seeds | modes ↑ (nats) |\n"
         "| --- | ---: | ---: |\n"
-        "| a\\|b | 2/2 | 1.50 [1.00, 2.00] |\n"
+        "| a\\|b | 2/2 | 1.50 [-4.85, 7.85] |\n"
         "| \\_&lt;x&gt;\\_ | 2/2 | **4.00** [4.00, 4.00] |\n"
         "| c | 0/2 (2 diverged) | – |\n\n"
-        "Mean over training seeds [95 % bootstrap interval over seeds]; failed seeds enter no mean. Bold: best mean.\n"
+        "Mean over training seeds [95 % t interval over seeds; it may leave the range of a score]; "
+        "failed seeds enter no mean. Bold: best mean.\n"
     )
 
 

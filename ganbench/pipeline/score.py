@@ -86,7 +86,7 @@ class Scorer:
         seconds = max(0.0, time.monotonic() - started)
         values = self.entry.cell.metrics[index].plugin.values
         records = [
-            _record(self.entry, index, training, value, score, seconds)
+            _record(self.entry, index, training, value, score, seconds, floor=_floor(value, score, scores))
             for value, score in zip(values, scores, strict=True)
         ]
         return Scored(index, self._name(index), "ok", None, None, tuple(records), details, tensors)
@@ -151,6 +151,7 @@ def _record(
     seconds: float,
     status: Status = "ok",
     error: str | None = None,
+    floor: float | None = None,
 ) -> Record:
     value = float(score.value) if score else None
     if value is not None and not math.isfinite(value):
@@ -174,7 +175,24 @@ def _record(
         dtype=training.dtype,
         stack=training.stack,
         version=__version__,
+        floor=floor,
+        invalid=str(score.details["invalid"]) if score and score.details.get("invalid") else None,
     )
+
+
+def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None:
+    """The best of the floors of a value, as `contracts.Score` says where they stand; None where there is none."""
+    stated = [(key, value) for key, value in score.details.items() if not isinstance(value, Mapping)]
+    for one in scores:
+        stated += [
+            (key, part.get(column.name)) for key, part in one.details.items() if isinstance(part, Mapping)
+        ]
+    floors = [
+        x for key, x in stated if key.startswith("floor") and isinstance(x, int | float) and math.isfinite(x)
+    ]
+    if not floors or column.better == "neither":
+        return None
+    return float(max(floors) if column.better == "higher" else min(floors))
 
 
 # ---------------------------------------------------------------------------------------------- details

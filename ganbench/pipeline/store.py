@@ -293,7 +293,7 @@ class Store(Folder):
         if plan is None:
             raise StoreError(f"{self.root}: is not a folder of results (it has no readable plan.json)")
         return [
-            {column: row[column] for column in COLUMNS}
+            {column: row.get(column) for column in COLUMNS}  # earlier versions had fewer
             for cell in plan["cells"]
             for seed, key in cell["seeds"].items()
             for row in self._rows(cell, int(seed), key)

@@ -15,7 +15,7 @@ from rich.text import Text
 from .check import Verdict
 from .outcomes import FAILING, MEANING, Outcome, Row, plain
 from .reference import Entry
-from .table import escape_markdown, markdown_table, number
+from .table import INVALID, escape_markdown, markdown_table, number
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES: dict[Outcome, str] = {"changed": "yellow", "improved": "green"}
@@ -68,7 +68,7 @@ def _side(entry: Entry | None) -> dict[str, Any] | None:
     if entry is None:
         return None
     numbers = {name: None if math.isnan(value := getattr(entry, name)) else value for name in ("mean", "std")}
-    others = ("n_ok", "n", "failures", "protocol", "unit", "better")
+    others = ("n_ok", "n", "failures", "protocol", "unit", "better", "invalid")
     return {**numbers, **{name: getattr(entry, name) for name in others}}
 
 
@@ -157,10 +157,11 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def _value(entry: Entry | None) -> str:
-    """`7.80 ± 0.20 (4/5)`: mean, its standard error over seeds, seeds where some failed."""
+    """`7.80 ± 0.20† (4/5)`: mean, its standard error over seeds, a mark where it is not valid, seeds where some
+    failed."""
     if entry is None or not entry.n_ok:
         return "–"
-    seeds = f" ({entry.n_ok}/{entry.n})" if entry.bad else ""
+    seeds = f"{INVALID if entry.invalid else ''}{f' ({entry.n_ok}/{entry.n})' if entry.bad else ''}"
     if entry.n_ok == 1:
         return f"{number(entry.mean, 0)}{seeds}"
     error = entry.std / math.sqrt(entry.n_ok)
@@ -173,8 +174,12 @@ def explained(verdict: Verdict) -> str:
     return (
         f"{found[0].upper()}{found[1:]}. Noise: the greater p of Student's and Welch's one-sided test over training "
         f"seeds, corrected for all rows (Benjamini-Hochberg), at {verdict.alpha:g}. ± is the standard error over "
-        "seeds."
+        f"seeds.{f' {INVALID}: not valid.' if any(map(_marked, verdict.rows)) else ''}"
     )
+
+
+def _marked(row: Row) -> bool:
+    return any(entry is not None and entry.invalid for entry in (row.reference, row.result))
 
 
 FORMATS = {"text": as_text, "json": as_json, "junit": as_junit, "markdown": as_markdown}

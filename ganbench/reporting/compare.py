@@ -3,7 +3,8 @@
 A comparison is one method against one baseline by one metric on one dataset. Its p is that of a paired t-test over
 seeds (Welch's where the methods ran on different seeds), corrected by Holm's method over all comparisons that are
 made at once. A seed that failed is no missing value: it loses every comparison of seeds, it ranks last, and a
-method that fails more often than another is not called better for what the other seeds did.
+method that fails more often than another is not called better for what the other seeds did. A value that is not valid
+(its metric's own control failed) takes part in nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RequestError, did_you_mean
-from . import differences, sentences, table
-from .diagram import Ranking, ranking
+from . import diagram, differences, sentences, table
+from .diagram import Ranking
 from .rundir import read_json
 from .stats import Floats
 
@@ -36,20 +37,21 @@ class Compared:
     `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
     method and of the baseline (`seeds_baseline`), of which `n_ok` and `n_ok_baseline` have a value, `pairs` of the
     same seed that entered the test (0: unpaired); `mean`, `mean_baseline`, `difference` (method less baseline, in
-    the metric's unit, over the seeds that entered the test) with its 95 % bootstrap interval `low`, `high`;
-    `improvement`, the probability that a seed of the method beats one of the baseline, with `improvement_low`,
-    `improvement_high`; `test`, `p`, `p_corrected`; `verdict` (better, worse, can't tell); `seeds_needed` to find the
-    difference that was seen 8 times in 10, where it can't be told (1001: more than 1,000).
+    the metric's unit, over the seeds that entered the test) with its 95 % interval `low`, `high`, that of the test:
+    it excludes 0 exactly where `p` is below 0.05; `improvement`, the probability that a seed of the method beats one
+    of the baseline, with its 95 % interval `improvement_low`, `improvement_high` (NaN for a single seed); `test`,
+    `p`, `p_corrected`; `verdict` (better, worse, can't tell); `seeds_needed` to find the difference that was seen 8
+    times in 10, where it can't be told (1001: more than 1,000).
 
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
-    datasets with its stratified bootstrap interval, `verdict` ("mixed" where the datasets' differ).
+    datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
 
     `standings`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the mean rank of its
     seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
-    seeds on the same dataset that a seed beats, over all its datasets.
+    seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
 
-    `rankings`: for each metric that three methods share, Friedman's and Nemenyi's tests and what the
-    critical-difference diagram shows.
+    `rankings`: for each metric that three methods share on enough datasets (`diagram.least_datasets`), Friedman's
+    and Nemenyi's tests and what the critical-difference diagram shows.
     """
 
     rows: pd.DataFrame
@@ -90,15 +92,21 @@ def compare(
     records = table.with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
-    seeds = _seeds(records[records["metric"].isin(metrics)])
-    rows = _tested(_rows(records, metrics, pairs, seeds), seeds)
+    valid, unfit = _valid(records[records["metric"].isin(metrics)])
+    seeds = _seeds(valid)
+    rows = _tested(_rows(valid, metrics, pairs, seeds), seeds)
     if rows.empty:
-        raise RequestError(f"there is nothing to compare: {_nothing(records, metrics)}")
+        raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
     shown = [name for name in metrics if name in set(rows["metric"])]
-    ranked = tuple(found for name in shown if (found := ranking(name, _of(seeds, name))))
-    notes += sentences.notes(rows, ALPHA, _alone(records, pairs))
+    ranked = tuple(found for name in shown if (found := diagram.ranking(name, _of(seeds, name))))
+    standings = _standings(shown, seeds)
+    notes += [
+        *unfit,
+        *sentences.notes(rows, ALPHA, _alone(records, pairs)),
+        *_undrawn([_of(seeds, name) for name in shown]),
+    ]
     labels = tuple(map(str, dict.fromkeys(records["label"])))
-    return Compared(rows, _overall(rows, seeds), _standings(shown, seeds), ranked, tuple(notes), labels)
+    return Compared(rows, _overall(rows, seeds), standings, ranked, tuple(notes), labels)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -205,6 +213,30 @@ def _alone(records: pd.DataFrame, pairs: Sequence[Pair]) -> list[str]:
     return [label for label in dict.fromkeys(records["label"]) if label not in compared]
 
 
+def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The records less those of values that are not valid, and a note for each of these."""
+    reasons = table.invalid(records)
+    if not reasons:
+        return records, []
+    keys = zip(*(records[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
+    notes = [
+        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
+        for (dataset, label, metric, _), reason in reasons.items()
+    ]
+    return records[[key not in reasons for key in keys]], notes
+
+
+def _undrawn(metrics: Sequence[diagram.Values]) -> list[str]:
+    """Why there is no critical-difference diagram of metrics that three methods share."""
+    shared = [diagram.complete(values) for values in metrics]
+    few = {len(labels) for labels, datasets in shared if diagram.too_few(labels, datasets)} - {0, 1, 2}
+    return [
+        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
+        f"others only on {diagram.least_datasets(methods)} datasets or more."
+        for methods in sorted(few)
+    ]
+
+
 def _seeds(records: pd.DataFrame) -> Seeds:
     """How good each seed is: the higher the better, -inf where it failed."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
@@ -254,9 +286,9 @@ def _rows(records: pd.DataFrame, metrics: Sequence[str], pairs: Sequence[Pair], 
 def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, Any]:
     """One comparison of goodness by seed; means and difference in the metric's unit again (`sign`)."""
     a, b, pairs = _entering(own, base)
-    test, p = _test(own.to_numpy(), base.to_numpy(), a, b, pairs, step)
+    test, p, interval = _test(own.to_numpy(), base.to_numpy(), a, b, pairs, step)
     difference = a.mean() - b.mean() if len(a) and len(b) else math.nan
-    ends = sorted(sign * end for end in differences.interval(a, b, pairs > 0))
+    ends = sorted(sign * end for end in interval)
     wins = differences.improvement([(own.to_numpy(), base.to_numpy())])
     fine = [x[np.isfinite(x)] for x in (own.to_numpy(), base.to_numpy())]
     return {
@@ -285,15 +317,16 @@ def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
 Test = Literal["paired t", "Welch", "Fisher", "none"]
 
 
-def _test(own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float) -> tuple[Test, float]:
-    """How it was tested, and p; with too few values whether one fails more often."""
-    if pairs:
-        return "paired t", differences.paired(a - b, step)
-    if min(len(a), len(b)) >= 2:
-        return "Welch", differences.unpaired(a, b, step)
+def _test(
+    own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float
+) -> tuple[Test, float, tuple[float, float]]:
+    """How it was tested, p, and the interval of the difference; with too few values whether one fails more often."""
+    if pairs or min(len(a), len(b)) >= 2:
+        found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
+        return "paired t" if pairs else "Welch", found.p, found.interval
     if len(a) < len(own) or len(b) < len(base):
-        return "Fisher", differences.failures(own, base)
-    return "none", math.nan
+        return "Fisher", differences.failures(own, base), (math.nan, math.nan)
+    return "none", math.nan, (math.nan, math.nan)
 
 
 def _mean(values: Floats) -> float:

@@ -24,10 +24,10 @@ from .table import escape_markdown, guarded_csv, markdown_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = 1  # goes up when a program that reads the JSON would have to change
+SCHEMA = 2  # goes up when a program that reads the JSON would have to change
 _STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
-RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % interval]")
+RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 Row = Mapping[Hashable, Any]
 
 
@@ -40,9 +40,8 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
         failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
         parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
     for ranked in compared.rankings:
-        lines = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
         head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
-        parts += [head, Padding(_grid(lines, RANK_HEADS), (0, 0, 1, 2))]
+        parts += [head, Padding(_grid(_standing(compared, ranked), RANK_HEADS), (0, 0, 1, 2))]
     parts += [Text(note) for note in shown(compared).notes]
     system = "standard" if color else None
     console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
@@ -77,11 +76,15 @@ def _line(row: Row) -> tuple[str, ...]:
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
 
 
-def _standing(compared: Compared, ranked: Ranking) -> dict[str, tuple[str, str]]:
-    """Mean rank and interquartile standing of each method, the best first."""
+def _standing(compared: Compared, ranked: Ranking) -> list[tuple[str, str, str]]:
+    """Name, mean rank and interquartile standing of each method, the best first."""
     rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
-    shown = {row["label"]: f"{row['iqm']:.0f} [{row['low']:.0f}, {row['high']:.0f}]" for row in rows}
-    return {str(label): (f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()}
+    shown = {row["label"]: f"{row['iqm']:.0f}{_ends(row)}" for row in rows}
+    return [(str(label), f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()]
+
+
+def _ends(row: Row) -> str:
+    return f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
 
 
 def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
@@ -108,7 +111,7 @@ def _objects(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 
 def _ranking(ranked: Ranking) -> dict[str, Any]:
-    names = ("metric", "blocks", "block", "p", "critical")
+    names = ("metric", "datasets", "p", "critical")
     found = {name: getattr(ranked, name) for name in names}
     tables = {"ranks": ranked.ranks.to_dict(), "apart": ranked.apart.to_dict("index")}
     return {**found, **tables, "left_out": list(ranked.left_out)}
@@ -136,7 +139,6 @@ class Shown:
 
     headlines: list[str]
     lines: list[Line]
-    rankings: tuple[Ranking, ...]
     notes: list[str]
 
 
@@ -155,7 +157,7 @@ def shown(compared: Compared) -> Shown:
         for row in compared.rows.to_dict("records")
     ]
     notes = [*compared.notes, *([diagram.READING] if compared.rankings else [])]
-    return Shown(compared.headlines, lines, compared.rankings, notes)
+    return Shown(compared.headlines, lines, notes)
 
 
 def _finite(value: float) -> float | None:
@@ -213,12 +215,12 @@ def as_markdown(compared: Compared) -> str:
     lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
     blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
     for ranked in compared.rankings:
-        standing = [(label, *shown) for label, shown in _standing(compared, ranked).items()]
+        standing = _markdown_table(RANK_HEADS, _standing(compared, ranked))
         blocks += [
             f"## All methods by {escape_markdown(ranked.metric)}",
-            _markdown_table(RANK_HEADS, standing),
+            standing,
+            escape_markdown(ranked.caption),
         ]
-        blocks.append(escape_markdown(ranked.caption))
     return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
 
 

@@ -19,28 +19,25 @@ from .stats import Floats
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENOUGH_DATASETS = 5  # from here on the datasets are the blocks, as Demšar has it
 ALPHA = 0.05
 READING = (
-    "Mean ranks: 1 is best, a failed seed ranks last; two that are nearer than the critical difference are not told "
-    f"apart (Nemenyi's test at 5 %). Over seeds of fewer than {ENOUGH_DATASETS} datasets this says whether other "
-    "training seeds would rank the methods alike on these, not how they rank elsewhere."
+    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
+    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
 )
 Values = Mapping[tuple[str, str], pd.Series]  # (dataset, label) -> goodness by seed; -inf: failed
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks of methods by one metric over blocks, 1 the best."""
+    """Ranks of methods by one metric over datasets, 1 the best."""
 
     metric: str
     ranks: pd.Series  # mean rank by label
-    blocks: int
-    block: str  # "datasets", or "seeds on ..." where there are too few datasets for that
+    datasets: int
     p: float  # of Friedman's test that all methods rank alike
     apart: pd.DataFrame  # p of Nemenyi's test for each two labels; all 1 where Friedman's finds nothing
     critical: float  # difference of mean ranks that Nemenyi's test finds
-    left_out: tuple[str, ...]  # labels that were not measured on all of these datasets
+    left_out: tuple[str, ...]  # labels without a valid value on all of these datasets
 
     @property
     def name(self) -> str:
@@ -50,16 +47,16 @@ class Ranking:
     @property
     def summary(self) -> str:
         """Over what it ranks, and what the tests say."""
-        left = f"; not measured on all of these: {', '.join(self.left_out)}" if self.left_out else ""
+        left = f"; no valid value on all of these: {', '.join(self.left_out)}" if self.left_out else ""
         return (
-            f"{self.blocks} {self.block}; Friedman's test: p {_below(self.p)}; critical difference "
+            f"{self.datasets} datasets; Friedman's test: p {_below(self.p)}; critical difference "
             f"{self.critical:.2f}{left}"
         )
 
     @property
     def caption(self) -> str:
         """What the diagram shows; `READING` is to stand near it."""
-        bars = "Methods joined by a bar are not told apart."
+        bars = "A bar joins methods whose ranks are nearer than the critical difference."
         return f"Mean ranks by {self.metric} over {self.summary}. {bars}"
 
     @property
@@ -73,49 +70,62 @@ def _below(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
+def least_datasets(methods: int) -> int:
+    """The fewest datasets on which the diagram of so many methods (≥ 3) can show anything: there a method that is
+    first on every one, its rank 1, is told from the others, alike with the rank k / 2 + 1, at 5 % by Friedman's and by
+    Nemenyi's test. 5 for three methods, 6 for four and five, 8 for ten."""
+    from scipy.stats import chi2
+
+    k, datasets = methods, 2
+    while chi2.sf(3 * datasets * (k - 1) / (k + 1), k - 1) >= ALPHA or _critical(k, datasets) >= k / 2:
+        datasets += 1
+    return datasets
+
+
+def _critical(methods: int, datasets: int) -> float:
+    """Nemenyi's critical difference of mean ranks."""
+    from scipy.stats import studentized_range
+
+    quantile = float(studentized_range.ppf(1 - ALPHA, methods, math.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
+
+
+def too_few(labels: Sequence[str], datasets: Sequence[str]) -> bool:
+    """Whether a diagram of these methods on these datasets could show nothing."""
+    return len(labels) < 3 or len(datasets) < least_datasets(len(labels))
+
+
 def ranking(metric: str, values: Values) -> Ranking | None:
-    """Ranks of the methods by goodness; None where no three of them share a dataset and two blocks.
+    """Ranks of the methods by goodness; None where no three of them share a dataset, or not `least_datasets`.
 
-    With five datasets or more a block is a dataset, where methods rank by the mean standing of their seeds, to
-    which a failed one adds the least. With fewer it is a seed on a dataset: of given datasets the seeds are
-    independent repetitions, of datasets at large they are not, and the caption says so.
+    Methods rank on each dataset by the mean standing of their seeds, to which a failed one adds the least. Seeds are
+    no blocks of these tests: they would say what the t-tests over seeds say, with less power, and nothing of other
+    datasets.
     """
-    labels, datasets = _complete(values)
-    if len(labels) < 3:
+    labels, datasets = complete(values)
+    if too_few(labels, datasets):
         return None
-    chosen = {dataset: [values[dataset, label] for label in labels] for dataset in datasets}
-    if len(datasets) >= ENOUGH_DATASETS:
-        table, block = [_standing(columns) for columns in chosen.values()], "datasets"
-    else:
-        table = [row for columns in chosen.values() for row in _by_seed(columns)]
-        names = ", ".join(datasets)
-        block = f"seeds on {names}" if len(datasets) == 1 else f"pairs of a dataset and a seed ({names})"
-    if len(table) < 2:
-        return None
+    table = [_standing([values[dataset, label] for label in labels]) for dataset in datasets]
     left = tuple(label for label in dict.fromkeys(label for _, label in values) if label not in labels)
-    return _ranked(metric, labels, np.asarray(table), block, left)
+    return _ranked(metric, labels, np.asarray(table), left)
 
 
-def _ranked(
-    metric: str, labels: Sequence[str], goodness: Floats, block: str, left: tuple[str, ...]
-) -> Ranking:
-    """The tests, on goodness [N, k] of k methods in N blocks."""
+def _ranked(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[str, ...]) -> Ranking:
+    """The tests, on goodness [N, k] of k methods on N datasets."""
     from scikit_posthocs import posthoc_nemenyi_friedman
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+    from scipy.stats import friedmanchisquare, rankdata
 
     ranks = rankdata(-goodness, axis=1)  # [N, k]
-    blocks, k = ranks.shape
+    datasets, k = ranks.shape
     alike = bool((ranks == ranks.mean()).all())
     p = 1.0 if alike else float(friedmanchisquare(*ranks.T).pvalue)
     apart = posthoc_nemenyi_friedman(ranks) if p < ALPHA else pd.DataFrame(np.ones((k, k)))
     apart = pd.DataFrame(apart.to_numpy(), index=pd.Index(labels), columns=pd.Index(labels))
-    quantile = float(studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2)
-    critical = quantile * math.sqrt(k * (k + 1) / (6 * blocks))
     means = pd.Series(ranks.mean(axis=0), pd.Index(labels))
-    return Ranking(metric, means, blocks, block, p, apart, critical, left)
+    return Ranking(metric, means, datasets, p, apart, _critical(k, datasets), left)
 
 
-def _complete(values: Values) -> tuple[list[str], list[str]]:
+def complete(values: Values) -> tuple[list[str], list[str]]:
     """The methods and datasets of the largest table without holes."""
     where: dict[str, set[str]] = {}
     for dataset, label in values:
@@ -133,12 +143,6 @@ def _complete(values: Values) -> tuple[list[str], list[str]]:
 def _standing(columns: Sequence[pd.Series]) -> list[float]:
     """What a seed of each method beats on one dataset, on the mean."""
     return [float(own.mean()) for own in standings([own.to_numpy() for own in columns])]
-
-
-def _by_seed(columns: Sequence[pd.Series]) -> list[list[float]]:
-    """A row for each seed that all methods ran on one dataset."""
-    common = sorted(set.intersection(*(set(own.index) for own in columns)))
-    return [[float(own[seed]) for own in columns] for seed in common]
 
 
 # ---------------------------------------------------------------------------------------------- picture

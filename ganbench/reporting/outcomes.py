@@ -18,20 +18,22 @@ from .table import number
 from .tolerance import Tolerances
 
 Outcome = Literal[
-    "missing", "protocol changed", "regressed", "fewer seeds", "changed", "improved", "unclear", "same", "new"
-]
+    "missing", "protocol changed", "not valid", "regressed", "fewer seeds", "changed", "improved", "unclear", "same",
+    "new",
+]  # fmt: skip
 MEANING: Mapping[Outcome, str] = {
     "missing": "in the reference, not in the results",
     "protocol changed": "measured in another way, so not compared",
+    "not valid": "its metric's own control failed, and had not in the reference, so not compared",
     "regressed": "worse by more than the tolerance and by more than the noise",
     "fewer seeds": "more seeds failed than in the reference",
     "changed": "moved by more than the tolerance and the noise, in a metric that is not ranked",
-    "improved": "better by more than the tolerance and the noise, or fewer seeds failed",
+    "improved": "better by more than the tolerance and the noise, or fewer seeds failed, or valid again",
     "unclear": "neither shown worse nor shown equal",
     "same": "shown equal within the tolerance",
     "new": "not in the reference",
 }
-FAILING: tuple[Outcome, ...] = ("missing", "protocol changed", "regressed", "fewer seeds")
+FAILING: tuple[Outcome, ...] = ("missing", "protocol changed", "not valid", "regressed", "fewer seeds")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def judge(old: Sequence[Entry], new: Sequence[Entry], allowed: Tolerances, alpha
     for entry in old:
         same = by_key.get(entry.key, [])
         found = next((one for one in same if _comparable(entry, one)), None)
-        if found and entry.n_ok and found.n_ok:
+        if found and entry.n_ok and found.n_ok and not (entry.invalid or found.invalid):
             pairs.append(Pair(entry, found))
         else:
             rows[entry.key] = _without_numbers(entry, found, same)
@@ -111,6 +113,12 @@ def _without_numbers(old: Entry, new: Entry | None, others: Sequence[Entry]) -> 
         )
     if _fewer(old, new):
         return _row("fewer seeds", f"{where} {_seeds_changed(old, new)}", old, new)
+    if new.invalid:
+        how = "now as in the reference" if old.invalid else "but in the reference it is"
+        outcome = "unclear" if old.invalid else "changed" if old.better == "neither" else "not valid"
+        return _row(outcome, f"{where} is not valid, {how} ({new.invalid})", old, new)
+    if old.invalid:
+        return _row("improved", f"{where} is valid now, in the reference it is not ({old.invalid})", old, new)
     if new.n_ok:
         return _row("improved", f"{where} {_seeds_changed(old, new)}", old, new)
     return _row("unclear", f"{where} has no value, now as in the reference", old, new)

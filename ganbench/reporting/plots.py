@@ -568,7 +568,9 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
         kind="scores",
         dataset="",
         title=metric,
-        caption="Dots: training seeds; bar: their mean with its 95 % bootstrap interval.",
+        caption=" ".join(
+            ["Dots: training seeds; bar: their mean with its 95 % t interval.", *table.footnotes(rows)]
+        ),
         alt=f"{metric} of {', '.join(names)} on {', '.join(datasets)}{ranked}.",
         figure=figure,
     )
@@ -581,7 +583,7 @@ def _score_panel(
     names: list[str],
     colours: dict[str, str],
 ) -> None:
-    """Seeds as dots, mean and interval; how many seeds went well where not all did."""
+    """Seeds as dots, mean and interval; the mark of a value, and how many seeds went well where not all did."""
     good = records[records["value"].notna()]
     seeds: dict[tuple[str, str], list[float]] = {}
     for label, protocol, value in zip(good["label"], good["protocol"], good["value"], strict=True):
@@ -596,8 +598,8 @@ def _score_panel(
     ax.hlines(ys - 0.12, low, high, colors=hues, linewidth=2, capstyle="butt")
     ax.scatter(mean, ys - 0.12, s=81, marker="|", c=hues, linewidths=2.2).set_snap(True)
     for y, row in zip(ys, rows, strict=True):
-        if row["n_ok"] < row["n"]:
-            note = f"{row['n_ok']}/{row['n']} ok"
+        ended = f"{row['n_ok']}/{row['n']} ok" if row["n_ok"] < row["n"] else ""
+        if note := f"{table.mark(row)} {ended}".strip():
             beside = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
             ax.annotate(note, **beside, fontsize=7, color=drawing.MUTED)
     values = good["value"]
@@ -801,7 +803,7 @@ def _ranked(places: pd.DataFrame) -> str:
     if not len(places):
         return ""
     images, seeds = places["images"].iloc[0], places["n"].iloc[0]
-    spread = f"; mean over {seeds} seeds [95 % bootstrap interval]" if seeds > 1 else "; one seed"
+    spread = f"; mean over {seeds} seeds [95 % t interval]" if seeds > 1 else "; one seed"
     return f" Rank among the methods for each of {images} examples, and how often a method is first{spread}."
 
 

@@ -29,14 +29,16 @@ def ranks(cells: Sequence[Cell]) -> pd.DataFrame:
     """Ranks of the methods of one dataset over the images that all of them were to reconstruct; a row each.
 
     Columns: label, `images`, `n` (seeds that ended well for all methods); `rank`, the mean over images and seeds,
-    and `best_pct`, the percentage of images of which a method has the least error, each with the 95 % bootstrap
-    interval over seeds (NaN for a single one), a seed of one method against the same seed of the others;
+    and `best_pct`, the percentage of images of which a method has the least error, each with the 95 % t interval over
+    seeds (NaN for a single one), cut to the values that are possible; a seed of one method against the same seed of
+    the others;
     `best_of_means_pct`, the percentage where errors are averaged over seeds first, so that each image is won once
     (the shares in Metz et al. are whole numbers of their 1280 images, of 5 seeds).
 
-    Empty where fewer than two methods have errors, or where they have no seed or not all images in common.
+    A method of which a seed's reconstruction is not valid has no rank. Empty where fewer than two methods have errors,
+    or where they have no seed or not all images in common.
     """
-    found = {cell.label: own for cell in cells if (own := _errors(cell))}
+    found = {cell.label: own for cell in cells if not _invalid(cell) and (own := _errors(cell))}
     seeds = sorted(set.intersection(*map(set, found.values()))) if len(found) > 1 else []
     alike = {(targets.tobytes(), len(errors)) for own in found.values() for targets, errors in own.values()}
     if not seeds or len(alike) > 1:
@@ -46,9 +48,15 @@ def ranks(cells: Sequence[Cell]) -> pd.DataFrame:
     mean, best = places.mean(axis=2), 100 * won.mean(axis=2)
     pooled = 100 * per_image(errors.mean(axis=1))[1].mean(axis=1)
     columns = [list(found), errors.shape[2], len(seeds)]
-    for values in (mean, best):
-        columns += [values.mean(axis=1), *stats.mean_interval(values)]
+    for values, least, most in ((mean, 1, len(found)), (best, 0, 100)):
+        columns += [values.mean(axis=1), *(np.clip(end, least, most) for end in stats.mean_interval(values))]
     return pd.DataFrame(dict(zip(COLUMNS, [*columns, pooled], strict=True)))
+
+
+def _invalid(cell: Cell) -> bool:
+    """Whether the control of a seed's reconstruction failed."""
+    scores = [score for seed in cell.ok for score in seed.scores if "all_errors" in score.details]
+    return any("invalid" in score.details for score in scores)
 
 
 def _errors(cell: Cell) -> dict[int, tuple[np.ndarray, np.ndarray]]:

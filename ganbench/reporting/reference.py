@@ -37,6 +37,7 @@ class Entry:
     n_ok: int
     n: int
     failures: Mapping[str, int]  # status -> seeds, those that occur
+    invalid: str = ""  # why the values mean nothing
 
     @property
     def key(self) -> Key:
@@ -83,6 +84,7 @@ def rows_of(frame: pd.DataFrame) -> list[Entry]:
             **{name: row[name] for name in ("dataset", "label", "metric", "protocol", "unit", "better")},
             **{name: row[name] for name in ("mean", "std", "n_ok", "n")},
             failures={name: row[name] for name in FAILURES if row[name]},
+            invalid=row["invalid"],
         )
         for row in frame.to_dict("records")
     ]
@@ -121,8 +123,8 @@ class Line:
         raise RequestError(f"{self.path}: row {self.number}, column {column!r}: {what}")
 
     def text(self, column: str) -> str:
-        """Text, without the apostrophe that keeps a spreadsheet from running it."""
-        found = self.cells[column]
+        """Text, without the apostrophe that keeps a spreadsheet from running it; empty where there is no column."""
+        found = self.cells.get(column, "")
         guarded = found.startswith("'") and found[1:].startswith(("=", "+", "-", "@", "\t", "\r"))
         return found[1:] if guarded else found
 
@@ -162,4 +164,17 @@ def _entry(line: Line) -> Entry:
     dataset, label, metric, protocol, unit = (
         line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit")
     )
-    return Entry(dataset, label, metric, protocol, unit, cast(Better, better), mean, std, n_ok, n, failures)
+    return Entry(
+        dataset,
+        label,
+        metric,
+        protocol,
+        unit,
+        cast(Better, better),
+        mean,
+        std,
+        n_ok,
+        n,
+        failures,
+        line.text("invalid"),
+    )

@@ -95,8 +95,9 @@ def probability(p: float) -> str:
 
 
 def wins(value: float, low: float, high: float) -> str:
-    """`96 % [88, 100]`"""
-    return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+    """`96 % [88, 100]`, without an interval where there is none"""
+    interval = f" [{100 * low:.0f}, {100 * high:.0f}]" if math.isfinite(low) else ""
+    return f"{100 * value:.0f} %{interval}"
 
 
 def short(row: Row) -> str:
@@ -167,6 +168,11 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         found.append(
             f"p: how often seeds alone would give a difference as large{many}. Where nothing differs, at most "
             f"{100 * alpha:.0f} % of such tables say better or worse of anything."
+        )
+    if rows["low"].notna().any():
+        found.append(
+            "Brackets: 95 % t interval of the difference, of each comparison by itself. It excludes 0 where p is below "
+            "0.05 before it is corrected."
         )
     pairs = rows.loc[rows["pairs"] > 0, "pairs"]
     least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree

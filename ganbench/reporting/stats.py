@@ -4,61 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 9999
 MOST_SEEDS = 1000  # that are advised; more would be no advice
 POWER = 0.8  # with which an advised number of seeds finds the difference
-_CHUNK = 500  # rows resampled at once: 500 x 9,999 doubles are 40 MB
 
 
 def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Bootstrap interval of the mean of each row of `values` [G, n], n observations (training seeds) a row.
+    """Student's t interval of the mean of each row of `values` [G, n], n observations (training seeds) a row.
 
-    The expanded percentile interval of Hesterberg 2015 (What Teachers Should Know About the Bootstrap,
-    section 5.2; The American Statistician 69:4). The plain percentiles are too narrow with few observations,
-    so they are moved outwards as far as Student's t is wider than the normal distribution: intervals from 5
-    normal numbers cover their mean 92 times in 100 instead of 83. The resamples come from a fixed seed and
-    are the same for every row.
+    It covers the mean of normal numbers exactly at every n, and that of 5 log-normal ones more often than a
+    percentile bootstrap does, which covers .50, .75, .88 and .92 at 2, 3, 4 and 5 normal numbers. It is symmetric
+    and not cut to a range: a score does not say which values it can take, an end beyond them (a share above 1)
+    shows that the seeds are too few, and a cut interval would no longer agree with the t-test.
 
-    Returns (low, high), each [G]; NaN where n < 2, since one seed says nothing about its spread.
+    Returns (low, high), each [G]; NaN where n < 2, since one seed says nothing about its spread; without width
+    where all values are equal.
     """
+    from scipy.special import stdtrit
+
     groups, n = values.shape
     if n < 2 or groups == 0:
         return np.full(groups, np.nan), np.full(groups, np.nan)
-    tail = _expanded_tail(n, level)
-    weights = _weights(n, RESAMPLES)
-    low, high = np.empty(groups), np.empty(groups)
-    for start in range(0, groups, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        center = values[rows].mean(axis=1)  # resampling differences keeps equal values exactly equal
-        means = (values[rows] - center[:, None]) @ weights
-        low[rows], high[rows] = np.quantile(means, (tail, 1 - tail), axis=1) + center
-    same = values.min(axis=1) == values.max(axis=1)
-    low[same] = high[same] = values[same, 0]
-    return low, high
+    mean = values.mean(axis=1)
+    half = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=1, ddof=1) / math.sqrt(n)
+    same = values.min(axis=1) == values.max(
+        axis=1
+    )  # the mean of equal numbers may be off by a rounding error
+    mean, half = np.where(same, values[:, 0], mean), np.where(same, 0.0, half)
+    return mean - half, mean + half
 
 
-@lru_cache(maxsize=4)
-def _weights(n: int, count: int) -> Floats:
-    """What each observation counts in each bootstrap sample [n, count]; columns sum to 1."""
-    weights = resamples(n, count).T / n
-    weights.setflags(write=False)  # shared by all who ask
-    return weights
+def share_interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share of n trials (Wilson 1927, JASA 22:209); it lies in [0, 1], and has a
+    width where the share is 0 or 1."""
+    from scipy.special import ndtri
 
-
-@lru_cache(maxsize=32)
-def resamples(n: int, count: int, stream: int = 0) -> Floats:
-    """How often each of n observations is in each of `count` bootstrap samples [count, n]; the same at every call, and
-    independent between streams."""
-    drawn = np.random.default_rng(stream).multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
-    drawn.setflags(write=False)  # shared by all who ask
-    return drawn
+    z2 = float(ndtri(0.975)) ** 2
+    center, half = share + z2 / (2 * n), math.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2)
+    return max((center - half) / (1 + z2 / n), 0.0), min((center + half) / (1 + z2 / n), 1.0)
 
 
 def interquartile_mean(values: Floats) -> Floats:
@@ -90,10 +78,3 @@ def decimals(error: float) -> int:
     if not math.isfinite(error) or error <= 0:
         return 2
     return min(max(1 - math.floor(math.log10(error)), 0), 6)
-
-
-def _expanded_tail(n: int, level: float) -> float:
-    """Probability left in each tail of the bootstrap distribution: Φ(-sqrt(n / (n - 1)) t_{n-1})."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))

@@ -1,7 +1,7 @@
 """Records to tables: one row per dataset, method and metric, with both uncertainties and every failure counted.
 
-Two uncertainties stand apart: over training seeds (bootstrap interval of the mean) and over what the metric
-averages, such as test points (the median standard error of the seeds, the papers' ±).
+Two uncertainties stand apart: over training seeds (Student's t interval of the mean) and over what the metric
+averages, such as test points (the root mean square of the seeds' standard errors, the papers' ±).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 _GROUP = ["dataset", "label", "metric", "protocol"]
 Line = Mapping[Hashable, Any]  # one row of a `summary`
 _TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
+_GUARDED = (*_TEXTS, "baseline", "invalid")  # texts that others wrote
+INVALID, AT_FLOOR = "†", "‡"  # marks of values
+SEM_RATIO = 100  # there is no common sem where that of one seed exceeds their median by more
 
 # ---------------------------------------------------------------------------------------------- reading
 
@@ -32,7 +35,7 @@ _TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "
 def load(run_dir: Path) -> pd.DataFrame:
     """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
 
-    `value` and `sem` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is
+    `value`, `sem` and `floor` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is
     damaged or lacks a column.
     """
     path = Path(run_dir) / "records.jsonl"
@@ -45,12 +48,13 @@ def load(run_dir: Path) -> pd.DataFrame:
     rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
     numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}
-    return records.astype({**numbers, "train_seconds": "float64"})
+    return records.astype({**numbers, "train_seconds": "float64", "floor": "float64"})
 
 
 def _record(path: Path, number: int, line: str) -> list[object]:
     try:
         row = json.loads(line)
+        row = {"floor": None, "invalid": None, **row}  # earlier versions did not have them
         return [row[name] for name in COLUMNS]
     except (ValueError, TypeError):
         raise StoreError(
@@ -75,10 +79,12 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     """One row per dataset, label, metric and protocol, in the order of the records.
 
     Columns: suite, dataset, label, method, metric, protocol, unit, better; `mean` over the seeds that are ok,
-    `low` and `high` (95 % bootstrap interval over these seeds; NaN for a single one), `std`, `iqm`
-    (interquartile mean), `sem` (median over seeds of the standard error over test points); `n_ok` of `n`
-    seeds and the count of each failure; `mixed` (other rows of this dataset and metric were measured by
-    another protocol, so that they cannot be compared), `best` (see `_best`).
+    `low` and `high` (95 % interval by Student's t over these seeds; NaN for a single one), `std`, `iqm`
+    (interquartile mean), `sem` (root mean square over seeds of the standard error over test points; NaN where one
+    seed's is over 100 times the median, as no one number tells of both); `n_ok` of `n` seeds and the count of each
+    failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
+    be compared), `best` (see `_best`); `invalid` (see `invalid`), empty where the values are valid; `floor`, the mean
+    over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is no better.
     """
     records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
@@ -86,7 +92,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     ok = ((records["status"] == "ok") & records["value"].notna()).to_numpy()
     codes = groups.ngroup().to_numpy()
     numbers = _numbers(records["value"].to_numpy()[ok], codes[ok], len(first))
-    sem = records["sem"].where(ok).groupby(codes).median().to_numpy()
+    sem = _sem(records["sem"].where(ok), codes)
     frame = first.assign(**numbers, sem=sem, n_ok=np.bincount(codes[ok], minlength=len(first)))
     frame = frame.assign(
         n=np.bincount(codes, minlength=len(first)), **_failures(records, ok, codes, len(first))
@@ -94,20 +100,50 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     frame = frame.reset_index()
     protocols = frame.groupby(["dataset", "metric"])["protocol"].transform("nunique")
     frame["mixed"] = protocols > 1
+    reasons = invalid(records)
+    frame["invalid"] = [reasons.get(key, "") for key in zip(*(frame[name] for name in _GROUP), strict=True)]
     frame["best"] = _best(frame)
+    floors = pd.Series(records["floor"].astype("float64").to_numpy())
+    frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
+    signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
+    frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
     return frame[_TEXTS + [name for name in frame.columns if name not in _TEXTS]]
 
 
 def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
     """A seed that failed before it was scored may have no protocol: it takes the one of its method's other
-    seeds, else of the other methods, where that is unambiguous."""
+    seeds, else of the other methods, where that is unambiguous. Records of earlier versions get the columns that they
+    lack."""
     records = records.reset_index(drop=True)
+    records = records.assign(**{name: None for name in ("floor", "invalid") if name not in records})
+    records["invalid"] = records["invalid"].where(records["invalid"].notna(), "")
     protocol = records["protocol"].replace("", None)
     for keys in (["dataset", "label", "metric"], ["dataset", "metric"]):
         known = protocol.groupby([records[key] for key in keys], sort=False)
         only = known.transform("first").where(known.transform("nunique") == 1)
         protocol = protocol.fillna(only)
     return records.assign(protocol=protocol.fillna(""))
+
+
+def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """Why the values of a (dataset, label, metric, protocol) mean nothing, as `3 of 5 seeds: ...`; those that are valid
+    are not in it. One seed whose control failed is enough: to leave out such seeds would be to choose among them by
+    what came out. Records as `with_protocols` gives them."""
+    known = records[(records["status"] == "ok") & records["value"].notna()]
+    if not (known["invalid"] != "").any():
+        return {}
+    found = {}
+    for key, own in known.groupby(_GROUP, sort=False)["invalid"]:
+        if sentences := [str(text) for text in own if text]:
+            found[key] = f"{len(sentences)} of {len(own)} seed{'s' * (len(own) > 1)}: {sentences[0]}"
+    return found
+
+
+def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
+    """One standard error for the seeds of each group."""
+    typical = (sems**2).groupby(codes).mean() ** 0.5
+    groups = sems.groupby(codes)
+    return typical.where(groups.max() <= SEM_RATIO * groups.median()).to_numpy()
 
 
 def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, stats.Floats]:
@@ -131,10 +167,11 @@ def _failures(records: pd.DataFrame, ok: np.ndarray, codes: np.ndarray, count: i
 
 def _best(frame: pd.DataFrame) -> pd.Series:
     """Whether a row has the best mean of its dataset and metric. Nothing is marked where that would mislead:
-    mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all."""
+    mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all. A value that
+    is not valid takes no part."""
     by = [frame["dataset"], frame["metric"]]
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})  # NaN for values that are not ranked
-    goodness = frame["mean"] * signs
+    goodness = (frame["mean"] * signs).where(frame["invalid"] == "")
     top = goodness.notna() & (goodness == goodness.groupby(by).transform("max"))
     fair = (frame["n_ok"] == frame["n"]) & (frame["n_ok"] >= 2) | ~top
     beaten = top.groupby(by).transform("sum") < goodness.groupby(by).transform("count")
@@ -174,15 +211,16 @@ class Entry:
     high: str = ""
     sem: str = ""
     best: bool = False
+    mark: str = ""  # `INVALID`, `AT_FLOOR`
     seeds: str = ""  # "4/5" where a seed is missing here that the method's other metrics have
-    sort: float | None = None
+    sort: float | None = None  # None: not ranked
 
     @property
     def text(self) -> str:
-        """`7.80 [7.40, 8.00] ± 0.12 (4/5)`"""
+        """`7.80‡ [7.40, 8.00] ± 0.12 (4/5)`"""
         interval = f"[{self.low}, {self.high}]" if self.low else ""
         parts = (
-            self.mean,
+            self.mean + self.mark,
             interval,
             f"± {self.sem}" if self.sem else "",
             f"({self.seeds})" if self.seeds else "",
@@ -209,7 +247,7 @@ class Table:
     rows: tuple[Row, ...]
     show_seeds: bool  # some seed is missing somewhere, or methods have different numbers of seeds
     caption: str
-    notes: tuple[str, ...]  # what it is to be read beside
+    notes: tuple[str, ...]  # what its marks mean, and what it is to be read beside
 
 
 def tables(frame: pd.DataFrame, notes: Mapping[str, tuple[str, ...]] | None = None) -> list[Table]:
@@ -237,14 +275,35 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     seeds = int(frame["n"].max())
     caption = "Mean over training seeds"
     if seeds > 1:
-        caption += " [95 % bootstrap interval over seeds]"
+        caption += " [95 % t interval over seeds; it may leave the range of a score]"
     if frame["sem"].notna().any():
-        caption += " ± standard error over test points (median of the seeds)"
+        caption += " ± standard error over test points (root mean square of the seeds)"
     caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
-    return Table(dataset, heads, tuple(rows), not complete, caption, notes)
+    return Table(dataset, heads, tuple(rows), not complete, caption, (*footnotes(frame), *notes))
+
+
+def footnotes(frame: pd.DataFrame) -> list[str]:
+    """What the marks mean, a sentence for each metric of a `summary` and kind of mark."""
+    found = []
+    several = frame["dataset"].nunique() > 1
+    frame = frame.assign(who=frame["label"] + (" on " + frame["dataset"] if several else ""))
+    for metric, rows in frame[frame["invalid"] != ""].groupby("metric", sort=False):
+        each = "; ".join(f"{row['who']} ({row['invalid']})" for row in rows.to_dict("records"))
+        found.append(f"{INVALID} {metric} is not valid here, so neither ranked nor compared: {each}.")
+    low = frame[frame["at_floor"] & (frame["invalid"] == "")]
+    for (metric, better), rows in low.groupby(["metric", "better"], sort=False):
+        side = "above" if better == "higher" else "below"
+        each = ", ".join(f"{row['who']} ({row['floor']:.4g})" for row in rows.to_dict("records"))
+        found.append(f"{AT_FLOOR} {metric} is not {side} the floor, which a trivial sampler reaches: {each}.")
+    return found
+
+
+def mark(row: Line) -> str:
+    """The mark of a row of a `summary`; empty for a value that needs none."""
+    return INVALID if row["invalid"] else AT_FLOOR if row["at_floor"] else ""
 
 
 def _row(label: str, lines: Sequence[Line], columns: Sequence[tuple[str, str]]) -> Row:
@@ -268,7 +327,8 @@ def _entry(row: Line, differs: bool) -> Entry:
     error = max((e for e in (spread, row["sem"]) if e > 0), default=math.nan)  # NaN > 0 is false
     mean, low, high = (number(row[name], error) for name in ("mean", "low", "high"))
     sem = number(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
-    return Entry(mean, low, high, sem, row["best"], seeds, row["mean"])
+    place = None if row["invalid"] else row["mean"]
+    return Entry(mean, low, high, sem, row["best"], mark(row), seeds, place)
 
 
 def number(value: float, error: float) -> str:
@@ -322,7 +382,7 @@ def _ranks(run: Run) -> pd.DataFrame:
 
 def guarded_csv(frame: pd.DataFrame) -> str:
     """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
-    texts = {name: frame[name].map(_guard) for name in (*_TEXTS, "baseline") if name in frame}
+    texts = {name: frame[name].map(_guard) for name in _GUARDED if name in frame}
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
@@ -377,7 +437,7 @@ _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "[": "{[}", "*": "{*}",  # at the start of a row they would be arguments of the \\\\ before it
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}",
 }  # fmt: skip
 
 
@@ -386,9 +446,10 @@ def _escape_latex(text: str) -> str:
 
 
 def _latex_entry(entry: Entry) -> str:
-    if entry.sort is None:
+    if entry.mean == "–":
         return _escape_latex(entry.text)
     mean = rf"\mathbf{{{entry.mean}}}" if entry.best else entry.mean
+    mean += {INVALID: r"^\dagger", AT_FLOOR: r"^\ddagger"}.get(entry.mark, "")
     interval = rf"\;[{entry.low},\,{entry.high}]" if entry.low else ""
     sem = rf"\pm {entry.sem}" if entry.sem else ""
     return f"${mean}{interval}{sem}$" + (f" ({entry.seeds})" if entry.seeds else "")
