@@ -18,7 +18,6 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from . import __version__
 from .errors import GanbenchError, RequestError, StoreError, SuiteError, did_you_mean
-from .imports import uncollected
 
 if TYPE_CHECKING:
     from .conform import Check
@@ -242,11 +241,11 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     from .pipeline.suite import load, slug
 
     loaded = load(suite, overrides, seeds)
-    if settings["executor"] == "local" and not settings["dry_run"]:
-        from .pipeline import server
+    from .pipeline.executors import no_collection, start_server
 
-        server.start()  # it imports beside what follows
-    with uncollected():
+    if settings["executor"] == "local" and not settings["dry_run"]:
+        start_server()  # it imports while we do
+    with no_collection():
         from .pipeline import execute  # after the suite is known to be right: this starts torch
 
     code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)

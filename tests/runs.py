@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from ganbench.pipeline import execute, suite, work
+from ganbench.pipeline.progress import ProgressDir
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -87,14 +88,14 @@ class Bench:
         return {name: training["finished"] for name, training in self.trainings().items()}
 
 
-def killed_at_birth(times: int, task: work.Task, board: Path, *given: Any) -> work.Done:
+def killed_at_birth(times: int, task: work.Task, progress: ProgressDir, *given: Any) -> None:
     """A worker that is killed before it has begun with its task, the first so many times."""
-    marks = board / "births"
+    marks = progress.folder / "births"
     marks.mkdir(exist_ok=True)
     if len(list(marks.iterdir())) < times:
         (marks / str(os.getpid())).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return work.begin(task, board, *given)
+    work.worker_main(task, progress, *given)
 
 
 MAIN = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from runs import Bench, until
 
-from ganbench.pipeline import execute, work
+from ganbench.pipeline import execute, executors
 
 FAULTS = "./plugins_for_faults.py:"
 
@@ -97,17 +97,13 @@ def test_what_a_method_prints_goes_into_its_log_and_not_to_the_terminal(
     assert log.read_text().startswith("x" * 999_999)
 
 
-def test_a_log_without_end_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "LOG_LIMIT", 1000)
-    log = tmp_path / "log"
-    with log.open("a") as file:
-        print("x" * 900, file=file, flush=True)
-        work.trim(log)
-        assert log.stat().st_size == 901
-        print("x" * 900, file=file, flush=True)
-        work.trim(log)
-        print("the end", file=file, flush=True)
-    assert log.read_text() == "the end\n"
+def test_a_log_without_end_is_begun_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "LOG_LIMIT", 1_500_000)
+    monkeypatch.setattr(execute, "POLL_INTERVAL", 0.01)
+    assert bench.run(faulty("Printing", megabytes=9), seeds=1) == 0
+    (log,) = bench.out.glob("logs/*.log")
+    assert log.stat().st_size < 5_000_000
+    assert log.read_bytes().endswith(b"e\n")
 
 
 # ---------------------------------------------------------------------------------------------- time
@@ -140,16 +136,16 @@ def test_files_that_change_while_a_run_goes_on_are_refused(
 ) -> None:
     """Else what the new file makes would be kept under the name of the old one."""
     source = bench.folder / "plugins_for_runs.py"
-    prepare = execute._open
+    prepare = execute._write_plan
 
     def edit(*args: object, **kwargs: object) -> None:
         prepare(*args, **kwargs)
         source.write_text(source.read_text().replace("+ seed", "+ 2 * seed"))
 
-    monkeypatch.setattr(execute, "_open", edit)
+    monkeypatch.setattr(execute, "_write_plan", edit)
     assert bench.run("Constant", seeds=1) == 1
     assert "are not those with which the run began; run the same command again" in bench.rows()[0]["error"]
-    monkeypatch.setattr(execute, "_open", prepare)
+    monkeypatch.setattr(execute, "_write_plan", prepare)
     assert bench.run("Constant", seeds=1) == 0
     assert [row["status"] for row in bench.rows()] == ["ok"]
 
