@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from ganbench.pipeline import execute, suite, work
-from ganbench.pipeline.progress import ProgressDir
+from ganbench.pipeline.progress import ProgressDir, TaskResult
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -98,6 +98,11 @@ def killed_at_birth(times: int, task: work.Task, progress: ProgressDir, *given: 
     work.worker_main(task, progress, *given)
 
 
+def idle(task: work.Task, progress: ProgressDir, *_: Any) -> None:
+    """A worker that ends well and has done nothing."""
+    progress.write_result(task.number, TaskResult())
+
+
 MAIN = """
 import sys
 from pathlib import Path
@@ -108,8 +113,8 @@ if __name__ == "__main__":
 """
 
 
-def start(bench: Bench, path: Path) -> subprocess.Popen[str]:
-    """Run a suite in a process group of its own."""
+def start(bench: Bench, path: Path, **environment: str) -> subprocess.Popen[str]:
+    """Run a suite in a process group of its own, with these variables added to the environment."""
     main = bench.folder / "main.py"
     main.write_text(MAIN)
     return subprocess.Popen(
@@ -118,6 +123,7 @@ def start(bench: Bench, path: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, **environment},
     )
 
 

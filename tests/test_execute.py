@@ -22,7 +22,7 @@ from runs import OURS, Bench, alive, killed_at_birth, slow, start, until
 
 from ganbench.errors import DatasetError, GanbenchError, RequestError, StoreError
 from ganbench.pipeline import execute, executors, plan, suite, work
-from ganbench.pipeline.progress import Display, ProgressDir, TaskProgress, print_grid
+from ganbench.pipeline.progress import Display, ProgressDir, TaskProgress, print_grid, say
 from ganbench.pipeline.store import Entry
 from ganbench.pipeline.work import Task
 
@@ -63,8 +63,10 @@ def test_what_failed_is_tried_again_what_diverged_or_finished_is_not(bench: Benc
     assert "2 of 6 tasks to do" in bench.text
 
 
-def test_one_diverged_method_is_a_result(bench: Bench) -> None:
+def test_one_diverged_method_is_a_result_a_run_of_nothing_else_is_none(bench: Bench) -> None:
     assert bench.run("Diverging", "Constant") == 0
+    assert bench.run("Diverging") == 1
+    assert "error: every seed diverged" in bench.text
 
 
 def test_a_worker_killed_once_is_replaced(bench: Bench) -> None:
@@ -454,6 +456,13 @@ def test_the_live_picture_shows_speed_losses_and_time_left(tmp_path: Path) -> No
         assert shown in text
     assert "kde_ll of seed 2" in text
     assert "ring-vae, seed 2: finished in 2.0 s (1 of 2)" in text
+
+
+def test_what_a_terminal_would_obey_or_cannot_show_is_escaped() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    say(Console(file=file), "a\x1b[2J b\n↓ \udcff")
+    file.flush()
+    assert file.buffer.getvalue() == b"a\\x1b[2J b\n\\u2193 \\udcff\n"  # type: ignore[attr-defined]
 
 
 def test_tables_on_a_terminal_and_elsewhere() -> None:
