@@ -104,12 +104,15 @@ def idle(task: work.Task, progress: ProgressDir, *_: Any) -> None:
 
 
 MAIN = """
+import signal
 import sys
 from pathlib import Path
 from ganbench.pipeline import execute, suite
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
-    sys.exit(execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu"))
+    code = execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C may meet an interpreter that is ending
+    sys.exit(code)
 """
 
 
