@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import re
 import shutil
 import signal
@@ -12,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from runs import Bench, alive, idle, slow, start, until
 
 from ganbench import Data, Labels, Modes
-from ganbench.pipeline import execute, executors, progress, work
+from ganbench.pipeline import execute, executors, progress, suite, work
 from ganbench.pipeline.store import data_digest
 
 FAULTS = "./plugins_for_faults.py:"
@@ -173,6 +176,24 @@ def test_a_plain_log_says_how_long_a_task_has_been_running(
     monkeypatch.setattr(progress, "STATUS_INTERVAL", 0.0)
     assert bench.run(slow(bench.folder / "log", 1.0), seeds=1) == 0
     assert re.search(r"^ring-constant, seed 0: running for 0:0\d \(1 seed  training\)$", bench.text, re.M)
+
+
+def test_a_run_that_waits_for_another_one_says_so(bench: Bench) -> None:
+    assert bench.run("Constant", seeds=1) == 0
+    (done,) = bench.out.glob("cells/*/seed-0/train.json")
+    done.unlink()
+    other = (bench.out / "locks" / f"{done.parts[-3]}-seed-0.lock").open("a")
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if "ring-constant, seed 0: waiting for another run" in text:
+                other.close()
+            return super().write(text)
+
+    loaded = suite.load(bench.folder / "bench.yaml")
+    assert execute.run(loaded, bench.out, device="cpu", console=Console(file=Terminal())) == 0
+    assert other.closed
 
 
 def test_time_that_is_enough_changes_nothing(bench: Bench) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from ..errors import PluginError, RequestError, StoreError
 from . import plan as planning
-from .executors import Executor, Local, Outcome, no_collection
+from .executors import Executor, Local, Outcome
 from .progress import Display, ProgressDir, TaskResult, print_grid, say
 from .score import explain, protocol
 from .store import Entry, Preview, Store, data_digest, preview
@@ -92,8 +92,7 @@ def run(
         with _signals_interrupt(), tempfile.TemporaryDirectory(prefix="ganbench-") as temporary:
             device, start = _choose_executor(executor, device, jobs, console)
             copies = Path(temporary) if executor == "local" and not dry_run else None
-            with no_collection():
-                entries, previews, data = prepare(suite, copies)
+            entries, previews, data = prepare(suite, copies)
             store = Store(root, read_only=dry_run)
             own = entries[shard[0] - 1 :: shard[1]] if shard else entries
             names = {entry.id for entry in own}
@@ -325,7 +324,7 @@ def _run_tasks(
                 task = outcome.task
                 attempts[task.number] += 1
                 if outcome.death and attempts[task.number] < ATTEMPTS:
-                    display.say(f"{task.label}: its worker {outcome.death}; trying once more")
+                    say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
                     executor.submit(task)
                 else:
                     display.finish(task.number, _settle(outcome, store, display.console))

@@ -6,14 +6,13 @@ Nothing here imports torch, so that the command line can start the fork server b
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -169,7 +168,8 @@ class Local:
 
 
 def _kill(worker: Worker) -> None:
-    """Kill a worker and the processes that its plugins have forked: a worker leads a process group."""
+    """Kill a worker and the processes that its plugins have forked, all of which are in its process group. The group
+    keeps its number as long as one of them lives, also when the worker has exited."""
     worker.process.kill()  # where it has no group yet; does nothing to one that has exited
     if pid := worker.process.pid:
         with suppress(ProcessLookupError, PermissionError):
@@ -202,14 +202,3 @@ def start_server() -> ForkServerContext:
         else:
             os.environ["PYTHONSAFEPATH"] = before
     return context
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """For blocks that mostly import: their objects stay, and searching them for garbage takes a fifth of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -139,7 +139,7 @@ class Display:
         )
         self.total = self.bars.add_task("all", total=len(labels), text=f"0 of {len(labels)} tasks")
         self.rows: dict[int, TaskID] = {}
-        self.printed: dict[int, tuple[float, float]] = {}  # of each task: when it started, its last line
+        self.lines: dict[int, tuple[float, float]] = {}  # in a plain log: when a task started, its last line
         self.done = 0
 
     def __enter__(self) -> Self:
@@ -159,36 +159,28 @@ class Display:
             if self.console.is_terminal:
                 if task not in self.rows:
                     self.rows[task] = self.bars.add_task(label, total=None, text="")
-                self.bars.update(
-                    self.rows[task], total=report.steps or None, completed=report.step, text=report.text
-                )
+                steps = report.steps or None
+                self.bars.update(self.rows[task], total=steps, completed=report.step, text=report.text)
                 continue
             # A plain log: one line at the start, then one a minute, so that a task that hangs shows.
-            if task not in self.printed:
-                self.printed[task] = (now, now)
-                if report.activity != WAITING:
-                    self.say(f"{label}: started")
-            elif now - self.printed[task][1] >= STATUS_INTERVAL:
-                self.say(
-                    f"{label}: running for {format_seconds(now - self.printed[task][0])} ({report.text})"
-                )
-                self.printed[task] = (self.printed[task][0], now)
+            start, last = self.lines.setdefault(task, (now, now))
+            if last == now:
+                say(self.console, f"{label}: {WAITING if report.activity == WAITING else 'started'}")
+            elif now - last >= STATUS_INTERVAL:
+                say(self.console, f"{label}: running for {format_seconds(now - start)} ({report.text})")
+                self.lines[task] = (start, now)
 
     def finish(self, task: int, outcome: str) -> None:
         """Print how a task ended."""
         self.refresh()
         self.progress.clear(task)
-        self.printed.pop(task, None)
+        self.lines.pop(task, None)
         if task in self.rows:
             self.bars.remove_task(self.rows.pop(task))
         self.done += 1
         count = f"{self.done} of {len(self.labels)}"
         self.bars.update(self.total, completed=self.done, text=f"{count} tasks")
-        self.say(f"{self.labels[task]}: {outcome} ({count})")
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        say(self.console, text)
+        say(self.console, f"{self.labels[task]}: {outcome} ({count})")
 
 
 def say(console: Console, text: str) -> None:

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing.connection import wait
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -121,8 +122,11 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
     """The whole life of a worker process. It ends with exit code 0 and a result, or died."""
     worker_init(progress, cpu, gpu)
     try:
-        Store(task.root).path("logs").mkdir(exist_ok=True)
-        log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
+        try:
+            Store(task.root).path("logs").mkdir(exist_ok=True)
+            log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
+        except OSError as error:
+            raise explained(error, task.log) from None
         for output in (1, 2):
             os.dup2(log, output)
         faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
@@ -134,8 +138,6 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
             task.log.unlink(missing_ok=True)
     except StoreError as error:
         result = TaskResult(error=str(error))
-    except OSError as error:
-        result = TaskResult(error=str(explained(error, task.log)))
     progress.write_result(task.number, result)
     os._exit(0)  # threads that a plugin has left running must not keep a finished worker
 
@@ -184,12 +186,14 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
     started = time.monotonic()
     store, entry = Store(task.root), task.entry
     report = progress.reporter(task.number)
-    report(TaskProgress(WAITING, len(task.seeds)))
-    with (
-        store.lock(entry.id, task.seeds),
-        _time_limit(task, progress),
-        _recorded_failures(task, store, task.seeds),
-    ):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock(entry.id, task.seeds, wait=False))
+        except Timeout:
+            report(TaskProgress(WAITING, len(task.seeds)))
+            stack.enter_context(store.lock(entry.id, task.seeds))
+        stack.enter_context(_time_limit(task, progress))
+        stack.enter_context(_recorded_failures(task, store, task.seeds))
         work = pending_work(store, entry, task.seeds)  # again: another run may have been here
         if work:
             report(TaskProgress("loading data", len(task.seeds)))
