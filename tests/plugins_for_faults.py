@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganbench import Score, Value, method, metric
+from ganbench import Data, Score, Value, dataset, method, metric
 
 
 @method
@@ -134,3 +135,75 @@ class Jump:
         real = time.time
         time.time = lambda: real() - 1e6
         return Score(1.0)
+
+
+@method
+@dataclass(frozen=True)
+class Moving:
+    """Goes to another folder."""
+
+    folder: str
+
+    def fit(self, data, seed, budget):
+        os.chdir(self.folder)
+        return lambda n, generator: torch.zeros(n, *data.shape)
+
+
+@method
+@dataclass(frozen=True)
+class Closing:
+    """Closes what it could print to."""
+
+    def fit(self, data, seed, budget):
+        sys.stdout.close()
+        sys.stderr.close()
+        return lambda n, generator: torch.zeros(n, *data.shape)
+
+
+@method
+@dataclass(frozen=True)
+class Muttering:
+    """Raises an error whose text no file holds, with a sequence that clears terminals."""
+
+    def fit(self, data, seed, budget):
+        raise ValueError("bad byte \udcff \x1b[2J")
+
+
+@method
+@dataclass(frozen=True)
+class Breeding:
+    """Leaves a child and a thread behind that take five minutes."""
+
+    log: str  # file for the child's process id
+    die: bool = False  # whether it dies itself
+
+    def fit(self, data, seed, budget):
+        child = os.fork()
+        if not child:
+            time.sleep(300)
+            os._exit(0)
+        with open(self.log, "a") as file:
+            file.write(f"{child}\n")
+        if self.die:
+            os._exit(0)
+        threading.Thread(target=time.sleep, args=(300,)).start()
+        return lambda n, generator: torch.zeros(n, *data.shape)
+
+
+@method
+@dataclass(frozen=True)
+class Stubborn:
+    """Hangs, and has taken its own alarm away."""
+
+    def fit(self, data, seed, budget):
+        faulthandler.cancel_dump_traceback_later()
+        time.sleep(3600)
+
+
+@dataset()
+def counted(generator, log: str):
+    """Points without a formula. Adds a line to a log whenever it is loaded."""
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    x = torch.randn(70, 2, generator=generator)
+    return Data("counted", x[:40], x[40:50], x[50:], (2,))

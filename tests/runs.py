@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from ganbench.pipeline import execute, suite, work
+from ganbench.pipeline.progress import ProgressDir, TaskResult
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -87,28 +88,36 @@ class Bench:
         return {name: training["finished"] for name, training in self.trainings().items()}
 
 
-def killed_at_birth(times: int, task: work.Task, board: Path, *given: Any) -> work.Done:
+def killed_at_birth(times: int, task: work.Task, progress: ProgressDir, *given: Any) -> None:
     """A worker that is killed before it has begun with its task, the first so many times."""
-    marks = board / "births"
+    marks = progress.folder / "births"
     marks.mkdir(exist_ok=True)
     if len(list(marks.iterdir())) < times:
         (marks / str(os.getpid())).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return work.begin(task, board, *given)
+    work.worker_main(task, progress, *given)
+
+
+def idle(task: work.Task, progress: ProgressDir, *_: Any) -> None:
+    """A worker that ends well and has done nothing."""
+    progress.write_result(task.number, TaskResult())
 
 
 MAIN = """
+import signal
 import sys
 from pathlib import Path
 from ganbench.pipeline import execute, suite
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
-    sys.exit(execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu"))
+    code = execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C may meet an interpreter that is ending
+    sys.exit(code)
 """
 
 
-def start(bench: Bench, path: Path) -> subprocess.Popen[str]:
-    """Run a suite in a process group of its own."""
+def start(bench: Bench, path: Path, **environment: str) -> subprocess.Popen[str]:
+    """Run a suite in a process group of its own, with these variables added to the environment."""
     main = bench.folder / "main.py"
     main.write_text(MAIN)
     return subprocess.Popen(
@@ -117,6 +126,7 @@ def start(bench: Bench, path: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, **environment},
     )
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,28 @@ def task(bench: Bench, *methods: str, **settings: Any) -> Task:
     return Task(0, Entry.of(cell, "digest", [("", "")]), cell.seeds, bench.out, "cpu")
 
 
-def test_a_parcel_brings_users_files_with_their_neighbours(bench: Bench, tmp_path: Path) -> None:
+def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_path: Path) -> None:
     source = bench.folder / "plugins_for_runs.py"
     source.write_text(source.read_text().replace("import torch\n", "import torch\nimport helper\n", 1))
     (bench.folder / "helper.py").write_text("VALUE = 1\n")
     (bench.folder / "unused.py").write_text("VALUE = 2\n")
-    parcel = cluster.pack(task(bench, "Constant"), set())
-    assert [Path(name).name for name in parcel.sources] == ["helper.py", "plugins_for_runs.py"]
+    payload = cluster.pack(task(bench, "Constant"), set())
+    assert [Path(name).name for name in payload.sources] == ["helper.py", "plugins_for_runs.py"]
     node = tmp_path / "node"
-    unpacked = cluster.unpack(parcel, node)
+    unpacked = cluster.unpack(payload, node)
     method = unpacked.entry.cell.method.part
     assert method is not None
     assert method.plugin.path.is_relative_to(node)
     assert method.plugin.path.with_name("helper.py").read_text() == "VALUE = 1\n"
-    assert unpacked.entry.cell.dataset.part.plugin.path == parcel.task.entry.cell.dataset.part.plugin.path
-    assert unpacked.entry.cell.key("digest") == parcel.task.entry.cell.key("digest")
-    assert (unpacked.root, unpacked.seeds) == (node / "run", parcel.task.seeds)
+    assert unpacked.entry.cell.dataset.part.plugin.path == payload.task.entry.cell.dataset.part.plugin.path
+    assert unpacked.entry.cell.key("digest") == payload.task.entry.cell.key("digest")
+    assert (unpacked.root, unpacked.seeds) == (node / "run", payload.task.seeds)
 
 
-def test_a_parcel_brings_samples(bench: Bench, tmp_path: Path) -> None:
+def test_a_payload_brings_samples(bench: Bench, tmp_path: Path) -> None:
     np.save(bench.folder / "a.npy", np.zeros((9, 2), dtype=np.float32))
-    parcel = cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
-    (file,) = cluster.unpack(parcel, tmp_path / "node").entry.cell.method.samples
+    payload = cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
+    (file,) = cluster.unpack(payload, tmp_path / "node").entry.cell.method.samples
     assert file.is_relative_to(tmp_path / "node")
     assert np.load(file).shape == (9, 2)
 
@@ -68,7 +69,7 @@ def test_paths_are_moved_wherever_they_stand() -> None:
     places = [("/a/my.py", "/b/my.py"), ("/lib", "/opt")]
     before = {"of": [Path("/a/my.py"), "/a/my.py:F", "/a/my.pyx", "a/my.py"], "/lib/x": ("/library", 3)}
     after = {"of": [Path("/b/my.py"), "/b/my.py:F", "/a/my.pyx", "a/my.py"], "/opt/x": ("/library", 3)}
-    assert cluster.moved(before, places) == after
+    assert cluster.relocate(before, places) == after
 
 
 def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
@@ -76,9 +77,9 @@ def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
     done = bench.untimed()
     (cell,) = bench.out.glob("cells/*")
     entry = replace(task(bench, "Constant", seeds=1).entry, id=cell.name)
-    parcel = cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
+    payload = cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
     shutil.rmtree(cell / "seed-0")
-    cluster.store_files(Store(bench.out), parcel.kept)
+    cluster.store_files(Store(bench.out), payload.stored)
     assert Store(bench.out).write_records() != []
     assert bench.untimed() == done
 
@@ -90,8 +91,8 @@ def test_a_node_writes_nothing_outside(bench: Bench) -> None:
 
 
 def test_another_version_on_a_node_is_refused(bench: Bench) -> None:
-    back = cluster.at_node(replace(cluster.pack(task(bench, "Constant"), set()), version="0.0.1"))
-    assert "the run has 0.0.1; install the same version everywhere" in back.refused
+    back = cluster.run_on_node(replace(cluster.pack(task(bench, "Constant"), set()), version="0.0.1"))
+    assert "the run has 0.0.1; install the same version everywhere" in back.refusal
 
 
 # ---------------------------------------------------------------------------------------------- no cluster
@@ -144,22 +145,23 @@ def test_what_ray_refuses_is_one_line(
 @pytest.mark.parametrize(
     ("device", "gpus", "jobs", "expected"),
     [
-        ("auto", 0, None, ("cpu", 0, 0)),
-        ("auto", 2, None, ("cuda", 1, 0)),
-        ("cuda", 2, 4, ("cuda", 0.25, 0)),
-        ("cpu", 2, 4, ("cpu", 0, 4)),
+        ("auto", 0, None, ("cpu", {"jobs": None})),
+        ("auto", 2, None, ("cuda", {"share": 1})),
+        ("cuda", 2, 4, ("cuda", {"share": 0.25})),
+        ("cpu", 2, 4, ("cpu", {"jobs": 4})),
     ],
 )
 def test_a_task_takes_a_core_or_a_share_of_a_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, jobs: int | None, expected: tuple[object, ...]
 ) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: cluster.Found(3, 12.0, gpus))
+    monkeypatch.setattr(cluster, "connect", lambda: cluster.Resources(3, 12.0, gpus))
     quiet = Console(quiet=True)
-    found, start, at_once = execute._choose("ray", device, jobs, quiet)
-    assert (found, start.keywords["share"], at_once) == expected
-    monkeypatch.setattr(cluster, "connect", lambda: cluster.Found(3, 12.0, 0))
+    found, start = execute._choose_executor("ray", device, jobs, quiet)
+    assert isinstance(start, partial)
+    assert (found, start.keywords) == expected
+    monkeypatch.setattr(cluster, "connect", lambda: cluster.Resources(3, 12.0, 0))
     with pytest.raises(RequestError, match="no GPU that Ray knows of"):
-        execute._choose("ray", "cuda", jobs, quiet)
+        execute._choose_executor("ray", "cuda", jobs, quiet)
 
 
 # ---------------------------------------------------------------------------------------------- a cluster
@@ -193,8 +195,10 @@ def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(benc
 
     killer = threading.Thread(target=kill_a_node)
     killer.start()
-    assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, executor="ray") == 0, bench.text
-    killer.join()
+    try:
+        assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, executor="ray") == 0, bench.text
+    finally:
+        killer.join()  # before the fixture takes the cluster down
     assert "Ray: 2 nodes, 2 CPUs, no GPU" in bench.text
     assert bench.untimed() == bench.untimed(alone)
     assert len(bench.rows()) == 36

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from runs import Bench, until
+import torch
+from rich.console import Console
+from runs import Bench, alive, idle, slow, start, until
 
-from ganbench.pipeline import execute, work
+from ganbench import Data, Labels, Modes
+from ganbench.pipeline import execute, executors, progress, suite, work
+from ganbench.pipeline.store import data_digest
 
 FAULTS = "./plugins_for_faults.py:"
+NAMED = ("name", "shape", "scale", "classes")  # fields of Data without tensors
 
 
 @pytest.fixture
@@ -88,6 +97,35 @@ def test_a_method_that_forks_comes_back_once(bench: Bench) -> None:
     assert list(bench.out.rglob("*.tmp")) == []
 
 
+@pytest.mark.parametrize("die", [False, True])
+def test_what_a_method_forks_ends_with_its_worker(bench: Bench, die: bool) -> None:
+    log = bench.folder / "log"
+    assert bench.run(faulty("Breeding", log=str(log), die=die), seeds=1) == int(die)
+    assert statuses(bench) == {"breeding": {"lost" if die else "ok"}}
+    children = [int(line) for line in log.read_text().splitlines()]
+    assert len(children) == (2 if die else 1)
+    until(lambda: not any(map(alive, children)), 10)
+
+
+def test_a_method_that_changes_the_folder_sends_no_results_elsewhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = bench.folder / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(bench.folder)
+    moving = faulty("Moving", folder=str(elsewhere))
+    assert bench.run(moving, metrics="MeanNorm Range", seeds=2, out=Path("out")) == 0
+    assert [row["status"] for row in bench.rows()] == ["ok"] * 6
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_closed_output_and_unprintable_errors_end_no_run(bench: Bench) -> None:
+    assert bench.run(*map(faulty, ("Closing", "Muttering")), "Constant", seeds=1) == 1
+    assert statuses(bench) == {"closing": {"ok"}, "muttering": {"failed"}, "constant": {"ok"}}
+    assert bench.rows()[1]["error"] == "ValueError: bad byte \\udcff \x1b[2J"
+    assert "ring-muttering, seed 0: failed (ValueError: bad byte \\udcff \\x1b[2J)" in bench.text
+
+
 def test_what_a_method_prints_goes_into_its_log_and_not_to_the_terminal(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,17 +135,13 @@ def test_what_a_method_prints_goes_into_its_log_and_not_to_the_terminal(
     assert log.read_text().startswith("x" * 999_999)
 
 
-def test_a_log_without_end_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "LOG_LIMIT", 1000)
-    log = tmp_path / "log"
-    with log.open("a") as file:
-        print("x" * 900, file=file, flush=True)
-        work.trim(log)
-        assert log.stat().st_size == 901
-        print("x" * 900, file=file, flush=True)
-        work.trim(log)
-        print("the end", file=file, flush=True)
-    assert log.read_text() == "the end\n"
+def test_a_log_without_end_is_begun_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "LOG_LIMIT", 1_500_000)
+    monkeypatch.setattr(execute, "POLL_INTERVAL", 0.01)
+    assert bench.run(faulty("Printing", megabytes=9), seeds=1) == 0
+    (log,) = bench.out.glob("logs/*.log")
+    assert log.stat().st_size < 5_000_000
+    assert log.read_bytes().endswith(b"e\n")
 
 
 # ---------------------------------------------------------------------------------------------- time
@@ -127,12 +161,101 @@ def test_a_task_that_hangs_is_ended_and_its_stacks_are_kept(bench: Bench) -> Non
     assert "trying once more" not in bench.text
 
 
+def test_a_task_without_an_alarm_is_ended_by_the_clock_of_the_parent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "GRACE_PERIOD", 0.2)
+    assert bench.run(faulty("Stubborn"), "Constant", seeds=1, timeout=0.01) == 1
+    assert statuses(bench) == {"stubborn": {"timeout"}, "constant": {"ok"}}
+    assert bench.trainings()["ring-stubborn/0"]["traceback"].startswith("(the worker could not write")
+
+
+def test_a_plain_log_says_how_long_a_task_has_been_running(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "STATUS_INTERVAL", 0.0)
+    assert bench.run(slow(bench.folder / "log", 1.0), seeds=1) == 0
+    assert re.search(r"^ring-constant, seed 0: running for 0:0\d \(1 seed  training\)$", bench.text, re.M)
+
+
+def test_a_run_that_waits_for_another_one_says_so(bench: Bench) -> None:
+    assert bench.run("Constant", seeds=1) == 0
+    (done,) = bench.out.glob("cells/*/seed-0/train.json")
+    done.unlink()
+    other = (bench.out / "locks" / f"{done.parts[-3]}-seed-0.lock").open("a")
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if "ring-constant, seed 0: waiting for another run" in text:
+                other.close()
+            return super().write(text)
+
+    loaded = suite.load(bench.folder / "bench.yaml")
+    assert execute.run(loaded, bench.out, device="cpu", console=Console(file=Terminal())) == 0
+    assert other.closed
+
+
 def test_time_that_is_enough_changes_nothing(bench: Bench) -> None:
     assert bench.run("Constant", seeds=1, timeout=10) == 0
     assert list(bench.out.glob("logs/*")) == []
 
 
+# ---------------------------------------------------------------------------------------------- the run
+
+
+def test_records_that_are_missing_in_the_end_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.run("Constant", seeds=1) == 0
+    monkeypatch.setattr(work, "worker_main", idle)
+    assert bench.run("Constant", metrics="MeanNorm Range", seeds=2) == 1
+    assert "error: 5 of 6 records are missing (ring-constant); run the same command again" in bench.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_leaves_no_temporary_folder(bench: Bench, number: signal.Signals) -> None:
+    log, temporary = bench.folder / "log", bench.folder / "tmp"
+    temporary.mkdir()
+    run = start(bench, bench.suite(slow(log, 300), seeds=1), TMPDIR=str(temporary))
+    until(log.exists)
+    assert list(temporary.glob("ganbench-*"))
+    run.send_signal(number)
+    text = run.communicate(timeout=60)[0]
+    assert run.returncode == (130 if number != signal.SIGKILL else -number), text
+    until(lambda: not alive(int(log.read_text().split()[0])), 10)
+    until(lambda: not list(temporary.glob("ganbench-*")), 10)
+
+
 # ---------------------------------------------------------------------------------------------- files
+
+
+def test_a_dataset_is_loaded_once_a_run(bench: Bench) -> None:
+    log = bench.folder / "log"
+    data = f"{{dataset: '{FAULTS}counted', params: {{log: '{log}'}}}}"
+    assert bench.run("TinyGAN", "Constant", seeds=3, data=data) == 0
+    assert len(log.read_text().splitlines()) == 1
+    assert len(bench.rows()) == 6
+
+
+def test_a_stored_dataset_is_the_same_and_mapped_for_each_worker_alone(tmp_path: Path) -> None:
+    x, y = torch.arange(60, dtype=torch.uint8).reshape(10, 1, 2, 3), torch.arange(10)
+    data = Data(
+        "tiny", x[:5], x[5:8], x[8:], (1, 2, 3), (0.0, 1.0), Modes(torch.eye(6), 0.1, 4), None,
+        Labels(y[:5], y[5:8], y[8:]), ("a", "b"),
+    )  # fmt: skip
+    digest = data_digest(data)
+    path = work.save_data(data, digest, tmp_path / "tiny")
+    assert path
+    for _ in range(2):  # the second time after a worker has written into its tensors
+        found, said = work.read_data(path)
+        assert said == digest == data_digest(found)
+        plain = [getattr(each, f.name) for each in (data, found) for f in fields(Data) if f.name in NAMED]
+        assert plain[: len(NAMED)] == plain[len(NAMED) :]
+        assert found.modes
+        assert (found.modes.std, found.modes.dims) == (0.1, 4)
+        found.train.zero_()
+    assert work.save_data(replace(data, log_density=torch.sum), digest, tmp_path / "none") is None
+    assert work.save_data(data, digest, tmp_path / "no" / "folder") is None
 
 
 def test_files_that_change_while_a_run_goes_on_are_refused(
@@ -140,16 +263,16 @@ def test_files_that_change_while_a_run_goes_on_are_refused(
 ) -> None:
     """Else what the new file makes would be kept under the name of the old one."""
     source = bench.folder / "plugins_for_runs.py"
-    prepare = execute._open
+    prepare = execute._write_plan
 
     def edit(*args: object, **kwargs: object) -> None:
         prepare(*args, **kwargs)
         source.write_text(source.read_text().replace("+ seed", "+ 2 * seed"))
 
-    monkeypatch.setattr(execute, "_open", edit)
+    monkeypatch.setattr(execute, "_write_plan", edit)
     assert bench.run("Constant", seeds=1) == 1
     assert "are not those with which the run began; run the same command again" in bench.rows()[0]["error"]
-    monkeypatch.setattr(execute, "_open", prepare)
+    monkeypatch.setattr(execute, "_write_plan", prepare)
     assert bench.run("Constant", seeds=1) == 0
     assert [row["status"] for row in bench.rows()] == ["ok"]
 

@@ -1,8 +1,8 @@
 """Tasks on the nodes of a Ray cluster (an extra: `pip install 'ganbench[ray]'`).
 
-Nodes need not share files with the machine that runs the suite. A parcel takes a task there, with the source of
+Nodes need not share files with the machine that runs the suite. A payload takes a task there, with the source of
 the user's files and with what its seeds have already; the node works in a directory of its own, in a process as on
-one machine, and what it made comes back and is written here. Ray retries nothing: that is for the caller to say.
+one machine, and what it made comes back and is written here. Ray retries nothing: the caller decides that.
 """
 
 # Ray is an extra, which need not be there where types are checked.
@@ -13,34 +13,36 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import queue
 import socket
 import sys
 import tempfile
-import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError, Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from .. import __version__, plugins
 from ..errors import GanbenchError, RequestError, StoreError
-from .executors import Local, error_of
+from .executors import Local, Outcome
+from .progress import ProgressDir, TaskResult
 from .store import Entry, Store
-from .work import Done, Task, missing, overdue
+from .work import Task, pending_work, record_timeout
 
-AT_ONCE = 256  # tasks handed to Ray; more wait here
-KNOCK = 10.0  # seconds to wait for the cluster's first answer
-POLL = 0.5  # seconds between two looks at whether to stop
+MAX_RUNNING = 256  # tasks handed to Ray; more wait here
+CONNECT_TIMEOUT = 10.0  # seconds to wait for the cluster's first answer
+POLL_INTERVAL = 0.5  # seconds between two looks of a node at its worker
 
 
 # ---------------------------------------------------------------------------------------------- the cluster
 
 
 @dataclass(frozen=True)
-class Found:
+class Resources:
     """What a cluster has."""
 
     nodes: int
@@ -54,7 +56,7 @@ class Found:
         return f"Ray: {self.nodes} node{'s' * (self.nodes != 1)}, {self.cpus:g} CPUs, {gpus}"
 
 
-def connect() -> Found:
+def connect() -> Resources:
     """Connect to the cluster that Ray's own settings name (RAY_ADDRESS, RAY_AUTH_MODE, ...), or to one of this
     machine alone where they name none. Raises RequestError where Ray is missing or cannot be reached."""
     try:
@@ -63,24 +65,24 @@ def connect() -> Found:
         raise RequestError("--executor ray needs Ray: pip install 'ganbench[ray]'") from None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray warns of otherwise
     where = os.environ.get("RAY_ADDRESS", "")
-    _knock(where)
-    with tempfile.TemporaryFile() as words:
+    _check_reachable(where)
+    with tempfile.TemporaryFile() as output:
         try:
-            with _stderr_into(words.fileno()):  # where Ray repeats itself for half a minute
+            with _stderr_into(output.fileno()):  # Ray repeats itself there for half a minute
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except Exception as error:
-            words.seek(0)
-            refused = b"InvalidAuthToken" in words.read()
+            output.seek(0)
+            refused = b"InvalidAuthToken" in output.read()
             why = "it wants another token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)" if refused else _first_line(error)
             raise RequestError(f"Ray at {where or 'this machine'} cannot be used: {why}") from None
     has = ray.cluster_resources()
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-    return Found(nodes, has.get("CPU", 0.0), has.get("GPU", 0.0))
+    return Resources(nodes, has.get("CPU", 0.0), has.get("GPU", 0.0))
 
 
 @contextmanager
 def _stderr_into(file: int) -> Iterator[None]:
-    """What this process and its libraries say meanwhile goes into a file."""
+    """Redirect what this process and its libraries print to stderr into a file."""
     before = os.dup(2)
     os.dup2(file, 2)
     try:
@@ -90,14 +92,14 @@ def _stderr_into(file: int) -> Iterator[None]:
         os.close(before)
 
 
-def _knock(address: str) -> None:
-    """Raises RequestError where nobody answers at an address with a port: Ray itself takes two minutes to say so,
-    and then ends the process."""
+def _check_reachable(address: str) -> None:
+    """Raises RequestError where nobody answers at an address with a port. Ray itself takes two minutes to say so, and
+    then ends the process."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdecimal():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise RequestError(
             f"no Ray cluster answers at {address} (RAY_ADDRESS): {error}; start one with `ray start --head`"
@@ -105,161 +107,174 @@ def _knock(address: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an exception says, in a line; its type where it says nothing."""
+    """The first line of an exception's text, or its type where there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-class WorkerLost(Exception):
-    """A worker or its node has ended, or could not work; the text says how."""
 
 
 class Cluster:
     """Hands tasks to Ray: one CPU each and, on CUDA, a share of a GPU."""
 
-    def __init__(self, jobs: int, _board: Path, share: float) -> None:
+    def __init__(self, _progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
         """jobs: tasks at the same time, at most
         share: of a GPU, for each task; 0 on the CPU
 
-        Nodes cannot write on the board, so a run says when tasks end, and not how far they are."""
+        Nodes cannot write into the progress folder, so a run says when tasks end, and not how far they are."""
         import ray
         import ray.exceptions
 
         self.ray = ray
-        self.remote = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(at_node)
-        self.waiting: queue.SimpleQueue[tuple[Task, Future[Done]]] = queue.SimpleQueue()
-        self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(min(jobs, AT_ONCE))]
-        for thread in self.threads:
-            thread.start()
+        self.remote = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(run_on_node)
+        self.jobs = min(jobs or MAX_RUNNING, MAX_RUNNING)
+        self.waiting: deque[Task] = deque()
+        self.running: dict[
+            Any, tuple[Task, Store, ExitStack]
+        ] = {}  # by Ray's reference; with the locks of its seeds
 
-    def submit(self, task: Task) -> Future[Done]:
-        future: Future[Done] = Future()
-        self.waiting.put((task, future))
-        return future
+    def submit(self, task: Task) -> None:
+        self.waiting.append(task)
 
-    def lost(self, error: BaseException) -> str | None:
-        return str(error) if isinstance(error, WorkerLost) else None
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = self._send()
+        if self.running:
+            ready, _ = self.ray.wait(list(self.running), timeout=0 if outcomes else timeout)
+            outcomes += [self._receive(reference) for reference in ready]
+        elif not outcomes:
+            time.sleep(timeout)  # other runs have the locks of all that is left
+        return outcomes
 
-    def stop(self) -> None:
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join(2 * POLL)  # one that waits for another run's lock goes with this process
-        self.ray.shutdown()
+    def _send(self) -> list[Outcome]:
+        """Send tasks away, with the locks of their seeds taken as by a local worker; those with nothing to do."""
+        outcomes = []
+        for _ in range(len(self.waiting)):
+            if len(self.running) == self.jobs:
+                break
+            task = self.waiting.popleft()
+            store = Store(task.root)
+            with ExitStack() as locks:
+                try:
+                    locks.enter_context(store.lock(task.entry.id, task.seeds, wait=False))
+                except Timeout:
+                    self.waiting.append(task)  # until the other run is done with it
+                    continue
+                work = pending_work(store, task.entry, task.seeds)
+                if not work:
+                    outcomes.append(Outcome(task, TaskResult(store.warnings)))
+                    continue
+                trained = {training.seed for training, _ in work.scores}
+                seeds = tuple(seed for seed in task.seeds if seed in trained or seed in work.train)
+                reference = self.remote.remote(pack(replace(task, seeds=seeds), trained))
+                self.running[reference] = (task, store, locks.pop_all())
+        return outcomes
 
-    def _serve(self) -> None:
-        """Do one task after the other, until the executor stops."""
-        while not self.stopped.is_set():
-            try:
-                task, future = self.waiting.get(timeout=POLL)
-            except queue.Empty:
-                continue
-            try:
-                future.set_result(self._do(task))
-            except BaseException as error:
-                future.set_exception(error)
-
-    def _do(self, task: Task) -> Done:
-        """Send a task away and store what comes back; meanwhile its seeds are locked, as by a local worker."""
-        store = Store(task.root)
-        with store.lock(task.entry.id, task.seeds):
-            todo = missing(store, task.entry, task.seeds)
-            if not todo:
-                return Done(store.warnings, 0.0)
-            trained = {training.seed for training, _ in todo.scores}
-            seeds = tuple(seed for seed in task.seeds if seed in trained or seed in todo.train)
-            back = self._wait(self.remote.remote(pack(replace(task, seeds=seeds), trained)))
-            if back.refused:
-                raise GanbenchError(f"node {back.node}: {back.refused}")
-            if back.lost:
-                raise WorkerLost(f"on node {back.node} {back.lost}")
-            store_files(store, back.files)
-        return Done([*store.warnings, *back.warnings], back.seconds)
-
-    def _wait(self, reference: Any) -> Back:
-        """What a node gives back. Raises WorkerLost where the node, or Ray's worker on it, has ended."""
+    def _receive(self, reference: Any) -> Outcome:
+        """Store what a node made of a task. Raises GanbenchError where nodes cannot work on this run."""
+        task, store, locks = self.running.pop(reference)
         errors = self.ray.exceptions
-        while not self.stopped.is_set():
+        with locks:
             try:
-                return self.ray.get(reference, timeout=POLL)
-            except errors.GetTimeoutError:
-                continue
+                back: NodeResult = self.ray.get(reference)
             except errors.RayTaskError as error:
                 raise GanbenchError(f"on a node of the cluster: {_first_line(error.cause)}") from error
             except errors.RayError as error:
-                raise WorkerLost(f"was lost with its node or by Ray ({type(error).__name__})") from None
-        self.ray.cancel(reference, force=True)
-        raise CancelledError
+                return Outcome(task, death=f"was lost with its node or by Ray ({type(error).__name__})")
+            if back.refusal:
+                raise GanbenchError(f"node {back.node}: {back.refusal}")
+            if back.death:
+                return Outcome(task, death=f"on node {back.node} {back.death}")
+            store_files(store, back.files)
+        return Outcome(task, TaskResult([*store.warnings, *back.warnings], back.seconds))
+
+    def stop(self) -> None:
+        self.waiting.clear()
+        for reference, (_, _, locks) in self.running.items():
+            self.ray.cancel(reference, force=True)
+            locks.close()
+        self.running.clear()
+        self.ray.shutdown()
 
 
 # ---------------------------------------------------------------------------------------------- to a node and back
 
 
 @dataclass(frozen=True)
-class Parcel:
+class TaskPayload:
     """A task with all that a node needs for it and may not have."""
 
     task: Task
     version: str  # of ganbench
     roots: tuple[str, ...]  # folders of ganbench, here
     sources: Mapping[str, bytes]  # users' files by their paths here
-    kept: Mapping[str, bytes]  # files of the run directory
+    stored: Mapping[str, bytes]  # files of the run directory
 
 
 @dataclass(frozen=True)
-class Back:
-    """What a node made of a parcel."""
+class NodeResult:
+    """What a node made of a task."""
 
     node: str
-    files: Mapping[str, bytes]  # of the run directory
-    warnings: list[str]
-    seconds: float
-    lost: str = ""  # how the worker ended, where it did before its task
-    refused: str = ""  # why the node cannot do any task of this run
+    files: Mapping[str, bytes] = field(default_factory=dict)  # of the run directory
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    death: str = ""  # how the worker ended, where it did before its task
+    refusal: str = ""  # why the node cannot do any task of this run
 
 
-def pack(task: Task, trained: set[int]) -> Parcel:
-    """A parcel for a task; of the seeds that are `trained`, what they have goes with it."""
+def pack(task: Task, trained: set[int]) -> TaskPayload:
+    """The payload of a task, with the files of the seeds that are `trained`."""
     seeds = [task.root / "cells" / task.entry.id / f"seed-{seed}" for seed in sorted(trained)]
-    kept = {file: content for folder in seeds for file, content in _contents(task.root, folder)}
+    stored = {file: content for folder in seeds for file, content in _contents(task.root, folder)}
     sources = {str(file): file.read_bytes() for file in sorted(_sources(task.entry))}
-    return Parcel(task, __version__, _roots(), sources, kept)
+    return TaskPayload(task, __version__, _roots(), sources, stored)
 
 
-def at_node(parcel: Parcel) -> Back:
-    """Do a task on the machine where this is called, with files of its own; what ends the process that does it ends
-    no more than that."""
+def run_on_node(payload: TaskPayload) -> NodeResult:
+    """Do a task on the machine where this is called, with files of its own and in a process of its own."""
     node = platform.node()
-    if parcel.version != __version__:
-        text = (
-            f"has ganbench {__version__}, the run has {parcel.version}; install the same version everywhere"
+    if payload.version != __version__:
+        return NodeResult(
+            node,
+            refusal=f"has ganbench {__version__}, the run has {payload.version}; install the same version everywhere",
         )
-        return Back(node, {}, [], 0.0, refused=text)
     vars(sys.modules["__main__"]).pop("__file__", None)  # which a worker would run again: it is Ray's own
     with tempfile.TemporaryDirectory(prefix="ganbench-") as folder:
-        board = Path(folder) / "board"
-        board.mkdir()
         try:
-            task = unpack(parcel, Path(folder))
-            done = _alone(task, board)
-        except (WorkerLost, StoreError) as error:
-            return Back(node, {}, [], 0.0, lost=str(error))
-        return Back(node, _results(task, parcel.kept), done.warnings, done.seconds)
+            task = unpack(payload, Path(folder))
+            executor = Local(ProgressDir(Path(folder)), 1, task.device)
+            try:
+                executor.submit(task)
+                while not (outcomes := executor.wait(POLL_INTERVAL)):
+                    continue
+            finally:
+                executor.stop()
+            (outcome,) = outcomes
+            result = outcome.result or TaskResult(seconds=task.timeout or 0.0)
+            if outcome.stacks is not None:
+                record_timeout(task, outcome.stacks)
+        except StoreError as error:
+            return NodeResult(node, death=str(error))
+        if outcome.death or result.error:
+            return NodeResult(node, death=outcome.death or result.error)
+        # What the task made or changed.
+        folders = [task.root / "cells", task.root / "logs"]
+        files = {name: content for each in folders for name, content in _contents(task.root, each)}
+        files = {name: content for name, content in files.items() if payload.stored.get(name) != content}
+        return NodeResult(node, files, result.warnings, result.seconds)
 
 
-def unpack(parcel: Parcel, folder: Path) -> Task:
-    """Put the files of a parcel into a folder; the task as it is there."""
+def unpack(payload: TaskPayload, folder: Path) -> Task:
+    """Write the files of a payload into a folder; the task with the paths of this machine."""
     root = folder / "run"
-    places = list(zip(parcel.roots, _roots(), strict=True))
-    for name, content in parcel.sources.items():
-        place = Path(f"{folder}/files{name}")  # a tree like there, so that neighbours are neighbours
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
-        places.insert(0, (name, str(place)))
-    for name, content in parcel.kept.items():
+    paths = list(zip(payload.roots, _roots(), strict=True))
+    for name, content in payload.sources.items():
+        file = Path(f"{folder}/files{name}")  # the same tree, so that files find their neighbours
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        paths.insert(0, (name, str(file)))
+    for name, content in payload.stored.items():
         Store(root).write(root / name, content)
     root.mkdir(exist_ok=True)
-    return replace(moved(parcel.task, places), root=root)
+    return replace(relocate(payload.task, paths), root=root)
 
 
 def store_files(store: Store, files: Mapping[str, bytes]) -> None:
@@ -269,48 +284,22 @@ def store_files(store: Store, files: Mapping[str, bytes]) -> None:
         store.write(store.path(*name.split("/")), files[name])
 
 
-def moved(value: Any, places: list[tuple[str, str]]) -> Any:
-    """A value with every path in it, also as the text `file.py:Symbol`, taken from old places to new ones, of
-    which the first that fits counts."""
+def relocate(value: Any, paths: list[tuple[str, str]]) -> Any:
+    """A value in which every path, also in the text `file.py:Symbol`, is replaced, by the first pair (old path, new
+    path) that fits it."""
     if isinstance(value, str | Path):
         text = str(value)
-        for old, new in places:
+        for old, new in paths:
             if text == old or text.startswith((f"{old}/", f"{old}:")):
                 return type(value)(new + text[len(old) :])
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
-            value, **{f.name: moved(getattr(value, f.name), places) for f in fields(value) if f.init}
+            value, **{f.name: relocate(getattr(value, f.name), paths) for f in fields(value) if f.init}
         )
     if isinstance(value, Mapping):
-        return {moved(key, places): moved(item, places) for key, item in value.items()}
-    return type(value)(moved(item, places) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _alone(task: Task, board: Path) -> Done:
-    """Do a task in a process of its own. Raises WorkerLost, and what the worker raised."""
-    executor = Local(1, board, task.device)
-    try:
-        future = executor.submit(task)
-        wait([future])
-        error = error_of(future)
-        how = executor.lost(error) if error else None
-        if error is None:
-            return future.result()
-        if how is None:
-            raise error
-        if overdue(task, board):
-            return Done([], task.timeout or 0.0)
-        raise WorkerLost(how)
-    finally:
-        executor.stop()
-
-
-def _results(task: Task, kept: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files that a task made or changed."""
-    folders = [task.root / "cells", task.root / "logs"]
-    found = {name: content for folder in folders for name, content in _contents(task.root, folder)}
-    return {name: content for name, content in found.items() if kept.get(name) != content}
+        return {relocate(key, paths): relocate(item, paths) for key, item in value.items()}
+    return type(value)(relocate(item, paths) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _contents(root: Path, folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import stat
 import time
@@ -25,6 +26,7 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     from torch import Tensor
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = 1  # goes up when an older ganbench would misread what a newer one wrote
 STALE = 3600.0  # seconds after which a temporary file has no writer any more
 
@@ -89,7 +91,9 @@ class Folder:
 
     def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
         """Write a JSON document with its schema and a checksum of itself. NaN raises ValueError."""
-        plain = json.loads(json.dumps({"schema": SCHEMA, **document}, allow_nan=False, default=str))
+        text = json.dumps({"schema": SCHEMA, **document}, allow_nan=False, default=str, ensure_ascii=False)
+        # Text of a plugin, such as an exception's, may hold lone surrogates, which UTF-8 does not encode.
+        plain = json.loads(SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text))
         plain["checksum"] = _checksum(plain)
         self.write(path, json.dumps(plain, ensure_ascii=False, indent=1).encode() + b"\n")
 

@@ -1,146 +1,207 @@
-"""What a run says on the terminal: a live picture, or plain lines where the output is not a terminal.
+"""What a run prints: live progress bars, or plain lines where the output is not a terminal.
 
-Workers say where they are in small files that the parent polls. There is no queue, so that a worker that is
-killed while it speaks spoils nothing.
+Workers report through small files which the parent polls. Files, not a queue: a killed worker cannot corrupt them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-EVERY = 0.5  # seconds between two words of a worker
+REPORT_INTERVAL = 0.5  # seconds between two reports of a worker
+STATUS_INTERVAL = 60.0  # seconds between two lines about a running task in a plain log
+WAITING = "waiting for another run"  # activity of a worker whose seeds are locked
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # characters that a terminal would obey
 
 
 @dataclass(frozen=True)
-class State:
+class TaskProgress:
     """What a worker is doing with its task."""
 
-    doing: str  # "training", or the metric and seed that it scores
+    activity: str  # "training", or the metric and seed that it scores
     seeds: int
     step: int = 0
     steps: int = 0
     rate: float = 0.0  # rounds of the whole stack in a second
     losses: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def text(self) -> str:
+        """One line: seeds, activity, speed, losses, time left."""
+        seeds = f"{self.seeds} seed{'s' * (self.seeds != 1)}"
+        if not self.steps:
+            return f"{seeds}  {self.activity}"
+        parts = [seeds, f"step {self.step:,} of {self.steps:,}"]
+        if self.rate > 0:
+            parts.append(f"{self.rate * self.seeds:,.0f} seed·steps/s")
+        if self.losses:
+            parts.append("  ".join(f"{name} {loss:.3g}" for name, loss in self.losses.items()))
+        if self.rate > 0:
+            parts.append(f"{format_seconds((self.steps - self.step) / self.rate)} left")
+        return "  ".join(parts)
 
-class Board:
-    """The folder through which workers tell the parent where they are."""
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a worker reports when it ends; its scores are in the store."""
+
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    error: str = ""  # why the store cannot be written, which ends the run
+
+
+class ProgressDir:
+    """The folder through which workers report to the parent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def teller(self, task: int) -> Callable[[State], None]:
-        """What the worker of a task calls as often as it likes: twice a second it is heard, and whenever it
-        does something else than before."""
-        last, doing = 0.0, ""
+    def reporter(self, task: int) -> Callable[[TaskProgress], None]:
+        """A function with which the worker of a task reports. It may be called at any rate: a report is written
+        twice a second, and when the activity changes."""
+        last, activity = 0.0, ""
 
-        def tell(state: State) -> None:
-            nonlocal last, doing
+        def report(progress: TaskProgress) -> None:
+            nonlocal last, activity
             now = time.monotonic()
-            if state.doing == doing and now - last < EVERY:
+            if progress.activity == activity and now - last < REPORT_INTERVAL:
                 return
-            last, doing = now, state.doing
-            temporary = self.folder / f"{task}.tmp"
-            with suppress(OSError):  # no reason to lose a training
-                temporary.write_text(json.dumps(asdict(state)))
-                os.replace(temporary, self.folder / f"{task}.json")
+            last, activity = now, progress.activity
+            with suppress(OSError):  # not worth failing a training
+                self._write(f"{task}.json", asdict(progress))
 
-        return tell
+        return report
 
-    def read(self) -> dict[int, State]:
-        """The last word of each task."""
-        found = {}
+    def read(self) -> dict[int, TaskProgress]:
+        """The last report of each task."""
+        reports = {}
         for path in self.folder.glob("*.json"):
             with suppress(OSError, ValueError, TypeError):
-                found[int(path.stem)] = State(**json.loads(path.read_text()))
-        return found
+                reports[int(path.stem)] = TaskProgress(**json.loads(path.read_text()))
+        return reports
 
-    def forget(self, task: int) -> None:
-        """Wipe out the word of a task that has ended."""
+    def clear(self, task: int) -> None:
+        """Remove the report of a task that has ended."""
         with suppress(OSError):
             (self.folder / f"{task}.json").unlink(missing_ok=True)
+
+    def stacks(self, task: int) -> Path:
+        """The file for the stacks of a worker that takes too long; it exists from when its time starts."""
+        return self.folder / f"{task}.stacks"
+
+    def write_result(self, task: int, result: TaskResult) -> None:
+        """Called by the worker, last of all."""
+        self._write(f"{task}.result", asdict(result))
+
+    def take_result(self, task: int) -> TaskResult | None:
+        """The result of a task, which is removed; None where its worker died before."""
+        path = self.folder / f"{task}.result"
+        with suppress(OSError, ValueError, TypeError):
+            result = TaskResult(**json.loads(path.read_text()))
+            path.unlink()
+            return result
+        return None
+
+    def _write(self, name: str, document: dict[str, Any]) -> None:
+        # JSON in ASCII: text of a plugin may hold lone surrogates, which UTF-8 does not encode.
+        temporary = self.folder / f"{name}.tmp"
+        temporary.write_text(json.dumps(document))
+        os.replace(temporary, self.folder / name)
 
 
 class Display:
     """Shows tasks, by their labels, from start to finish."""
 
-    def __init__(self, board: Board, labels: Mapping[int, str], console: Console) -> None:
-        self.board, self.labels, self.console = board, labels, console
-        self.states: dict[int, State] = {}
-        self.started: set[int] = set()
+    def __init__(self, progress: ProgressDir, labels: Mapping[int, str], console: Console) -> None:
+        self.progress, self.labels, self.console = progress, labels, console
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+        self.total = self.bars.add_task("all", total=len(labels), text=f"0 of {len(labels)} tasks")
+        self.rows: dict[int, TaskID] = {}
+        self.lines: dict[int, tuple[float, float]] = {}  # in a plain log: when a task started, its last line
         self.done = 0
-        self.began = time.monotonic()
-        self.live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
+        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
+        self.bars.stop()
 
     def refresh(self) -> None:
-        """Look at the board again."""
-        self.states = self.board.read()
-        for task in sorted(self.states.keys() - self.started):
-            self.started.add(task)
-            if not self.console.is_terminal:
-                self.say(f"{self.labels[task]}: started")
+        """Read the workers' reports again."""
+        now = time.monotonic()
+        for task, report in sorted(self.progress.read().items()):
+            label = self.labels[task]
+            if self.console.is_terminal:
+                if task not in self.rows:
+                    self.rows[task] = self.bars.add_task(label, total=None, text="")
+                steps = report.steps or None
+                self.bars.update(self.rows[task], total=steps, completed=report.step, text=report.text)
+                continue
+            # A plain log: one line at the start, then one a minute, so that a task that hangs shows.
+            start, last = self.lines.setdefault(task, (now, now))
+            if last == now:
+                say(self.console, f"{label}: {WAITING if report.activity == WAITING else 'started'}")
+            elif now - last >= STATUS_INTERVAL:
+                say(self.console, f"{label}: running for {format_seconds(now - start)} ({report.text})")
+                self.lines[task] = (start, now)
 
     def finish(self, task: int, outcome: str) -> None:
-        """A task has ended."""
+        """Print how a task ended."""
         self.refresh()
-        self.board.forget(task)
-        self.states.pop(task, None)
+        self.progress.clear(task)
+        self.lines.pop(task, None)
+        if task in self.rows:
+            self.bars.remove_task(self.rows.pop(task))
         self.done += 1
-        self.say(f"{self.labels[task]}: {outcome} ({self.done} of {len(self.labels)})")
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        say(self.console, text)
-
-    def _picture(self) -> RenderableType:
-        elapsed = _clock(time.monotonic() - self.began)
-        head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=len(self.labels), completed=self.done, width=40)
-        head.add_row(bar, f"{self.done} of {len(self.labels)} tasks", elapsed)
-        rows = Table.grid(padding=(0, 2))
-        for task, state in sorted(self.states.items()):
-            rows.add_row(*(Text(cell) for cell in (self.labels[task], *_cells(state))))
-        return Group(head, rows)
+        count = f"{self.done} of {len(self.labels)}"
+        self.bars.update(self.total, completed=self.done, text=f"{count} tasks")
+        say(self.console, f"{self.labels[task]}: {outcome} ({count})")
 
 
 def say(console: Console, text: str) -> None:
-    """Print a text as it is: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print a text without markup and wrapping."""
+    console.print(printable(text, console), markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str, console: Console) -> str:
+    """A text with escapes for what the terminal would obey (control characters) or its encoding lacks."""
+    text = CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
     """A table on a terminal; elsewhere lines with aligned columns."""
     if console.is_terminal:
-        grid = Table(title=Text(title), title_justify="left")
+        grid = Table(title=Text(printable(title, console)), title_justify="left")
         for head in heads:
-            grid.add_column(Text(head))
+            grid.add_column(Text(printable(head, console)))
         for row in rows:
-            grid.add_row(*map(Text, row))
+            grid.add_row(*(Text(printable(cell, console)) for cell in row))
         console.print(grid)
         return
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
@@ -149,18 +210,8 @@ def print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
         say(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _cells(state: State) -> tuple[str, ...]:
-    """Seeds, what is done, speed, losses, time left."""
-    seeds = f"{state.seeds} seed{'s' * (state.seeds != 1)}"
-    if not state.steps:
-        return seeds, state.doing, "", "", ""
-    left = _clock((state.steps - state.step) / state.rate) + " left" if state.rate > 0 else ""
-    losses = "  ".join(f"{name} {loss:.3g}" for name, loss in state.losses.items())
-    speed = f"{state.rate * state.seeds:,.0f} seed·steps/s"
-    return seeds, f"step {state.step:,} of {state.steps:,}", speed, losses, left
-
-
-def _clock(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
+    """`1:23` or `2:01:23`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

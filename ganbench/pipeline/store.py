@@ -162,17 +162,20 @@ class Store(Folder):
         self.read(self.path("plan.json"))  # refuses a directory of a newer ganbench
 
     @contextmanager
-    def lock(self, cell: str, seeds: Sequence[int]) -> Iterator[None]:
-        """Nobody else works on these seeds of the cell meanwhile; waits until that is so. A lock goes with
-        the process that holds it, however that ends; what its last holder left half-written goes now."""
-        from filelock import FileLock
+    def lock(self, cell: str, seeds: Sequence[int], *, wait: bool = True) -> Iterator[None]:
+        """Nobody else works on these seeds of the cell meanwhile; waits until that is so, or raises
+        filelock.Timeout. A lock goes with the process that holds it, however that ends; what its last holder left
+        half-written goes now."""
+        from filelock import FileLock, Timeout
 
         with ExitStack() as stack:
             for seed in sorted(seeds):  # in one order, so that two runs never wait for each other
                 path = self.path("locks", f"{cell}-seed-{seed}.lock")
                 try:
                     path.parent.mkdir(exist_ok=True)
-                    stack.enter_context(FileLock(path))
+                    stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
+                except Timeout:  # which is an OSError
+                    raise
                 except OSError as error:
                     raise explained(error, path) from None
                 for temporary in self._seed(cell, seed).rglob(".*.tmp"):

@@ -1,8 +1,7 @@
-"""What a worker process does: the part of a cell that is its task, whatever comes in between.
+"""What a worker process does: train and score the seeds of one task.
 
-Each task has a fresh process of one thread. It locks its seeds, looks once more at what is missing, trains,
-and scores; every result is in the store before the next one is begun. What the code of methods and metrics
-prints goes into a log of the task.
+Each task has a fresh process of one thread. It locks its seeds, looks again at what is missing, trains, and scores;
+every result is stored before the next one is started. What the code of methods and metrics prints goes into a log.
 """
 
 from __future__ import annotations
@@ -10,43 +9,45 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
-from multiprocessing.connection import wait as wait_for
+from multiprocessing.connection import wait
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from .. import plugins
-from ..contracts import Data, Status
+from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from .files import explained
-from .progress import Board, State
+from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
 from .score import Scorer, explain, unmeasured
 from .store import SETTLED, Entry, Store, Training, data_digest, few
 from .subject import model
 from .suite import Part
-from .train import Progress, Trained, out_of_memory, train
+from .train import Progress, out_of_memory, train
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LOG_LIMIT = 10_000_000  # bytes of a log; what goes beyond begins it anew
 
-POLL = 0.05  # seconds between two looks for a free GPU
-HELD: list[FileLock] = []  # a lock that nobody refers to is given back
-
-Tell = Callable[[State], None]
+Report = Callable[[TaskProgress], None]
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,14 @@ class Task:
     number: int
     entry: Entry
     seeds: tuple[int, ...]
-    root: Path  # of the run directory
+    root: Path  # of the run directory; absolute, since plugins may change the working directory
     device: str
     timeout: float | None = None  # seconds that its worker may take
+    data: Path | None = None  # stored copy of the dataset; None: it is loaded by its plugin
 
     @property
     def log(self) -> Path:
-        """Where what its worker prints is kept."""
+        """The file for what its worker prints."""
         ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
         return self.root / "logs" / f"{self.entry.id}-seed-{ends}.log"
 
@@ -72,7 +74,7 @@ class Task:
         return f"{self.entry.cell.label}, {seed_names(self.seeds)}"
 
     def cost(self, seeds: int) -> float:
-        """How long that many trainings may take, in no unit: only to begin with the longest."""
+        """An estimate of the time for so many trainings, without a unit: the longest tasks are started first."""
         settings, method = self.entry.cell.train, self.entry.cell.method
         work = settings.steps * settings.batch * (OVERHEAD + self.entry.size) * 4 ** len(method.tricks)
         return seeds * work if method.part else 0.0
@@ -87,7 +89,7 @@ def seed_names(seeds: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True)
-class Missing:
+class PendingWork:
     """What is still to be done."""
 
     train: tuple[int, ...]  # seeds
@@ -97,95 +99,204 @@ class Missing:
         return bool(self.train or self.scores)
 
 
-def missing(store: Store, entry: Entry, seeds: Sequence[int]) -> Missing:
-    """What these seeds of a cell lack. What failed last time counts as missing; a seed that diverged would
-    only diverge again."""
-    train, scores = [], []
+def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWork:
+    """What these seeds of a cell lack. What failed last time is tried again; a seed that diverged would only
+    diverge again."""
+    untrained, unscored = [], []
     for seed in seeds:
         training = store.training(entry.id, seed, entry.train_keys[seed])
         if training is None or training.status not in SETTLED:
-            train.append(seed)
+            untrained.append(seed)
         elif training.status == "ok":
             for index, metric in enumerate(entry.cell.metrics):
                 score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
                 if score is None or score["status"] != "ok":
-                    scores.append((training, index))
-    return Missing(tuple(train), tuple(scores))
+                    unscored.append((training, index))
+    return PendingWork(tuple(untrained), tuple(unscored))
 
 
-# ---------------------------------------------------------------------------------------------- working
+# ---------------------------------------------------------------------------------------------- the process
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a worker hands back; its results are in the store."""
+def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
+    """The whole life of a worker process. It ends with exit code 0 and a result, or died."""
+    worker_init(progress, cpu, gpu)
+    try:
+        try:
+            Store(task.root).path("logs").mkdir(exist_ok=True)
+            log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
+        except OSError as error:
+            raise explained(error, task.log) from None
+        for output in (1, 2):
+            os.dup2(log, output)
+        faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
+        result = run_task(task, progress)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # a plugin may have closed or replaced it
+                stream.flush()
+        if not os.fstat(log).st_size:
+            task.log.unlink(missing_ok=True)
+    except StoreError as error:
+        result = TaskResult(error=str(error))
+    progress.write_result(task.number, result)
+    os._exit(0)  # threads that a plugin has left running must not keep a finished worker
 
-    warnings: list[str]
-    seconds: float
+
+def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
+    """Set up a fresh process."""
+    # A session of its own: its children can be killed with it, and Ctrl-C reaches the parent alone.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent:
+        arguments = (parent.sentinel, progress.folder)
+        threading.Thread(target=_exit_with_parent, args=arguments, daemon=True).start()
+    gc.freeze()  # a collection would go through all that the server has imported, and so copy it, for 0.3 s
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
+    torch.backends.cudnn.allow_tf32 = False  # what is called float32 is float32, in convolutions too
+    if cpu:
+        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+        keep_memory()
 
 
-def work(task: Task, board: Path) -> Done:
-    """Do what is missing of a task. A failure of the method, the metric or the data is written down as the
-    status of what it hit. Raises StoreError where nothing can be written."""
+def _exit_with_parent(sentinel: int, folder: Path) -> None:
+    """Kill this process and its children when the parent dies, and remove the parent's temporary folder."""
+    wait([sentinel])
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def keep_memory() -> None:
+    """Raise glibc's thresholds so that freed tensor memory is reused. By default every large block goes back to the
+    system, and each new tensor begins with page faults."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        if not mallopt(M_MMAP_THRESHOLD, 2**30):
+            mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older versions take
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+# ---------------------------------------------------------------------------------------------- the task
+
+
+def run_task(task: Task, progress: ProgressDir) -> TaskResult:
+    """Do what is missing of a task. A failure of the method, the metric or the data is stored as the status of what
+    it hit. Raises StoreError where nothing can be written."""
     started = time.monotonic()
-    store = Store(task.root)
-    tell = Board(board).teller(task.number)
-    tell(State("waiting", len(task.seeds)))
-    with (
-        store.lock(task.entry.id, task.seeds),
-        _limited(task, board),
-        _noting_failures(task, store, task.seeds),
-    ):
-        todo = missing(store, task.entry, task.seeds)  # a second look: another run may have been here
-        if todo:
-            data = load_data(task.entry.cell.dataset.part)
-            _check(task.entry, data)
-            _train(task, store, data, todo.train, tell)
-            _score(task, store, data, tell)
-    return Done(store.warnings, max(0.0, time.monotonic() - started))
+    store, entry = Store(task.root), task.entry
+    report = progress.reporter(task.number)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock(entry.id, task.seeds, wait=False))
+        except Timeout:
+            report(TaskProgress(WAITING, len(task.seeds)))
+            stack.enter_context(store.lock(entry.id, task.seeds))
+        stack.enter_context(_time_limit(task, progress))
+        stack.enter_context(_recorded_failures(task, store, task.seeds))
+        work = pending_work(store, entry, task.seeds)  # again: another run may have been here
+        if work:
+            report(TaskProgress("loading data", len(task.seeds)))
+            with plugin_code():
+                data, digest = read_data(task.data) if task.data else _loaded(entry)
+            # Results are stored under keys that were made when the run began: refuse what has changed since, or is
+            # different on this node. A new cell, since the old one keeps the digests of its files.
+            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size) != entry:
+                raise PluginError(
+                    "the data, or the source of the method, a trick or a metric, are not those with which the run "
+                    "began; run the same command again to use the new ones"
+                )
+            _train(task, store, data, work.train, report)
+            _score(task, store, data, report)
+    return TaskResult(store.warnings, max(0.0, time.monotonic() - started))
 
 
-def _check(entry: Entry, data: Data) -> None:
-    """Results are stored under keys that were made when the run began: refuse files and data that are others
-    now, or on this node. Raises PluginError."""
-    cell = replace(entry.cell)  # which has not read the files yet
-    if Entry.of(cell, data_digest(data), entry.protocols, entry.size) != entry:
-        raise PluginError(
-            "the data, or the source of the method, a trick or a metric, are not those with which the run began; "
-            "run the same command again to use the new ones"
-        )
+def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: Report) -> None:
+    """Games as one stack; other methods seed by seed, each stored as soon as it is trained."""
+    entry, cell = task.entry, task.entry.cell
+
+    def progress(now: Progress) -> None:
+        report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
+
+    size = max(1, len(seeds)) if cell.rung == "game" else 1
+    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
+        report(TaskProgress("training", len(stack)))
+        with _recorded_failures(task, store, stack):
+            with plugin_code():
+                trained = train(cell, data, stack, device=task.device, progress=progress)
+            for seed in trained:
+                samples, n = seed.samples, few(data.shape)
+                if seed.status == "ok" and samples is None:
+                    with plugin_code():
+                        samples = model(cell, data, seed.seed, seed.state, None, device=task.device).samples(
+                            n
+                        )
+                preview = samples[:n] if samples is not None else None
+                store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
+
+
+def _score(task: Task, store: Store, data: Data, report: Report) -> None:
+    """Score all trained seeds by all metrics that they lack."""
+    entry, cell = task.entry, task.entry.cell
+    scorer = Scorer(entry, data)
+    for training, group in groupby(pending_work(store, entry, task.seeds).scores, key=itemgetter(0)):
+        seed = training.seed
+        with _recorded_failures(task, store, [seed]):
+            with plugin_code():
+                subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
+            for _, index in group:
+                report(TaskProgress(f"{cell.metrics[index].name} of seed {seed}", 1))
+                with plugin_code():
+                    scored = scorer(index, subject, training)
+                store.write_score(entry, seed, scored)
 
 
 @contextmanager
-def _noting_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
-    """An exception in here is the status of what these seeds lack."""
-    worker = os.getpid()
+def plugin_code() -> Iterator[None]:
+    """Around code of plugins: exit in a child that it has forked, and return to the working directory, against which
+    paths such as GANBENCH_DATA are read."""
+    worker, folder = os.getpid(), os.getcwd()
     try:
         yield
-        _end_copies(worker)
-    except StoreError:
-        raise
-    except (
-        BaseException
-    ) as error:  # whatever a method may raise, KeyboardInterrupt too: workers ignore Ctrl-C
-        _end_copies(worker)
-        status: Status = "oom" if out_of_memory(error) else "failed"
-        give_up(task, store, seeds, status, explain(error), traceback.format_exc())
-
-
-def _end_copies(worker: int) -> None:
-    """A copy of the worker, which a method or metric made by forking and that came back here, goes no further."""
-    if os.getpid() != worker:
-        os._exit(0)
+    finally:
+        if os.getpid() != worker:
+            os._exit(0)
+        os.chdir(folder)
 
 
 @contextmanager
-def _limited(task: Task, board: Path) -> Iterator[None]:
-    """Ends this process, and leaves the stacks of all its threads on the board, if it is in here for too long."""
+def _recorded_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
+    """Store an exception as the status of what these seeds lack. Raises StoreError."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except BaseException as error:  # a method may raise anything, SystemExit and KeyboardInterrupt too
+        status: Status = "oom" if out_of_memory(error) else "failed"
+        record_failure(task, store, seeds, status, explain(error), traceback.format_exc())
+
+
+def record_failure(
+    task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
+) -> None:
+    """Store this status for all that these seeds of a task lack."""
+    entry, work = task.entry, pending_work(store, task.entry, seeds)
+    for seed in work.train:
+        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
+        failed = Training(key, seed, status, error, trace, 0.0, len(work.train), task.device, dtype, None)
+        store.write_training(entry.id, failed)
+    for training, index in work.scores:
+        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
+
+
+@contextmanager
+def _time_limit(task: Task, progress: ProgressDir) -> Iterator[None]:
+    """End this process after the task's timeout, and leave the stacks of all its threads. Time that was spent
+    waiting for the lock does not count."""
     if task.timeout is None:
         yield
         return
-    with open(stacks(task, board), "w") as file:
+    with open(progress.stacks(task.number), "w") as file:
         faulthandler.dump_traceback_later(task.timeout, exit=True, file=file)
         try:
             yield
@@ -193,156 +304,19 @@ def _limited(task: Task, board: Path) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def stacks(task: Task, board: Path) -> Path:
-    """The file with the stacks of a worker that took too long; absent or empty otherwise."""
-    return board / f"{task.number}.stacks"
-
-
-def overdue(task: Task, board: Path) -> str | None:
-    """Write down that the worker of a task took too long, and give what to say of it; None where it did not."""
-    path = stacks(task, board)
-    if task.timeout is None or not path.exists() or not (trace := path.read_text(errors="replace")):
-        return None
-    text = f"took longer than {task.timeout / 60:g} minutes (--timeout)"
+def record_timeout(task: Task, stacks: str) -> str:
+    """Store that the worker of a task took too long, with its stacks; the error, in words."""
+    text = f"took longer than {(task.timeout or 0) / 60:g} minutes (--timeout)"
+    stacks = stacks or "(the worker could not write its stacks)\n"
     store = Store(task.root)
     with store.lock(task.entry.id, task.seeds):
-        give_up(task, store, task.seeds, "timeout", text, trace)
-    with task.log.open("a") as log:
-        log.write(f"\n{text}; where it was:\n{trace}")
+        record_failure(task, store, task.seeds, "timeout", text, stacks)
+    with task.log.open("a", encoding="utf-8") as log:
+        log.write(f"\n{text}; where it was:\n{stacks}")
     return text
 
 
-def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], tell: Tell) -> None:
-    """Games as one stack; other methods seed by seed, each kept as soon as it is there."""
-    cell = task.entry.cell
-
-    def progress(now: Progress) -> None:
-        tell(State("training", now.seeds, now.step, now.steps, now.rate, now.losses))
-
-    size = max(1, len(seeds)) if cell.rung == "game" else 1
-    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
-        tell(State("training", len(stack)))
-        with _noting_failures(task, store, stack):
-            worker = os.getpid()
-            for trained in train(cell, data, stack, device=task.device, progress=progress):
-                _end_copies(worker)
-                _keep(task, store, data, trained)
-
-
-def _score(task: Task, store: Store, data: Data, tell: Tell) -> None:
-    """Score all seeds that are trained by all metrics that they lack."""
-    entry, cell = task.entry, task.entry.cell
-    score = Scorer(entry, data)
-    for training, own in groupby(missing(store, entry, task.seeds).scores, key=itemgetter(0)):
-        seed = training.seed
-        with _noting_failures(task, store, [seed]):
-            subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
-            for _, index in own:
-                tell(State(f"{cell.metrics[index].name} of seed {seed}", 1))
-                worker = os.getpid()
-                scored = score(index, subject, training)
-                _end_copies(worker)
-                store.write_score(entry, seed, scored)
-
-
-def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
-    """Store a training, with some of its samples."""
-    entry, n, shown = task.entry, few(data.shape), trained.samples
-    if trained.status == "ok" and shown is None:
-        shown = model(entry.cell, data, trained.seed, trained.state, None, device=task.device).samples(n)
-    training = Training.of(trained, entry.train_keys[trained.seed])
-    store.write_training(entry.id, training, trained, shown[:n] if shown is not None else None)
-
-
-def give_up(
-    task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
-) -> None:
-    """Write this status down for all that these seeds of a task lack."""
-    entry, todo = task.entry, missing(store, task.entry, seeds)
-    for seed in todo.train:
-        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
-        failed = Training(key, seed, status, error, trace, 0.0, len(todo.train), task.device, dtype, None)
-        store.write_training(entry.id, failed)
-    for training, index in todo.scores:
-        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
-
-
-def begin(task: Task, board: Path, cpu: bool, places: Sequence[str]) -> Done:
-    """`attend` in a fresh process, which sees one GPU where there are several."""
-    gc.enable()  # see `preloaded`
-    if places:
-        os.environ["CUDA_VISIBLE_DEVICES"] = take_gpu(board, places)  # read when CUDA is first used
-    torch.backends.cudnn.allow_tf32 = False  # what is called float32 is float32, in convolutions too
-    if cpu:
-        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
-        keep_memory()
-    parent = multiprocessing.parent_process()
-    if parent:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-    return attend(task, board)
-
-
-def attend(task: Task, board: Path) -> Done:
-    """`work` in a process of its own: marked on the board while it goes on, its output in the task's log."""
-    mark = attended(task, board)
-    mark.write_text(str(os.getpid()))
-    try:
-        Store(task.root).path("logs").mkdir(exist_ok=True)
-        log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
-    except OSError as error:
-        raise explained(error, task.log) from None
-    for output in (1, 2):
-        os.dup2(log, output)
-    faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
-    try:
-        return work(task, board)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if not os.fstat(log).st_size:
-            task.log.unlink(missing_ok=True)
-        mark.unlink(missing_ok=True)
-
-
-def attended(task: Task, board: Path) -> Path:
-    """The file with the process id of the worker that has a task; absent where none has."""
-    return board / f"{task.number}.pid"
-
-
-def trim(log: Path) -> None:
-    """Empty a log that has grown too long; what prints into it appends."""
-    with suppress(OSError):
-        if log.stat().st_size > LOG_LIMIT:
-            os.truncate(log, 0)
-
-
-def take_gpu(board: Path, places: Sequence[str]) -> str:
-    """The GPU of the first place that no other worker has. It is this process's until it ends, however it ends."""
-    while True:
-        for number, name in enumerate(places):
-            lock = FileLock(board / f"gpu-{number}.lock")
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                HELD.append(lock)
-                return name
-        time.sleep(POLL)  # the worker before is still ending
-
-
-def keep_memory() -> None:
-    """Have glibc keep the memory that tensors give back. By default it returns every large block to the system, and
-    each new tensor begins with page faults."""
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        _ = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(
-            M_MMAP_THRESHOLD, 2**25
-        )  # the most that older ones take
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _die_with(sentinel: int) -> None:
-    """A worker whose parent was killed must not train on for nobody."""
-    wait_for([sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
+# ---------------------------------------------------------------------------------------------- data
 
 
 def load_data(part: Part) -> Data:
@@ -360,3 +334,51 @@ def load_data(part: Part) -> Data:
         ) from error
     finally:
         torch.set_num_threads(threads)
+
+
+def _loaded(entry: Entry) -> tuple[Data, str]:
+    """The dataset of a cell and its digest."""
+    data = load_data(entry.cell.dataset.part)
+    return data, data_digest(data)
+
+
+def save_data(data: Data, digest: str, path: Path) -> Path | None:
+    """Store a dataset so that workers map it instead of loading and hashing it again; the path. None where it
+    has functions (a log density, a simulator), which come from its plugin alone, or where it cannot be stored."""
+    if type(data) is not Data or data.log_density or data.simulator:
+        return None
+    tensors = {"train": data.train, "valid": data.valid, "test": data.test}
+    if data.labels:
+        tensors |= {f"labels.{split}": labels for split, labels in data.labels._asdict().items()}
+    plain: dict[str, Any] = {name: getattr(data, name) for name in ("name", "shape", "scale", "classes")}
+    if data.modes:
+        tensors["centers"] = data.modes.centers
+        plain["modes"] = {"std": data.modes.std, "dims": data.modes.dims}
+    try:
+        metadata = {"digest": digest, "data": json.dumps(plain)}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError):  # a full disk, or unusual values
+        path.unlink(missing_ok=True)
+        return None
+    return path
+
+
+def read_data(path: Path) -> tuple[Data, str]:
+    """The dataset that `save_data` stored, and its digest. Its tensors are mapped: all workers share their memory,
+    and what a plugin writes into them stays in its own process."""
+    with safe_open(path, framework="pt") as file:
+        metadata: Mapping[str, str] = file.metadata()
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    plain = json.loads(metadata["data"])
+    for name in ("shape", "scale", "classes"):
+        plain[name] = plain[name] if plain[name] is None else tuple(plain[name])
+    modes = plain.pop("modes", None)
+    data = Data(
+        **{split: tensors[split] for split in Labels._fields},
+        **plain,
+        modes=Modes(tensors["centers"], **modes) if modes else None,
+        labels=Labels(*(tensors[f"labels.{split}"] for split in Labels._fields))
+        if "labels.train" in tensors
+        else None,
+    )
+    return data, metadata["digest"]
