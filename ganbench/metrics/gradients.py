@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
+from .subset import random_subset
 
 
 @metric(
@@ -19,6 +20,7 @@ from ..errors import SampleError
     Value("gradient_non_saturating", "nats", "neither"),
     name="generator_gradient",
     needs=("generator", "bound"),
+    version=2,
 )
 @dataclass(frozen=True)
 class GeneratorGradient:
@@ -42,7 +44,7 @@ class GeneratorGradient:
             raise SampleError("D is no logit under this divergence; `gan` and `jensen-shannon` have one")
         fake = model.samples(self.n)
         like = next((t for t in model.state.values() if t.is_floating_point()), fake)
-        real = data.floats(data.test[: self.n]).to(like)
+        real = data.floats(random_subset(data.test, self.n)).to(like)
         d = getattr(model.nets, net)
         with torch.no_grad():
             right = torch.cat([(d(real) > 0).flatten(), (d(fake.to(like)) < 0).flatten()]).double()
@@ -60,8 +62,8 @@ class GeneratorGradient:
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
         return (
-            f"the first {self.n} test points and {self.n} samples; gradient of log(1 - D) and of log D in the sample, "
-            "root mean square over samples of its Euclidean norm; D without noise or other views of tricks"
+            f"{min(self.n, len(data.test))} random test points and {self.n} samples; gradient of log(1 - D) and of log D "
+            "in the sample, root mean square over samples of its Euclidean norm; D without noise or other views of tricks"
         )
 
 
