@@ -91,7 +91,7 @@ def test_standard_errors_are_the_spread_over_fresh_draws(shares, weights, n):
 
     assert 0.85 < ratio([_forward_kl(counts, weights, n) for counts in draws]) < 1.1
     # Too large where the histogram is that of the weights but for chance, or where some modes are empty.
-    assert 0.85 < ratio([histogram_kl(counts, weights, n) for counts in draws]) < 1.35
+    assert 0.85 < ratio([histogram_kl(counts, weights, n) for counts in draws]) < 1.45
 
 
 def test_modes_that_are_missing_add_nothing_to_the_error():
@@ -121,7 +121,9 @@ def test_jackknife_leaves_out_one_sample_after_another():
 
 def test_a_perfect_sampler_of_unequal_gaussians_has_no_divergence():
     modes = replace(_ring(), weights=SHARES["unequal"])
-    found = [(mode_coverage(x, modes), mode_kl(x, modes)) for x in (_truth(modes, 2500, i) for i in range(60))]
+    found = [
+        (mode_coverage(x, modes), mode_kl(x, modes)) for x in (_truth(modes, 2500, i) for i in range(60))
+    ]
     reverse = sum(coverage.details["reverse_kl"] for coverage, _ in found) / 60
     assert reverse == pytest.approx(found[0][0].details["perfect_reverse_kl"], rel=0.3)
     values = torch.tensor([kl.value for _, kl in found])
@@ -270,7 +272,12 @@ def test_metric_fills_its_three_columns():
     metric = ModeCoverage(n=1000)
     captured, quality, kl = metric(Samples(_truth(modes, 2000)), data)
     assert captured.value == captured.details["control_modes_10_pct"] == 8
-    assert set(captured.details["floor_gaussian"]) == {"modes", "modes_10_pct", "high_quality_pct", "reverse_kl"}
+    assert set(captured.details["floor_gaussian"]) == {
+        "modes",
+        "modes_10_pct",
+        "high_quality_pct",
+        "reverse_kl",
+    }
     assert metric(Samples(_truth(modes, 2000)), data, metric.reference(data))[0].value == 8
     assert 97 < quality.value < 100
     assert 0 < kl.value < 0.02
