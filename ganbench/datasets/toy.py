@@ -31,9 +31,10 @@ def ring(
     n_valid: int = 10_000,  # validation points
     n_test: int = 10_000,  # test points
 ) -> Data:
-    """Gaussians on a circle (Metz et al. 2017, section 3.1; VEEGAN: radius 1, std 0.01), equally likely without `weights`.
+    """Gaussians on a circle (Metz et al. 2017, section 3.1; VEEGAN: radius 1, std 0.01).
 
-    Centres at the angles 2πk/K, k = 0..K-1. Points [N, 2]. Raises DatasetError for impossible parameters.
+    Equally likely without `weights`. Centres at the angles 2πk/K, k = 0..K-1. Points [N, 2]. Raises DatasetError
+    for impossible parameters.
     """
     _require("ring", modes=modes, radius=radius, std=std)
     angles = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)

@@ -201,16 +201,17 @@ class FittedGaussian:
     """The Gaussian with the mean and covariance of `x` [N, d]."""
 
     def __init__(self, x: Tensor) -> None:
-        self.mean, self.dtype = x.double().mean(0), x.dtype
-        covariance = (x.double() - self.mean).T @ (x.double() - self.mean) / len(x)
+        self.mean = x.double().mean(0)
+        centred = x.double() - self.mean
+        covariance = centred.T @ centred / len(x)
         # Some numbers may be constant; a billionth of the mean variance is below all that is measured.
         covariance.diagonal().add_(1e-9 * covariance.diagonal().mean().clamp(min=1e-30))
         self.factor = torch.linalg.cholesky(covariance)
 
     def draw(self, n: int, generator: Generator) -> Tensor:
-        """`n` draws [n, d]."""
-        normal = torch.randn(n, len(self.mean), generator=generator, dtype=torch.float64)
-        return (self.mean + normal @ self.factor.T).to(self.dtype)
+        """`n` draws [n, d], float32."""
+        normal = torch.randn(n, len(self.mean), generator=generator)
+        return self.mean.float() + normal @ self.factor.T.float()
 
 
 # ---------------------------------------------------------------------------------------------- the metrics

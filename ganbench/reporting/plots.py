@@ -271,8 +271,9 @@ def _modes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot
     if not known:
         return None
     modes = next(iter(known.values())).shape[1]
-    weights = (dataset.info.get("modes") or {}).get("weights") or [1 / modes] * modes
-    true = np.asarray(weights, dtype=float)
+    weights = (dataset.info.get("modes") or {}).get("weights") or ()
+    # Classes may be counted too, and be more or fewer than the modes.
+    true = np.asarray(weights if len(weights) == modes else [1 / modes] * modes, dtype=float)
     equal = bool(np.allclose(true, 1 / modes))
     if modes <= MOST_BARS:
         figure = _mode_bars(cells, shares, true, colours)
@@ -300,7 +301,7 @@ def _mode_bars(
     columns = min(len(cells), 3)
     figure, axes = drawing.grid(-(-len(cells) // columns), columns, (2.6, 1.6))
     panels = [ax for row in axes for ax in row]
-    top = 100 * max(float(share.max()) for share in shares.values() if share is not None)
+    top = 100 * max(float(share.max()) for share in (true, *shares.values()) if share is not None)
     positions = np.arange(len(true))
     for cell, ax in zip(cells, panels, strict=False):
         share, colour = shares[cell.label], colours[cell.label]
