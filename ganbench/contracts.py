@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from .errors import PluginError, did_you_mean
+from .errors import DatasetError, PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype
@@ -28,11 +28,29 @@ Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranke
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of a mixture of isotropic Gaussians."""
+    """The modes of a mixture of isotropic Gaussians. Raises DatasetError for weights that are no probabilities."""
 
     centers: Tensor  # [K, d]
     std: float  # standard deviation of every mode, in the units of the data
     dims: int | None = None  # how many dimensions hold noise, the first ones; None: all
+    weights: Tensor | None = None  # probability of each mode [K], above 0, adding up to 1; None: all equal
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            return
+        k, weights = len(self.centers), self.weights.double()
+        if weights.shape == (k,) and bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5:
+            return
+        found = f"{list(weights.shape)}, least {weights.min().item():g}, sum {weights.sum().item():g}"
+        raise DatasetError(
+            f"Modes.weights: expected [{k}] probabilities above 0 that add up to 1, one for each center; got {found}"
+        )
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The weights [K] in float64, also where all are equal."""
+        weights = self.centers.new_ones(len(self.centers)) if self.weights is None else self.weights
+        return weights.double() / weights.double().sum()
 
 
 class Labels(NamedTuple):

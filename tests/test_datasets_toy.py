@@ -6,6 +6,7 @@ import inspect
 import math
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
@@ -114,6 +115,35 @@ def test_modes_are_equally_likely_and_independent(name):
     counts = torch.cdist(data.train, data.modes.centers).argmin(1).bincount()
     # Independent draws scatter; equal counts would be a stratified sampler, whose p is near 1.
     assert 1e-3 < stats.chisquare(counts.numpy()).pvalue < 0.999
+
+
+def test_a_ring_with_weights():
+    weights = (0.4, 0.3, 0.2, 0.1)
+    data = make("ring", modes=4, weights=weights)
+    assert data.modes
+    torch.testing.assert_close(data.modes.probabilities, torch.tensor(weights).double(), atol=1e-7, rtol=0)
+    counts = torch.cdist(data.train, data.modes.centers).argmin(1).bincount()
+    assert 1e-3 < stats.chisquare(counts.numpy(), 100_000 * np.array(weights)).pvalue < 0.999
+    assert data.log_density
+    log = data.log_density(data.modes.centers.double())
+    torch.testing.assert_close(log - log[0], (torch.tensor(weights) / 0.4).log().double(), atol=1e-6, rtol=0)
+    equal = make("ring", modes=4)
+    assert equal.modes
+    assert equal.modes.weights is None
+    assert equal.modes.probabilities.tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ((0.5, 0.5), "ring: expected 4 weights, one for each mode, got 2"),
+        ((0.5, 0.5, 0.0, 0.0), r"ring: weights\[2\] must be above 0 and finite, got 0.0"),
+        ((0.5, 0.5, 0.5, 0.5), "ring: weights must add up to 1, got 2"),
+    ],
+)
+def test_weights_of_a_ring_that_are_no_probabilities(weights, text):
+    with pytest.raises(DatasetError, match=text):
+        make("ring", modes=4, weights=weights)
 
 
 @pytest.mark.parametrize(

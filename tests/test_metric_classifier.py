@@ -365,9 +365,9 @@ def test_coverage_by_hand_and_its_floor():
     assert found.captured == 2
     assert found.kl == pytest.approx(0.75 * math.log(3) + 0.25 * math.log(1))
     assert found.kl_data == pytest.approx(0.75 * math.log(0.75 / 0.4) + 0.25 * math.log(0.25 / 0.3))
-    assert found.floor_data == 3 / 8
+    assert found.perfect_data == 3 / 8
     metz = class_coverage(torch.full((1000,), 25.6), torch.full((1000,), 1e-3))
-    assert metz.floor == pytest.approx(0.0195, abs=5e-5)  # protocol of Metz et al. 2017
+    assert metz.perfect == pytest.approx(0.0195, abs=5e-5)  # protocol of Metz et al. 2017
     truth = torch.tensor([0.4, 0.3, 0.2, 0.1]).double()
     generator = torch.Generator().manual_seed(0)
     drawn = [
@@ -376,10 +376,20 @@ def test_coverage_by_hand_and_its_floor():
         )
         for _ in range(200)
     ]
-    assert sum(d.kl_data for d in drawn) / 200 == pytest.approx(drawn[0].floor_data, rel=0.3)
+    assert sum(d.kl_data for d in drawn) / 200 == pytest.approx(drawn[0].perfect_data, rel=0.3)
     spread = torch.tensor([d.kl for d in drawn]).std().item()
-    assert sum(d.kl for d in drawn) / 200 == pytest.approx(drawn[0].floor, abs=3 * spread / 200**0.5)
+    assert sum(d.kl for d in drawn) / 200 == pytest.approx(drawn[0].perfect, abs=3 * spread / 200**0.5)
     assert sum(d.kl_sem for d in drawn) / 200 == pytest.approx(spread, rel=0.2)
+    even = torch.full((100,), 0.01).double()
+    drawn = [
+        class_coverage(
+            torch.bincount(torch.multinomial(even, 2560, True, generator=generator), minlength=100), even
+        )
+        for _ in range(200)
+    ]
+    spread = torch.tensor([d.kl for d in drawn]).std().item()
+    # By the delta method it was 1.42 of the spread.
+    assert 0.9 < sum(d.kl_sem for d in drawn) / 200 / spread < 1.25
 
 
 @pytest.mark.parametrize(
@@ -403,7 +413,12 @@ def test_stacked_classes_are_counted_channel_by_channel():
     assert modes.value == 8
     assert modes.details["counts"].tolist() == y[:250].bincount(minlength=8).tolist()
     assert modes.details["accuracy"] == 1.0
-    assert kl.value < 5 * modes.details["floor"]
+    assert kl.value < 5 * modes.details["control_perfect"]["class_kl"]
+    assert modes.details["ceiling"]["class_modes"] == 8
+    assert modes.details["ceiling"]["class_kl"] < 5 * modes.details["control_perfect"]["class_kl"]
+    # A fitted Gaussian has classes too, whatever it looks like.
+    assert modes.details["floor_gaussian"]["class_modes"] == 8
+    assert metric.reference(data).on(x.device).gaussian == modes.details["floor_gaussian"]
     dropped, worse = metric(Samples(x[y < 4].repeat(3, 1, 1, 1)), data)
     assert dropped.value == 4
     assert worse.value == pytest.approx(math.log(2), abs=0.05)

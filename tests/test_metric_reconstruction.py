@@ -11,7 +11,13 @@ from torch import nn
 from ganbench.contracts import Draw
 from ganbench.errors import SampleError
 from ganbench.metrics import reconstruction
-from ganbench.metrics.reconstruction import Reconstruction, lbfgs, reconstruction_error
+from ganbench.metrics.reconstruction import (
+    Reconstruction,
+    failed_search,
+    flat_patch_error,
+    lbfgs,
+    reconstruction_error,
+)
 
 
 def _net(inputs=16, outputs=128, activation=nn.Tanh):
@@ -260,6 +266,10 @@ def test_metric_has_fixed_targets_and_a_control():
     assert metric(model, data).value == score.value
     assert score.n == 12
     assert score.details["control_own_samples"] < 0.1 * score.value
+    assert "invalid" not in score.details
+    assert score.details["floor_flat"] == pytest.approx(
+        (targets - targets.mean((2, 3), keepdim=True)).square().mean().item(), rel=1e-6
+    )
     assert "12 random training examples" in metric.protocol(data)
     with pytest.raises(SampleError, match="reconstruction needs a generator"):
         metric(Samples(torch.zeros(20, 1, 4, 4)), data)
@@ -267,3 +277,42 @@ def test_metric_has_fixed_targets_and_a_control():
     assert adam(model, data, targets).value != score.value
     assert "Adam" in adam.protocol(data)
     assert "L-BFGS" in metric.protocol(data)
+
+
+def test_a_flat_patch_has_the_mean_of_each_channel():
+    halves = torch.zeros(2, 2, 4, 4)
+    halves[:, 0, :2] = 1.0  # variance a quarter in the first channel, none in the second
+    halves[1, 1] = 0.7
+    assert flat_patch_error(halves) == pytest.approx(0.125)
+
+
+def test_a_search_that_does_not_find_the_generators_own_images_makes_no_score():
+    """A generator whose error has no slope almost everywhere: the search stays where it starts."""
+
+    def steps(z):
+        return torch.floor(4 * z).clamp(-8, 8).view(-1, 1, 4, 4) + 0 * z.view(-1, 1, 4, 4)
+
+    own = steps(torch.randn(20, 16))
+    data = image_data()
+    score = Reconstruction(n=12, steps=20)(Samples(own, Draw.normal(16), steps), data)
+    assert score.details["control_own_samples"] > score.value / 2
+    assert score.details["invalid"].startswith(
+        "The search did not converge: for images of the generator itself"
+    )
+    assert "Raise `steps` or `starts`." in score.details["invalid"]
+
+
+@pytest.mark.parametrize(
+    ("score", "own", "failed"),
+    [
+        (0.014, 0.0188, True),  # seen on CIFAR
+        (0.014, 0.0071, True),
+        (0.014, 0.0069, False),
+        (1e-9, 1e-7, False),  # rounding: the targets' variance is about 1
+        (1e-9, 1e-4, True),
+        (0.0, 0.0, False),
+    ],
+)
+def test_when_a_score_is_that_of_the_search(score, own, failed):
+    targets = torch.randn(64, 3, 4, 4, generator=_generator())
+    assert bool(failed_search(score, own, targets)) == failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,23 @@ def test_latent_space(tmp_path: Path) -> None:
     assert sheet is not None
     shown = [round(float(sheet[9 * row, 9 * column]) * 8) for row in range(3) for column in range(3)]
     assert shown == [1, 2, 3, 4, 0, 5, 6, 7, 8]  # the result amid its neighbours
+
+
+def test_the_dashed_line_is_the_share_of_each_mode_in_the_data(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:1], seeds=2)
+    run, weights = opened(tmp_path), [0.3, *[0.1] * 7]
+    equal = run.datasets["ring"]
+    unequal = replace(equal, info={**equal.info, "modes": {**equal.info["modes"], "weights": weights}})
+    for dataset, shares, caption in (
+        (equal, [0.125] * 8, "dashed: all modes equally often"),
+        (unequal, weights, "dashed: how often they are in the data"),
+    ):
+        with drawing.style():
+            plot = plots._modes(dataset, list(run.cells), drawing.colours(run.labels))
+        assert plot is not None
+        assert caption in plot.caption
+        line = plot.figure.axes[0].lines[-1]
+        assert list(line.get_ydata()[:8]) == pytest.approx([100 * share for share in shares])
 
 
 def test_many_modes_are_a_strip(tmp_path: Path) -> None:

@@ -530,8 +530,11 @@ def test_the_digest_sees_every_part_of_the_data() -> None:
         small(labels=None),
         small(labels=labels),
         small(modes=Modes(points[:1], 0.25)),
+        small(modes=Modes(points[:2], 0.5)),
+        small(modes=Modes(points[:2], 0.5, weights=torch.tensor([0.25, 0.75]))),
+        small(modes=Modes(points[:2], 0.5, weights=torch.tensor([0.75, 0.25]))),
     ]
-    assert len({data_digest(data) for data in [small(), *others]}) == 10
+    assert len({data_digest(data) for data in [small(), *others]}) == 13
 
 
 def ring_entry(tmp_path: Path, text: str) -> suite.DatasetEntry:

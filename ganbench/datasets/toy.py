@@ -26,18 +26,20 @@ def ring(
     modes: int = 8,  # number of Gaussians
     radius: float = 2.0,  # of the circle on which their centres lie
     std: float = 0.02,  # standard deviation of each
+    weights: tuple[float, ...] = (),  # probability of each Gaussian, adding up to 1; none: all equal
     n_train: int = 100_000,  # training points
     n_valid: int = 10_000,  # validation points
     n_test: int = 10_000,  # test points
 ) -> Data:
-    """Gaussians on a circle, equally likely (Metz et al. 2017, section 3.1; VEEGAN: radius 1, std 0.01).
+    """Gaussians on a circle (Metz et al. 2017, section 3.1; VEEGAN: radius 1, std 0.01).
 
-    Centres at the angles 2πk/K, k = 0..K-1. Points [N, 2]. Raises DatasetError for impossible parameters.
+    Equally likely without `weights`. Centres at the angles 2πk/K, k = 0..K-1. Points [N, 2]. Raises DatasetError
+    for impossible parameters.
     """
     _require("ring", modes=modes, radius=radius, std=std)
     angles = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     centers = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
-    return _mixture("ring", generator, centers, std, (n_train, n_valid, n_test))
+    return _mixture("ring", generator, centers, std, (n_train, n_valid, n_test), weights)
 
 
 @dataset("grid", provides=("modes", "log_density"))
@@ -112,12 +114,10 @@ def mixture1d(
         found = f"{len(weights)}, {len(means)} and {len(stds)}"
         raise DatasetError(f"mixture1d: weights, means and stds must be of one length, got {found}")
     _require("mixture1d", **{f"stds[{k}]": std for k, std in enumerate(stds)})
-    _require("mixture1d", **{f"weights[{k}]": weight for k, weight in enumerate(weights)})
     if not all(math.isfinite(mean) for mean in means):
         raise DatasetError(f"mixture1d: means must be finite numbers, got {means}")
-    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise DatasetError(f"mixture1d: weights must add up to 1, got {sum(weights):g}")
-    centers, scales, chances = (torch.tensor(v, dtype=torch.float64) for v in (means, stds, weights))
+    chances = _probabilities("mixture1d", weights)
+    centers, scales = (torch.tensor(v, dtype=torch.float64) for v in (means, stds))
     centers = centers[:, None]
     draw = partial(_draw_mixture, generator, centers, scales, chances)
     density = partial(mixture_log_density, centers=centers, stds=scales, log_weights=chances.log())
@@ -190,14 +190,31 @@ def _spiral_quadrature(noise: float, order: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def _mixture(
-    name: str, generator: Generator, centers: Tensor, std: float, sizes: tuple[int, int, int]
+    name: str,
+    generator: Generator,
+    centers: Tensor,
+    std: float,
+    sizes: tuple[int, int, int],
+    weights: tuple[float, ...] = (),
 ) -> Data:
-    """Equally likely Gaussians of one width around `centers` [K, d]."""
+    """Gaussians of one width around `centers` [K, d], equally likely where there are no `weights`."""
     stds = centers.new_full((len(centers),), std)
-    weights = torch.full_like(stds, 1 / len(centers))
-    draw = partial(_draw_mixture, generator, centers, stds, weights)
-    density = partial(mixture_log_density, centers=centers, stds=stds, log_weights=weights.log())
-    return _data(name, draw, density, sizes, Modes(centers.float(), std))
+    if weights and len(weights) != len(centers):
+        raise DatasetError(f"{name}: expected {len(centers)} weights, one for each mode, got {len(weights)}")
+    chances = _probabilities(name, weights) if weights else torch.full_like(stds, 1 / len(centers))
+    draw = partial(_draw_mixture, generator, centers, stds, chances)
+    density = partial(mixture_log_density, centers=centers, stds=stds, log_weights=chances.log())
+    return _data(
+        name, draw, density, sizes, Modes(centers.float(), std, weights=chances if weights else None)
+    )
+
+
+def _probabilities(name: str, weights: tuple[float, ...]) -> Tensor:
+    """The weights [K] as float64, or a DatasetError that says what is wrong with them."""
+    _require(name, **{f"weights[{k}]": weight for k, weight in enumerate(weights)})
+    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        raise DatasetError(f"{name}: weights must add up to 1, got {sum(weights):g}")
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def _draw_mixture(generator: Generator, centers: Tensor, stds: Tensor, weights: Tensor, n: int) -> Tensor:

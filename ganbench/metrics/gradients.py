@@ -62,8 +62,9 @@ class GeneratorGradient:
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
         return (
-            f"{self.n} random test points and {self.n} samples; gradient of log(1 - D) and of log D in the sample, "
-            "root mean square over samples of its Euclidean norm; D without noise or views of tricks"
+            f"{min(self.n, len(data.test))} random test points and {self.n} samples; gradient of log(1 - D) and of "
+            "log D in the sample, root mean square over samples of its Euclidean norm; D without noise or other views "
+            "of tricks"
         )
 
 

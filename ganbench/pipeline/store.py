@@ -400,7 +400,11 @@ def preview(entry: DatasetEntry, data: Data, digest: str) -> Preview:
     tensors = {"examples": data.floats(data.test[chosen])}
     if data.log_density and data.shape in ((1,), (2,)):
         tensors |= _density(data.log_density, tensors["examples"])
-    modes = data.modes and {"centers": data.modes.centers.tolist(), "std": float(data.modes.std)}
+    modes = data.modes and {
+        "centers": data.modes.centers.tolist(),
+        "std": float(data.modes.std),
+        "weights": data.modes.probabilities.tolist(),
+    }
     card = {
         "name": data.name,
         "label": entry.label,
@@ -443,6 +447,8 @@ def data_digest(data: Data) -> str:
         tensors |= {f"labels of {split}": labels for split, labels in data.labels._asdict().items()}
     if data.modes:
         tensors["centers"] = data.modes.centers
+        if data.modes.weights is not None:
+            tensors["weights of the modes"] = data.modes.weights
     digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
     if data.simulator:
         known = data.simulator

@@ -271,14 +271,18 @@ def _modes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot
     if not known:
         return None
     modes = next(iter(known.values())).shape[1]
+    weights = (dataset.info.get("modes") or {}).get("weights") or ()
+    # Classes may be counted too, and be more or fewer than the modes.
+    true = np.asarray(weights if len(weights) == modes else [1 / modes] * modes, dtype=float)
+    equal = bool(np.allclose(true, 1 / modes))
     if modes <= MOST_BARS:
-        figure = _mode_bars(cells, shares, modes, colours)
-        how = "Bars: mean over seeds; dots: seeds; dashed: all modes equally often."
+        figure = _mode_bars(cells, shares, true, colours)
+        dashed = "all modes equally often" if equal else "how often they are in the data"
+        how = f"Bars: mean over seeds; dots: seeds; dashed: {dashed}."
     else:
-        figure = _mode_strips(known, modes, colours)
-        how = (
-            "A line for each seed; white: no sample, darkest: twice as often as if all were equally frequent."
-        )
+        figure = _mode_strips(known, true, colours)
+        darkest = "if all were equally frequent" if equal else "in the data"
+        how = f"A line for each seed; white: no sample, darkest: twice as often as {darkest}."
     return Plot(
         name=file_name("modes", dataset.label),
         kind="modes",
@@ -291,13 +295,14 @@ def _modes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot
 
 
 def _mode_bars(
-    cells: list[Cell], shares: dict[str, np.ndarray | None], modes: int, colours: dict[str, str]
+    cells: list[Cell], shares: dict[str, np.ndarray | None], true: np.ndarray, colours: dict[str, str]
 ) -> Figure:
+    """`true` [K]: the share of each mode in the data."""
     columns = min(len(cells), 3)
     figure, axes = drawing.grid(-(-len(cells) // columns), columns, (2.6, 1.6))
     panels = [ax for row in axes for ax in row]
-    top = 100 * max(float(share.max()) for share in shares.values() if share is not None)
-    positions = np.arange(modes)
+    top = 100 * max(float(share.max()) for share in (true, *shares.values()) if share is not None)
+    positions = np.arange(len(true))
     for cell, ax in zip(cells, panels, strict=False):
         share, colour = shares[cell.label], colours[cell.label]
         drawing.panel_title(ax, cell.label, colours[cell.label])
@@ -308,7 +313,8 @@ def _mode_bars(
         spread = np.linspace(-0.22, 0.22, len(share)) if len(share) > 1 else np.zeros(1)
         dots = (positions + spread[:, None]).ravel()
         ax.plot(dots, 100 * share.ravel(), ".", color=colour, markersize=3.5)
-        ax.axhline(100 / modes, color=drawing.INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        dashed = {"color": drawing.INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}
+        ax.step([*positions - 0.5, len(true) - 0.5], 100 * np.append(true, true[-1]), where="post", **dashed)
         ax.set(ylim=(0, 1.08 * top or 1), xticks=positions, xlabel="mode", ylabel="% of samples")
         ax.label_outer()
     for ax in panels[len(cells) :]:
@@ -316,10 +322,10 @@ def _mode_bars(
     return figure
 
 
-def _mode_strips(shares: dict[str, np.ndarray], modes: int, colours: dict[str, str]) -> Figure:
+def _mode_strips(shares: dict[str, np.ndarray], true: np.ndarray, colours: dict[str, str]) -> Figure:
     figure, axes = drawing.grid(len(shares), 1, (6.0, 0.75), label_width=1.2)
     for (label, share), row in zip(shares.items(), axes, strict=True):
-        row[0].imshow(share * modes, cmap="Greys", vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+        row[0].imshow(share / true, cmap="Greys", vmin=0, vmax=2, aspect="auto", interpolation="nearest")
         drawing.framed(row[0])
         drawing.row_label(row[0], label, colours[label])
     axes[-1][0].set_xlabel("mode")
