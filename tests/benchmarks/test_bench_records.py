@@ -141,7 +141,7 @@ class Made:
             self.store.commit(
                 path,
                 {"key": own[str(seed)], "metric": name, "status": "ok", "error": None, "traceback": None,
-                 "records": [{column: known[column] for column in COLUMNS}],
+                 "records": [{column: known.get(column) for column in COLUMNS}],
                  "protocol_text": f"how {name} is measured", "details": details},
                 {path.with_suffix(".safetensors").name: tensors} if i == 1 else {},
             )  # fmt: skip
