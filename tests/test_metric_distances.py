@@ -165,7 +165,7 @@ def test_a_far_example_hides_no_grid_and_the_grid_is_no_guess():
 
 def test_the_centre_is_a_mean_that_far_examples_do_not_move():
     torch.manual_seed(10)
-    x = torch.randn(1000, 5) + 3
+    x = torch.randn(400, 5) + 3  # few enough that all of them are taken
     torch.testing.assert_close(centre(x), x.double().mean(0))
     spoilt = x.clone()
     spoilt[::50] = 1e20

@@ -37,6 +37,8 @@ ROUNDING = (
     40  # times the machine's epsilon: the error of a squared distance as a part of its two squared norms
 )
 TIE = 1e-12  # relative: squared distances that agree to this, in float64 from differences, are equal
+CENTRAL = 250  # examples, of which the centre is taken
+STRIP = 128  # examples at a time, which stay in the cache
 FAR = 10.0  # times the usual size: examples and coordinates that say nothing about where the bulk lies
 LEVELS = 2**16  # steps of a grid of data, at most
 LARGE = 1e15  # numbers whose squares are too large for float32
@@ -138,11 +140,10 @@ def _on_grid(x: Tensor, slack: float) -> Tensor:
 
 
 def centre(x: Tensor) -> Tensor:
-    """A mean [d] (float64) of `x` [n, *shape] that a few far examples do not move: of about a thousand examples,
-    each coordinate cut off at ten usual distances from its median. Whole numbers where the examples are."""
-    x = x.flatten(1)
-    x = x[:: max(1, len(x) // max(100, min(1000, 2**22 // x.shape[1])))].double()
-    middle = x.median(0).values
+    """A mean [d] (float64) of `x` [n, *shape] that a few far examples do not move: of a few hundred examples, each
+    coordinate cut off at ten usual distances from its median. Whole numbers where the examples are."""
+    x = x.flatten(1)[:: max(1, len(x) // CENTRAL)].double()
+    middle = x.T.contiguous().median(1).values
     reach = FAR * ((x - middle).norm(dim=1).median() / math.sqrt(x.shape[1]))
     mean = torch.clamp(x, middle - reach, middle + reach).mean(0)
     return mean.round() if (x == x.round()).all(1).double().mean() > 0.5 else mean
@@ -165,17 +166,14 @@ def rounding(norms: Tensor, squared: Tensor, dtype: torch.dtype, *, whole: bool)
 
 def norms(x: Tensor, middle: Tensor) -> Tensor:
     """Squared distances [n] of `x` [n, *shape] from `middle` [d], in its type."""
-    parts = x.flatten(1).split(1024)
-    return torch.cat([(part.to(middle.dtype) - middle).square().sum(1) for part in parts])
+    parts = x.flatten(1).split(STRIP)
+    return torch.cat([(part.to(middle.dtype) - middle).square_().sum(1) for part in parts])
 
 
 def all_whole(x: Tensor, middle: Tensor) -> bool:
     """Whether all of `x` [n, *shape] that lie near `middle` [d] are whole numbers apart from it."""
-    x = x.flatten(1)
-    return all(
-        bool(((gap == gap.round()).all(1) | (gap.abs().amax(1) > 2**12)).all())
-        for gap in (part.to(middle.dtype) - middle for part in x.split(1024))
-    )
+    gaps = (part.to(middle.dtype) - middle for part in x.flatten(1).split(STRIP))
+    return all(bool(((gap == gap.round()).all(1) | (gap.abs().amax(1) > 2**12)).all()) for gap in gaps)
 
 
 def squared_distances(
@@ -255,8 +253,8 @@ def nearest_squared(
 ) -> tuple[Tensor, Tensor]:
     """The same with squared distances, which are exact for whole numbers.
 
-    In float32 a few more candidates than `k` are compared. Where the last of them is so near that rounding may have
-    left a nearer one out, the product is made again in float64.
+    Where rounding in float32 may have put a wrong one among the `k`, a few more candidates are compared; where it may
+    have put one behind those, the product is made again in float64.
     """
     if len(reference) < k:
         raise SampleError(f"{k} nearest neighbours need at least {k} examples; there are {len(reference)}")
@@ -266,16 +264,24 @@ def nearest_squared(
     candidates = min(k + SPARE, len(reference)) if dtype == torch.float32 else k
 
     def search(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        index, last = _nearest(x, ready, candidates, block)
-        squared, index = _exact(x, reference, index)
-        squared, index = squared[:, :k], index[:, :k]
-        if candidates == k:
-            return squared, index, torch.zeros_like(last, dtype=torch.bool)
-        doubt = rounding(norms(x, ready.centre), squared[:, -1], dtype, whole=whole)
-        return squared, index, (squared[:, -1] + doubt > last) & (squared[:, -1] > 0)
+        index, rounded = _nearest(x, ready, candidates, block)
+        squared, near = _exact(x, reference, index[:, :k])
+        unsure = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        if candidates > k:
+            far = norms(x, ready.centre)
+
+            def left_out(number: int) -> Tensor:
+                """Where the candidate of that number, and so all later ones, may be nearer than the last of the k."""
+                last = squared[:, -1]
+                return (last + rounding(far, last, dtype, whole=whole) > rounded[:, number]) & (last > 0)
+
+            more = left_out(k)
+            squared[more], near[more] = (y[:, :k] for y in _exact(x[more], reference, index[more]))
+            unsure = left_out(-1) if candidates < len(reference) else unsure
+        return squared, near, unsure
 
     squared, index, unsure = (torch.cat(parts) for parts in zip(*in_threads(search, points), strict=True))
-    if unsure.any() and candidates < len(reference):
+    if unsure.any():
         ready = prepare(reference, points, dtype=torch.float64)
         again = in_threads(lambda x: _exact(x, reference, _nearest(x, ready, k, block)[0]), points[unsure])
         squared[unsure], index[unsure] = (torch.cat(parts) for parts in zip(*again, strict=True))
@@ -283,8 +289,8 @@ def nearest_squared(
 
 
 def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -> tuple[Tensor, Tensor]:
-    """Indices [m, k] of the `k` nearest, by distances with the rounding of the product, and the largest of these
-    squared distances [m].
+    """Indices [m, k] of the `k` nearest, by distances with the rounding of the product, and these squared
+    distances [m, k], ascending.
 
     A tile is searched only for points that have something in it nearer than their k-th so far: all of them
     in the first tiles, few later.
@@ -303,16 +309,18 @@ def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -
         where = torch.cat([index[better], where + columns.start], dim=1)
         best[better], order = near.topk(k, dim=1, largest=False)
         index[better] = where.gather(1, order)
-    return index, best[:, -1]
+    return index, best
 
 
 def _exact(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances [m, k] to the indexed examples from float64 differences, ascending, and their indices."""
-    (m, k), device = index.shape, points.device
-    rows = torch.arange(m, device=device).repeat_interleave(k)
-    squared, order = (
-        pair_squares(points, reference, rows, index.flatten()).view(m, k).sort(dim=1, stable=True)
-    )
+    x, y = points.flatten(1), reference.flatten(1)
+    size = max(1, 2**18 // (x.shape[1] * index.shape[1]))  # differences that stay in the cache
+    parts = [
+        (part[:, None].double() - y[near]).square_().sum(2)
+        for part, near in zip(x.split(size), index.split(size), strict=True)
+    ]
+    squared, order = torch.cat(parts).sort(dim=1, stable=True)
     return squared, index.gather(1, order)
 
 
@@ -321,10 +329,8 @@ def pair_squares(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     differences in float64."""
     x, y = x.flatten(1), y.flatten(1)
     size = max(1, 2**18 // x.shape[1])  # differences that stay in the cache
-    parts = [
-        (y[b].double() - x[a].double()).square().sum(1)
-        for a, b in zip(i.split(size), j.split(size), strict=True)
-    ]
+    pairs = zip(i.split(size), j.split(size), strict=True)
+    parts = [(x[a].double() - y[b]).square_().sum(1) for a, b in pairs]
     return torch.cat(parts) if parts else x.new_zeros(0, dtype=torch.float64)
 
 
@@ -372,7 +378,7 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     x, middle = (pad(z, (0, missing)) if missing else z for z in (x, middle))
     torch.sub(x.view(n, chunks, width).to(middle.dtype), middle.view(chunks, width), out=body)
     # Sums of squares, not squared roots: those of whole numbers are exact.
-    squares = torch.cat([part.square().sum(2) for part in body.split(1024)])
+    squares = torch.cat([part.square().sum(2) for part in body.split(STRIP)])
     first, last = (squares, 1.0) if side == "points" else (1.0, squares)
     columns[:, :, width], columns[:, :, width + 1] = first, last
     if side == "reference":
