@@ -271,7 +271,8 @@ class DataCopying:
         return (
             f"{self.n} samples, {min(self.n, len(data.test))} random test and all {len(data.train)} training "
             f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells of "
-            f"{min(FITTED, len(data.train))} random training examples, those with at least {LEAST} samples, weighted by held-out mass; AuthPct: % of samples further from their nearest "
+            f"{min(FITTED, len(data.train))} random training examples, those with at least {LEAST} samples, "
+            "weighted by held-out mass; AuthPct: % of samples further from their nearest "
             "training example than that one is from its own; near-duplicates: nearer than all but "
             f"{100 * RARE:g} % of those test examples are to theirs, equal ones left out"
         )
