@@ -105,6 +105,19 @@ def test_copies_are_not_authentic_where_the_training_set_holds_examples_twice():
     assert authenticity(twice, twice).value == 0.0
 
 
+@pytest.mark.parametrize("d", [1, 3, 80])
+def test_authenticity_is_that_of_dgm_eval(d):
+    """Its rule on all distances: authentic where the gap of the nearest example is less than the distance to it."""
+    torch.manual_seed(12)
+    train, samples = torch.randint(0, 4, (300, d)).double(), torch.randint(0, 4, (200, d)).double()
+    samples[:50] = train[:50]
+    gaps = (train[:, None] - train).square().sum(2).fill_diagonal_(torch.inf).amin(1)
+    squared = (samples[:, None] - train).square().sum(2)
+    nearest = squared.numpy().argmin(1)  # the first
+    authentic = gaps[nearest] < squared.amin(1)
+    assert authenticity(samples, train).value == pytest.approx(100 * authentic.double().mean().item())
+
+
 def test_authenticity_takes_the_first_of_several_nearest():
     train = torch.tensor([[0.0], [2.0], [2.5]])  # the gap of 0 is 2, that of 2 is 0.5
     assert authenticity(torch.tensor([[1.0]]), train).value == 0.0

@@ -307,26 +307,26 @@ def test_verdict_of_copies_and_of_fresh_samples(n_train, n_test, d, scale):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_train", "n_test"), SIZES)
-@pytest.mark.parametrize(("d", "scale"), [(1, 200.0), (2, 12.0), (8, 1.0)])
+@pytest.mark.parametrize(("d", "scale"), [(2, 12.0), (8, 1.0)])
 def test_error_rate_on_integers(n_train, n_test, d, scale):
-    """Three standard errors are exceeded once in 740 times on each side: of 150 independent samples at most 5 may
-    have another verdict than "no sign", by 4 chances each, and of those where data are dense at most 3 "copies"."""
+    """Three standard errors are exceeded once in 740 times on each side: of 100 independent samples at most 4 may
+    have another verdict than "no sign", by 4 chances each, and of those where data are dense at most 2 "copies"."""
 
     def draw(n, width=1.0):
         return (width * scale * torch.randn(n, d)).round()
 
     torch.manual_seed(12)
     fresh, dense, leans = [], [], []
-    for _ in range(150):
+    for _ in range(100):
         train, test, narrow = draw(n_train), draw(n_test), draw(500, 0.5)
         fresh.append(memorisation(draw(500), train, test).details["verdict"].startswith("no sign"))
         dense.append(memorisation(narrow, train, test).details["verdict"].startswith("copies"))
         leans.append(leaning(find_nearest(narrow, train), find_nearest(narrow, test), 1.0).z)
-    assert sum(fresh) >= 145
-    assert sum(dense) <= 3
+    assert sum(fresh) >= 96
+    assert sum(dense) <= 2
     z = torch.tensor(leans)
-    assert z.mean().item() == pytest.approx(0.0, abs=4 / 150**0.5)
-    assert z.std().item() == pytest.approx(1.0, rel=4 / 300**0.5)
+    assert z.mean().item() == pytest.approx(0.0, abs=0.4)
+    assert z.std().item() == pytest.approx(1.0, rel=4 / 200**0.5)
 
 
 def pictures(n, levels=256):
@@ -387,7 +387,9 @@ def test_verdict_where_copies_could_not_show():
 def test_verdict_of_samples_drawn_to_the_test_set():
     torch.manual_seed(16)
     train, test = torch.randn(2, 600, 30)
-    assert verdicts(test + 0.1 * torch.randn(600, 30), train, test)[1] == "can't tell: drawn to the test set"
+    for noise in (0.1, 1.2):
+        samples = test + noise * torch.randn(600, 30)
+        assert verdicts(samples, train, test)[1:] == ("can't tell: drawn to the test set",) * 2
 
 
 def test_verdict_says_its_numbers():

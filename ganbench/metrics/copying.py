@@ -206,8 +206,9 @@ class DataCopying:
     example, as `memorisation` has them, and "control_copies" and "control_heldout": what training examples, and
     one half of the held-out data against the other, score on the same data.
 
-    Checked against SciPy's Mann-Whitney U (1e-6, relative), Meehan et al.'s −38.7 for copies (0.05), AuthPct of
-    fresh data in two dimensions, 37.5 (4 standard errors).
+    Checked against SciPy's Mann-Whitney U (1e-6, relative), Meehan et al.'s −38.7 for copies (0.05), AuthPct by
+    all distances as in dgm-eval, and 37.5 for fresh data in two dimensions (4 standard errors); near-duplicates of
+    copies where splits hold equal examples.
     """
 
     n: int = 1000  # samples, and held-out examples at most
@@ -224,7 +225,7 @@ class DataCopying:
         to_train, to_test = find_nearest(seen, train), find_nearest(seen, test)
         held = random_subset(test, self.n)
         ct = _three_samples(seen, train, held, self.cells, to_train.distance, controls.heldout)
-        ct = _with_verdict(ct, seen, to_train, to_test, controls.heldout, controls.shared)
+        ct = _with_verdict(ct, samples, to_train, to_test, controls.heldout, controls.shared)
         beside = {
             "control_copies": dict(zip(NAMES, controls.copies, strict=True)),
             "control_heldout": dict(zip(NAMES, controls.fresh, strict=True)),
@@ -269,8 +270,9 @@ class DataCopying:
         where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
         return (
             f"{self.n} samples, {min(self.n, len(data.test))} random test and all {len(data.train)} training "
-            f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells, those with at least "
-            f"{LEAST} samples, weighted by held-out mass; AuthPct: % of samples further from their nearest "
+            f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells of "
+            f"{min(FITTED, len(data.train))} random training examples, those with at least {LEAST} samples, "
+            "weighted by held-out mass; AuthPct: % of samples further from their nearest "
             "training example than that one is from its own; near-duplicates: nearer than all but "
             f"{100 * RARE:g} % of those test examples are to theirs, equal ones left out"
         )

@@ -193,8 +193,8 @@ class Exact(NamedTuple):
 def exact_copies(
     samples: Tensor, to_train: Nearest, to_test: Nearest, heldout: Tensor, shared: Overlap
 ) -> Exact:
-    """Which of `samples` [n, *shape] equal a real example up to rounding; `heldout` [m] are distances of test
-    examples to their nearest training example, which say how far apart different examples are.
+    """Which of `samples` [n, *shape] (not their features) equal a real example up to rounding; `heldout` [m] are
+    distances of test examples to their nearest training example, which say how far apart different examples are.
 
     More samples than data equal an example where their numbers differ by Fisher's exact test, at three standard
     errors. That can have two reasons where data repeat each other: copies, or samples that keep to what is
@@ -256,7 +256,7 @@ def verdict(nearer: float, most: float, lean: Leaning, exact: Exact) -> str:
     A difference counts from three standard errors. Copies need both of the first two, or that `exact` says so.
     "copies of test examples" are from a file that was made from real data: `exact` says so, or more samples than
     data equal test examples and they lean to the test set. Far from the data are samples that are further from the
-    training set than held-out data, and do not lean to it. There is no sign of copying in samples that are nearer,
+    training set than held-out data, and lean to neither. There is no sign of copying in samples that are nearer,
     only if the second test could have seen it if half of them were copies; nor in others, unless more of them than
     of data equal training examples.
     """
@@ -281,7 +281,7 @@ def _judged(nearer: float, most: float, lean: Leaning, exact: Exact) -> str:
             "too few examples" if exact.overlap.test < 0.5 else "most test examples are training examples too"
         )
         return f"can't tell: {few}"
-    if lean.z < -CLEAR and nearer >= -CLEAR:
+    if lean.z < -CLEAR:
         return "can't tell: drawn to the test set"
     if near:
         dense = "they may only keep to where data are dense"
@@ -404,7 +404,7 @@ class Memorisation:
         train, test = controls.real or real_features(self.features, data, samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         to_train, to_test = find_nearest(seen, train), find_nearest(seen, test)
-        score = _compare(seen, to_train, to_test, controls.heldout, controls.shared)
+        score = _compare(samples, to_train, to_test, controls.heldout, controls.shared)
         near = data.floats(data.train[to_train.row[:PANEL].cpu()])
         beside = {"control_copies": controls.copies, "control_heldout": controls.fresh}
         return replace(score, details={**score.details, **_panel(samples, near), **beside})
