@@ -251,7 +251,7 @@ def _keep(task: Task, store: Store, data: Data, trained: Trained) -> None:
     if trained.status == "ok" and shown is None:
         shown = model(entry.cell, data, trained.seed, trained.state, None, device=task.device).samples(n)
     training = Training.of(trained, entry.train_keys[trained.seed])
-    store.write_training(entry.id, training, trained, shown[:n] if shown is not None else None)
+    store.write_training(entry.id, training, trained, data.floats(shown[:n]) if shown is not None else None)
 
 
 def give_up(
