@@ -411,9 +411,10 @@ def score(
 ) -> None:
     """Score samples that were made elsewhere.
 
-    SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG or JPEG images.
-    Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. Metrics take the first samples, as
-    many as their protocol says. Exit code 1 where a metric failed.
+    SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG, JPEG, BMP or WebP
+    images. Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. [N, H, W, C] is transposed to
+    [N, C, H, W]. Metrics take as many samples as their protocol says, in a random order that is always the same.
+    The first lines say how samples and data were read (with --json on stderr). Exit code 1 where a metric failed.
 
     \b
     Examples:
@@ -427,7 +428,11 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = scoring.request(dataset, names, options)
     failed, rows = False, []
-    for found in scoring.score(samples, asked, device):
+
+    def report(line: str) -> None:
+        click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
+
+    for found in scoring.score(samples, asked, device, report):
         failed |= any(record.value is None for record in found.records)
         if as_json:
             rows += [_scored_row(record, found) for record in found.records]

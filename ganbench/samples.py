@@ -30,7 +30,12 @@ from .errors import SampleError
 Array = NDArray[Any]
 MAX_UNPACKED = 8 * 2**30  # bytes of a compressed array in an .npz file; uncompressed ones are mapped
 BLOCK = 2**24  # numbers that are converted at a time
-STATISTICS = {"mu", "sigma", "mu_s", "sigma_s"}  # of features, in the reference files of FID and guided diffusion
+STATISTICS = {
+    "mu",
+    "sigma",
+    "mu_s",
+    "sigma_s",
+}  # of features, in the reference files of FID and guided diffusion
 
 # --------------------------------------------------------------------------------------------- files
 
@@ -321,10 +326,11 @@ class Samples:
     def _shuffled(self, word: str) -> NDArray[np.int64]:
         """The rows in the order of hashes of their contents, so that no order in which they were saved, such as
         class by class, decides which are the first n. Rows that are alike are spread by a count of them."""
-        parts = []
+        parts, key = [], word.encode()
         for _, block in self._blocks():
-            rows = memoryview(self._row_major(block).reshape(len(block), -1).view(np.uint8))
-            key = word.encode()
+            whole = self._row_major(block).reshape(-1).view(np.uint8).data
+            width = len(whole) // len(block)
+            rows = (whole[start : start + width] for start in range(0, len(whole), width))
             parts += [hashlib.blake2b(row, digest_size=8, key=key).digest() for row in rows]
         digests = np.frombuffer(b"".join(parts), "<u8")
         by_digest = np.argsort(digests, kind="stable")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -296,9 +295,7 @@ def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _sampled(
-    cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str
-) -> Trained:
+def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> Trained:
     """What is kept of samples, with a note where they were not floats of the data's shape and scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
