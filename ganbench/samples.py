@@ -65,7 +65,8 @@ def read_array(path: Path) -> tuple[Array, str]:
             if file.read(4).startswith(b"PK"):
                 return _read_npz(path, file)
             file.seek(0)
-            header = _header(file, path.stat().st_size, str(path))
+            header = _header(file)
+            _check_header(header, path.stat().st_size, str(path))
             return _mapped(path, header, 0), str(path)
     except (OSError, ValueError, EOFError, TypeError, RuntimeError, NotImplementedError) as error:
         raise SampleError(f"{path}: cannot be read as .npy or .npz ({error})") from None
@@ -73,25 +74,27 @@ def read_array(path: Path) -> tuple[Array, str]:
         raise SampleError(f"{path}: cannot be read as .npy or .npz ({error})") from None
 
 
-def _header(file: IO[bytes], size: int, name: str) -> Header:
-    """The header of an .npy file of `size` bytes. Raises SampleError, and ValueError for another file."""
+def _header(file: IO[bytes]) -> Header:
+    """The header of an .npy file. Raises ValueError for another file."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of .npy is for tables with named columns")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    header = Header(shape, fortran, dtype, file.tell())
-    if dtype.hasobject:
+    return Header(*read(file), file.tell())
+
+
+def _check_header(header: Header, size: int, name: str) -> None:
+    """Raises SampleError for Python objects, and for a header that promises more than the `size` bytes of its file."""
+    if header.dtype.hasobject:
         raise SampleError(
             f"{name}: holds Python objects, which ganbench never unpickles; save one array of numbers: "
             'np.save("mine.npy", np.stack(images))'
         )
-    if any(n < 0 for n in shape) or header.size > size - header.start:
+    if any(n < 0 for n in header.shape) or header.size > size - header.start:
         raise SampleError(
-            f"{name}: its header says {list(shape)} of {dtype}, which is {header.size:,} bytes; it holds "
-            f"{size - header.start:,}. It is truncated or damaged: save it again"
+            f"{name}: its header says {list(header.shape)} of {header.dtype}, which is {header.size:,} bytes; it "
+            f"holds {size - header.start:,}. It is truncated or damaged: save it again"
         )
-    return header
 
 
 def _mapped(path: Path, header: Header, offset: int) -> Array:
@@ -109,9 +112,10 @@ def _read_npz(path: Path, file: IO[bytes]) -> tuple[Array, str]:
         headers: dict[str, Header] = {}
         for name, info in members.items():
             with archive.open(info) as member:
-                headers[name] = _header(member, info.file_size, f"{path}: array {name!r}")
+                headers[name] = _header(member)
         name = _choose(headers, path)
         info, header = members[name], headers[name]
+        _check_header(header, info.file_size, f"{path}: array {name!r}")
         others = [f"{other} {list(headers[other].shape)}" for other in headers if other != name]
         called = f"{path}, array {name!r}" + (f" ({', '.join(others)} not used)" if others else "")
         if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
@@ -162,41 +166,44 @@ def channels_first(shape: Sequence[int], name: str) -> tuple[int, ...]:
     if first in (1, 3) and last in (1, 3) and (first, last) != (1, 1):
         raise SampleError(
             f"{name}: examples have the shape {list(shape)}, and both the first and the last axis could hold the "
-            "channels; save pictures so small as flat rows of numbers in 0…1"
+            "channels; flatten both files (x.reshape(len(x), -1)) in one layout"
         )
     return tuple(shape)
 
 
 def _layout(given: tuple[int, ...], shape: tuple[int, ...], name: str, images: bool) -> tuple[bool, str]:
-    """Whether rows of the shape `given` have their channels last where `shape` has them first, and what to say of a
-    change. All other shapes that are read hold the same numbers in the same order. Raises SampleError."""
+    """Whether an array [N, ...] of the shape `given` has its channels last where `shape` has them first, and how it
+    is read. What is neither transposed nor refused holds the same numbers in the same order.
 
-    def listed(one: Sequence[int]) -> str:
-        return "[" + ", ".join(map(str, ("N", *one))) + "]"
-
-    long, wanted = [n for n in given if n != 1], [n for n in shape if n != 1]
-    if given == shape and not (images and len(shape) == 3 and shape[0] > 1 and len(set(shape)) == 1):
-        return False, ""
-    if long == wanted and given != shape:
-        return False, f"{listed(given)} read as {listed(shape)}"
-    if len(given) == len(shape) == 3 and given == (*shape[1:], shape[0]):
+    images: whether cubes, such as [3, 3, 3], are refused, since both layouts fit them
+    Raises SampleError for a shape that fits in no way, or in more than one.
+    """
+    n, rest = given[0], given[1:]
+    expected = [n, *shape]
+    long, wanted = [size for size in rest if size != 1], [size for size in shape if size != 1]
+    cube = images and len(shape) == 3 and shape[0] > 1 and len(set(shape)) == 1
+    if rest == shape and not cube:
+        return False, f"{expected}"
+    if long == wanted and not cube:
+        return False, f"{list(given)} read as {expected}"
+    text = f"{name}: samples have the shape {list(given)}, expected {['N', *shape]}".replace("'", "")
+    if len(rest) == len(shape) == 3 and rest == (*shape[1:], shape[0]):
         if shape[0] not in shape[1:]:
-            return True, f"{listed(given)} read as [N, H, W, C], transposed to {listed(shape)}"
+            return True, f"{list(given)} read as [N, H, W, C], transposed to {expected}"
         raise SampleError(
-            f"{name}: samples have the shape {listed(given)}, expected {listed(shape)}: the shape does not say which "
-            "axis holds the channels; transpose them yourself (np.moveaxis(x, -1, 1) turns [N, H, W, C] into "
-            "[N, C, H, W]) or save a folder of images"
+            f"{text}: this does not say which axis holds the channels; save a folder of images, or transpose them "
+            "yourself (np.moveaxis(x, -1, 1) turns [N, H, W, C] into [N, C, H, W])"
         )
-    text = f"{name}: samples have the shape {listed(given)}, expected {listed(shape)}"
-    if math.prod(given) == math.prod(shape) and 1 in (len(long), len(wanted)):
+    if math.prod(rest) == math.prod(shape) and 1 in (len(long), len(wanted)):
         if max(len(long), len(wanted)) == 2:
-            return False, f"{listed(given)} read row by row as {listed(shape)}"
+            return False, f"{list(given)} read row by row as {expected}"
+        better = expected if len(wanted) > 1 else list(given)
         raise SampleError(
-            f"{text}: the flat rows do not say whether the channels come first or last; save them as "
-            f"{listed(shape if len(wanted) > 1 else given)}"
+            f"{text}: flat rows do not say whether the channels come first or last; save both as {better}"
         )
-    if len(given) == len(shape) == 3 and (given[-1] == 4 or given[0] == 4) and shape[0] in (1, 3):
-        raise SampleError(f"{text}; leave the fourth channel (transparency) out")
+    if len(rest) == len(shape) == 3:
+        found = (rest[0],) if rest[1:] == shape[1:] else (rest[-1],) if rest[:-1] == shape[1:] else ()
+        text += f"; samples have {found[0]} channels, the data {shape[0]}" if found else ""
     raise SampleError(text)
 
 
@@ -207,7 +214,7 @@ class Samples:
     """Samples of one array, checked, in their layout and order; a slice of them is a tensor [n, *shape].
 
     Rows are uint8 pixels or float32 numbers; `data.floats` turns both into floats in the data's scale. `notes` say
-    what was changed, `range` is the least and the greatest value in the data's scale.
+    what was changed, `range` is the least and the greatest value in the data's scale, `shape` is [N, *shape].
     """
 
     def __init__(
@@ -232,20 +239,21 @@ class Samples:
         if array.dtype.kind not in "biuf":
             what = "complex numbers" if array.dtype.kind == "c" else f"values of the type {array.dtype}"
             raise SampleError(f"{name}: holds {what}; expected whole or real numbers")
-        if not array.size:
+        if not array.ndim or not array.size:
             expected = ", ".join(map(str, ("N", *(shape or ("*shape",)))))
             raise SampleError(f"{name}: samples have the shape {list(array.shape)}, expected [{expected}]")
         if shape is None:
             shape = channels_first(given, name) if len(given) == 3 else given
             shape = (1, *given) if byte and len(given) == 2 else shape
-        self.shape, self.scale = shape, scale
-        self.last, layout = _layout(given, shape, name, scale is not None and order is not None)
+        self.example, self.scale, self.shape = shape, scale, (len(array), *shape)
+        self.last, self.layout = _layout(array.shape, shape, name, scale is not None and order is not None)
         low, high = self._extremes()
         whole = array.dtype.kind in "iu" and scale is not None and low >= 0 and 1 < high <= 255
         self.pixels = byte or whole
         self._check_values(low, high)
         self.range, values = self._in_scale(low, high)
-        self.notes = tuple(text for text in (layout, values) if text)
+        changed = self.layout if "read as" in self.layout else ""
+        self.notes = tuple(text for text in (changed, values) if text)
         self.order = None if order is None else self._shuffled(order)
 
     def __len__(self) -> int:
@@ -254,19 +262,19 @@ class Samples:
     def __str__(self) -> str:
         """How the array was read, in a line."""
         low, high = self.range
-        size = f"{len(self):,} of {list(self.shape)}"
-        return "; ".join([f"{self.name}: {size}", *self.notes, f"values {low:.4g} to {high:.4g}"])
+        unchanged = [] if self.layout in self.notes else [self.layout]
+        return f"{self.name}: " + "; ".join([*unchanged, *self.notes, f"values {low:.4g} to {high:.4g}"])
 
     def __getitem__(self, rows: slice) -> Tensor:
         chosen = np.arange(len(self))[rows] if self.order is None else self.order[rows]
-        taken = torch.empty((len(chosen), *self.shape), dtype=torch.uint8 if self.pixels else torch.float32)
+        taken = torch.empty((len(chosen), *self.example), dtype=torch.uint8 if self.pixels else torch.float32)
         for start, block in self._blocks(chosen):
             taken[start : start + len(block)] = torch.from_numpy(self._row_major(block))
         return taken
 
     def _blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[tuple[int, Array]]:
         """Rows as they are stored, a block at a time, each with the number of its first; all where none are named."""
-        n, size = len(self) if rows is None else len(rows), max(1, BLOCK // max(1, math.prod(self.shape)))
+        n, size = len(self) if rows is None else len(rows), max(1, BLOCK // max(1, math.prod(self.example)))
         for start in range(0, n, size):
             part = slice(start, start + size)
             yield start, np.asarray(self.array[part if rows is None else rows[part]])
@@ -276,7 +284,7 @@ class Samples:
         block = np.moveaxis(block, -1, 1) if self.last else block
         with np.errstate(over="ignore"):  # what becomes infinite was refused
             block = np.array(block, np.uint8 if self.pixels else np.float32, order="C")
-        return block.reshape(len(block), *self.shape)
+        return block.reshape(len(block), *self.example)
 
     def _extremes(self) -> tuple[float, float]:
         """The least and the greatest number. Raises SampleError where one is not finite as float32."""

@@ -623,7 +623,7 @@ def test_a_text_called_png_is_named(tmp_path):
     root = folder_of(tmp_path / "mine", 12)
     (root / "a.png").write_text("hello")
     assert failure("images", path=str(root)) == (
-        f"{root / 'a.png'}: is not a PNG or JPEG image, whatever its suffix says; convert or remove it"
+        f"{root / 'a.png'}: is not a PNG, JPEG, BMP or WebP image, whatever its suffix says; convert or remove it"
     )
 
 
@@ -665,11 +665,11 @@ def test_a_link_in_a_circle_ends(tmp_path):
 def test_folders_without_usable_images_say_what_they_hold(tmp_path):
     root = tmp_path / "mine"
     assert failure("images", path=str(root)) == (
-        f"{root}: there is no such folder; expected a folder of PNG or JPEG images"
+        f"{root}: there is no such folder; expected a folder of PNG, JPEG, BMP or WebP images"
     )
     root.mkdir()
     assert failure("images", path=str(root)) == (
-        f"{root}: has no images with the suffix .png, .jpg, .jpeg: it is empty"
+        f"{root}: has no images with the suffix .png, .jpg, .jpeg, .bmp, .webp: it is empty"
     )
     (root / "a.webp").touch()
     assert failure("images", path=str(root)).endswith(".jpeg: only .webp")
@@ -678,7 +678,9 @@ def test_folders_without_usable_images_say_what_they_hold(tmp_path):
         f"{root}: has 9 images; at least 10 are needed for three splits"
     )
     (root / "cat").mkdir()
-    assert failure("images", path=str(root)).startswith(f"{root / 'cat'}: has no PNG or JPEG images")
+    assert failure("images", path=str(root)).startswith(
+        f"{root / 'cat'}: has no PNG, JPEG, BMP or WebP images"
+    )
     folder_of(root / "cat", 2)
     assert "has images (000.png, …) beside sub-folders with images (cat/000.png, …)" in failure(
         "images", path=str(root)

@@ -57,7 +57,8 @@ def test_values_are_those_of_the_metrics(samples: Path) -> None:
     rows = {row["metric"]: row for row in json.loads(result.stdout)}
     assert list(rows) == ["modes", "high_quality_pct", "reverse_kl", "diversity"]
     data = load_data(scoring.request("ring", [], ["ring.n_train=2000"]).dataset)
-    made = torch.from_numpy(ring())
+    made = scoring.read(samples, data)[:]  # in a random order
+    assert torch.equal(made.sort(0).values, torch.from_numpy(ring()).sort(0).values)
     assert data.modes is not None
     captured = mode_coverage(made[:2500], data.modes)
     assert rows["modes"]["value"] == captured.value == 8
@@ -108,7 +109,7 @@ def test_without_names_all_metrics_apply_that_need_only_samples() -> None:
 
 def test_a_folder_of_images(images: Path) -> None:
     data = load_data(scoring.request("digits", [], []).dataset)
-    found = scoring.read(images, data)
+    found = data.floats(scoring.read(images, data)[:])
     assert found.shape == (60, 1, 8, 8)
     assert (found.dtype, float(found.min()) >= 0, float(found.max()) <= 1) == (torch.float32, True, True)
     expected = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
@@ -124,7 +125,9 @@ def test_a_folder_of_images(images: Path) -> None:
 
 def test_a_folder_that_does_not_fit(images: Path, tmp_path: Path) -> None:
     digits, points = (load_data(scoring.request(name, [], []).dataset) for name in ("digits", "ring"))
-    with pytest.raises(SampleError, match=r"is a folder of images, and ring holds no images but \[2\]"):
+    with pytest.raises(
+        SampleError, match=r"is a folder of images, and ring holds no square images but \[2\]"
+    ):
         scoring.read(images, points)
     Image.new("L", (9, 9)).save(images / "60.png")
     with pytest.raises(DatasetError, match="9 × 9 pixels; expected 8 × 8"):
@@ -172,7 +175,7 @@ def test_a_wrong_request(samples: Path, arguments: list[str], text: str) -> None
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("mine.txt", b"1 2", "mine.txt: expected .npy, .npz or a folder of PNG or JPEG images"),
+        ("mine.txt", b"1 2", "mine.txt: expected .npy, .npz or a folder of PNG, JPEG, BMP or WebP images"),
         ("mine.npy", b"1 2", "mine.npy: cannot be read as .npy or .npz"),
         ("nan.npy", None, "values are NaN or infinite"),
         ("empty.npy", None, "samples have the shape [0, 2], expected [N, 2]"),
@@ -211,7 +214,7 @@ def test_samples_against_other_samples(tmp_path: Path, samples: Path) -> None:
         rows = {row["metric"]: row for row in json.loads(result.stdout)}
         assert {row["dataset"] for row in rows.values()} == {"samples"}
         wide[file] = rows["sliced_wasserstein"]["value"]
-    assert wide["mine.npy"] < 0.2 < wide["half.npy"]
+    assert wide["mine.npy"] < 0.3 < wide["half.npy"]
 
 
 def test_a_folder_against_another_folder(images: Path, tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def test_bytes_are_images_and_floats_are_not(tmp_path: Path) -> None:
         (np.zeros(30), "holds [30]; expected [N, *shape]"),
         (np.zeros((5, 2)), "holds [5, 2]; expected [N, *shape], N at least 10"),
         (np.full((20, 2), np.nan), "40 values are NaN or infinite"),
-        (np.array([{}] * 20), "cannot be read as .npy or .npz (Object arrays cannot be loaded"),
+        (np.array([{}] * 20), "holds Python objects, which ganbench never unpickles"),
     ],
 )
 def test_other_samples_that_are_none(tmp_path: Path, samples: Path, array: np.ndarray, text: str) -> None:

@@ -30,9 +30,7 @@ def samples(
     try:
         array, name = read_array(file)
         if array.ndim < 2 or len(array) < LEAST:
-            raise DatasetError(
-                f"{name}: holds {list(array.shape)}; expected [N, *shape], one row per example, N at least {LEAST}"
-            )
+            raise DatasetError(f"{name}: holds {list(array.shape)}; expected [N, *shape], N at least {LEAST}")
         every = Samples(array, name, order="data")  # not the order in which the same file is read as samples
     except SampleError as error:
         raise DatasetError(str(error)) from None
@@ -41,4 +39,4 @@ def samples(
     stored = every[:]
     train, valid, test = stored.split([n - 5 * held, held, 4 * held])
     scale = (0.0, 1.0) if stored.dtype == torch.uint8 else None
-    return Data("samples", train, valid, test, every.shape, scale, notes=(str(every),))
+    return Data("samples", train, valid, test, every.example, scale, notes=(str(every),))
