@@ -132,7 +132,7 @@ def test_bytes_are_pixels_in_every_layout_without_an_expected_shape():
         (np.full(40, "a"), "holds values of the type <U1"),
         (GREY / 127.5 - 1, "expected 0 to 1; of values in -1…1 save (x + 1) / 2"),
         (GREY * 1.0, "save pixels in 0…255 as bytes (uint8), or divide them by 255"),
-        (GREY * 10, "expected 0 to 1"),
+        (GREY * 10.0, "expected 0 to 1; save np.clip(x, 0, 1)"),
         (GREY.astype(int) * -1, "expected 0 to 1"),
         (np.where(GREY > 99, np.nan, 0.5), "values are NaN or infinite"),
         (GREY * 1e300, "values are NaN or infinite"),

@@ -258,3 +258,65 @@ def test_other_samples_that_are_not_there(samples: Path) -> None:
     result = call(samples, "--dataset", "theirs.npz", "--metrics", "diversity")
     assert result.exit_code == 2
     assert "--dataset theirs.npz: samples.path: there is no file or folder" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------ as people store them
+
+
+def test_how_samples_and_data_were_read_stands_first(tmp_path: Path, images: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", pixels, np.arange(60))
+    options = ("--metrics", "diversity", "--set", "diversity.n=20")
+    shown = " ".join(call(tmp_path / "mine.npz", "--dataset", images, *options).stdout.split())
+    assert shown.startswith(
+        f"samples: {tmp_path}/mine.npz, array 'arr_0' (arr_1 [60] not used): [60, 8, 8] read as [60, 1, 8, 8]; "
+        "bytes (uint8) read as pixels, divided by 255; values 0 to 1; taken in a fixed random order "
+        f"dataset: {images}: 60 image files; all grey; 48 train, 6 valid, 6 test "
+    )
+    result = call(images, "--dataset", "digits", *options, "--json")
+    assert json.loads(result.stdout)[0]["metric"] == "diversity"
+    assert f"samples: {images}: [60, 1, 8, 8]; 60 image files; all grey; bytes" in " ".join(
+        result.stderr.split()
+    )
+
+
+def test_two_files_on_two_scales_are_warned_of(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", pixels)
+    np.save(tmp_path / "theirs.npy", pixels / 127.5 - 1)
+    options = ("--metrics", "diversity", "--set", "diversity.n=20")
+    shown = call(tmp_path / "mine.npy", "--dataset", tmp_path / "theirs.npy", *options).stdout
+    assert "\nwarning: samples lie in 0 to 1, the data in -1 to 1: if these are two scales" in shown
+
+
+def test_the_layout_and_the_order_of_files_change_no_score(tmp_path: Path) -> None:
+    """Colour images beside others, by rows in the order of their classes, or mixed; first or last the channels."""
+    chance = np.random.default_rng(3)
+    pixels = np.sort(chance.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8), axis=0)
+    np.save(tmp_path / "theirs.npy", chance.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8))
+    np.save(tmp_path / "last.npy", np.load(tmp_path / "theirs.npy").transpose(0, 2, 3, 1))
+    np.save(tmp_path / "a.npy", pixels)
+    np.save(tmp_path / "b.npy", pixels[chance.permutation(200)].transpose(0, 2, 3, 1))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, one in enumerate(pixels.transpose(0, 2, 3, 1)):
+        Image.fromarray(one).save(folder / f"{i:03}.png")
+    values = set()
+    for mine in ("a.npy", "b.npy", "folder"):
+        for theirs in ("theirs.npy", "last.npy"):
+            asked = scoring.request(str(tmp_path / theirs), ["diversity"], ["diversity.n=50"])
+            (found,) = scoring.score(tmp_path / mine, asked, "cpu")
+            values.add(found.records[0].value)
+    assert len(values) == 1
+
+
+def test_one_grey_picture_turns_no_folder_grey(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("L" if name == "a.png" else "RGB", (8, 8) if name == "a.png" else (6, 7)).save(
+            tmp_path / name
+        )
+    asked = scoring.request(str(tmp_path), ["diversity"], [])
+    assert (asked.dataset.params["channels"], asked.dataset.params["size"]) == (3, 6)
+    for name in ("b.png", "c.png"):
+        Image.new("L", (6, 6)).save(tmp_path / name)
+    assert scoring.request(str(tmp_path), ["diversity"], []).dataset.params["channels"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -514,6 +515,16 @@ def test_samplers_that_give_nonsense(tmp_path, samples, message):
     (cell,) = cells(tmp_path, "[./mine.py]", plugins=FIT.format(samples=samples))
     with pytest.raises(SampleError, match=message):
         train(cell, points(), [0])
+
+
+def test_a_sampler_with_channels_last_is_transposed(tmp_path):
+    """The images of its first channel are black, of its last white."""
+    samples = "torch.arange(3.0).div(2).expand(n, 8, 8, 3)"
+    (cell,) = cells(tmp_path, "[./mine.py]", plugins=FIT.format(samples=samples))
+    colour = replace(pixels(), train=torch.zeros(20, 3, 8, 8, dtype=torch.uint8), shape=(3, 8, 8))
+    (found,) = train(cell, colour, [0])
+    assert found.samples.mean((0, 2, 3)).tolist() == [0, 0.5, 1]
+    assert found.note == "[10000, 8, 8, 3] read as [N, H, W, C], transposed to [10000, 3, 8, 8]"
 
 
 def test_samples_from_files(tmp_path):
