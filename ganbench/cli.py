@@ -404,43 +404,75 @@ def _checked(check: Check) -> str:
     metavar="NAME.PARAMETER=VALUE",
     help="A parameter of the dataset or of a metric, such as kde_ll.n=5000; repeatable.",
 )
+@click.option(
+    "--n",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Samples that every metric takes, whatever its parameter for that is called; --set goes before it.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
 def score(
-    samples: Path, dataset: str, metrics: str, options: tuple[str, ...], device: str, as_json: bool
+    samples: Path,
+    dataset: str,
+    metrics: str,
+    options: tuple[str, ...],
+    n: int | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Score samples that were made elsewhere.
 
     SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG, JPEG, BMP or WebP
     images. Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. [N, H, W, C] is transposed to
     [N, C, H, W]. Metrics take as many samples as their protocol says, in a random order that is always the same.
-    The first lines say how samples and data were read (with --json on stderr). Exit code 1 where a metric failed.
+    Where there are fewer, the metric is not scored, and what to --set is printed. The first lines say how samples
+    and data were read (with --json on stderr). Exit code 1 where a metric was not scored.
 
     \b
     Examples:
       ganbench score mine.npz --dataset mnist
       ganbench score mine.npy --dataset ring --metrics modes,kde_ll --set kde_ll.n=5000
+      ganbench score pictures/ --dataset digits --n 300
       ganbench score pictures/ --dataset digits --json
       ganbench score mine.npz --dataset theirs.npz
     """
     from . import scoring
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    asked = scoring.request(dataset, names, options)
-    failed, rows = False, []
+    asked = scoring.request(dataset, names, options, n)
+    found, rows = [], []
 
     def report(line: str) -> None:
         click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
 
-    for found in scoring.score(samples, asked, device, report):
-        failed |= any(record.value is None for record in found.records)
+    for one in scoring.score(samples, asked, device, report):
+        found.append(one)
         if as_json:
-            rows += [_scored_row(record, found) for record in found.records]
+            rows += [_scored_row(record, one) for record in one.records]
         else:
-            click.echo(_scored_text(found))
+            click.echo(_scored_text(one))
+    unscored = [one for one in found if any(record.value is None for record in one.records)]
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    click.get_current_context().exit(1 if failed else 0)
+    elif unscored:
+        click.echo(_scored_summary(unscored, len(found)))
+    click.get_current_context().exit(1 if unscored else 0)
+
+
+def _scored_summary(unscored: list[Measured], count: int) -> str:
+    """Which metrics have no value or lack one, why, and what would give it."""
+    lines = [f"{count - len(unscored)} of {_count(count, 'metric')} scored; not scored:"]
+    for one in unscored:
+        errors = dict.fromkeys(record.error for record in one.records if record.error)
+        advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
+        lines.append(f"  {one.metric}  {'; '.join(errors)}{advice}")
+    short = [one.shortage for one in unscored if one.shortage]
+    if short:
+        lines.append(
+            f"--n {short[0].at_hand} lets all metrics take the samples at hand; their protocols differ then."
+        )
+    return "\n".join(lines)
 
 
 def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
@@ -448,6 +480,7 @@ def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
     names = ("dataset", "metric", "value", "sem", "n", "unit", "better", "status", "error", "protocol")
     row = {name: getattr(record, name) for name in names}
     said = {"verdict": found.verdict, "warning": found.warning}
+    said["set"] = found.shortage.setting if found.shortage else None
     return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}
 
 
@@ -460,7 +493,7 @@ def _scored_text(found: Measured) -> str:
         names = ", ".join(record.metric for record in found.records if record.error)
         lines.append(f"{_heading(names)}  {click.style('; '.join(errors), fg='red')}")
     notes = [f"verdict: {found.verdict}"] if found.verdict else []
-    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"]
+    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
     notes += [f"beside it: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]

@@ -7,10 +7,12 @@ wrong say what is wrong and how to mend it. `ganbench test FILE` prints them.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ from .plugins import Plugin
 
 SETTINGS = TrainSettings(steps=3, batch=8, dtype="float64", snapshots=1)
 CLOSE = 1e-8  # between numbers in float64 that should be the same
+OVERLAP = 0.01  # share of a split's examples in another one from which on it is wrong
 N = 400  # examples of each split of the data below
 
 
@@ -577,6 +580,7 @@ def _dataset(part: Part) -> Checks:
     splits = {"train": first.train, "valid": first.valid, "test": first.test}
     yield Check("its splits have the shape that it states", _misshapen(first, splits))
     yield Check("its values are finite floats, or bytes for images", _mistyped(first, splits))
+    yield from _overlapping(splits)
     alike = all(torch.equal(x, getattr(second, name)) for name, x in splits.items())
     text = "twice the same gave other data; take all randomness from the generator that it is given"
     yield Check("everybody gets the same data", None if alike else text)
@@ -593,6 +597,39 @@ def _dataset(part: Part) -> Checks:
     )
     yield Check("it says what it has", text, advice=True)
     yield Check("labels and density fit the examples", _mismatched(first, splits))
+
+
+def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
+    """How many rows of `x` [n, ...] stand in `y` [m, ...] too, bit for bit, and how many would if both were drawn
+    alike: n times the share of rows of `y` that stand there twice. Continuous data have neither; where values are
+    whole numbers, rows of independent splits coincide as rows of one split do."""
+    own, other = (
+        [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part.cpu().numpy()]
+        for part in (x, y)
+    )
+    times = Counter(other)
+    repeated = sum(count for count in times.values() if count > 1) / len(other)
+    return sum(row in times for row in own), len(own) * repeated
+
+
+def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
+    """What a method has seen in training, or what a bandwidth was chosen by, is no test."""
+    if not all(map(len, splits.values())):
+        return  # their shapes are wrong, which is said already
+    wrong, few = [], []
+    for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        x, y = splits[name], splits[other]
+        shared, expected = shared_rows(x, y)
+        excess = shared - expected
+        text = f"{shared:,} of {len(x):,} {name} examples stand in {other} too"
+        text += f", where chance would give {expected:,.0f}" if expected else ""
+        if excess > OVERLAP * len(x) or (torch.equal(x, y) and len(x.unique(dim=0)) > 1):
+            wrong.append(text)
+        elif excess > 5 * math.sqrt(expected):
+            few.append(text)
+    advice = "draw the splits from different examples, and take repeated ones out before you split"
+    text = f"{'; '.join(wrong + few)}; {advice}" if wrong or few else None
+    yield Check("its splits hold different examples", text, advice=not wrong)
 
 
 def _loaded(part: Part, seed: int) -> Any:

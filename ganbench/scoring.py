@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from .contracts import CONTROLS, Data, Kind, Record
 from .datasets import files
 from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
 from .pipeline.checker import Checker
+from .pipeline.counts import count_setting, samples_needed, too_few, with_param
 from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
 from .pipeline.execute import choose_device
 from .pipeline.forms import override
 from .pipeline.marked import Node, Place
 from .pipeline.plan import Cell
-from .pipeline.score import Scored, Scorer, protocol
+from .pipeline.score import Scored, Scorer, protocol, unmeasured
 from .pipeline.store import Entry, Training
 from .pipeline.subject import StoredSamples
 from .pipeline.work import load_data
@@ -34,25 +35,38 @@ class Request:
 
     dataset: Part
     metrics: tuple[Part, ...]
+    n: int | None = None  # samples that every metric takes, where `metrics` do not say how many
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """What a metric lacks for which the samples are too few."""
+
+    needed: int  # samples
+    at_hand: int
+    setting: str | None  # "kde_ll.n=300", under which these are enough; None where no parameter does that
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one metric says of the samples."""
+    """What one metric says of the samples. Records without a value say why."""
 
+    metric: str  # its name
     sentence: str  # the protocol
     records: tuple[Record, ...]  # one for each value
     controls: Mapping[str, float]  # what data or copies of them score under the same protocol
     verdict: str | None  # what they say in words
     warning: str | None
+    shortage: Shortage | None = None
 
 
-def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Request:
+def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int | None = None) -> Request:
     """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
 
     For the dataset also other samples, an .npy or .npz file, or a folder of images, of the commonest size among them.
-    `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML. Raises
-    PluginError for a name that is not there, else SuiteError with all mistakes.
+    `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML; `n` is how many
+    samples each metric takes for which the options do not say it. Raises PluginError for a name that is not there,
+    else SuiteError with all mistakes.
     """
     name, given = _others(dataset)
     data = plugins.find("dataset", name)
@@ -75,7 +89,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str]) -> Req
         named = Node(plugin.name, Place(f"--{kind}", 0, 0))
         return Part(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
 
-    asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen))
+    asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
     for plugin in wanted:
         if lacking := set(plugin.needs) - set(data.provides):
             what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
@@ -133,9 +147,9 @@ def read(path: Path, data: Data) -> Samples:
 def score(
     path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
 ) -> Iterator[Measured]:
-    """Each metric of the request on the samples at `path`, as soon as it is there. A metric that fails, such
-    as for want of samples, has records without a value that say why. `report` is given lines that say how the
-    samples and the data were read.
+    """Each metric of the request on the samples at `path`, as soon as it is there: first those for which the samples
+    are too few, which is found out before anything is computed. They and metrics that fail have records without a
+    value that say why. `report` is given lines that say how the samples and the data were read.
 
     Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
     """
@@ -144,12 +158,42 @@ def score(
     samples = read(path, data)
     for line in _reading(samples, data):
         report(line)
+    if asked.n is not None:
+        asked = replace(asked, metrics=tuple(_taking(metric, data, asked.n) for metric in asked.metrics))
     protocols = [protocol(metric, data) for metric in asked.metrics]
     entry = Entry(_cell(path, asked), "", {}, (), tuple(protocols), math.prod(data.shape))
     training = Training("", 0, "ok", None, None, 0.0, 1, device, "float32", None)
-    model, scorer = StoredSamples(0, samples, data=data, device=device), Scorer(entry, data)
-    for index, (_, sentence) in enumerate(protocols):
-        yield _measured(scorer(index, model, training), sentence)
+    needs = [samples_needed(metric, data) or 0 for metric in asked.metrics]
+    short = [index for index, needed in enumerate(needs) if needed > len(samples)]
+    for index in short:
+        scored = unmeasured(entry, index, training, "failed", too_few(needs[index], len(samples)))
+        found = count_setting(asked.metrics[index], data, len(samples))
+        yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
+    scorer = Scorer(entry, data)
+    for index in (index for index in range(len(needs)) if index not in short):
+        model = StoredSamples(0, samples, data=data, device=device)
+        scored, shortage = scorer(index, model, training), None
+        if model.most > len(samples):  # of a metric whose need only trying could tell
+            found = _that_asked(asked.metrics[index], model.most, len(samples))
+            shortage = _shortage(scored, model.most, len(samples), found)
+        yield _measured(scored, protocols[index][1], shortage)
+
+
+def _taking(metric: Part, data: Data, n: int) -> Part:
+    """The metric on `n` samples, unless its parameters say how many already."""
+    found = count_setting(metric, data, n)
+    return with_param(metric, *found) if found and found[0] not in metric.params else metric
+
+
+def _that_asked(metric: Part, asked: int, at_hand: int) -> tuple[str, int] | None:
+    """The parameter that has the value for which the metric asked, and what it would have to be."""
+    names = [name for name, value in metric.resolved.items() if type(value) is int and value == asked]
+    return (names[0], at_hand) if names else None
+
+
+def _shortage(scored: Scored, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
+    setting = f"{scored.metric}.{found[0]}={found[1]}" if found else None
+    return Shortage(needed, at_hand, setting)
 
 
 def _reading(samples: Samples, data: Data) -> Iterator[str]:
@@ -170,11 +214,13 @@ def _cell(path: Path, asked: Request) -> Cell:
     return Cell("", dataset, method, (0,), TrainSettings(), asked.metrics)
 
 
-def _measured(scored: Scored, sentence: str) -> Measured:
-    verdict, warning = (scored.details.get(name) for name in ("verdict", "warning"))
+def _measured(scored: Scored, sentence: str, shortage: Shortage | None) -> Measured:
+    verdict, warning = (
+        str(words) if (words := scored.details.get(name)) else None for name in ("verdict", "warning")
+    )
     found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
-    said = (str(words) if words else None for words in (verdict, warning))
-    return Measured(sentence, scored.records, dict(_numbers(found)), *said)
+    controls = dict(_numbers(found))
+    return Measured(scored.metric, sentence, scored.records, controls, verdict, warning, shortage)
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:

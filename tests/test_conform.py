@@ -295,7 +295,7 @@ DATASET = (
 def mine(generator):
     '''Dots.'''
     x = {x}
-    return Data("mine", x, x, x, (2,), labels={labels})
+    return Data("mine", x, {valid}, {test}, (2,), labels={labels})
 """
 )
 
@@ -309,13 +309,44 @@ def mine(generator):
         ({"x": "torch.zeros(5, 2).double()"}, "train is torch.float64"),
         ({"provides": "provides=('modes',)"}, "it says that it provides modes, but its Data has none"),
         ({"labels": "Labels(*[torch.zeros(4)] * 3)"}, "the labels of train have the shape [4], expected [5]"),
+        ({"valid": "x"}, "5 of 5 valid examples stand in train too; draw the splits from different examples"),
+        ({"test": "x.flip(0)"}, "5 of 5 test examples stand in train too"),
+        ({"valid": "x + 2"}, "5 of 5 test examples stand in valid too"),
+        ({"test": "torch.cat([x[:1], torch.rand(49, 2) + 9])"}, "1 of 50 test examples stand in train too"),
+        (
+            {"x": "(torch.randn(200, 2, generator=generator)).round()", "test": "x"},
+            "200 of 200 test examples stand in",
+        ),
     ],
 )
 def test_datasets(tmp_path, change, problem):
-    given = {"provides": "", "x": "torch.randn(5, 2, generator=generator)", "labels": "None", **change}
+    given = {"provides": "", "x": "torch.randn(5, 2, generator=generator)", "labels": "None"}
+    given |= {"valid": "x + 1", "test": "x + 2", **change}
     found = checked(tmp_path, DATASET.format(**given), "dataset")
     assert (problem is None) == (found == {})
     assert problem is None or any(problem in text for text in found.values())
+
+
+WHOLE = """
+def mine(generator):
+    '''Counts.'''
+    train, valid, test = (torch.randint(20, (n, 1), generator=generator).float() for n in (2000, 300, 400))
+    return Data("mine", train, valid, test, (1,))
+"""
+
+
+def test_whole_numbers_coincide_in_independent_splits(tmp_path):
+    assert checked(tmp_path, f"{HEAD}\n@dataset(){WHOLE}", "dataset") == {}
+
+
+def test_a_few_shared_examples_are_advice(tmp_path):
+    source = f"{HEAD}\n@dataset(){WHOLE}".replace("torch.randint(20, (n, 1)", "torch.rand((n, 1)")
+    source = source.replace('    return Data("mine"', '    test[:3] = train[7:10]\n    return Data("mine"')
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    found = [check for check in conform.check_dataset(tmp_path / "mine.py") if check.problem]
+    assert [check.name for check in found] == ["its splits hold different examples"]
+    assert found[0].ok
+    assert "3 of 400 test examples stand in train too; draw" in found[0].problem
 
 
 @pytest.mark.parametrize(

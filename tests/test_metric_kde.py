@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -410,3 +411,34 @@ def test_known_values_by_number_of_training_images(real_data, n):
     sigma, nats = BEST[n]
     score = kde_log_likelihood(train[draw], test if full else test[::5], bandwidths=[sigma])
     assert score.value == pytest.approx(nats, abs=3 if full else 6)  # ± is 4.5 nats on 2,000 images
+
+
+# ------------------------------------------------------------------------------------------ choice of the bandwidth
+
+
+class OnTest(KdeLL):
+    """A planted mistake: it chooses the bandwidth on the test split."""
+
+    def _score(self, samples, data):
+        return kde_log_likelihood(samples, data.floats(data.test), valid=data.floats(data.test))
+
+
+def chosen(metric, data):
+    """All bandwidths of a score: those that were tried and those that were taken."""
+    torch.manual_seed(0)
+    made = data.floats(data.train) + 0.1 * torch.randn(data.train.shape)
+    details = metric(Samples(made), data, metric.reference(data)).details
+    parts = [details, *details.get("levels", ())]
+    names = ("bandwidth", "bandwidths", "fold_bandwidths", "valid_curve")
+    return [part.get(name) for part in parts for name in names]
+
+
+@pytest.mark.parametrize("kind", [KdeLL, KdeCrossValidated, KdeFolds, KdeScales, OnTest])
+def test_the_bandwidth_never_depends_on_the_test_split(kind):
+    """Neither its choice nor the grid: other test examples, of another scale, change nothing of them."""
+    data = image_data(n=300) if kind is KdeScales else gaussian_data(300, 2)
+    other = replace(
+        data, test=data.valid.flip(0)[:50] // 7 if kind is KdeScales else 30 * data.valid[:50] + 5
+    )
+    same = chosen(kind(n=100), data) == chosen(kind(n=100), other)
+    assert same == (kind is not OnTest)

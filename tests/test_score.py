@@ -105,7 +105,19 @@ def test_a_metric_must_return_what_it_declares(tmp_path: Path) -> None:
 
 
 def test_too_few_samples_are_told_in_our_own_words(tmp_path: Path) -> None:
-    assert score(tmp_path, f"{OURS}MeanNorm: {{n: 500}}").error == "500 samples are needed, 200 are at hand"
+    error = "500 samples are needed, 200 are at hand; `mean_norm: {n: 200}` scores these"
+    assert score(tmp_path, f"{OURS}MeanNorm: {{n: 500}}").error == error
+
+
+def test_too_few_samples_are_found_before_the_reference_is_computed(tmp_path: Path) -> None:
+    source = WITH_REFERENCE.replace("return data.test.mean()", "raise AssertionError('it was computed')")
+    source = source.replace("model.samples(", "model.samples(990 + ")
+    assert "990 + " in source
+    one = entry(tmp_path, "./about.py", source)
+    error = Scorer(one, DATA)(0, MODEL, TRAINING).error
+    assert error is not None
+    assert "it was computed" not in error
+    assert "samples are needed, 200 are at hand" in error
 
 
 WITH_REFERENCE = """

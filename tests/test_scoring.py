@@ -70,7 +70,7 @@ def test_values_are_those_of_the_metrics(samples: Path) -> None:
     assert (row["unit"], row["better"], row["status"], row["dataset"]) == ("nats", "lower", "ok", "ring")
     assert len(row["protocol"]) == 8
     assert "high-quality samples" in row["protocol_text"]
-    assert set(row) - {"protocol_text", "controls", "verdict", "warning"} <= set(COLUMNS)
+    assert set(row) - {"protocol_text", "controls", "verdict", "warning", "set"} <= set(COLUMNS)
 
 
 def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> None:
@@ -144,9 +144,64 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
     assert rows["modes"]["value"] == 8
     assert (rows["diversity"]["value"], rows["diversity"]["status"]) == (None, "failed")
     assert rows["diversity"]["error"] == "4000 samples are needed, 3000 are at hand"
+    assert rows["diversity"]["set"] == "diversity.n=3000"
+    assert rows["modes"]["set"] is None
     shown = call(samples, *FAST, "--set", "diversity.n=4000")
     assert shown.exit_code == 1
-    assert "\ndiversity  4000 samples are needed, 3000 are at hand\n" in shown.stdout
+    assert "\ndiversity  4000 samples are needed, 3000 are at hand\nmodes  8 modes" in shown.stdout
+    assert shown.stdout.endswith(
+        "1 of 2 metrics scored; not scored:\n"
+        "  diversity  4000 samples are needed, 3000 are at hand: --set diversity.n=3000\n"
+        "--n 3000 lets all metrics take the samples at hand; their protocols differ then.\n"
+    )
+
+
+def test_counts_are_checked_before_anything_is_computed(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "Scorer", lambda *_: lambda *_: pytest.fail("a metric was computed"))
+    result = call(samples, "--dataset", "ring", "--set", "ring.n_train=2000", "--metrics", "kde_ll,frechet")
+    assert result.exit_code == 1
+    assert "0 of 2 metrics scored" in result.stdout
+    for metric in ("kde_ll", "frechet"):
+        assert f"--set {metric}.n=3000\n" in result.stdout
+
+
+def test_one_option_for_the_samples_of_all_metrics(samples: Path) -> None:
+    """An explicit --set goes before it; metrics that take no more than there are test examples are told it too."""
+    metrics = ("--metrics", "modes,diversity,c2st", "--set", "c2st.n=100", "--set", "ring.n_test=50")
+    rows = json.loads(call(samples, *FAST[:2], *FAST[4:], *metrics, "--n", "400", "--json").stdout)
+    assert {row["metric"]: row["n"] for row in rows} == {
+        "modes": 400, "high_quality_pct": 400, "reverse_kl": rows[2]["n"], "diversity": 400, "c2st": 50
+    }  # fmt: skip
+    spelt = ("--set", "modes.n=400", "--set", "diversity.n=400")
+    same = json.loads(call(samples, *FAST[:2], *FAST[4:], *metrics, *spelt, "--json").stdout)
+    assert same == rows
+
+
+BLIND = """
+from dataclasses import dataclass
+from ganbench import Score, Value, metric
+
+@metric(Value("blind", "x", "lower"))
+@dataclass(frozen=True)
+class Blind:
+    many: int = 9000  # samples
+
+    def __call__(self, model, data):
+        middle = data.test.mean().item()
+        return Score(float(model.samples(self.many).mean()) - middle)
+"""
+
+
+def test_a_metric_whose_need_only_trying_can_tell(tmp_path: Path, samples: Path) -> None:
+    """It reads values of the data before it asks for samples."""
+    (tmp_path / "blind.py").write_text(BLIND, encoding="utf-8")
+    options = ("--dataset", "ring", "--metrics", f"{tmp_path / 'blind.py'}:Blind")
+    result = call(samples, *options)
+    assert result.exit_code == 1
+    assert "blind  9000 samples are needed, 3000 are at hand: --set blind.many=3000\n" in result.stdout
+    assert call(samples, *options, "--set", "blind.many=3000").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from cells import cells, pixels, points
 from ganbench import Batch, PluginError, SampleError
 from ganbench.pipeline import draws
 from ganbench.pipeline import train as engine
+from ganbench.pipeline.entries import Part
 from ganbench.pipeline.subject import model
 from ganbench.pipeline.train import train
+from ganbench.plugins import scan
 
 ALL = """[
   {method: gan, params: {width: 8, z_dim: 4}, label: plain},
@@ -488,6 +490,28 @@ def test_fit_runs_seed_by_seed_and_keeps_samples(tmp_path):
     assert torch.equal(seen.samples(5), found[0].samples[:5])
     with pytest.raises(SampleError, match="10001 samples are needed, 10000 are at hand"):
         seen.samples(10_001)
+
+
+MANY = """
+from dataclasses import dataclass
+from ganbench import Score, Value, metric
+
+@metric(Value("many", "x", "lower"))
+@dataclass(frozen=True)
+class Many:
+    pairs: int = 6_100  # of samples
+
+    def __call__(self, model, data):
+        return Score(float(model.samples(2 * self.pairs).mean()))
+"""
+
+
+def test_fit_draws_what_every_metric_asks_for_whatever_its_parameter_is_called(tmp_path):
+    (cell,) = cells(tmp_path, "[kde]")
+    (tmp_path / "many.py").write_text(MANY, encoding="utf-8")
+    (plugin,) = scan(tmp_path / "many.py")
+    (found,) = train(replace(cell, metrics=(Part(plugin, {}),)), points(), [0])
+    assert len(found.samples) == 12_200
 
 
 FIT = """

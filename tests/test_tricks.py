@@ -237,7 +237,7 @@ def test_minibatch_discrimination(tmp_path):
     for i in range(7):
         for j in range(7):
             if i != j:
-                o[i] += torch.exp(-(m[i] - m[j]).abs().sum(-1))
+                o[i] += torch.exp(-(m[i] - m[j]).abs().sum(-1)) / 6
     assert layer.project.weight.shape == (12, 16)
     assert torch.allclose(rig.D(rig.x), head(torch.cat([f, o], 1)), atol=1e-12)
     assert rig.loss("D") == close(rig.plain()[0])
@@ -247,7 +247,19 @@ def test_minibatch_discrimination_keeps_real_and_generated_apart(tmp_path):
     """A generator stuck at one point looks the same to D whatever the data do."""
     rig = Rig(tmp_path, "{minibatch_discrimination: {kernels: 4, dims: 3}}")
     stuck = torch.zeros(7, 2, dtype=F64)
-    assert torch.allclose(rig.D[:-1](stuck)[:, -4:], torch.full((7, 4), 6.0, dtype=F64))
+    assert torch.allclose(rig.D[:-1](stuck)[:, -4:], torch.ones(7, 4, dtype=F64))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("batch", [1, 2, 300])
+def test_closeness_is_a_share_whatever_the_batch_and_the_scale_of_the_features(tmp_path, scale, batch):
+    layer = Rig(tmp_path, "{minibatch_discrimination: {kernels: 4, dims: 3}}").D[-2]
+    noise = torch.randn(batch, 16, generator=torch.Generator().manual_seed(0), dtype=F64)
+    o = layer(scale * noise)[:, -4:]
+    assert o.min() >= -1e-12
+    assert o.max() <= 1 + 1e-12
+    if batch == 1:
+        assert torch.equal(o, torch.zeros_like(o))
 
 
 def test_the_layers_of_a_trick_differ_between_seeds_and_leave_the_method_alone(tmp_path):

@@ -17,10 +17,11 @@ class SNGAN:
 
     D descends E relu(1 - D(x)) + E relu(1 + D(G(z))), G descends -E D(G(z)); D has no BatchNorm. The paper keeps a
     vector for each layer and improves it by one power iteration in each update; here nothing is kept, and
-    2^squarings of them start afresh each time, by squaring the Gram matrix: for random 128 × 128 weights 64 come
-    out 0.13 % too small on average (1.8 % at worst of 50). Gradients take the singular vectors for constants,
-    as the paper's do. The defaults are those of its hinge experiments: Adam 2e-4 with betas (0, 0.9), five
-    updates of D in a round.
+    2^squarings of them start afresh each time from every unit vector, by squaring the Gram matrix, and the best end
+    is taken: of 50 random 128 × 128 matrices 64 iterations find the largest singular value to 2e-5, relative. A
+    matrix of zeros stays one. Gradients take the singular vectors for constants, as the
+    paper's do. The defaults are those of its hinge experiments: Adam 2e-4 with betas (0, 0.9), five updates of D in
+    a round.
     """
 
     squarings: int = 6  # of the Gram matrix of each weight: 2^6 power iterations
@@ -65,12 +66,24 @@ class SpectralNorm(nn.Module):
     def forward(self, weight):
         matrix = weight.flatten(1)
         fixed = matrix.detach()
+        fixed = fixed / _nonzero(fixed.abs().amax())  # so that its squares neither vanish nor overflow
         wide = fixed.shape[0] < fixed.shape[1]
         gram = fixed @ fixed.T if wide else fixed.T @ fixed
+        power = gram
         for _ in range(self.squarings):
-            gram = gram / gram.norm()
-            gram = gram @ gram
-        first = nn.functional.normalize(gram.sum(0), dim=0)  # the singular vector of the shorter side
+            power = power / _nonzero(power.norm())
+            power = power @ power
+        # Column j is where the iterations take the j-th unit vector. One start alone may be orthogonal to the first
+        # singular vector, not all of a basis: the column of the largest Rayleigh quotient is taken.
+        square = _nonzero(power.square().sum(0))
+        best = ((power * (gram @ power)).sum(0) / square).argmax()
+        column = power.gather(1, best.expand(len(power), 1)).squeeze(1)
+        first = nn.functional.normalize(column, dim=0)  # the singular vector of the shorter side
         second = nn.functional.normalize(first @ fixed if wide else fixed @ first, dim=0)
         left, right = (first, second) if wide else (second, first)
-        return weight / (left @ matrix @ right)
+        return weight / _nonzero(left @ matrix @ right)
+
+
+def _nonzero(x):
+    """`x` with 1 in the place of 0, by which a matrix of zeros stays one."""
+    return torch.where(x == 0, torch.ones_like(x), x)

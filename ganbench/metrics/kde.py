@@ -34,7 +34,7 @@ def kde_log_likelihood(
     """Mean log-likelihood (nats) of `test` [m, *shape] under isotropic Gaussians on `samples` [n, *shape],
     with its standard error over the test points. Goodfellow et al. 2014, section 5.
 
-    The bandwidth is the one of `bandwidths` (None: `scale_grid` of real examples) with the highest mean on
+    The bandwidth is the one of `bandwidths` (None: `scale_grid` of `valid`, else of `test`) with the highest mean on
     `valid` [v, *shape] or, given `folds`, by cross-validation over the samples (Nowozin et al. 2016, section
     4): the highest mean log-likelihood of each under those outside its fold. Cross-validation suits the
     samples, not the data: where samples repeat, it ends at the narrowest bandwidth. A single bandwidth needs
@@ -372,7 +372,7 @@ class KdeLL(_Bounded):
         return kde_log_likelihood(samples, test, valid=valid, bandwidths=_tried(self.bandwidths, data))
 
 
-@metric(Value("kde_ll_cv", "nats", "higher"), name="kde_ll_cv")
+@metric(Value("kde_ll_cv", "nats", "higher"), name="kde_ll_cv", version=2)
 @dataclass(frozen=True)
 class KdeCrossValidated(_Bounded):
     """Kernel density log-likelihood of the test set with the bandwidth by cross-validation over the samples
@@ -393,13 +393,15 @@ class KdeCrossValidated(_Bounded):
         """What defines the number."""
         return (
             f"isotropic Gaussian kernel density of {self.n} samples; mean over all {len(data.test)} test "
-            f"examples; bandwidth of {_rule(self.bandwidths, data)} that is best by {self.folds}-fold "
-            "cross-validation over the samples"
+            f"examples; bandwidth of {_rule(self.bandwidths, data, 'the std of the validation examples')} that is best "
+            f"by {self.folds}-fold cross-validation over the samples"
         )
 
     def _score(self, samples: Tensor, data: Data) -> Score:
-        test, _ = _held_out(samples, data, 0)
-        grid = _tried(self.bandwidths, data)
+        test, valid = _held_out(samples, data, len(data.valid))
+        grid = _tried(self.bandwidths, data) or scale_grid(
+            valid
+        )  # never of the test split, which is only scored
         return kde_log_likelihood(samples, test, bandwidths=grid, folds=self.folds)
 
 
@@ -478,11 +480,11 @@ def _tried(bandwidths: tuple[float, ...] | None, data: Data) -> tuple[float, ...
     return bandwidths or (GOODFELLOW if data.scale else None)
 
 
-def _rule(bandwidths: tuple[float, ...] | None, data: Data) -> str:
+def _rule(bandwidths: tuple[float, ...] | None, data: Data, scale: str = "the data's std") -> str:
     """Which bandwidths are tried, in words."""
     if bandwidths:
         return "the given grid"
-    return "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else "49 steps of 2^(1/4) by the data's std"
+    return "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else f"49 steps of 2^(1/4) by {scale}"
 
 
 def _gaussian(x: Tensor, n: int) -> Tensor:

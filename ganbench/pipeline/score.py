@@ -17,9 +17,11 @@ from torch import Tensor
 
 from .. import __version__, plugins
 from ..contracts import Data, Model, Record, Score, Status, Value
-from ..errors import GanbenchError, PluginError
+from ..errors import GanbenchError, PluginError, SampleError
+from .counts import count_setting, samples_needed, too_few
 from .draws import derive
 from .store import Entry, Training
+from .subject import StoredSamples
 from .suite import Part
 from .train import out_of_memory
 
@@ -92,8 +94,18 @@ class Scorer:
     def _name(self, index: int) -> str:
         return self.entry.cell.metrics[index].plugin.name
 
+    def _check_count(self, metric: Part, at_hand: int) -> None:
+        """Raises SampleError where the metric needs more samples, before its reference is computed."""
+        needed = samples_needed(metric, self.data)
+        if needed is not None and needed > at_hand:
+            found = count_setting(metric, self.data, at_hand)
+            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            raise SampleError(too_few(needed, at_hand) + advice)
+
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
         metric = self.entry.cell.metrics[index]
+        if isinstance(model, StoredSamples):
+            self._check_count(metric, len(model.stored))
         made = make(metric)
         # For metrics that draw from PyTorch's own generator instead of the model's.
         torch.manual_seed(derive(seed, f"score/{metric.name}"))

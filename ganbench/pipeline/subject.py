@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Game, Model
 from ..errors import SampleError
 from ..samples import Samples
+from .counts import too_few
 from .draws import fill, generator, latents
 from .games import build
 from .stack import Replica, Rules
@@ -52,10 +53,12 @@ class StoredSamples:
     ) -> None:
         """samples: pixels or floats, which become floats in the scale of `data` on `device` when they are taken"""
         self.seed, self.stored, self.state, self.data, self.device = seed, samples, state or {}, data, device
+        self.most = 0  # samples that were asked for at once
 
     def samples(self, n: int) -> Tensor:
+        self.most = max(self.most, n)
         if n > len(self.stored):
-            raise SampleError(f"{n} samples are needed, {len(self.stored)} are at hand")
+            raise SampleError(too_few(n, len(self.stored)))
         taken = self.stored[:n].to(self.device)
         return self.data.floats(taken) if self.data else taken
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from ..contracts import Budget, Data, Status
 from ..errors import PluginError, SampleError
 from ..samples import Samples, check_samples, range_warning, read_samples
+from .counts import samples_needed
 from .draws import Draws, generator, latents
 from .games import build, make, under
 from .stack import Stack
@@ -255,7 +256,8 @@ def _train_fit(
     """Seed by seed, since nothing is known of the code behind `fit`."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
-    n = max([STORED_SAMPLES, *(int(m.resolved.get("n") or 0) for m in cell.metrics)])
+    needs = [need for m in cell.metrics for need in (m.resolved.get("n"), samples_needed(m, data))]
+    n = max([STORED_SAMPLES, *(int(need) for need in needs if need)])
     found = []
     for done, seed in enumerate(seeds):
         started = time.monotonic()
