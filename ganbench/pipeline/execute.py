@@ -84,6 +84,9 @@ def run(
         device, start, at_once = _choose(executor, device, jobs, console)
         with uncollected():
             entries, previews = survey(suite)
+        for card in (preview.card for preview in previews):
+            for note in card["notes"]:
+                say(console, f"{card['label']}: {note}")
         store = Store(out, read_only=dry_run)
         own = entries[shard[0] - 1 :: shard[1]] if shard else entries
         names = {entry.id for entry in own}
