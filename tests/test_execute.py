@@ -374,7 +374,7 @@ def test_images_made_elsewhere_are_scored_as_pixels(bench: Bench) -> None:
     """Bytes with their channels last, which stay bytes in the run directory, and a note of how they were read."""
     np.save(bench.folder / "theirs.npy", np.full((20, 4, 4, 3), 255, np.uint8))
     np.save(bench.folder / "a.npy", np.full((150, 4, 4, 3), 255, np.uint8))
-    data = f"samples: {{path: {bench.folder / 'theirs.npy'}}}"
+    data = f"{{dataset: samples, params: {{path: {bench.folder / 'theirs.npy'}}}}}"
     assert bench.run("{samples: a.npy, label: mine}", data=data, seeds=1) == 0
     assert bench.rows()[0]["value"] == pytest.approx(48**0.5)
     (training,) = bench.trainings().values()
