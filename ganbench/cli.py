@@ -424,10 +424,11 @@ def score(
 ) -> None:
     """Score samples that were made elsewhere.
 
-    SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG or JPEG images.
-    Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. Metrics take the first samples, as
-    many as their protocol says. Where there are fewer, the metric is not scored, and what to --set is printed. Exit
-    code 1 where a metric was not scored.
+    SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG, JPEG, BMP or WebP
+    images. Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. [N, H, W, C] is transposed to
+    [N, C, H, W]. Metrics take as many samples as their protocol says, in a random order that is always the same.
+    Where there are fewer, the metric is not scored, and what to --set is printed. The first lines say how samples
+    and data were read (with --json on stderr). Exit code 1 where a metric was not scored.
 
     \b
     Examples:
@@ -442,7 +443,11 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = scoring.request(dataset, names, options, n)
     found, rows = [], []
-    for one in scoring.score(samples, asked, device):
+
+    def report(line: str) -> None:
+        click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
+
+    for one in scoring.score(samples, asked, device, report):
         found.append(one)
         if as_json:
             rows += [_scored_row(record, one) for record in one.records]

@@ -94,6 +94,7 @@ class Data:
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
     simulator: Simulator | None = None
+    notes: tuple[str, ...] = ()  # how files of the user's were read, and which were not, in words
 
     def floats(self, x: Tensor, dtype: dtype | None = None) -> Tensor:
         """Stored examples as floats in `scale`; floats come back unchanged (in `dtype`, if given)."""

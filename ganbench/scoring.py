@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
-from torch import Tensor
 
 from . import plugins
 from .contracts import CONTROLS, Data, Kind, Record
@@ -25,8 +23,10 @@ from .pipeline.plan import Cell
 from .pipeline.score import Scored, Scorer, protocol, unmeasured
 from .pipeline.store import Entry, Training
 from .pipeline.subject import StoredSamples
-from .pipeline.train import read_samples
 from .pipeline.work import load_data
+from .samples import Samples, range_warning, read_samples
+
+ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Measured:
 def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int | None = None) -> Request:
     """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
 
-    For the dataset also other samples, an .npy or .npz file, or a folder of images, of the size of its first.
+    For the dataset also other samples, an .npy or .npz file, or a folder of images, of the commonest size among them.
     `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML; `n` is how many
     samples each metric takes for which the options do not say it. Raises PluginError for a name that is not there,
     else SuiteError with all mistakes.
@@ -102,50 +102,67 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
 def _others(dataset: str) -> tuple[str, dict[str, Any]]:
     """The name and parameters of the dataset that is meant: other samples are data of their own kind."""
     path = Path(dataset)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in ARRAYS:
         return "samples", {"path": str(path.absolute())}
     if not path.is_dir():
         return dataset, {}
-    first = path / files.list_images(path)[0]
-    try:
-        with Image.open(first, formats=("PNG", "JPEG")) as image:
-            grey = image.mode in ("1", "L") or image.mode[0] == "I"
-            size = min(image.size)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{first}: is no PNG or JPEG image ({error})") from None
-    return "images", {"path": str(path.absolute()), "size": size, "channels": 1 if grey else 3}
+    headers = files.read_headers(files.list_images(path))
+    sides = Counter(min(header.width, header.height) for header in headers)
+    size = min(sides, key=lambda side: (-sides[side], side))  # the commonest
+    channels = 1 if all(header.grey for header in headers) else 3
+    return "images", {"path": str(path.absolute()), "size": size, "channels": channels}
 
 
-def read(path: Path, data: Data) -> Tensor:
-    """The samples [n, *shape] of an .npy or .npz file, or of a folder of PNG or JPEG images of the data's
-    size, as floats in the data's scale. A folder's images come in an order that looks random, since metrics
-    score the first n. Raises SampleError, and DatasetError for images that are damaged or of another size."""
+def read(path: Path, data: Data) -> Samples:
+    """The samples of an .npy or .npz file, or of a folder of images of the data's size, in a random order that
+    their contents decide, since metrics score the first n.
+
+    Raises SampleError, and DatasetError for images that are damaged or of another size.
+    """
     if not path.is_dir():
-        if path.suffix not in (".npy", ".npz"):
-            raise SampleError(f"{path}: expected .npy, .npz or a folder of PNG or JPEG images")
+        if path.suffix.lower() not in ARRAYS:
+            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.KINDS} images")
         return read_samples(path, data)
-    if data.scale is None or len(data.shape) != 3 or data.shape[0] not in (1, 3):
+    if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.shape[1] != data.shape[2]:
         shape = ", ".join(map(str, data.shape))
-        raise SampleError(f"{path}: is a folder of images, and {data.name} holds no images but [{shape}]")
-    layout = files.Layout(size=data.shape[-1], channels=1 if data.shape[0] == 1 else 3, exact=True)
-    return data.floats(files.decode_files(path, files.shuffled(files.list_images(path)), layout))
+        raise SampleError(
+            f"{path}: is a folder of images, and {data.name} holds no square images but [{shape}]"
+        )
+    listing, size = files.list_images(path), data.shape[-1]
+    headers = files.read_headers(listing)
+    other = [i for i, header in enumerate(headers) if (header.width, header.height) != (size, size)]
+    if other:
+        name, header = listing.names[other[0]], headers[other[0]]
+        raise DatasetError(
+            f"{path}: {len(other):,} of {len(headers):,} images are of another size, such as {name}, which has "
+            f"{header.width} × {header.height} pixels; expected {size} × {size}. Resize them as your model would"
+        )
+    layout = files.Layout(size=size, channels=1 if data.shape[0] == 1 else 3, exact=True)
+    pixels = files.decode_files(path, listing.names, layout).numpy()
+    samples = Samples(pixels, str(path), data.shape, data.scale)
+    samples.notes = (str(listing), files.channel_note(headers, layout.channels), *samples.notes)
+    return samples
 
 
-def score(path: Path, asked: Request, device: str = "auto") -> Iterator[Measured]:
+def score(
+    path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
+) -> Iterator[Measured]:
     """Each metric of the request on the samples at `path`, as soon as it is there: first those for which the samples
     are too few, which is found out before anything is computed. They and metrics that fail have records without a
-    value that say why.
+    value that say why. `report` is given lines that say how the samples and the data were read.
 
     Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
     """
     device = choose_device(device)
     data = load_data(asked.dataset)
-    samples = read(path, data).to(device)
+    samples = read(path, data)
+    for line in _reading(samples, data):
+        report(line)
     if asked.n is not None:
         asked = replace(asked, metrics=tuple(_taking(metric, data, asked.n) for metric in asked.metrics))
     protocols = [protocol(metric, data) for metric in asked.metrics]
     entry = Entry(_cell(path, asked), "", {}, (), tuple(protocols), math.prod(data.shape))
-    training = Training("", 0, "ok", None, None, 0.0, 1, device, str(samples.dtype).split(".")[-1], None)
+    training = Training("", 0, "ok", None, None, 0.0, 1, device, "float32", None)
     needs = [samples_needed(metric, data) or 0 for metric in asked.metrics]
     short = [index for index, needed in enumerate(needs) if needed > len(samples)]
     for index in short:
@@ -154,7 +171,7 @@ def score(path: Path, asked: Request, device: str = "auto") -> Iterator[Measured
         yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
     scorer = Scorer(entry, data)
     for index in (index for index in range(len(needs)) if index not in short):
-        model = StoredSamples(0, samples)
+        model = StoredSamples(0, samples, data=data, device=device)
         scored, shortage = scorer(index, model, training), None
         if model.most > len(samples):  # of a metric whose need only trying could tell
             found = _that_asked(asked.metrics[index], model.most, len(samples))
@@ -177,6 +194,17 @@ def _that_asked(metric: Part, asked: int, at_hand: int) -> tuple[str, int] | Non
 def _shortage(scored: Scored, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
     setting = f"{scored.metric}.{found[0]}={found[1]}" if found else None
     return Shortage(needed, at_hand, setting)
+
+
+def _reading(samples: Samples, data: Data) -> Iterator[str]:
+    """How samples and data were read, and a warning where they do not seem to be on one scale."""
+    yield f"samples: {samples}; taken in a fixed random order"
+    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
+    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
+    known = "; ".join(data.notes) or f"{data.name}: examples of {list(data.shape)}{scale}"
+    yield f"dataset: {known}; {splits}"
+    if warning := range_warning(samples, data):
+        yield f"warning: {warning}"
 
 
 def _cell(path: Path, asked: Request) -> Cell:

@@ -12,7 +12,7 @@ import pytest
 import ganbench
 
 PACKAGE = Path(ganbench.__file__).parent
-BASE = {"arrays", "errors", "contracts", "caching", "nets", "optim", "divergences", "divergence_checks"}
+BASE = {"samples", "errors", "contracts", "caching", "nets", "optim", "divergences", "divergence_checks"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -623,7 +623,7 @@ def test_a_text_called_png_is_named(tmp_path):
     root = folder_of(tmp_path / "mine", 12)
     (root / "a.png").write_text("hello")
     assert failure("images", path=str(root)) == (
-        f"{root / 'a.png'}: is not a PNG or JPEG image, whatever its suffix says; convert or remove it"
+        f"{root / 'a.png'}: is not a PNG, JPEG, BMP or WebP image, whatever its suffix says; convert or remove it"
     )
 
 
@@ -665,25 +665,28 @@ def test_a_link_in_a_circle_ends(tmp_path):
 def test_folders_without_usable_images_say_what_they_hold(tmp_path):
     root = tmp_path / "mine"
     assert failure("images", path=str(root)) == (
-        f"{root}: there is no such folder; expected a folder of PNG or JPEG images"
+        f"{root}: there is no such folder; expected a folder of PNG, JPEG, BMP or WebP images"
     )
     root.mkdir()
     assert failure("images", path=str(root)) == (
-        f"{root}: has no images with the suffix .png, .jpg, .jpeg: it is empty"
+        f"{root}: has no images with the suffix .png, .jpg, .jpeg, .bmp, .webp: it is empty"
     )
-    (root / "a.webp").touch()
-    assert failure("images", path=str(root)).endswith(".jpeg: only .webp")
+    (root / "a.gif").touch()
+    (root / "b.txt").touch()
+    assert failure("images", path=str(root)).endswith(": only 1 .gif (not read: convert to PNG), 1 .txt")
     folder_of(root, 9)
     assert failure("images", path=str(root)) == (
         f"{root}: has 9 images; at least 10 are needed for three splits"
     )
     (root / "cat").mkdir()
-    assert failure("images", path=str(root)).startswith(f"{root / 'cat'}: has no PNG or JPEG images")
+    assert failure("images", path=str(root)).startswith(
+        f"{root / 'cat'}: has no PNG, JPEG, BMP or WebP images"
+    )
     folder_of(root / "cat", 2)
     assert "has images (000.png, …) beside sub-folders with images (cat/000.png, …)" in failure(
         "images", path=str(root)
     )
-    assert "is not a folder" in failure("images", path=str(root / "a.webp"))
+    assert "is not a folder" in failure("images", path=str(root / "a.gif"))
 
 
 @pytest.mark.parametrize("size", [0, -3, 5000])
@@ -784,3 +787,61 @@ def test_damaged_mat_files_are_named(tmp_path, damage):
     message = failure("tfd", path=str(path))
     assert message.startswith(f"{path}: ")
     assert ("save it again in MATLAB" in message) == (damage == "version 7.3")
+
+
+# --------------------------------------------------------------------------------------------- kinds of files
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "JPEG"])
+def test_kinds_of_image_files_give_the_same_pixels(kind):
+    image = Image.fromarray(
+        np.kron(np.arange(0, 240, 15, dtype=np.uint8).reshape(4, 4), np.ones((8, 8), np.uint8))
+    )
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "JPEG" else {}
+    found = files.decode(encoded(image, kind, **options), "x", files.Layout(32, 1))
+    assert np.abs(found[0].astype(int) - np.asarray(image)).max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_an_animation_is_no_picture():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    blob = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    with pytest.raises(DatasetError, match=r"a\.png: is an animation; expected a picture"):
+        files.decode(blob, "a.png", files.Layout(8, 3))
+
+
+def test_what_is_read_and_what_is_skipped_is_said(tmp_path):
+    root = folder_of(tmp_path / "mine", 12)
+    Image.new("L", (40, 40), 9).save(root / "_grey.bmp")
+    Image.new("RGB", (40, 40)).save(root / "x.tif")
+    for name in (".DS_Store", "._000.png", "labels.txt", "LICENSE"):
+        (root / name).touch()
+    (root / "__MACOSX").mkdir()
+    (note,) = make("images", path=str(root), size=16).notes
+    assert note == (
+        f"{root}: 13 image files, skipped: 1 .tif (not read: convert to PNG), 1 .txt, 1 folder mine/__MACOSX, "
+        "2 hidden, 1 without suffix (LICENSE); 1 of 13 are grey, read as colour; "
+        "13 cropped to a square and resized to 16 × 16"
+    )
+    (note,) = make("images", path=str(root), size=40, channels=1).notes
+    assert "; 12 of 13 are in colour, read as grey" in note
+
+
+def test_headers_say_what_is_grey(tmp_path):
+    palette = Image.new("P", (8, 8))
+    palette.putpalette([value for grey in range(256) for value in (grey, grey, grey)])
+    coloured = Image.new("P", (8, 8))
+    coloured.putpalette([0, 0, 0, 255, 0, 0])
+    kinds = {
+        "1": Image.new("1", (8, 8)), "16": Image.fromarray(np.zeros((8, 8), np.uint16)), "L": Image.new("L", (8, 8)),
+        "LA": Image.new("LA", (8, 8)), "P": palette, "Q": coloured, "RGB": Image.new("RGB", (8, 8)),
+        "RGBA": Image.new("RGBA", (8, 8)),
+    }  # fmt: skip
+    for name, image in kinds.items():
+        image.save(tmp_path / f"{name}.png")
+    listing = files.list_images(tmp_path)
+    found = {
+        Path(name).stem
+        for name, one in zip(listing.names, files.read_headers(listing), strict=True)
+        if one.grey
+    }
+    assert found == {"1", "16", "L", "LA", "P"}

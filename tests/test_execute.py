@@ -17,6 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 from runs import OURS, Bench, alive, killed_at_birth, slow, start, until
+from safetensors.torch import load_file
 
 from ganbench.errors import DatasetError, GanbenchError, RequestError, StoreError
 from ganbench.pipeline import execute, executors, plan, suite, work
@@ -340,6 +341,22 @@ def test_samples_made_elsewhere_are_scored(bench: Bench) -> None:
     np.save(bench.folder / "b.npy", 3 * points)
     assert bench.run("{samples: [a.npy, b.npy], label: theirs}", seeds=1) == 0
     assert bench.rows()[1]["value"] == pytest.approx(162**0.5)
+
+
+def test_images_made_elsewhere_are_scored_as_pixels(bench: Bench) -> None:
+    """Bytes with their channels last, which stay bytes in the run directory, and a note of how they were read."""
+    np.save(bench.folder / "theirs.npy", np.full((20, 4, 4, 3), 255, np.uint8))
+    np.save(bench.folder / "a.npy", np.full((150, 4, 4, 3), 255, np.uint8))
+    data = f"{{dataset: samples, params: {{path: {bench.folder / 'theirs.npy'}}}}}"
+    assert bench.run("{samples: a.npy, label: mine}", data=data, seeds=1) == 0
+    assert bench.rows()[0]["value"] == pytest.approx(48**0.5)
+    (training,) = bench.trainings().values()
+    assert training["note"].startswith(
+        "[150, 4, 4, 3] read as [N, H, W, C], transposed to [150, 3, 4, 4]; bytes"
+    )
+    (kept,) = bench.out.glob("cells/*/seed-0/samples.safetensors")
+    assert load_file(kept)["samples"].dtype == torch.uint8
+    assert f"samples: {bench.folder / 'theirs.npy'}: [20, 4, 4, 3] read as [N, H, W, C]" in bench.text
 
 
 @pytest.mark.slow

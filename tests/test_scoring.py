@@ -57,7 +57,8 @@ def test_values_are_those_of_the_metrics(samples: Path) -> None:
     rows = {row["metric"]: row for row in json.loads(result.stdout)}
     assert list(rows) == ["modes", "high_quality_pct", "reverse_kl", "diversity"]
     data = load_data(scoring.request("ring", [], ["ring.n_train=2000"]).dataset)
-    made = torch.from_numpy(ring())
+    made = scoring.read(samples, data)[:]  # in a random order
+    assert torch.equal(made.sort(0).values, torch.from_numpy(ring()).sort(0).values)
     assert data.modes is not None
     captured = mode_coverage(made[:2500], data.modes)
     assert rows["modes"]["value"] == captured.value == 8
@@ -108,7 +109,7 @@ def test_without_names_all_metrics_apply_that_need_only_samples() -> None:
 
 def test_a_folder_of_images(images: Path) -> None:
     data = load_data(scoring.request("digits", [], []).dataset)
-    found = scoring.read(images, data)
+    found = data.floats(scoring.read(images, data)[:])
     assert found.shape == (60, 1, 8, 8)
     assert (found.dtype, float(found.min()) >= 0, float(found.max()) <= 1) == (torch.float32, True, True)
     expected = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
@@ -124,7 +125,9 @@ def test_a_folder_of_images(images: Path) -> None:
 
 def test_a_folder_that_does_not_fit(images: Path, tmp_path: Path) -> None:
     digits, points = (load_data(scoring.request(name, [], []).dataset) for name in ("digits", "ring"))
-    with pytest.raises(SampleError, match=r"is a folder of images, and ring holds no images but \[2\]"):
+    with pytest.raises(
+        SampleError, match=r"is a folder of images, and ring holds no square images but \[2\]"
+    ):
         scoring.read(images, points)
     Image.new("L", (9, 9)).save(images / "60.png")
     with pytest.raises(DatasetError, match="9 × 9 pixels; expected 8 × 8"):
@@ -145,7 +148,7 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
     assert rows["modes"]["set"] is None
     shown = call(samples, *FAST, "--set", "diversity.n=4000")
     assert shown.exit_code == 1
-    assert shown.stdout.startswith("diversity  4000 samples are needed, 3000 are at hand\nmodes  8 modes")
+    assert "\ndiversity  4000 samples are needed, 3000 are at hand\nmodes  8 modes" in shown.stdout
     assert shown.stdout.endswith(
         "1 of 2 metrics scored; not scored:\n"
         "  diversity  4000 samples are needed, 3000 are at hand: --set diversity.n=3000\n"
@@ -227,7 +230,7 @@ def test_a_wrong_request(samples: Path, arguments: list[str], text: str) -> None
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("mine.txt", b"1 2", "mine.txt: expected .npy, .npz or a folder of PNG or JPEG images"),
+        ("mine.txt", b"1 2", "mine.txt: expected .npy, .npz or a folder of PNG, JPEG, BMP or WebP images"),
         ("mine.npy", b"1 2", "mine.npy: cannot be read as .npy or .npz"),
         ("nan.npy", None, "values are NaN or infinite"),
         ("empty.npy", None, "samples have the shape [0, 2], expected [N, 2]"),
@@ -266,7 +269,7 @@ def test_samples_against_other_samples(tmp_path: Path, samples: Path) -> None:
         rows = {row["metric"]: row for row in json.loads(result.stdout)}
         assert {row["dataset"] for row in rows.values()} == {"samples"}
         wide[file] = rows["sliced_wasserstein"]["value"]
-    assert wide["mine.npy"] < 0.2 < wide["half.npy"]
+    assert wide["mine.npy"] < 0.3 < wide["half.npy"]
 
 
 def test_a_folder_against_another_folder(images: Path, tmp_path: Path) -> None:
@@ -296,7 +299,7 @@ def test_bytes_are_images_and_floats_are_not(tmp_path: Path) -> None:
         (np.zeros(30), "holds [30]; expected [N, *shape]"),
         (np.zeros((5, 2)), "holds [5, 2]; expected [N, *shape], N at least 10"),
         (np.full((20, 2), np.nan), "40 values are NaN or infinite"),
-        (np.array([{}] * 20), "cannot be read as .npy or .npz (Object arrays cannot be loaded"),
+        (np.array([{}] * 20), "holds Python objects, which ganbench never unpickles"),
     ],
 )
 def test_other_samples_that_are_none(tmp_path: Path, samples: Path, array: np.ndarray, text: str) -> None:
@@ -310,3 +313,65 @@ def test_other_samples_that_are_not_there(samples: Path) -> None:
     result = call(samples, "--dataset", "theirs.npz", "--metrics", "diversity")
     assert result.exit_code == 2
     assert "--dataset theirs.npz: samples.path: there is no file or folder" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------ as people store them
+
+
+def test_how_samples_and_data_were_read_stands_first(tmp_path: Path, images: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", pixels, np.arange(60))
+    options = ("--metrics", "diversity", "--set", "diversity.n=20")
+    shown = " ".join(call(tmp_path / "mine.npz", "--dataset", images, *options).stdout.split())
+    assert shown.startswith(
+        f"samples: {tmp_path}/mine.npz, array 'arr_0' (arr_1 [60] not used): [60, 8, 8] read as [60, 1, 8, 8]; "
+        "bytes (uint8) read as pixels, divided by 255; values 0 to 1; taken in a fixed random order "
+        f"dataset: {images}: 60 image files; all grey; 48 train, 6 valid, 6 test "
+    )
+    result = call(images, "--dataset", "digits", *options, "--json")
+    assert json.loads(result.stdout)[0]["metric"] == "diversity"
+    assert f"samples: {images}: [60, 1, 8, 8]; 60 image files; all grey; bytes" in " ".join(
+        result.stderr.split()
+    )
+
+
+def test_two_files_on_two_scales_are_warned_of(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "mine.npy", pixels)
+    np.save(tmp_path / "theirs.npy", pixels / 127.5 - 1)
+    options = ("--metrics", "diversity", "--set", "diversity.n=20")
+    shown = call(tmp_path / "mine.npy", "--dataset", tmp_path / "theirs.npy", *options).stdout
+    assert "\nwarning: samples lie in 0 to 1, the data in -1 to 1: if these are two scales" in shown
+
+
+def test_the_layout_and_the_order_of_files_change_no_score(tmp_path: Path) -> None:
+    """Colour images beside others, by rows in the order of their classes, or mixed; first or last the channels."""
+    chance = np.random.default_rng(3)
+    pixels = np.sort(chance.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8), axis=0)
+    np.save(tmp_path / "theirs.npy", chance.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8))
+    np.save(tmp_path / "last.npy", np.load(tmp_path / "theirs.npy").transpose(0, 2, 3, 1))
+    np.save(tmp_path / "a.npy", pixels)
+    np.save(tmp_path / "b.npy", pixels[chance.permutation(200)].transpose(0, 2, 3, 1))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, one in enumerate(pixels.transpose(0, 2, 3, 1)):
+        Image.fromarray(one).save(folder / f"{i:03}.png")
+    values = set()
+    for mine in ("a.npy", "b.npy", "folder"):
+        for theirs in ("theirs.npy", "last.npy"):
+            asked = scoring.request(str(tmp_path / theirs), ["diversity"], ["diversity.n=50"])
+            (found,) = scoring.score(tmp_path / mine, asked, "cpu")
+            values.add(found.records[0].value)
+    assert len(values) == 1
+
+
+def test_one_grey_picture_turns_no_folder_grey(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("L" if name == "a.png" else "RGB", (8, 8) if name == "a.png" else (6, 7)).save(
+            tmp_path / name
+        )
+    asked = scoring.request(str(tmp_path), ["diversity"], [])
+    assert (asked.dataset.params["channels"], asked.dataset.params["size"]) == (3, 6)
+    for name in ("b.png", "c.png"):
+        Image.new("L", (6, 6)).save(tmp_path / name)
+    assert scoring.request(str(tmp_path), ["diversity"], []).dataset.params["channels"] == 1

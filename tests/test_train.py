@@ -541,6 +541,16 @@ def test_samplers_that_give_nonsense(tmp_path, samples, message):
         train(cell, points(), [0])
 
 
+def test_a_sampler_with_channels_last_is_transposed(tmp_path):
+    """The images of its first channel are black, of its last white."""
+    samples = "torch.arange(3.0).div(2).expand(n, 8, 8, 3)"
+    (cell,) = cells(tmp_path, "[./mine.py]", plugins=FIT.format(samples=samples))
+    colour = replace(pixels(), train=torch.zeros(20, 3, 8, 8, dtype=torch.uint8), shape=(3, 8, 8))
+    (found,) = train(cell, colour, [0])
+    assert found.samples.mean((0, 2, 3)).tolist() == [0, 0.5, 1]
+    assert found.note == "[10000, 8, 8, 3] read as [N, H, W, C], transposed to [10000, 3, 8, 8]"
+
+
 def test_samples_from_files(tmp_path):
     first, second = np.full((30, 2), 1.5, np.float32), np.full((40, 2), 2.5)
     np.savez(tmp_path / "a.npz", samples=first, other=np.zeros(3))
@@ -554,8 +564,9 @@ def test_samples_from_files(tmp_path):
 
 def test_byte_samples_are_pixels(tmp_path):
     np.save(tmp_path / "a.npy", np.full((3, 8, 8), 255, np.uint8))
-    assert engine.read_samples(tmp_path / "a.npy", pixels()).shape == (3, 1, 8, 8)
-    assert float(engine.read_samples(tmp_path / "a.npy", pixels()).max()) == 1.0
+    samples = engine.read_samples(tmp_path / "a.npy", pixels())[:]
+    assert samples.shape == (3, 1, 8, 8)
+    assert float(pixels().floats(samples).max()) == 1.0
 
 
 def test_sample_files_that_cannot_be_used(tmp_path):
@@ -564,9 +575,9 @@ def test_sample_files_that_cannot_be_used(tmp_path):
             engine.read_samples(tmp_path / name, data or points())
 
     np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
-    fails("two.npz", "has no array 'samples'; it has: a, b")
+    fails("two.npz", r"has no array 'samples'; it has: a \[3, 2\], b \[3, 2\]")
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
-    fails("object.npy", "cannot be read")
+    fails("object.npy", "holds Python objects, which ganbench never unpickles")
     (tmp_path / "garbage.npz").write_bytes(b"PK\x03\x04 not a zip")
     fails("garbage.npz", "cannot be read")
     (tmp_path / "empty.npy").write_bytes(b"")

@@ -16,11 +16,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -34,7 +35,20 @@ from .. import caching
 from ..caching import cache_folder, digest
 from ..errors import DatasetError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # as Pillow calls them
+KINDS = "PNG, JPEG, BMP or WebP"
+OTHER_IMAGES = (
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".avif",
+    ".heic",
+    ".ppm",
+    ".pgm",
+    ".jp2",
+    ".tga",
+)  # which are not read
 MAX_PIXELS = 64_000_000  # of one image file: more than a camera takes, less than a decompression bomb
 MAX_MEMBER = 1_000_000  # bytes of one image inside an archive
 TIMEOUT = 30  # seconds without an answer after which a download has failed
@@ -185,38 +199,75 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 # --------------------------------------------------------------------------------------------- folders
 
 
-def list_images(root: Path) -> list[str]:
-    """Paths of the PNG and JPEG files in a folder or in its sub-folders, relative to it, sorted: either all
-    of them lie in the folder itself, or all in sub-folders, one for each class. Raises DatasetError."""
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder, and what else lies there."""
+
+    root: Path
+    names: tuple[str, ...]  # relative to the folder, sorted
+    skipped: tuple[str, ...]  # in words, such as "3 .txt"
+
+    def __str__(self) -> str:
+        """`300 image files, skipped: 2 .txt, 1 hidden`"""
+        files = f"{len(self.names):,} image file{'' if len(self.names) == 1 else 's'}"
+        return ", skipped: ".join([files, *([", ".join(self.skipped)] if self.skipped else [])])
+
+
+def list_images(root: Path) -> Listing:
+    """The image files in a folder or in its sub-folders: either all of them lie in the folder itself, or all in
+    sub-folders, one for each class. Hidden files and folders, folders that begin with `_` (such as __MACOSX) and
+    files with another suffix are skipped and counted. Raises DatasetError."""
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
-        raise DatasetError(f"{root}: {what}; expected a folder of PNG or JPEG images")
-    plain = [entry.name for entry in _entries(root) if _is_image(entry)]
-    classed: list[str] = []
-    for folder in (entry for entry in _entries(root) if entry.is_dir()):
-        inside = [f"{folder.name}/{entry.name}" for entry in _entries(folder) if _is_image(entry)]
+        raise DatasetError(f"{root}: {what}; expected a folder of {KINDS} images")
+    skipped: list[Path] = []
+    plain, folders = _entries(root, skipped)
+    classed: list[Path] = []
+    for folder in folders:
+        inside, deeper = _entries(folder, skipped)
         if not inside:
-            raise DatasetError(f"{folder}: has no PNG or JPEG images; remove it, or put its class there")
+            raise DatasetError(f"{folder}: has no {KINDS} images; remove it, or put its class there")
         classed += inside
+        skipped += deeper
+    names = [[entry.relative_to(root).as_posix() for entry in part] for part in (plain, classed)]
     if plain and classed:
         raise DatasetError(
-            f"{root}: has images ({plain[0]}, …) beside sub-folders with images ({classed[0]}, …); "
+            f"{root}: has images ({names[0][0]}, …) beside sub-folders with images ({names[1][0]}, …); "
             "put all images into sub-folders, one for each class, or all into one folder"
         )
     if not plain and not classed:
-        others = sorted({entry.suffix or entry.name for entry in _entries(root)})
-        held = f"only {', '.join(others[:6])}" if others else "it is empty"
+        held = f"only {', '.join(_reasons(skipped)[:6])}" if skipped else "it is empty"
         raise DatasetError(f"{root}: has no images with the suffix {', '.join(SUFFIXES)}: {held}")
-    return sorted(plain or classed)
+    return Listing(root, tuple(sorted(names[0] or names[1])), _reasons(skipped))
 
 
-def _entries(folder: Path) -> list[Path]:
-    """Without hidden files and what archivers leave behind."""
-    return sorted(entry for entry in folder.iterdir() if entry.name[0] not in "._")
+def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The image files and the folders in a folder, each sorted; all else is added to `skipped`."""
+    images, folders = [], []
+    for entry in sorted(folder.iterdir()):
+        if entry.name[0] == "." or (entry.name[0] == "_" and entry.is_dir()):
+            skipped.append(entry)
+        elif entry.is_dir():
+            folders.append(entry)
+        else:
+            (images if entry.suffix.lower() in SUFFIXES else skipped).append(entry)
+    return images, folders
 
 
-def _is_image(entry: Path) -> bool:
-    return entry.suffix.lower() in SUFFIXES and not entry.is_dir()
+def _reasons(skipped: Sequence[Path]) -> tuple[str, ...]:
+    """What was skipped, by kind: `12 .tif (convert to PNG)`, `1 hidden (.DS_Store)`, `folder old/cat`."""
+    found = []
+    for entry in skipped:
+        suffix = entry.suffix.lower()
+        if entry.name[0] == ".":
+            found.append("hidden")
+        elif entry.is_dir():
+            found.append(f"folder {entry.parent.name}/{entry.name}")
+        elif suffix in OTHER_IMAGES:
+            found.append(f"{suffix} (not read: convert to PNG)")
+        else:
+            found.append(suffix or f"without suffix ({entry.name})")
+    return tuple(f"{found.count(kind)} {kind}" for kind in sorted(set(found)))
 
 
 def shuffled(names: Iterable[str]) -> list[str]:
@@ -238,27 +289,75 @@ class Layout:
     exact: bool = False
 
 
-def decode(blob: bytes, name: str, layout: Layout) -> NDArray[np.uint8]:
-    """A PNG or JPEG file -> [C, size, size]. Transparency is laid over white, 16 bits are cut to 8, cameras'
-    rotation marks are followed. Raises DatasetError which names the file."""
+class Header(NamedTuple):
+    """What an image file says before its pixels."""
+
+    grey: bool
+    width: int  # pixels
+    height: int
+
+
+def read_headers(listing: Listing) -> list[Header]:
+    """The headers of all files, in their order. Raises DatasetError which names a bad file."""
+
+    def read_header(name: str) -> Header:
+        path = listing.root / name
+        try:
+            with path.open("rb") as file, _opened(file, str(path)) as image:
+                return Header(_is_grey(image), *image.size)
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(read_header, listing.names))
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode == "P":
+        colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+        return bool((colours == colours[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode[0] == "I"
+
+
+def channel_note(headers: Sequence[Header], channels: int) -> str:
+    """How files of both kinds are read with so many channels: `298 of 300 are in colour, 2 grey, read as …`"""
+    grey = sum(header.grey for header in headers)
+    colour = len(headers) - grey
+    if channels == 1:
+        return f"{colour:,} of {len(headers):,} are in colour, read as grey" if colour else "all grey"
+    return f"{grey:,} of {len(headers):,} are grey, read as colour" if grey else "all in colour"
+
+
+@contextmanager
+def _opened(source: IO[bytes], name: str) -> Iterator[Image.Image]:
+    """An image whose pixels are not decoded yet. Raises DatasetError, also for what goes wrong when they are."""
     try:
-        with Image.open(io.BytesIO(blob), formats=("PNG", "JPEG")) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DatasetError(
                     f"{name}: has {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}"
                 )
-            if layout.exact and image.size != (layout.size, layout.size):
-                expected = f"{layout.size} × {layout.size}"
-                raise DatasetError(f"{name}: has {image.width} × {image.height} pixels; expected {expected}")
-            return _pixels(ImageOps.exif_transpose(image), layout)
+            if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+                raise DatasetError(f"{name}: is an animation; expected a picture: save its frames as files")
+            yield image
     except PIL.UnidentifiedImageError:
         raise DatasetError(
-            f"{name}: is not a PNG or JPEG image, whatever its suffix says; convert or remove it"
+            f"{name}: is not a {KINDS} image, whatever its suffix says; convert or remove it"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DatasetError(f"{name}: has more than {MAX_PIXELS:,} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
         raise DatasetError(f"{name}: is a damaged image ({error}); replace or remove it") from None
+
+
+def decode(blob: bytes, name: str, layout: Layout) -> NDArray[np.uint8]:
+    """An image file -> [C, size, size]. Transparency is laid over white, 16 bits are cut to 8, cameras' rotation
+    marks are followed. Raises DatasetError which names the file."""
+    with _opened(io.BytesIO(blob), name) as image:
+        if layout.exact and image.size != (layout.size, layout.size):
+            expected = f"{layout.size} × {layout.size}"
+            raise DatasetError(f"{name}: has {image.width} × {image.height} pixels; expected {expected}")
+        return _pixels(ImageOps.exif_transpose(image), layout)
 
 
 def _pixels(image: Image.Image, layout: Layout) -> NDArray[np.uint8]:

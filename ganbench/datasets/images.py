@@ -5,7 +5,7 @@ They are the same for everybody, whatever the generator. `files.py` says where t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -371,25 +371,30 @@ def celeba(
 @dataset("images", provides=("pixels",))
 def images(
     _generator: Generator,
-    path: str,  # a folder of PNG or JPEG images, or of one such folder for each class
+    path: str,  # a folder of PNG, JPEG, BMP or WebP images, or of one such folder for each class
     size: int = 32,  # pixels along each side, after cutting out the largest centred square
     channels: Literal[1, 3] = 3,  # 1 for grey, 3 for colour
 ) -> Data:
-    """Your own images: a folder of PNG or JPEG files, or of one sub-folder for each class.
+    """Your own images: a folder of PNG, JPEG, BMP or WebP files, or of one sub-folder for each class.
 
     In one fixed shuffled order (by the SHA-256 of their names) 80 % are for training, 10 % for validation,
     10 % for tests. Sub-folders' names become the classes. Raises DatasetError which names a bad file.
     """
-    root = Path(path).expanduser()
-    names = files.shuffled(files.list_images(root))
+    listing = files.list_images(Path(path).expanduser())
+    root, names = listing.root, files.shuffled(listing.names)
     if len(names) < 10:
         raise DatasetError(f"{root}: has {len(names)} images; at least 10 are needed for three splits")
+    headers = files.read_headers(listing)
     classes = tuple(sorted({name.split("/")[0] for name in names if "/" in name}))
     pixels = files.decode_files(root, names, Layout(size, channels))
     labels = torch.tensor([classes.index(name.split("/")[0]) for name in names]) if classes else None
     every, held = Images(pixels, labels), len(names) // 10
     train, valid, test = every[: -2 * held], every[-2 * held : -held], every[-held:]
-    return _data("images", train, valid, test, classes)
+    other = sum((header.width, header.height) != (size, size) for header in headers)
+    resized = f"{other:,} cropped to a square and resized to {size} × {size}" if other else ""
+    notes = [f"{root}: {listing}", files.channel_note(headers, channels), resized]
+    data = _data("images", train, valid, test, classes)
+    return replace(data, notes=("; ".join(note for note in notes if note),))
 
 
 @dataset("tfd", provides=("pixels",))

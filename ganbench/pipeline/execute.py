@@ -93,6 +93,9 @@ def run(
             device, start = _choose_executor(executor, device, jobs, console)
             copies = Path(temporary) if executor == "local" and not dry_run else None
             entries, previews, data = prepare(suite, copies)
+            for card in (preview.card for preview in previews):
+                for note in card["notes"]:
+                    say(console, f"{card['label']}: {note}")
             store = Store(root, read_only=dry_run)
             own = entries[shard[0] - 1 :: shard[1]] if shard else entries
             names = {entry.id for entry in own}

@@ -18,6 +18,7 @@ from .. import plugins
 from .suite import DatasetEntry, MethodEntry, Part, Suite, TrainSettings, slug
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
+READING = 2  # goes up when files of samples are read in another way
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Cell:
     @cached_property
     def _recipe(self) -> dict[str, Any]:
         if self.method.part is None:
-            return {"protocol": PROTOCOL, "samples": self._files}
+            return {"protocol": PROTOCOL, "reading": READING, "samples": self._files}
         return {
             "protocol": PROTOCOL,
             "method": _identity(self.method.part),

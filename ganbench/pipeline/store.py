@@ -418,6 +418,7 @@ def preview(entry: DatasetEntry, data: Data, digest: str) -> Preview:
         "params": dict(entry.part.resolved),
         "modes": modes,
         "classes": list(data.classes),
+        "notes": list(data.notes),
     }
     return Preview(card, tensors)
 

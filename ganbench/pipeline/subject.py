@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from ..contracts import Data, Game, Model
 from ..errors import SampleError
+from ..samples import Samples
 from .counts import too_few
 from .draws import fill, generator, latents
 from .games import build
@@ -32,7 +33,7 @@ def model(
 ) -> Model:
     """What a metric sees of a stored seed."""
     if samples is not None:
-        return StoredSamples(seed, samples.to(device), state)
+        return StoredSamples(seed, samples, state, data=data, device=device)
     return Generated(build(cell, data, seed), seed, state, torch.device(device))
 
 
@@ -41,15 +42,25 @@ class StoredSamples:
 
     latent = game = nets = None
 
-    def __init__(self, seed: int, samples: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
-        self.seed, self.stored, self.state = seed, samples, state or {}
+    def __init__(
+        self,
+        seed: int,
+        samples: Tensor | Samples,
+        state: Mapping[str, Tensor] | None = None,
+        *,
+        data: Data | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """samples: pixels or floats, which become floats in the scale of `data` on `device` when they are taken"""
+        self.seed, self.stored, self.state, self.data, self.device = seed, samples, state or {}, data, device
         self.most = 0  # samples that were asked for at once
 
     def samples(self, n: int) -> Tensor:
         self.most = max(self.most, n)
         if n > len(self.stored):
             raise SampleError(too_few(n, len(self.stored)))
-        return self.stored[:n]
+        taken = self.stored[:n].to(self.device)
+        return self.data.floats(taken) if self.data else taken
 
     def generate(self, z: Tensor) -> Tensor:
         raise SampleError("only samples are at hand, not the generator that made them")
@@ -58,7 +69,7 @@ class StoredSamples:
         return ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", self.stored.device)
+        return generator(self.seed, f"score/{purpose}", torch.device(self.device))
 
 
 class Generated:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
 
-from ..arrays import read_array
 from ..contracts import Budget, Data, Status
 from ..errors import PluginError, SampleError
+from ..samples import Samples, check_samples, range_warning, read_samples
 from .counts import samples_needed
 from .draws import Draws, generator, latents
 from .games import build, make, under
@@ -50,7 +49,7 @@ class Trained:
     status: Status
     error: str | None
     state: dict[str, Tensor]  # "G.0.weight" -> tensor, for games; what else the sampler of `fit` carries
-    samples: Tensor | None  # [N, *shape] floats, for methods that are not games
+    samples: Tensor | None  # [N, *shape], uint8 pixels or floats, for methods that are not games
     curves: dict[str, Tensor]  # "step" [L], and the loss of each player [L]; or those of the sampler
     snapshots: Tensor | None  # [T, n, *shape]
     snapshot_steps: tuple[int, ...]
@@ -265,28 +264,21 @@ def _train_fit(
         sampler = under(seed, lambda s=seed: make(part).fit(data, s, budget))
         samples = _drawn(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
-        trained = _sampled(cell, seed, samples, seconds, _device_name(device))
+        trained = _sampled(cell, seed, samples, data, seconds, _device_name(device))
         kept = {name: _kept(getattr(sampler, name, {})) for name in ("state", "curves")}
         found.append(replace(trained, **kept))
         progress(Progress(cell.train.steps, cell.train.steps, 1, {}, (done + 1) / max(seconds, 1e-9)))
     return found
 
 
-def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Tensor:
-    """n samples [n, *shape] of what `fit` gave back. Raises SampleError where it is no sampler."""
+def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Samples:
+    """n samples of what `fit` gave back. Raises SampleError where it is no sampler."""
     if not callable(sampler):
         raise SampleError(
             f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function of the number of "
             "samples and a generator"
         )
-    given = sampler(n, generator)
-    try:
-        samples = torch.as_tensor(given).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
-        raise SampleError(
-            f"the sampler of {label!r} gave a {type(given).__name__}, expected a tensor of samples"
-        ) from None
-    samples = _checked(samples, data, f"the sampler of {label!r}")
+    samples = check_samples(sampler(n, generator), data, f"the sampler of {label!r}")
     if len(samples) != n:
         raise SampleError(f"the sampler of {label!r} gave {len(samples)} samples instead of {n}")
     return samples
@@ -297,27 +289,7 @@ def _read_samples(
 ) -> list[Trained]:
     """Samples that were made elsewhere: file i belongs to seed i."""
     files = dict(zip(cell.seeds, cell.method.samples, strict=True))
-    return [_sampled(cell, seed, read_samples(files[seed], data), 0.0, "cpu") for seed in seeds]
-
-
-def read_samples(path: Path, data: Data) -> Tensor:
-    """The samples [N, *shape] of an .npy or .npz file (its array `samples`, or its only one) as floats in
-    the data's scale; bytes are pixels. Raises SampleError; unpickles nothing."""
-    samples = data.floats(read_array(path))
-    return _checked(samples, data, str(path))
-
-
-def _checked(samples: Tensor, data: Data, what: str) -> Tensor:
-    if samples.ndim < 1 or not len(samples) or samples[0].numel() != torch.Size(data.shape).numel():
-        expected = ", ".join(str(n) for n in ("N", *data.shape))
-        raise SampleError(f"{what}: samples have the shape {list(samples.shape)}, expected [{expected}]")
-    samples = samples.reshape(len(samples), *data.shape).float()
-    if not bool(torch.isfinite(samples).all()):
-        raise SampleError(f"{what}: {int((~torch.isfinite(samples)).sum())} values are NaN or infinite")
-    if data.scale and (samples.min() < data.scale[0] - 1e-3 or samples.max() > data.scale[1] + 1e-3):
-        found = f"{float(samples.min()):.3g} to {float(samples.max()):.3g}"
-        raise SampleError(f"{what}: values lie in {found}, expected {data.scale[0]:g} to {data.scale[1]:g}")
-    return samples
+    return [_sampled(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -325,5 +297,9 @@ def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _sampled(cell: Cell, seed: int, samples: Tensor, seconds: float, device: str) -> Trained:
-    return Trained(seed, "ok", None, {}, samples, {}, None, (), seconds, 1, device, cell.train.dtype)
+def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> Trained:
+    """What is kept of samples, with a note where they were not floats of the data's shape and scale."""
+    warning = range_warning(samples, data)
+    note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
+    dtype = cell.train.dtype
+    return Trained(seed, "ok", None, {}, samples[:], {}, None, (), seconds, 1, device, dtype, note)

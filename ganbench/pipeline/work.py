@@ -231,7 +231,7 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
                         samples = model(cell, data, seed.seed, seed.state, None, device=task.device).samples(
                             n
                         )
-                preview = samples[:n] if samples is not None else None
+                preview = data.floats(samples[:n]) if samples is not None else None
                 store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
 
 
