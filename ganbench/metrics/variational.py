@@ -71,9 +71,10 @@ def variational_divergence(
     error is highest; those that are never above zero there are left out, the others' log u averaged, and u = 1,
     which gives zero, where none is left. u is kept between 1/n and n: n examples show no higher ratio.
 
-    ± holds the standard error over all examples, and that of the mean over nets by the spread between the values of
-    those of one half. Details: "start_values", a list for each half; "sem_training", the part of the nets; a "warning"
-    where the value is within two standard errors of zero although a two-sample test (`c2st`) tells samples from data.
+    ± holds the standard error over all examples and the part of the training: the spread between the values of one
+    half's nets or, where that is more, what the examples leave unexplained of the difference between the halves.
+    Details: "start_values", a list for each half; "sem_training", that part; a "warning" where the value is within
+    two standard errors of zero although a two-sample test (`c2st`) tells samples from data.
 
     It says how much these nets find, which for few examples of many numbers is little. The bound of
     Jensen–Shannon has the least spread; those with a power or an exponential of u (KL, Pearson, Neyman, Jeffrey)
@@ -90,8 +91,12 @@ def variational_divergence(
     first, second = (pair.each(lambda z, i=i: z.tensor_split(2)[i]) for i in range(2))
     folds = [_fold(known, held, divergence, generator) for known, held in ((first, second), (second, first))]
     value = sum(fold.value for fold in folds) / 2
-    training = math.sqrt(sum(fold.starts.var().item() for fold in folds) / STARTS) / 2
-    sem = math.hypot(*(fold.sem / 2 for fold in folds), training)
+    over_examples = math.hypot(folds[0].sem, folds[1].sem) / 2
+    over_starts = math.sqrt(sum(fold.starts.var().item() for fold in folds) / STARTS) / 2
+    # What examples leave unexplained of the difference between the halves: nets of one may have failed together.
+    over_halves = math.sqrt(max(0.0, (folds[0].value - folds[1].value) ** 2 / 4 - over_examples**2))
+    training = max(over_starts, over_halves)
+    sem = math.hypot(over_examples, training)
     details = {"start_values": [fold.starts.tolist() for fold in folds], "sem_training": training}
     if value <= divergence.minimum + 2 * sem:
         seen = c2st(samples, test, generator=generator)
