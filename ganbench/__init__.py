@@ -19,7 +19,7 @@ _HOME = {
                conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
     "divergences": "Divergence",
-    "plugins": "find_divergence find_feature",
+    "registry.plugins": "find_divergence find_feature",
     "study": "load_data load_model load_records run_suite",
     "tuning": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",
@@ -42,8 +42,8 @@ _HOME = {
     "metrics.memorisation": "memorisation",
     "metrics.reconstruction": "reconstruction_error",
     "metrics.latent": "latent_arithmetic latent_walk",
-    "reporting.check": "check",
-    "reporting.compare": "compare",
+    "analysis.check": "check",
+    "analysis.compare": "compare",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

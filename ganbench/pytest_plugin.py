@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from .reporting.check import Verdict
+    from .analysis.check import Verdict
 
 
 class GanbenchCheck(Protocol):
@@ -35,7 +35,7 @@ def ganbench_check() -> GanbenchCheck:
         tolerance: str | Iterable[str] = (),
         alpha: float = 0.05,
     ) -> Verdict:
-        from .reporting.check import check as compare
+        from .analysis.check import check as compare
 
         verdict = compare(results, reference, tolerance, alpha)
         if not verdict.ok:

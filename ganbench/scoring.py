@@ -1,232 +1,220 @@
-"""Samples that others made, scored against a dataset without a suite."""
+"""Score a trained seed by a metric: records for the tables, details for the plots."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from . import plugins
-from .contracts import CONTROLS, Data, Kind, Record
-from .datasets import files
-from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
-from .pipeline.checker import Checker
-from .pipeline.counts import count_setting, samples_needed, too_few, with_param
-from .pipeline.entries import DatasetEntry, MethodEntry, Part, TrainSettings
-from .pipeline.execute import choose_device
-from .pipeline.forms import override
-from .pipeline.marked import Node, Place
-from .pipeline.plan import Cell
-from .pipeline.score import Scored, Scorer, protocol, unmeasured
-from .pipeline.store import Entry, Training
-from .pipeline.subject import StoredSamples
-from .pipeline.work import load_data
-from .samples import Samples, range_warning, read_samples
+import numpy as np
+import torch
+from torch import Tensor
 
-ARRAYS = (".npy", ".npz")
+from . import __version__
+from .contracts import Data, Model, Record, Score, Status, Value
+from .errors import GanbenchError, PluginError, SampleError
+from .registry import plugins
+from .sample_counts import count_setting, samples_needed, too_few
+from .store.rundir import Entry, Training
+from .suite.load import Part
+from .training.loop import out_of_memory
+from .training.model import StoredSamples
+from .training.rng import derive
 
 
 @dataclass(frozen=True)
-class Request:
-    """Which dataset, which metrics, with which parameters."""
+class Scored:
+    """One metric of one seed."""
 
-    dataset: Part
-    metrics: tuple[Part, ...]
-    n: int | None = None  # samples that every metric takes, where `metrics` do not say how many
-
-
-@dataclass(frozen=True)
-class Shortage:
-    """What a metric lacks for which the samples are too few."""
-
-    needed: int  # samples
-    at_hand: int
-    setting: str | None  # "kde_ll.n=300", under which these are enough; None where no parameter does that
+    index: int  # of the metric in its cell
+    metric: str
+    status: Status
+    error: str | None
+    traceback: str | None
+    records: tuple[Record, ...]
+    details: Mapping[str, Any]  # what JSON can hold
+    tensors: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one metric says of the samples. Records without a value say why."""
+def protocol(metric: Part, data: Data) -> tuple[str, str]:
+    """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
 
-    metric: str  # its name
-    sentence: str  # the protocol
-    records: tuple[Record, ...]  # one for each value
-    controls: Mapping[str, float]  # what data or copies of them score under the same protocol
-    verdict: str | None  # what they say in words
-    warning: str | None
-    shortage: Shortage | None = None
-
-
-def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int | None = None) -> Request:
-    """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
-
-    For the dataset also other samples, an .npy or .npz file, or a folder of images, of the commonest size among them.
-    `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML; `n` is how many
-    samples each metric takes for which the options do not say it. Raises PluginError for a name that is not there,
-    else SuiteError with all mistakes.
+    Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
     """
-    name, given = _others(dataset)
-    data = plugins.find("dataset", name)
-    wanted = [plugins.find("metric", name) for name in dict.fromkeys(metrics)]
-    chosen = wanted or [p for p in plugins.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
-    problems: list[Problem] = []
-    nowhere = Place("", 0, 0)
-    known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
-    named = Place(f"--dataset {dataset}", 0, 0)
-    known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
-    tree = Node(known, nowhere)
-    for option in options:
-        tree = override(tree, f"--set {option}", option, problems, "kde_ll.n=5000")
-    for name in set(tree.value) - set(known):
-        what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
-        problems.append(tree.keys[name].problem(name, what))
-    checker = Checker(Path.cwd() / "-", problems)
-
-    def part(kind: Kind, plugin: plugins.Plugin) -> Part:
-        named = Node(plugin.name, Place(f"--{kind}", 0, 0))
-        return Part(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
-
-    asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
-    for plugin in wanted:
-        if lacking := set(plugin.needs) - set(data.provides):
-            what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
-            problems.append(Problem("--metrics", 0, 0, plugin.name, what))
-    if problems:
-        raise SuiteError(problems)
-    return asked
+    plugin, made = metric.plugin, make(metric)
+    try:
+        sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
+    except Exception as error:
+        raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
+    identity = [plugin.name, plugin.version, dict(metric.resolved), sentence]
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
 
 
-def _others(dataset: str) -> tuple[str, dict[str, Any]]:
-    """The name and parameters of the dataset that is meant: other samples are data of their own kind."""
-    path = Path(dataset)
-    if path.suffix.lower() in ARRAYS:
-        return "samples", {"path": str(path.absolute())}
-    if not path.is_dir():
-        return dataset, {}
-    headers = files.read_headers(files.list_images(path))
-    sides = Counter(min(header.width, header.height) for header in headers)
-    size = min(sides, key=lambda side: (-sides[side], side))  # the commonest
-    channels = 1 if all(header.grey for header in headers) else 3
-    return "images", {"path": str(path.absolute()), "size": size, "channels": channels}
+def make(metric: Part) -> Any:
+    """The metric itself, with its parameters. Raises PluginError."""
+    target = plugins.load(metric.plugin)
+    try:
+        return target(**metric.params)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{metric.plugin.path}: {metric.plugin.name}: {error}") from None
 
 
-def read(path: Path, data: Data) -> Samples:
-    """The samples of an .npy or .npz file, or of a folder of images of the data's size, in a random order that
-    their contents decide, since metrics score the first n.
+@dataclass
+class Scorer:
+    """Scores the seeds of one cell. What a metric computes of the data alone is computed once."""
 
-    Raises SampleError, and DatasetError for images that are damaged or of another size.
-    """
-    if not path.is_dir():
-        if path.suffix.lower() not in ARRAYS:
-            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.KINDS} images")
-        return read_samples(path, data)
-    if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.shape[1] != data.shape[2]:
-        shape = ", ".join(map(str, data.shape))
-        raise SampleError(
-            f"{path}: is a folder of images, and {data.name} holds no square images but [{shape}]"
-        )
-    listing, size = files.list_images(path), data.shape[-1]
-    headers = files.read_headers(listing)
-    other = [i for i, header in enumerate(headers) if (header.width, header.height) != (size, size)]
-    if other:
-        name, header = listing.names[other[0]], headers[other[0]]
-        raise DatasetError(
-            f"{path}: {len(other):,} of {len(headers):,} images are of another size, such as {name}, which has "
-            f"{header.width} × {header.height} pixels; expected {size} × {size}. Resize them as your model would"
-        )
-    layout = files.Layout(size=size, channels=1 if data.shape[0] == 1 else 3, exact=True)
-    pixels = files.decode_files(path, listing.names, layout).numpy()
-    samples = Samples(pixels, str(path), data.shape, data.scale)
-    samples.notes = (str(listing), files.channel_note(headers, layout.channels), *samples.notes)
-    return samples
+    entry: Entry
+    data: Data
+    references: dict[int, Any] = field(default_factory=dict)
 
+    def __call__(self, index: int, model: Model, training: Training) -> Scored:
+        """The metric of this index. Whatever it raises is its status "failed" (or "oom"), and a value that
+        is NaN or infinite is a record without a value that says so; nothing is raised."""
+        started = time.monotonic()
+        try:
+            scores = self._measure(index, model, training.seed)
+        except Exception as error:
+            status: Status = "oom" if out_of_memory(error) else "failed"
+            trace = traceback.format_exc()
+            return unmeasured(self.entry, index, training, status, explain(error), trace)
+        details, tensors = _sorted_out(scores)
+        seconds = max(0.0, time.monotonic() - started)
+        values = self.entry.cell.metrics[index].plugin.values
+        records = [
+            _record(self.entry, index, training, value, score, seconds, floor=_floor(value, score, scores))
+            for value, score in zip(values, scores, strict=True)
+        ]
+        return Scored(index, self._name(index), "ok", None, None, tuple(records), details, tensors)
 
-def score(
-    path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
-) -> Iterator[Measured]:
-    """Each metric of the request on the samples at `path`, as soon as it is there: first those for which the samples
-    are too few, which is found out before anything is computed. They and metrics that fail have records without a
-    value that say why. `report` is given lines that say how the samples and the data were read.
+    def _name(self, index: int) -> str:
+        return self.entry.cell.metrics[index].plugin.name
 
-    Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
-    """
-    device = choose_device(device)
-    data = load_data(asked.dataset)
-    samples = read(path, data)
-    for line in _reading(samples, data):
-        report(line)
-    if asked.n is not None:
-        asked = replace(asked, metrics=tuple(_taking(metric, data, asked.n) for metric in asked.metrics))
-    protocols = [protocol(metric, data) for metric in asked.metrics]
-    entry = Entry(_cell(path, asked), "", {}, (), tuple(protocols), math.prod(data.shape))
-    training = Training("", 0, "ok", None, None, 0.0, 1, device, "float32", None)
-    needs = [samples_needed(metric, data) or 0 for metric in asked.metrics]
-    short = [index for index, needed in enumerate(needs) if needed > len(samples)]
-    for index in short:
-        scored = unmeasured(entry, index, training, "failed", too_few(needs[index], len(samples)))
-        found = count_setting(asked.metrics[index], data, len(samples))
-        yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
-    scorer = Scorer(entry, data)
-    for index in (index for index in range(len(needs)) if index not in short):
-        model = StoredSamples(0, samples, data=data, device=device)
-        scored, shortage = scorer(index, model, training), None
-        if model.most > len(samples):  # of a metric whose need only trying could tell
-            found = _that_asked(asked.metrics[index], model.most, len(samples))
-            shortage = _shortage(scored, model.most, len(samples), found)
-        yield _measured(scored, protocols[index][1], shortage)
+    def _check_count(self, metric: Part, at_hand: int) -> None:
+        """Raises SampleError where the metric needs more samples, before its reference is computed."""
+        needed = samples_needed(metric, self.data)
+        if needed is not None and needed > at_hand:
+            found = count_setting(metric, self.data, at_hand)
+            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            raise SampleError(too_few(needed, at_hand) + advice)
+
+    def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
+        metric = self.entry.cell.metrics[index]
+        if isinstance(model, StoredSamples):
+            self._check_count(metric, len(model.stored))
+        made = make(metric)
+        # For metrics that draw from PyTorch's own generator instead of the model's.
+        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        if not hasattr(made, "reference"):
+            found = made(model, self.data)
+        else:
+            if index not in self.references:
+                self.references[index] = made.reference(self.data)
+            found = made(model, self.data, self.references[index])
+        scores = found if isinstance(found, tuple) else (found,)
+        expected = len(metric.plugin.values)
+        if len(scores) != expected or not all(isinstance(score, Score) for score in scores):
+            kinds = ", ".join(type(score).__name__ for score in scores)
+            raise PluginError(
+                f"{metric.plugin.path}: {metric.plugin.name} declares {expected} value(s), so it must return "
+                f"{'a Score' if expected == 1 else f'a tuple of {expected} Scores'}; it returned: {kinds}"
+            )
+        return scores
 
 
-def _taking(metric: Part, data: Data, n: int) -> Part:
-    """The metric on `n` samples, unless its parameters say how many already."""
-    found = count_setting(metric, data, n)
-    return with_param(metric, *found) if found and found[0] not in metric.params else metric
-
-
-def _that_asked(metric: Part, asked: int, at_hand: int) -> tuple[str, int] | None:
-    """The parameter that has the value for which the metric asked, and what it would have to be."""
-    names = [name for name, value in metric.resolved.items() if type(value) is int and value == asked]
-    return (names[0], at_hand) if names else None
-
-
-def _shortage(scored: Scored, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
-    setting = f"{scored.metric}.{found[0]}={found[1]}" if found else None
-    return Shortage(needed, at_hand, setting)
-
-
-def _reading(samples: Samples, data: Data) -> Iterator[str]:
-    """How samples and data were read, and a warning where they do not seem to be on one scale."""
-    yield f"samples: {samples}; taken in a fixed random order"
-    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
-    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
-    known = "; ".join(data.notes) or f"{data.name}: examples of {list(data.shape)}{scale}"
-    yield f"dataset: {known}; {splits}"
-    if warning := range_warning(samples, data):
-        yield f"warning: {warning}"
-
-
-def _cell(path: Path, asked: Request) -> Cell:
-    """The samples as a cell of a suite without a name."""
-    method = MethodEntry(path.stem, None, (), (path,), {}, None)
-    dataset = DatasetEntry(asked.dataset, asked.dataset.name, {})
-    return Cell("", dataset, method, (0,), TrainSettings(), asked.metrics)
-
-
-def _measured(scored: Scored, sentence: str, shortage: Shortage | None) -> Measured:
-    verdict, warning = (
-        str(words) if (words := scored.details.get(name)) else None for name in ("verdict", "warning")
+def unmeasured(
+    entry: Entry, index: int, training: Training, status: Status, error: str, trace: str | None = None
+) -> Scored:
+    """A metric that gave nothing."""
+    plugin = entry.cell.metrics[index].plugin
+    records = tuple(
+        _record(entry, index, training, value, None, 0.0, status, error) for value in plugin.values
     )
-    found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
-    controls = dict(_numbers(found))
-    return Measured(scored.metric, sentence, scored.records, controls, verdict, warning, shortage)
+    return Scored(index, plugin.name, status, error, trace, records, {}, {})
 
 
-def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of nested mappings: `control_train precision` for one inside another."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{before}{name} ")
-        elif isinstance(value, int | float):
-            yield f"{before}{name}", float(value)
+def explain(error: BaseException) -> str:
+    """An exception as one line: our own texts as they are, others with their type."""
+    return str(error) if isinstance(error, GanbenchError) else f"{type(error).__name__}: {error}"
+
+
+def _record(
+    entry: Entry,
+    index: int,
+    training: Training,
+    column: Value,
+    score: Score | None,
+    seconds: float,
+    status: Status = "ok",
+    error: str | None = None,
+    floor: float | None = None,
+) -> Record:
+    value = float(score.value) if score else None
+    if value is not None and not math.isfinite(value):
+        value, status, error = None, "failed", f"{column.name} is {value}, which is no number to average"
+    sem = float(score.sem) if score and score.sem is not None else None
+    return Record(
+        **entry.columns,
+        seed=training.seed,
+        metric=column.name,
+        protocol=entry.protocols[index][0],
+        value=value,
+        sem=sem if sem is not None and math.isfinite(sem) else None,
+        n=int(score.n) if score and score.n is not None else None,
+        unit=column.unit,
+        better=column.better,
+        status=status,
+        error=error,
+        seconds=seconds,
+        train_seconds=training.seconds,
+        device=training.device,
+        dtype=training.dtype,
+        stack=training.stack,
+        version=__version__,
+        floor=floor,
+        invalid=str(score.details["invalid"]) if score and score.details.get("invalid") else None,
+    )
+
+
+def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None:
+    """The best of the floors of a value, as `contracts.Score` says where they stand; None where there is none."""
+    stated = [(key, value) for key, value in score.details.items() if not isinstance(value, Mapping)]
+    for one in scores:
+        stated += [
+            (key, part.get(column.name)) for key, part in one.details.items() if isinstance(part, Mapping)
+        ]
+    floors = [
+        x for key, x in stated if key.startswith("floor") and isinstance(x, int | float) and math.isfinite(x)
+    ]
+    if not floors or column.better == "neither":
+        return None
+    return float(max(floors) if column.better == "higher" else min(floors))
+
+
+# ---------------------------------------------------------------------------------------------- details
+
+
+def _sorted_out(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The details of all scores: what JSON can hold, and the tensors (on the CPU)."""
+    merged = {name: value for score in scores for name, value in score.details.items()}
+    arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
+    plain = {name: _plain(value) for name, value in merged.items() if name not in arrays}
+    return plain, {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; NaN and infinity become null, and what has no JSON becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import plugins
 from .contracts import Data, Model
 from .errors import RequestError, did_you_mean
+from .registry import plugins
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from .pipeline.plan import Cell
+    from .suite.plan import Cell
 
 
 def load_data(name: str, **params: Any) -> Data:
     """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same for everybody.
     Raises PluginError, and DatasetError where its files are missing or wrong."""
-    from .pipeline.suite import Part
-    from .pipeline.work import load_data as load
+    from .execution.worker import load_data as load
+    from .suite.load import Part
 
     return load(Part(plugins.find("dataset", name), params))
 
@@ -51,11 +51,11 @@ def run_suite(
     """
     from rich.console import Console
 
-    from .pipeline import execute
-    from .pipeline.suite import load
+    from .execution import run
+    from .suite.load import load
 
     console = Console(quiet=quiet)
-    code = execute.run(load(suite, overrides, seeds), Path(out), device=device, jobs=jobs, console=console)
+    code = run.run(load(suite, overrides, seeds), Path(out), device=device, jobs=jobs, console=console)
     if code == 130:
         raise KeyboardInterrupt
     return load_records(out)
@@ -64,7 +64,7 @@ def run_suite(
 def load_records(out: str | Path) -> DataFrame:
     """The records of a run: a row for each cell, seed and value, the columns of `ganbench.contracts.COLUMNS`;
     `value` and `sem` are NaN where there are none. Raises StoreError where there is no readable run."""
-    from .reporting.table import load
+    from .report.tables import load
 
     return load(Path(out))
 
@@ -81,11 +81,11 @@ def load_model(
 
     Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
     """
-    from .pipeline.plan import resolve
-    from .pipeline.store import Store, data_digest
-    from .pipeline.subject import model
-    from .pipeline.suite import load
-    from .pipeline.work import load_data as load_part
+    from .execution.worker import load_data as load_part
+    from .store.rundir import Store, data_digest
+    from .suite.load import load
+    from .suite.plan import resolve
+    from .training.model import model
 
     store = Store(Path(out), read_only=True)
     cell = _cell(resolve(load(store.path("suite.resolved.yaml"))).cells, label, dataset)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ganbench.contracts import Data
-from ganbench.pipeline.plan import Cell, resolve
-from ganbench.pipeline.suite import load
+from ganbench.suite.load import load
+from ganbench.suite.plan import Cell, resolve
 
 
 def cells(

@@ -27,8 +27,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Runs without tables, plots and report, which take longer than they do."""
     from runs import Bench
 
-    from ganbench.pipeline import execute
+    from ganbench.execution import run
 
-    monkeypatch.setattr(execute, "REPORTS", ())
-    monkeypatch.setattr(execute, "_print_tables", lambda root, console: None)
+    monkeypatch.setattr(run, "REPORTS", ())
+    monkeypatch.setattr(run, "_print_tables", lambda root, console: None)
     return Bench(tmp_path)

@@ -16,8 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
-from ganbench.pipeline import execute, suite, work
-from ganbench.pipeline.progress import ProgressDir, TaskResult
+from ganbench.execution import run as execute
+from ganbench.execution import worker
+from ganbench.execution.progress import ProgressDir, TaskResult
+from ganbench.suite import load
 
 OURS = "./plugins_for_runs.py:"
 DATA = "{ring: {n_train: 200, n_valid: 20, n_test: 50}}"
@@ -57,7 +59,7 @@ class Bench:
 
     def run_suite(self, path: Path, out: Path | None = None, **options: Any) -> int:
         """Run a suite that is written already."""
-        loaded = suite.load(path)
+        loaded = load.load(path)
         file = io.StringIO()
         console = Console(file=file, width=200)
         try:
@@ -88,17 +90,17 @@ class Bench:
         return {name: training["finished"] for name, training in self.trainings().items()}
 
 
-def killed_at_birth(times: int, task: work.Task, progress: ProgressDir, *given: Any) -> None:
+def killed_at_birth(times: int, task: worker.Task, progress: ProgressDir, *given: Any) -> None:
     """A worker that is killed before it has begun with its task, the first so many times."""
     marks = progress.folder / "births"
     marks.mkdir(exist_ok=True)
     if len(list(marks.iterdir())) < times:
         (marks / str(os.getpid())).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    work.worker_main(task, progress, *given)
+    worker.worker_main(task, progress, *given)
 
 
-def idle(task: work.Task, progress: ProgressDir, *_: Any) -> None:
+def idle(task: worker.Task, progress: ProgressDir, *_: Any) -> None:
     """A worker that ends well and has done nothing."""
     progress.write_result(task.number, TaskResult())
 
@@ -107,7 +109,8 @@ MAIN = """
 import signal
 import sys
 from pathlib import Path
-from ganbench.pipeline import execute, suite
+from ganbench.execution import run as execute
+from ganbench.suite import load as suite
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
     code = execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu")

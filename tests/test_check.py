@@ -28,12 +28,14 @@ from fake_run import METHODS, NASTY, FakeRun
 from markupsafe import escape
 
 from ganbench import check
-from ganbench.cli import main
+from ganbench.analysis import error_rates, reference, tolerance
+from ganbench.analysis.check import Verdict
+from ganbench.analysis.verdicts import MEANING, Outcome
+from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
-from ganbench.reporting import check_formats, noise, reference, table, tolerance
-from ganbench.reporting.check import Verdict
-from ganbench.reporting.outcomes import MEANING, Outcome
+from ganbench.report import check as check_formats
+from ganbench.report import tables as table
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parent.parent
@@ -93,11 +95,11 @@ def command(*arguments: object) -> Result:
 # ---------------------------------------------------------------------------------------------- statistics
 
 
-def sample(*values: Sequence[float]) -> noise.Sample:
+def sample(*values: Sequence[float]) -> error_rates.Sample:
     """One row for each sequence of seeds."""
     n = np.array([len(row) for row in values])
     std = np.array([np.std(row, ddof=1) if len(row) > 1 else np.nan for row in values])
-    return noise.Sample(np.array([np.mean(row) for row in values]), std, n)
+    return error_rates.Sample(np.array([np.mean(row) for row in values]), std, n)
 
 
 def test_p_is_the_greater_of_student_and_welch() -> None:
@@ -108,7 +110,7 @@ def test_p_is_the_greater_of_student_and_welch() -> None:
             scipy.stats.ttest_ind(new, old, equal_var=e, alternative="greater").pvalue for e in (True, False)
         ]
         a, b = sample(old), sample(new)
-        assert noise.p_greater(b.mean - a.mean, a, b)[0] == pytest.approx(max(known), rel=1e-9)
+        assert error_rates.p_greater(b.mean - a.mean, a, b)[0] == pytest.approx(max(known), rel=1e-9)
 
 
 def test_one_new_seed_is_judged_by_the_spread_of_the_reference() -> None:
@@ -116,15 +118,17 @@ def test_one_new_seed_is_judged_by_the_spread_of_the_reference() -> None:
     old = [1.0, 2.0, 4.0, 5.0]
     a, b = sample(old), sample([9.0])
     t = (9 - 3) / (np.std(old, ddof=1) * (1 + 1 / 4) ** 0.5)
-    assert noise.p_greater(b.mean - a.mean, a, b)[0] == pytest.approx(scipy.stats.t.sf(t, 3))
+    assert error_rates.p_greater(b.mean - a.mean, a, b)[0] == pytest.approx(scipy.stats.t.sf(t, 3))
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 5), (10, 5), (5, 1), (1, 1)])
 def test_seeds_without_spread_have_the_greatest_chance_of_a_perfect_split(n: int, m: int) -> None:
     a, b = sample([8.0] * n), sample([7.0] * m)
     q = np.linspace(0, 1, 100_001)
-    assert noise.p_greater(a.mean - b.mean, a, b)[0] == pytest.approx((q**n * (1 - q) ** m).max(), rel=1e-6)
-    assert noise.p_greater(b.mean - a.mean, a, b)[0] == 1
+    assert error_rates.p_greater(a.mean - b.mean, a, b)[0] == pytest.approx(
+        (q**n * (1 - q) ** m).max(), rel=1e-6
+    )
+    assert error_rates.p_greater(b.mean - a.mean, a, b)[0] == 1
 
 
 def test_equivalence_is_that_of_statsmodels() -> None:
@@ -134,33 +138,33 @@ def test_equivalence_is_that_of_statsmodels() -> None:
     both = means.CompareMeans.from_data(new, old)
     known = max(both.ttost_ind(-1.5, 1.5, usevar=kind)[0] for kind in ("pooled", "unequal"))
     a, b = sample(old), sample(new)
-    assert noise.p_equal(b.mean - a.mean, np.array([1.5]), a, b)[0] == pytest.approx(known, rel=1e-9)
+    assert error_rates.p_equal(b.mean - a.mean, np.array([1.5]), a, b)[0] == pytest.approx(known, rel=1e-9)
 
 
 def test_correction_is_that_of_statsmodels() -> None:
     several = pytest.importorskip("statsmodels.stats.multitest")
     p = np.random.default_rng(2).uniform(size=(3, 20)) ** 3
     known = [several.multipletests(row, method="fdr_bh")[1] for row in p]
-    np.testing.assert_allclose(noise.corrected(p), known, rtol=1e-12)
+    np.testing.assert_allclose(error_rates.corrected(p), known, rtol=1e-12)
 
 
 @pytest.mark.parametrize("truth", [0.0, 2.0])
 def test_the_advised_seeds_tell_in_eight_of_ten_cases(truth: float) -> None:
     """Equal within one, and a difference beyond it, both with a standard deviation of 1.5."""
     few = sample(around(0, 1.5)), sample(around(truth, 1.5))
-    advised = int(noise.seeds_to_tell(np.array([truth]), np.array([1.0]), *few, 1, 0.05)[0])
+    advised = int(error_rates.seeds_to_tell(np.array([truth]), np.array([1.0]), *few, 1, 0.05)[0])
     drawn = np.random.default_rng(3).normal(0, 1.5, size=(2, 3000, advised))
     n, std = np.full(3000, advised), drawn.std(axis=-1, ddof=1)
-    a, b = (noise.Sample(drawn[i].mean(axis=-1) + i * truth, std[i], n) for i in (0, 1))
+    a, b = (error_rates.Sample(drawn[i].mean(axis=-1) + i * truth, std[i], n) for i in (0, 1))
     rise = b.mean - a.mean
-    told = noise.p_greater(rise, a, b) if truth else noise.p_equal(rise, np.ones(3000), a, b)
+    told = error_rates.p_greater(rise, a, b) if truth else error_rates.p_equal(rise, np.ones(3000), a, b)
     assert 0.76 < np.mean(told <= 0.05) < 0.86
 
 
 def test_seeds_to_tell_at_its_ends() -> None:
     a, b = sample(around(0, 1), [3.0] * 5, around(0, 1)), sample(around(0, 1), [3.5] * 5, around(0.99, 1))
-    found = noise.seeds_to_tell(b.mean - a.mean, np.array([0.01, 1.0, 1.0]), a, b, 3, 0.05)
-    assert found.tolist() == [noise.MOST_SEEDS + 1, 0, noise.MOST_SEEDS + 1]
+    found = error_rates.seeds_to_tell(b.mean - a.mean, np.array([0.01, 1.0, 1.0]), a, b, 3, 0.05)
+    assert found.tolist() == [error_rates.MOST_SEEDS + 1, 0, error_rates.MOST_SEEDS + 1]
 
 
 @pytest.fixture(scope="module")

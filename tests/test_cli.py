@@ -14,13 +14,13 @@ import pytest
 import tiny
 from click.testing import CliRunner, Result
 
-import ganbench.pipeline
-import ganbench.reporting
+import ganbench.execution
+import ganbench.report
 from ganbench import __version__
-from ganbench.cli import KINDS, main
+from ganbench.cli.commands import KINDS, main
 from ganbench.errors import DatasetError, StoreError
-from ganbench.pipeline.suite import Suite, shipped_suites
-from ganbench.plugins import catalog
+from ganbench.registry.plugins import catalog
+from ganbench.suite.load import Suite, shipped_suites
 
 COMMANDS = (
     "check",
@@ -63,7 +63,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> list[dict[str, An
         asked.append({"suite": suite, "out": out, **settings})
         return outcome()
 
-    replace_module(monkeypatch, ganbench.pipeline, "execute", run=run)
+    replace_module(monkeypatch, ganbench.execution, "run", run=run)
     return asked
 
 
@@ -361,8 +361,8 @@ def test_debug_shows_the_traceback(
 
 def test_table_and_report_say_what_they_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [tmp_path / "a.csv", tmp_path / "a.md"]
-    replace_module(monkeypatch, ganbench.reporting, "table", write=lambda _: tables)
-    replace_module(monkeypatch, ganbench.reporting, "report", write=lambda folder, _: folder / "r.html")
+    replace_module(monkeypatch, ganbench.report, "tables", write=lambda _: tables)
+    replace_module(monkeypatch, ganbench.report, "page", write=lambda folder, _: folder / "r.html")
     assert call("table", tmp_path).stdout == f"{tmp_path}/a.csv\n{tmp_path}/a.md\n"
     assert call("report", tmp_path).stdout == f"{tmp_path}/r.html\n"
 

@@ -19,9 +19,10 @@ from rich.console import Console
 from runs import Bench, slow, until
 
 from ganbench.errors import RequestError, StoreError
-from ganbench.pipeline import cluster, execute, plan, suite
-from ganbench.pipeline.store import Entry, Store
-from ganbench.pipeline.work import Task
+from ganbench.execution import ray_cluster, run
+from ganbench.execution.worker import Task
+from ganbench.store.rundir import Entry, Store
+from ganbench.suite import load, plan
 
 FAULTS = "./plugins_for_faults.py:"
 RAY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -35,7 +36,7 @@ os.environ.update(
 
 def task(bench: Bench, *methods: str, **settings: Any) -> Task:
     """The only task of a suite."""
-    (cell,) = plan.resolve(suite.load(bench.suite(*methods, **settings))).cells
+    (cell,) = plan.resolve(load.load(bench.suite(*methods, **settings))).cells
     return Task(0, Entry.of(cell, "digest", [("", "")]), cell.seeds, bench.out, "cpu")
 
 
@@ -44,10 +45,10 @@ def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_pa
     source.write_text(source.read_text().replace("import torch\n", "import torch\nimport helper\n", 1))
     (bench.folder / "helper.py").write_text("VALUE = 1\n")
     (bench.folder / "unused.py").write_text("VALUE = 2\n")
-    payload = cluster.pack(task(bench, "Constant"), set())
+    payload = ray_cluster.pack(task(bench, "Constant"), set())
     assert [Path(name).name for name in payload.sources] == ["helper.py", "plugins_for_runs.py"]
     node = tmp_path / "node"
-    unpacked = cluster.unpack(payload, node)
+    unpacked = ray_cluster.unpack(payload, node)
     method = unpacked.entry.cell.method.part
     assert method is not None
     assert method.plugin.path.is_relative_to(node)
@@ -59,8 +60,8 @@ def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_pa
 
 def test_a_payload_brings_samples(bench: Bench, tmp_path: Path) -> None:
     np.save(bench.folder / "a.npy", np.zeros((9, 2), dtype=np.float32))
-    payload = cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
-    (file,) = cluster.unpack(payload, tmp_path / "node").entry.cell.method.samples
+    payload = ray_cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
+    (file,) = ray_cluster.unpack(payload, tmp_path / "node").entry.cell.method.samples
     assert file.is_relative_to(tmp_path / "node")
     assert np.load(file).shape == (9, 2)
 
@@ -69,7 +70,7 @@ def test_paths_are_moved_wherever_they_stand() -> None:
     places = [("/a/my.py", "/b/my.py"), ("/lib", "/opt")]
     before = {"of": [Path("/a/my.py"), "/a/my.py:F", "/a/my.pyx", "a/my.py"], "/lib/x": ("/library", 3)}
     after = {"of": [Path("/b/my.py"), "/b/my.py:F", "/a/my.pyx", "a/my.py"], "/opt/x": ("/library", 3)}
-    assert cluster.relocate(before, places) == after
+    assert ray_cluster.relocate(before, places) == after
 
 
 def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
@@ -77,21 +78,21 @@ def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
     done = bench.untimed()
     (cell,) = bench.out.glob("cells/*")
     entry = replace(task(bench, "Constant", seeds=1).entry, id=cell.name)
-    payload = cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
+    payload = ray_cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
     shutil.rmtree(cell / "seed-0")
-    cluster.store_files(Store(bench.out), payload.stored)
+    ray_cluster.store_files(Store(bench.out), payload.stored)
     assert Store(bench.out).write_records() != []
     assert bench.untimed() == done
 
 
 def test_a_node_writes_nothing_outside(bench: Bench) -> None:
     with pytest.raises(StoreError, match="leads out of the run directory"):
-        cluster.store_files(Store(bench.out), {"../x.json": b"{}"})
+        ray_cluster.store_files(Store(bench.out), {"../x.json": b"{}"})
     assert not (bench.folder / "x.json").exists()
 
 
 def test_another_version_on_a_node_is_refused(bench: Bench) -> None:
-    back = cluster.run_on_node(replace(cluster.pack(task(bench, "Constant"), set()), version="0.0.1"))
+    back = ray_cluster.run_on_node(replace(ray_cluster.pack(task(bench, "Constant"), set()), version="0.0.1"))
     assert "the run has 0.0.1; install the same version everywhere" in back.refusal
 
 
@@ -137,7 +138,7 @@ def test_what_ray_refuses_is_one_line(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(RequestError, match=message) as caught:
-        cluster.connect()
+        ray_cluster.connect()
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
 
@@ -154,14 +155,14 @@ def test_what_ray_refuses_is_one_line(
 def test_a_task_takes_a_core_or_a_share_of_a_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, jobs: int | None, expected: tuple[object, ...]
 ) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: cluster.Resources(3, 12.0, gpus))
+    monkeypatch.setattr(ray_cluster, "connect", lambda: ray_cluster.Resources(3, 12.0, gpus))
     quiet = Console(quiet=True)
-    found, start = execute._choose_executor("ray", device, jobs, quiet)
+    found, start = run._choose_executor("ray", device, jobs, quiet)
     assert isinstance(start, partial)
     assert (found, start.keywords) == expected
-    monkeypatch.setattr(cluster, "connect", lambda: cluster.Resources(3, 12.0, 0))
+    monkeypatch.setattr(ray_cluster, "connect", lambda: ray_cluster.Resources(3, 12.0, 0))
     with pytest.raises(RequestError, match="no GPU that Ray knows of"):
-        execute._choose_executor("ray", "cuda", jobs, quiet)
+        run._choose_executor("ray", "cuda", jobs, quiet)
 
 
 # ---------------------------------------------------------------------------------------------- a cluster

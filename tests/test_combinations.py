@@ -11,10 +11,10 @@ from cells import cells, pixels, points
 from click.testing import CliRunner
 
 from ganbench import PluginError
-from ganbench.cli import main
-from ganbench.pipeline import subject
-from ganbench.pipeline import train as engine
-from ganbench.plugins import catalog
+from ganbench.cli.commands import main
+from ganbench.registry.plugins import catalog
+from ganbench.training import loop as engine
+from ganbench.training import model
 
 METHODS = [name for name, plugin in catalog()["method"].items() if plugin.rung == "game"]
 TRICKS = list(catalog()["trick"])
@@ -43,7 +43,7 @@ def outcome(folder, method, tricks, data, **params):
     found = engine.train(cell, data, [0, 1])
     assert [(one.status, one.error) for one in found] == [("ok", None)] * 2
     for one in found:
-        samples = subject.model(cell, data, one.seed, one.state, None).samples(3)
+        samples = model.model(cell, data, one.seed, one.state, None).samples(3)
         assert samples.shape == (3, *data.shape)
         assert torch.isfinite(samples).all()
     return "ok"

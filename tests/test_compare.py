@@ -18,11 +18,13 @@ from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 from PIL import Image
 
 import ganbench
-from ganbench.cli import main
+from ganbench.analysis import differences, rankings
+from ganbench.analysis.compare import Compared, compare
+from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError
-from ganbench.reporting import compare_formats, diagram, differences, drawing, table
-from ganbench.reporting.compare import Compared, compare
+from ganbench.report import comparison, style
+from ganbench.report import tables as table
 
 NAN = math.nan
 Values = Mapping[tuple[str, str, str], Sequence[float]]  # (dataset, metric, label) -> a value for each seed
@@ -261,7 +263,7 @@ def test_one_seed_says_nothing_and_says_so() -> None:
     assert only(compared)["verdict"] == "can't tell"
     assert compared.headlines == ["b or a: can't tell with 1 seed on kde_ll."]
     assert "one seed says nothing about the next" in compared.verdicts[0]
-    assert "p" not in compare_formats.as_json(compared).split('"p": ')[1][:4]
+    assert "p" not in comparison.as_json(compared).split('"p": ')[1][:4]
 
 
 def test_values_without_spread() -> None:
@@ -382,8 +384,8 @@ def test_a_value_whose_control_failed_is_not_compared() -> None:
     ]
     note = "Not compared, as it is not valid: recon of b on ring (1 of 5 seeds: its own samples have the error 0.02)."
     assert note in compared.notes
-    assert note in compare_formats.as_text(compared, width=300)
-    assert note in json.loads(compare_formats.as_json(compared))["notes"]
+    assert note in comparison.as_text(compared, width=300)
+    assert note in json.loads(comparison.as_json(compared))["notes"]
     assert compared.standings.set_index(["metric", "label"])["datasets"].to_dict()["recon", "b"] == 1
     with pytest.raises(
         RequestError, match="nothing to compare: Not compared, as it is not valid: recon of b on ring"
@@ -475,7 +477,7 @@ def test_ranks_of_a_published_example() -> None:
         for i, row in enumerate(rows)
         for label, x in zip(labels, row, strict=True)
     }
-    found = diagram.ranking("auc", values)
+    found = rankings.ranking("auc", values)
     assert found is not None
     np.testing.assert_allclose(found.ranks, [3.143, 2.000, 2.893, 1.964], atol=5e-4)
     assert found.datasets == 14
@@ -496,7 +498,7 @@ def drawn_on(datasets: int, methods: int = 3) -> dict[tuple[str, str], pd.Series
 def test_ranks_are_of_datasets() -> None:
     values = drawn_on(5)
     values["d0", "alone"] = pd.Series(np.zeros(5))
-    found = diagram.ranking("modes", values)
+    found = rankings.ranking("modes", values)
     assert found is not None
     assert (found.datasets, found.left_out) == (5, ("alone",))
     assert found.ranks.tolist() == [3, 2, 1]
@@ -510,9 +512,9 @@ def test_no_diagram_where_it_can_show_nothing(methods: int, least: int) -> None:
     """On so many datasets, and not on fewer, the first of all is told from methods that are alike."""
     from scikit_posthocs import posthoc_nemenyi_friedman
 
-    assert diagram.least_datasets(methods) == least
-    assert diagram.ranking("modes", drawn_on(least - 1, methods)) is None
-    assert diagram.ranking("modes", drawn_on(least, methods)) is not None
+    assert rankings.least_datasets(methods) == least
+    assert rankings.ranking("modes", drawn_on(least - 1, methods)) is None
+    assert rankings.ranking("modes", drawn_on(least, methods)) is not None
     for datasets in ((least - 1) // 2 * 2, (least + 1) // 2 * 2):  # the nearest even numbers
         order = np.arange(2.0, methods + 1)
         ranks = np.tile([order, order[::-1]], (datasets // 2, 1))  # alike on the mean
@@ -532,24 +534,25 @@ def test_it_is_said_why_there_is_no_diagram() -> None:
     made = {(d, "modes", label): list(own) for (d, label), own in drawn_on(5).items()}
     compared = compare(records(made))
     assert not [note for note in compared.notes if "diagram" in note]
-    assert "All methods by modes: 5 datasets; Friedman's test" in compare_formats.as_text(compared)
-    assert "whatever the seeds on each of these show" in compare_formats.as_markdown(compared)
-    (ranked,) = json.loads(compare_formats.as_json(compared))["rankings"]
+    assert "All methods by modes: 5 datasets; Friedman's test" in comparison.as_text(compared)
+    assert "whatever the seeds on each of these show" in comparison.as_markdown(compared)
+    (ranked,) = json.loads(comparison.as_json(compared))["rankings"]
     assert ranked["datasets"] == 5
 
 
 def test_methods_that_fail_rank_last_and_equal_methods_alike() -> None:
     values = {(f"d{d}", label): pd.Series([1.0, 1.0, 1.0]) for label in "abc" for d in range(5)}
-    same = diagram.ranking("modes", values)
+    same = rankings.ranking("modes", values)
     assert same is not None
     assert same.p == 1
     for d in range(5):
         values[f"d{d}", "c"] = pd.Series([-np.inf, 1.0, 1.0])
-    found = diagram.ranking("modes", values)
+    found = rankings.ranking("modes", values)
     assert found is not None
     np.testing.assert_allclose(found.ranks, [1.5, 1.5, 3])
     assert (
-        diagram.ranking("modes", {(f"d{d}", x): pd.Series([1.0] * 3) for x in "ab" for d in range(9)}) is None
+        rankings.ranking("modes", {(f"d{d}", x): pd.Series([1.0] * 3) for x in "ab" for d in range(9)})
+        is None
     )
 
 
@@ -563,12 +566,12 @@ def test_labels_stand_in_the_diagram_as_they_are() -> None:
     )
     rng = np.random.default_rng(0)
     values = {(f"d{d}", x): pd.Series(rng.normal(k, 1, 6)) for k, x in enumerate(labels) for d in range(6)}
-    found = diagram.ranking("modes", values)
+    found = rankings.ranking("modes", values)
     assert found is not None
-    with drawing.style():
-        figure = diagram.figure(found, drawing.colours(labels))
+    with style.style():
+        figure = rankings.figure(found, style.colours(labels))
         words = " ".join(text.get_text() for text in figure.axes[0].texts)
-        drawing.png(figure)
+        style.png(figure)
     for label in labels[:3]:
         assert label in words
     assert words.count("a name that is far too") == 2

@@ -7,9 +7,10 @@ import textwrap
 import pytest
 from click.testing import CliRunner
 
-from ganbench import PluginError, conform
-from ganbench.cli import main
-from ganbench.plugins import catalog
+from ganbench import PluginError
+from ganbench.cli.commands import main
+from ganbench.conformance import checks as conform
+from ganbench.registry.plugins import catalog
 
 SMALL = {"kde_ll_cv": {"n": 500}, "ais_ll": {"steps": 50}}  # metrics that take their time by default
 PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fake_run import METHODS, FakeRun
 
-from ganbench.reporting import controls
-from ganbench.reporting.rundir import Cell, Run, ScoreFile, Seed
-from ganbench.reporting.table import _html, _latex, _markdown, load, summary, tables
+from ganbench.analysis import controls
+from ganbench.report.tables import _html, _latex, _markdown, load, summary, tables
+from ganbench.store.results import Cell, Run, ScoreFile, Seed
 
 CONTROL = {
     "ceiling": 243.8124,

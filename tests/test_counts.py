@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganbench import plugins
-from ganbench.conform import suitable
+from ganbench.conformance.checks import suitable
 from ganbench.contracts import Data
-from ganbench.pipeline.counts import count_setting, samples_needed, with_param
-from ganbench.pipeline.entries import Part
+from ganbench.registry import plugins
+from ganbench.sample_counts import count_setting, samples_needed, with_param
+from ganbench.suite.spec import Part
 
 POINTS = Data("points", torch.rand(90, 2), torch.rand(20, 2), torch.rand(60, 2), (2,))
 OF_THE_METHOD = {"generator", "bound", "discriminator", "parameters"}

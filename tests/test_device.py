@@ -7,11 +7,11 @@ import pytest
 import torch
 from cells import cells, pixels, points
 
-from ganbench import plugins
 from ganbench.errors import PluginError
-from ganbench.pipeline.draws import _updates
-from ganbench.pipeline.games import build
-from ganbench.pipeline.stack import Stack
+from ganbench.registry import plugins
+from ganbench.training.games import build
+from ganbench.training.rng import _updates
+from ganbench.training.stack import Stack
 
 META = torch.device("meta")
 BATCH = 32

@@ -13,8 +13,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import wrightomega
 from scipy.stats import norm
 
-from ganbench import Divergence, PluginError, find_divergence, plugins
-from ganbench.divergence_checks import LOOKS, faults
+from ganbench import Divergence, PluginError, find_divergence
+from ganbench.conformance.divergences import LOOKS, faults
 from ganbench.divergences import (
     GAN,
     KL,
@@ -28,6 +28,7 @@ from ganbench.divergences import (
     WeightedJensenShannon,
     log_omega,
 )
+from ganbench.registry import plugins
 
 ALL = [
     *(KL(), ReverseKL(), Pearson(), Neyman(), SquaredHellinger(), Jeffrey(), JensenShannon(), GAN()),

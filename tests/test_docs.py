@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ganbench.cli import main
-from ganbench.pipeline import execute
+from ganbench.cli.commands import main
+from ganbench.execution import run
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -54,7 +54,7 @@ def follow(words: list[str]) -> None:
 @pytest.mark.slow
 def test_the_tutorial_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execute, "REPORTS", ("table",))
+    monkeypatch.setattr(run, "REPORTS", ("tables",))
     for text in (*blocks("python"), *blocks("yaml")):
         Path(text.split("\n", 1)[0].removeprefix("# ")).write_text(text, encoding="utf-8")
     lines = [line for block in blocks("sh") for line in block.splitlines()]
@@ -96,7 +96,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execute, "REPORTS", ())
+    monkeypatch.setattr(run, "REPORTS", ())
     names: dict[str, Any] = {"__name__": "__notebook__"}
     for cell in cells():
         source = "".join(cell["source"])

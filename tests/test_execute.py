@@ -20,10 +20,13 @@ from runs import OURS, Bench, alive, killed_at_birth, slow, start, until
 from safetensors.torch import load_file
 
 from ganbench.errors import DatasetError, GanbenchError, RequestError, StoreError
-from ganbench.pipeline import execute, executors, plan, suite, work
-from ganbench.pipeline.progress import Display, ProgressDir, TaskProgress, print_grid, say
-from ganbench.pipeline.store import Entry
-from ganbench.pipeline.work import Task
+from ganbench.execution import local
+from ganbench.execution import run as execute
+from ganbench.execution import worker as work
+from ganbench.execution.progress import Display, ProgressDir, TaskProgress, print_grid, say
+from ganbench.execution.worker import Task
+from ganbench.store.rundir import Entry
+from ganbench.suite import load, plan
 
 # ---------------------------------------------------------------------------------------------- failures
 
@@ -127,7 +130,7 @@ def test_a_report_that_fails_keeps_the_records(
 ) -> None:
     import importlib
 
-    module = importlib.import_module(f"ganbench.reporting.{name}")
+    module = importlib.import_module(f"ganbench.report.{name}")
 
     def fail(folder: Path) -> None:
         raise RuntimeError("no ink")
@@ -194,7 +197,7 @@ def test_several_gpus_have_a_worker_each(
 def test_a_worker_sees_one_gpu_of_several_and_keeps_float32(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = partial(executors.Local, jobs=2, device="cpu", gpus=["5", "7"])
+    start = partial(local.Local, jobs=2, device="cpu", gpus=["5", "7"])
     monkeypatch.setattr(execute, "_choose_executor", lambda *_: ("cpu", start))
     assert bench.run("Seeing", seeds=2) == 0
     seen = [path.read_text().strip() for path in bench.out.glob("logs/*.log")]
@@ -267,7 +270,7 @@ def test_another_setting_of_a_metric_scores_again_and_trains_nothing(bench: Benc
     finished, protocols = bench.finished(), {row["protocol"] for row in bench.rows()}
     path = bench.suite("TinyGAN")
     path.write_text(path.read_text().replace("MeanNorm", "MeanNorm: {n: 50}"))
-    execute.run(suite.load(path), bench.out, device="cpu", console=Console(file=io.StringIO()))
+    execute.run(load.load(path), bench.out, device="cpu", console=Console(file=io.StringIO()))
     assert bench.finished() == finished
     assert [row["n"] for row in bench.rows()] == [50, 50]
     assert {row["protocol"] for row in bench.rows()}.isdisjoint(protocols)
@@ -375,7 +378,7 @@ def test_a_run_ends_with_tables_plots_and_a_report(tmp_path: Path) -> None:
 def entries(bench: Bench, seeds: int, methods: int = 1) -> list[Entry]:
     """A plan of so many cells of so many seeds."""
     named = [f"{{method: '{OURS}TinyGAN', label: m{i}}}" for i in range(methods)]
-    cells = plan.resolve(suite.load(bench.suite(*named, seeds=seeds))).cells
+    cells = plan.resolve(load.load(bench.suite(*named, seeds=seeds))).cells
     return [Entry.of(cell, "digest", [("", "")]) for cell in cells]
 
 
@@ -414,9 +417,9 @@ def test_labels_of_tasks(bench: Bench) -> None:
 
 
 def test_deaths_are_told_in_words() -> None:
-    assert executors.describe_exit(-9).startswith("was killed (signal 9")
-    assert executors.describe_exit(-11) == "died (signal 11)"
-    assert executors.describe_exit(3) == "ended with exit code 3 in the middle of its task"
+    assert local.describe_exit(-9).startswith("was killed (signal 9")
+    assert local.describe_exit(-11) == "died (signal 11)"
+    assert local.describe_exit(3) == "ended with exit code 3 in the middle of its task"
 
 
 def test_the_longest_looking_task_comes_first(bench: Bench) -> None:

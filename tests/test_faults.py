@@ -18,8 +18,10 @@ from rich.console import Console
 from runs import Bench, alive, idle, slow, start, until
 
 from ganbench import Data, Labels, Modes
-from ganbench.pipeline import execute, executors, progress, suite, work
-from ganbench.pipeline.store import data_digest
+from ganbench.execution import local, progress, worker
+from ganbench.execution import run as execute
+from ganbench.store.rundir import data_digest
+from ganbench.suite import load
 
 FAULTS = "./plugins_for_faults.py:"
 NAMED = ("name", "shape", "scale", "classes")  # fields of Data without tensors
@@ -136,7 +138,7 @@ def test_what_a_method_prints_goes_into_its_log_and_not_to_the_terminal(
 
 
 def test_a_log_without_end_is_begun_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "LOG_LIMIT", 1_500_000)
+    monkeypatch.setattr(local, "LOG_LIMIT", 1_500_000)
     monkeypatch.setattr(execute, "POLL_INTERVAL", 0.01)
     assert bench.run(faulty("Printing", megabytes=9), seeds=1) == 0
     (log,) = bench.out.glob("logs/*.log")
@@ -164,7 +166,7 @@ def test_a_task_that_hangs_is_ended_and_its_stacks_are_kept(bench: Bench) -> Non
 def test_a_task_without_an_alarm_is_ended_by_the_clock_of_the_parent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "GRACE_PERIOD", 0.2)
+    monkeypatch.setattr(local, "GRACE_PERIOD", 0.2)
     assert bench.run(faulty("Stubborn"), "Constant", seeds=1, timeout=0.01) == 1
     assert statuses(bench) == {"stubborn": {"timeout"}, "constant": {"ok"}}
     assert bench.trainings()["ring-stubborn/0"]["traceback"].startswith("(the worker could not write")
@@ -191,7 +193,7 @@ def test_a_run_that_waits_for_another_one_says_so(bench: Bench) -> None:
                 other.close()
             return super().write(text)
 
-    loaded = suite.load(bench.folder / "bench.yaml")
+    loaded = load.load(bench.folder / "bench.yaml")
     assert execute.run(loaded, bench.out, device="cpu", console=Console(file=Terminal())) == 0
     assert other.closed
 
@@ -206,7 +208,7 @@ def test_time_that_is_enough_changes_nothing(bench: Bench) -> None:
 
 def test_records_that_are_missing_in_the_end_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.run("Constant", seeds=1) == 0
-    monkeypatch.setattr(work, "worker_main", idle)
+    monkeypatch.setattr(worker, "worker_main", idle)
     assert bench.run("Constant", metrics="MeanNorm Range", seeds=2) == 1
     assert "error: 5 of 6 records are missing (ring-constant); run the same command again" in bench.text
 
@@ -244,18 +246,18 @@ def test_a_stored_dataset_is_the_same_and_mapped_for_each_worker_alone(tmp_path:
         Labels(y[:5], y[5:8], y[8:]), ("a", "b"),
     )  # fmt: skip
     digest = data_digest(data)
-    path = work.save_data(data, digest, tmp_path / "tiny")
+    path = worker.save_data(data, digest, tmp_path / "tiny")
     assert path
     for _ in range(2):  # the second time after a worker has written into its tensors
-        found, said = work.read_data(path)
+        found, said = worker.read_data(path)
         assert said == digest == data_digest(found)
         plain = [getattr(each, f.name) for each in (data, found) for f in fields(Data) if f.name in NAMED]
         assert plain[: len(NAMED)] == plain[len(NAMED) :]
         assert found.modes
         assert (found.modes.std, found.modes.dims) == (0.1, 4)
         found.train.zero_()
-    assert work.save_data(replace(data, log_density=torch.sum), digest, tmp_path / "none") is None
-    assert work.save_data(data, digest, tmp_path / "no" / "folder") is None
+    assert worker.save_data(replace(data, log_density=torch.sum), digest, tmp_path / "none") is None
+    assert worker.save_data(data, digest, tmp_path / "no" / "folder") is None
 
 
 def test_files_that_change_while_a_run_goes_on_are_refused(

@@ -23,11 +23,11 @@ from ganbench.metrics import bounds
 from ganbench.metrics.bounds import Gaussian, GaussianFit, Quadrature, VariationalBound
 from ganbench.metrics.gradients import GeneratorGradient
 from ganbench.metrics.subset import random_subset
-from ganbench.pipeline.games import build
-from ganbench.pipeline.subject import model
-from ganbench.pipeline.train import train
-from ganbench.reporting import drawing, plots
-from ganbench.reporting.rundir import Cell, Dataset, ScoreFile, Seed
+from ganbench.report import figures, style
+from ganbench.store.results import Cell, Dataset, ScoreFile, Seed
+from ganbench.training.games import build
+from ganbench.training.loop import train
+from ganbench.training.model import model
 
 NAMES = (
     "kl", "reverse-kl", "pearson", "neyman", "squared-hellinger", "jeffrey", "jensen-shannon", "gan", "js-weighted",
@@ -169,9 +169,9 @@ def test_the_discriminators_are_drawn_where_there_are_some(tmp_path):
     drawn = Cell(tmp_path, "line", "gan", {}, seeds, 0)
     bare = Cell(tmp_path, "line", "kde", {}, (Seed(0, tmp_path, {"status": "ok"}, ()),), 0)
     dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2", "kde": "#d55e00"}
-    with drawing.style():
-        plot = plots._discriminators(dataset, [bare, drawn], colours)
-        assert plots._discriminators(dataset, [bare], colours) is None
+    with style.style():
+        plot = figures._discriminators(dataset, [bare, drawn], colours)
+        assert figures._discriminators(dataset, [bare], colours) is None
     assert plot is not None
     (panel,) = plot.figure.axes
     *lines, optimal = panel.get_lines()
@@ -239,21 +239,21 @@ def test_probes_are_drawn_apart_from_the_losses(tmp_path):
     steps, values = np.arange(1.0, 6.0), np.array([np.nan, np.nan, 1.0, 0.1, 0.01])
     write_arrays(
         tmp_path / "media.safetensors",
-        {"curve.step": steps, "curve.D": steps, f"{plots.PROBE}gradient": values},
+        {"curve.step": steps, "curve.D": steps, f"{figures.PROBE}gradient": values},
     )
     seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, ()) for number in range(2))
     cell = Cell(tmp_path, "line", "gan", {}, seeds, 0)
-    assert plots._curve_names(cell) == ["curve.D"]
-    probed = plots._probed(cell)
+    assert figures._curve_names(cell) == ["curve.D"]
+    probed = figures._probed(cell)
     assert list(probed) == ["gradient"]
     np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it began
     np.testing.assert_allclose(probed["gradient"][1], [values[2:]] * 2)
     dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2"}
-    with drawing.style():
-        plot = plots._probes(dataset, [cell], colours)
+    with style.style():
+        plot = figures._probes(dataset, [cell], colours)
     assert plot is not None
     assert plot.figure.axes[0].get_yscale() == "log"
-    assert plots._probes(dataset, [replace(cell, seeds=())], colours) is None
+    assert figures._probes(dataset, [replace(cell, seeds=())], colours) is None
 
 
 def test_a_net_that_a_trick_replaces_bounds_nothing_any_more():

@@ -9,9 +9,9 @@ import torch
 from cells import cells, points
 from metric_models import Samples
 
-from ganbench import plugins
 from ganbench.metrics.memorisation import Memorisation
-from ganbench.pipeline import train as engine
+from ganbench.registry import plugins
+from ganbench.training import loop as engine
 
 
 def made(folder, method, data, seeds=(0,)):

@@ -13,12 +13,13 @@ from metric_models import Samples, image_data
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
-from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk, plugins
+from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk
 from ganbench.contracts import Data, Draw, Labels
 from ganbench.errors import PluginError, SampleError
 from ganbench.metrics.latent import Latent, _classes
-from ganbench.pipeline import subject
-from ganbench.pipeline import train as engine
+from ganbench.registry import plugins
+from ganbench.training import loop as engine
+from ganbench.training import model as subject
 
 DCGAN, LAPGAN, FIRST = "width: 4, z_dim: 6", "width: 2, units: 8, z_dim: 6", "width: 4, z_dim: 6"
 EXACT = "{steps: 2, batch: 6, dtype: float64, snapshots: 1}"

@@ -10,13 +10,13 @@ import torch
 from cells import cells, pixels, points
 from torch.nn.functional import normalize, softplus
 
-from ganbench import plugins
 from ganbench.contracts import Batch, Data
 from ganbench.errors import PluginError, SuiteError
-from ganbench.pipeline import subject
-from ganbench.pipeline import train as engine
-from ganbench.pipeline.plan import resolve
-from ganbench.pipeline.suite import dump, load
+from ganbench.registry import plugins
+from ganbench.suite.load import dump, load
+from ganbench.suite.plan import resolve
+from ganbench.training import loop as engine
+from ganbench.training import model
 
 TINY = dict.fromkeys(
     ["lsgan", "wgan", "wgan_gp", "sngan", "dragan", "pacgan", "veegan", "r3gan"], "width: 4, z_dim: 4"
@@ -429,7 +429,7 @@ def test_a_seed_alone_is_the_seed_in_a_stack(tmp_path, name):
     assert stack[1].state.keys() == alone.state.keys()
     for key, value in alone.state.items():
         assert torch.allclose(value, stack[1].state[key], atol=1e-12), key
-    made = subject.model(cell, points(), 1, alone.state, None).samples(7)
+    made = model.model(cell, points(), 1, alone.state, None).samples(7)
     assert made.shape == (7, 2)
     assert bool(torch.isfinite(made).all())
 
@@ -441,7 +441,7 @@ def test_images(tmp_path, name):
     data = pixels(channels=3)
     found = engine.train(cell, data, [0, 1])
     assert [one.status for one in found] == ["ok", "ok"]
-    made = subject.model(cell, data, 1, found[1].state, None).samples(5)
+    made = model.model(cell, data, 1, found[1].state, None).samples(5)
     assert made.shape == (5, 3, 8, 8)
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
 

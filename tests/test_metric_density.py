@@ -9,10 +9,10 @@ import torch
 from metric_models import Samples, gaussian_data
 
 from ganbench.errors import SampleError
+from ganbench.execution.worker import load_data
 from ganbench.metrics.density import DataLogDensity, data_log_density
-from ganbench.pipeline.entries import Part
-from ganbench.pipeline.work import load_data
-from ganbench.plugins import find
+from ganbench.registry.plugins import find
+from ganbench.suite.spec import Part
 
 
 def standard(x):

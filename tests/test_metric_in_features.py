@@ -6,19 +6,19 @@ import pytest
 import torch
 from metric_models import Samples
 
-from ganbench import scoring
+from ganbench import api
+from ganbench.execution.worker import load_data
 from ganbench.metrics.copying import DataCopying
 from ganbench.metrics.memorisation import Memorisation
 from ganbench.metrics.prdc import PrecisionRecall
 from ganbench.metrics.two_sample import C2ST
 from ganbench.metrics.variational import EstimatedDivergence
-from ganbench.pipeline.work import load_data
 
 
 @pytest.mark.slow
 def test_metrics_in_the_features_of_a_classifier(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    data = load_data(scoring.request("digits", [], []).dataset)
+    data = load_data(api.request("digits", [], []).dataset)
     train, fresh = data.floats(data.train), data.floats(data.valid)
     torch.manual_seed(0)
     worse = (fresh + 0.3 * torch.randn(fresh.shape)).clamp(0, 1)

@@ -11,8 +11,9 @@ import torch
 from metric_models import Samples, gaussian_data, image_data
 from scipy.stats import fisher_exact, hypergeom, mannwhitneyu, norm
 
-from ganbench import scoring
+from ganbench import api
 from ganbench.errors import SampleError
+from ganbench.execution.worker import load_data
 from ganbench.metrics import memorisation as memorisation_file
 from ganbench.metrics.copying import data_copying
 from ganbench.metrics.memorisation import (
@@ -31,8 +32,7 @@ from ganbench.metrics.memorisation import (
     verdict,
 )
 from ganbench.metrics.subset import random_subset
-from ganbench.pipeline.score import protocol
-from ganbench.pipeline.work import load_data
+from ganbench.scoring import protocol
 
 
 def test_probability_is_mann_whitneys():
@@ -429,7 +429,7 @@ def test_features_of_an_extractor(monkeypatch):
 
 
 def test_the_protocol_of_pixels_is_what_it_was():
-    entry = scoring.request("digits", ["memorisation"], ["memorisation.n=1000"])
+    entry = api.request("digits", ["memorisation"], ["memorisation.n=1000"])
     assert protocol(entry.metrics[0], load_data(entry.dataset))[0] == "bf9d1966"
 
 

@@ -9,12 +9,12 @@ import torch
 from metric_models import Samples, gaussian_data
 from sklearn.neighbors import KNeighborsClassifier
 
-from ganbench import scoring
+from ganbench import api
 from ganbench.errors import SampleError
+from ganbench.execution.worker import load_data
 from ganbench.metrics import sampled_classifier
 from ganbench.metrics.sampled_classifier import SampleClassifier, nearest_neighbour_error
 from ganbench.metrics.subset import random_subset
-from ganbench.pipeline.work import load_data
 
 
 def test_error_is_that_of_scikit_learn():
@@ -59,7 +59,7 @@ def test_bad_input(samples, labels, text):
 
 
 def test_metric_and_its_controls(monkeypatch):
-    data = load_data(scoring.request("digits", [], []).dataset)
+    data = load_data(api.request("digits", [], []).dataset)
     assert data.labels is not None
     model = KNeighborsClassifier(5).fit(data.train.flatten(1).numpy() / 255, data.labels.train.numpy())
     known = SimpleNamespace(predict=lambda x: torch.as_tensor(model.predict(x.flatten(1).numpy())))

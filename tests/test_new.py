@@ -11,18 +11,20 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ganbench import RequestError, conform, new, plugins
-from ganbench.cli import MADE, main
+from ganbench import RequestError, scaffold
+from ganbench.cli.commands import MADE, main
+from ganbench.conformance import checks
 from ganbench.contracts import Kind
-from ganbench.pipeline import execute
-from ganbench.pipeline.suite import load
+from ganbench.execution import run
+from ganbench.registry import plugins
+from ganbench.suite.load import load
 
 TEMPLATES = plugins.PACKAGE / "templates"
 
 
 def made(kind: Kind, path: Path) -> tuple[plugins.Plugin, list[str]]:
     """The plugin in a new file, and the commands to go on with."""
-    commands = new.write(kind, path)
+    commands = scaffold.write(kind, path)
     (plugin,) = plugins.scan(path)
     return plugin, commands
 
@@ -43,7 +45,7 @@ def test_there_is_a_template_of_every_kind() -> None:
 def test_what_is_written_keeps_the_contract_and_fits_a_suite(kind: Kind, tmp_path: Path) -> None:
     plugin, commands = made(kind, tmp_path / f"my_{kind}.py")
     assert (plugin.kind, plugin.name) == (kind, f"my_{kind}")
-    assert [check.problem for check in conform.check(plugin) if check.problem] == []  # advice neither
+    assert [check.problem for check in checks.check(plugin) if check.problem] == []  # advice neither
     assert commands[0] == f"ganbench test {plugin.path}"
     name, overrides = trial(commands[1])
     suite = load(name, overrides)
@@ -95,7 +97,7 @@ def test_it_is_named_after_its_file(kind: Kind, file: str, symbol: str, name: st
 )
 def test_files_that_cannot_be(kind: Kind, file: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=re.escape(message)):
-        new.write(kind, tmp_path / file)
+        scaffold.write(kind, tmp_path / file)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,7 +121,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_of_them_in_one_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in MADE:
-        new.write(kind, tmp_path / f"my_{kind}.py")
+        scaffold.write(kind, tmp_path / f"my_{kind}.py")
     suite = tmp_path / "mine.yaml"
     suite.write_text(
         "seeds: 1\ntrain: {steps: 3, batch: 8}\ndatasets: [./my_dataset.py]\nmetrics: [./my_metric.py]\n"
@@ -127,9 +129,9 @@ def test_all_of_them_in_one_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "  - {fgan: {divergence: ./my_divergence.py}}\n"
         "  - {method: gan, tricks: [{feature_matching: {features: ./my_feature.py}}]}\n"
     )
-    monkeypatch.setattr(execute, "REPORTS", ())  # records will do
+    monkeypatch.setattr(run, "REPORTS", ())  # records will do
     out = tmp_path / "out"
-    assert execute.run(load(suite), out, device="cpu", console=Console(quiet=True)) == 0
+    assert run.run(load(suite), out, device="cpu", console=Console(quiet=True)) == 0
     records = (out / "records.jsonl").read_text().splitlines()
     assert len(records) == 3
     assert all('"status": "ok"' in line for line in records)

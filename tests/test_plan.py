@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tiny
 
-from ganbench.pipeline.plan import Cell, resolve
-from ganbench.pipeline.suite import dump, load
+from ganbench.suite.load import dump, load
+from ganbench.suite.plan import Cell, resolve
 
 SUITE = """\
 name: plan

@@ -13,15 +13,15 @@ from fake_run import METHODS, NASTY, FakeMethod, FakeRun, write_arrays
 from PIL import Image
 
 from ganbench.errors import StoreError
-from ganbench.reporting import drawing, plots, ranks, table
-from ganbench.reporting.rundir import Dataset, Kept, Run, file_name, open_run
+from ganbench.report import figures, ranks, style, tables
+from ganbench.store.results import Dataset, Kept, Run, file_name, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
 
 
 def opened(folder: Path) -> Run:
     """The run in a folder."""
-    return open_run(folder, table.load(folder))
+    return open_run(folder, tables.load(folder))
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(folder: Path) -> dict[str, plots.Plot]:
-    with drawing.style():
-        return {plot.name: plot for plot in plots.figures(opened(folder))}
+def drawn(folder: Path) -> dict[str, figures.Plot]:
+    with style.style():
+        return {plot.name: plot for plot in figures.figures(opened(folder))}
 
 
-def texts(plot: plots.Plot) -> list[str]:
+def texts(plot: figures.Plot) -> list[str]:
     """All that is written in a figure."""
     from matplotlib.text import Text
 
     return [text.get_text() for text in plot.figure.findobj(Text) if isinstance(text, Text)]
 
 
-def test_every_plot_is_drawn(drawn: dict[str, plots.Plot]) -> None:
+def test_every_plot_is_drawn(drawn: dict[str, figures.Plot]) -> None:
     scores = ("kde_ll", "modes", "high_quality_pct", "reverse_kl", "memorisation", "recon_mse")
     both = ("samples", "snapshots", "curves", "reconstructions")
     assert set(drawn) == {
@@ -56,13 +56,13 @@ def test_every_plot_is_drawn(drawn: dict[str, plots.Plot]) -> None:
     assert all(plot.title and plot.caption and plot.alt for plot in drawn.values())
 
 
-def test_neighbours_say_the_verdict(drawn: dict[str, plots.Plot]) -> None:
+def test_neighbours_say_the_verdict(drawn: dict[str, figures.Plot]) -> None:
     assert drawn["neighbours-digits-gan"].caption.endswith(". Verdict: no sign of copying (3 < 4).")
 
 
 def test_files_are_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["line"], SMALL[:1], seeds=2)
-    written = plots.write(tmp_path)
+    written = figures.write(tmp_path)
     assert [path.relative_to(tmp_path / "plots").suffix for path in written] == [".png", ".svg"] * (
         len(written) // 2
     )
@@ -75,26 +75,26 @@ def test_files_are_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
             assert min(image.size) > 150
             assert image.size[0] < 1800
         assert path.stat().st_size < 100_000
-    assert first == {path.name: path.read_bytes() for path in plots.write(tmp_path)}
+    assert first == {path.name: path.read_bytes() for path in figures.write(tmp_path)}
     assert not any(b"<dc:date>" in content for content in first.values())
 
 
-def test_labels_are_shown_as_they_are(drawn: dict[str, plots.Plot]) -> None:
+def test_labels_are_shown_as_they_are(drawn: dict[str, figures.Plot]) -> None:
     for name in ("samples-ring", "samples-digits", "modes-ring", "curves-ring", "scores-kde_ll"):
         assert {"gan", "_x", "a$b"} <= set(texts(drawn[name])), name
 
 
-def test_a_method_without_a_good_seed_has_a_panel_that_says_so(drawn: dict[str, plots.Plot]) -> None:
+def test_a_method_without_a_good_seed_has_a_panel_that_says_so(drawn: dict[str, figures.Plot]) -> None:
     assert "no seed ended well\n(failed, timeout)" in texts(drawn["samples-digits"])
     assert {"failed", "timeout"} <= set(texts(drawn["samples-ring"]))
     assert "0/2 ok" in texts(drawn["scores-kde_ll"])
     assert not any("broken" in name for name in drawn if name.startswith("neighbours"))
 
 
-def test_a_method_has_one_colour_in_all_plots(folder: Path, drawn: dict[str, plots.Plot]) -> None:
+def test_a_method_has_one_colour_in_all_plots(folder: Path, drawn: dict[str, figures.Plot]) -> None:
     from matplotlib.text import Text
 
-    colours = drawing.colours(opened(folder).labels)
+    colours = style.colours(opened(folder).labels)
     assert len(set(colours.values())) == len(colours)
     for name in ("samples-ring", "samples-digits", "modes-ring", "curves-ring"):
         found = [
@@ -102,24 +102,24 @@ def test_a_method_has_one_colour_in_all_plots(folder: Path, drawn: dict[str, plo
             for text in drawn[name].figure.findobj(Text)
             if isinstance(text, Text) and text.get_text() == "_x"
         ]
-        assert {text.get_color() for text in found} == {drawing.contrasting(colours["_x"], 4.5)}
+        assert {text.get_color() for text in found} == {style.contrasting(colours["_x"], 4.5)}
 
 
 def test_many_methods_have_different_colours() -> None:
-    assert len(set(drawing.colours([str(i) for i in range(30)]).values())) == 30
+    assert len(set(style.colours([str(i) for i in range(30)]).values())) == 30
 
 
 def test_contrast_with_white() -> None:
-    for colour in drawing.colours(list("abcdefghi")).values():
-        dark = drawing.contrasting(colour, 4.5)
-        luminance = drawing._luminance(np.array([int(dark[i : i + 2], 16) / 255 for i in (1, 3, 5)]))
+    for colour in style.colours(list("abcdefghi")).values():
+        dark = style.contrasting(colour, 4.5)
+        luminance = style._luminance(np.array([int(dark[i : i + 2], 16) / 255 for i in (1, 3, 5)]))
         assert 1.05 / (luminance + 0.05) >= 4.4
-    assert drawing.contrasting("#000000", 4.5) == "#000000"
+    assert style.contrasting("#000000", 4.5) == "#000000"
 
 
 def test_a_run_in_which_all_failed_has_no_plots(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], [SMALL[-1]], seeds=2)
-    assert plots.write(tmp_path) == []
+    assert figures.write(tmp_path) == []
 
 
 def test_missing_files_are_left_out(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_missing_files_are_left_out(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "datasets")
     for path in (tmp_path / "cells").rglob("*.safetensors"):
         path.unlink()
-    assert {path.stem for path in plots.write(tmp_path)} == {"scores-kde_ll", "scores-memorisation"}
+    assert {path.stem for path in figures.write(tmp_path)} == {"scores-kde_ll", "scores-memorisation"}
 
 
 def test_plots_of_an_earlier_suite_are_removed(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_plots_of_an_earlier_suite_are_removed(tmp_path: Path) -> None:
     (tmp_path / "plots" / "index.json").write_text(json.dumps({"plots": old}))
     (tmp_path / "plots" / "scores-old.svg").write_bytes(b"old")
     FakeRun(tmp_path).write(["ring"], [SMALL[-1]], seeds=1)
-    assert not plots.current(tmp_path)
-    plots.write(tmp_path)
-    assert plots.current(tmp_path)
+    assert not figures.current(tmp_path)
+    figures.write(tmp_path)
+    assert figures.current(tmp_path)
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["index.json"]
     assert (tmp_path / "mine.png").read_bytes() == b"kept"
 
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["line"], SMALL[:1], seeds=1)
     (tmp_path / "datasets" / "line.safetensors").write_bytes(b"garbage")
     with pytest.raises(StoreError, match=r"line\.safetensors: cannot be read as safetensors"):
-        plots.write(tmp_path)
+        figures.write(tmp_path)
 
 
 def test_scores_of_an_earlier_plan_are_not_read(tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
-    folder: Path, drawn: dict[str, plots.Plot], monkeypatch: pytest.MonkeyPatch
+    folder: Path, drawn: dict[str, figures.Plot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "MOST_METHODS", 2)
+    monkeypatch.setattr(figures, "MOST_METHODS", 2)
     said = "Only the first 2 of the 4 methods are drawn; tables and scores have all."
-    with drawing.style():
-        few = {plot.name: plot for plot in plots.figures(opened(folder))}
+    with style.style():
+        few = {plot.name: plot for plot in figures.figures(opened(folder))}
     left_out = {name for name in drawn if name.startswith("neighbours") and name not in few}
     assert left_out == {file_name("neighbours", "digits", "a$b")}
     assert few.keys() == drawn.keys() - left_out
@@ -231,13 +231,13 @@ def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     assert found["best_pct"].tolist() == pytest.approx([(75 + 37.5) / 2, (25 + 62.5) / 2])
     assert found["best_of_means_pct"].tolist() == [25, 75]  # means: a .1 .2 .6 .65, b .2 .15 .25 .3
     assert (found["rank_low"] < found["rank"]).all()
-    with drawing.style():
-        plot = plots._reconstructions(run.datasets["digits"], list(run.cells), drawing.colours(run.labels))
+    with style.style():
+        plot = figures._reconstructions(run.datasets["digits"], list(run.cells), style.colours(run.labels))
     assert plot is not None
     assert any(text.startswith("rank 1.44 [") for text in texts(plot))
     assert "for each of 4 examples" in plot.caption
     path = tmp_path / "tables" / "reconstruction-ranks.csv"
-    assert path in table.write(tmp_path)
+    assert path in tables.write(tmp_path)
     assert path.read_text().splitlines()[1].startswith("digits,a,4,2,1.4375,")
 
 
@@ -246,7 +246,7 @@ def test_no_ranks_of_different_images_or_of_one_method(tmp_path: Path) -> None:
     run = _with_errors(tmp_path, methods, {"a": [[0.1, 0.2]], "b": [[0.1, 0.2, 0.3]]})
     assert len(ranks.ranks(run.cells)) == 0
     assert len(ranks.ranks(run.cells[:1])) == 0
-    assert not any(path.name == "reconstruction-ranks.csv" for path in table.write(tmp_path))
+    assert not any(path.name == "reconstruction-ranks.csv" for path in tables.write(tmp_path))
 
 
 def test_a_seed_that_one_method_lacks_is_not_ranked(tmp_path: Path) -> None:
@@ -269,8 +269,8 @@ def test_latent_space(tmp_path: Path) -> None:
     document["details"] = {"arithmetic_terms": ["bright 1", "dark 1", "dark 7"], **sums}
     path.write_text(json.dumps(document))
     run = opened(tmp_path)
-    with drawing.style():
-        plot = plots._latent(run.datasets["digits"], run.cells[0], "#0173b2")
+    with style.style():
+        plot = figures._latent(run.datasets["digits"], run.cells[0], "#0173b2")
     assert plot is not None
     assert plot.name == "latent-digits-gan"
     names = {
@@ -299,8 +299,8 @@ def test_the_dashed_line_is_the_share_of_each_mode_in_the_data(tmp_path: Path) -
         (equal, [0.125] * 8, "dashed: all modes equally often"),
         (unequal, weights, "dashed: how often they are in the data"),
     ):
-        with drawing.style():
-            plot = plots._modes(dataset, list(run.cells), drawing.colours(run.labels))
+        with style.style():
+            plot = figures._modes(dataset, list(run.cells), style.colours(run.labels))
         assert plot is not None
         assert caption in plot.caption
         line = plot.figure.axes[0].lines[-1]
@@ -314,8 +314,8 @@ def test_many_modes_are_a_strip(tmp_path: Path) -> None:
         document["details"]["counts"] = list(range(1000))
         path.write_text(json.dumps(document))
     run = opened(tmp_path)
-    with drawing.style():
-        plot = plots._modes(run.datasets["ring"], list(run.cells), drawing.colours(run.labels))
+    with style.style():
+        plot = figures._modes(run.datasets["ring"], list(run.cells), style.colours(run.labels))
     assert plot is not None
     assert "each of the 1000 modes" in plot.caption
     assert plot.figure.axes[0].images[0].get_array().shape == (2, 1000)
@@ -324,7 +324,7 @@ def test_many_modes_are_a_strip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_sheet_of_pictures(channels: int) -> None:
     images = np.random.default_rng(0).random((5, channels, 28, 28))
-    sheet = drawing._sheet(images, columns=3)
+    sheet = style._sheet(images, columns=3)
     assert sheet.shape == ((58, 88, 3) if channels == 3 else (58, 88))
     shown = sheet[30:58, 30:58] if channels == 3 else sheet[30:58, 30:58, None]
     expected = images[4].mean(0, keepdims=True) if channels == 2 else images[4]
@@ -334,7 +334,7 @@ def test_sheet_of_pictures(channels: int) -> None:
 def test_pixels_without_a_scale_are_shown_from_least_to_greatest() -> None:
     real = np.linspace(-2, 6, 16).reshape(1, 1, 4, 4)
     dataset = Dataset("x", {"shape": [1, 4, 4], "scale": None}, {"examples": real})
-    np.testing.assert_allclose(drawing._unit(real, dataset).ravel()[[0, -1]], [0, 1])
+    np.testing.assert_allclose(style._unit(real, dataset).ravel()[[0, -1]], [0, 1])
 
 
 def test_points_in_many_dimensions_show_two(tmp_path: Path) -> None:
@@ -347,8 +347,8 @@ def test_points_in_many_dimensions_show_two(tmp_path: Path) -> None:
     for path in (tmp_path / "cells").rglob("media.safetensors"):
         write_arrays(path, {"samples": wide * 100})
     run = opened(tmp_path)
-    with drawing.style():
-        plot = plots._samples(run.datasets["ring"], list(run.cells), drawing.colours(run.labels))
+    with style.style():
+        plot = figures._samples(run.datasets["ring"], list(run.cells), style.colours(run.labels))
     assert plot is not None
     assert any(text.endswith("% outside") for text in texts(plot))
 

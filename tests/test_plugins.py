@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from ganbench import plugins
 from ganbench.contracts import Value
 from ganbench.errors import PluginError
-from ganbench.plugins import UNKNOWN, Param, Plugin, catalog, digest, find, load, scan, shipped
+from ganbench.registry import plugins
+from ganbench.registry.plugins import UNKNOWN, Param, Plugin, catalog, digest, find, load, scan, shipped
 
 
 def written(folder: Path, source: str, name: str = "own.py") -> Path:
@@ -382,5 +382,5 @@ def test_a_folder_of_plugins_may_move(tmp_path: Path) -> None:
 
 
 def test_reading_starts_no_torch() -> None:
-    code = "import sys; from ganbench.plugins import catalog; catalog(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from ganbench.registry.plugins import catalog; catalog(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

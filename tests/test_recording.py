@@ -8,11 +8,11 @@ from cells import cells, pixels, points
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ganbench import PluginError
-from ganbench.pipeline import recording, stack
-from ganbench.pipeline.games import build
-from ganbench.pipeline.playback import Memory, Playback
-from ganbench.pipeline.simplify import functional, simplify
-from ganbench.pipeline.train import train
+from ganbench.training import stack, trace
+from ganbench.training.games import build
+from ganbench.training.loop import train
+from ganbench.training.replay import Memory, Playback
+from ganbench.training.simplify import functional, simplify
 
 METHODS = [
     "{method: gan, params: {width: 8, z_dim: 4}}",
@@ -37,13 +37,13 @@ def recorded(monkeypatch):
     """Have all losses recorded from now on; gives what is played."""
     played = []
 
-    def record(*given, _record=recording._record):
+    def record(*given, _record=trace._record):
         played.append(_record(*given))
         return played[-1]
 
     def start():
         monkeypatch.setattr(stack, "WORTH", 1)
-        monkeypatch.setattr(recording, "_record", record)
+        monkeypatch.setattr(trace, "_record", record)
         return played
 
     return start
@@ -111,7 +111,7 @@ def test_a_loss_that_cannot_be_recorded_is_called(tmp_path, recorded, monkeypatc
     def fails(function):
         raise NotImplementedError("no tracing here")
 
-    monkeypatch.setattr(recording, "make_fx", fails)
+    monkeypatch.setattr(trace, "make_fx", fails)
     found = train(cell, points(), [0, 1, 2])
     assert played == [None, None]
     assert all(torch.equal(found[2].state[name], expected[2].state[name]) for name in found[2].state)
@@ -121,8 +121,8 @@ def test_short_trainings_are_not_recorded(tmp_path):
     (cell,) = cells(tmp_path, "[{method: gan, params: {width: 8}}]")
 
     game, where = build(cell, points(), 0), (torch.device("cpu"), torch.float32)
-    assert not isinstance(stack.Stack([game], *where, rounds=499).gradients["G"], recording.Recorded)
-    assert isinstance(stack.Stack([game], *where, rounds=500).gradients["G"], recording.Recorded)
+    assert not isinstance(stack.Stack([game], *where, rounds=499).gradients["G"], trace.Recorded)
+    assert isinstance(stack.Stack([game], *where, rounds=500).gradients["G"], trace.Recorded)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import browser
 import pytest
 from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 
-from ganbench.reporting import plots, report, table
-from ganbench.reporting.compare import compare
+from ganbench.analysis.compare import compare
+from ganbench.report import figures, tables
+from ganbench.report import page as report
 
 SCRIPT = "<script>alert(1)</script>"
 SMALL = (FakeMethod("gan", 0.4, ((1, "diverged"),)), FakeMethod(SCRIPT, 0.99), NASTY[4])
@@ -92,7 +93,7 @@ def test_pictures_have_words(page: Page) -> None:
 
 def test_tables_hold_both_uncertainties_and_the_failures(path: Path, page: Page) -> None:
     assert len([t for t in page.all("table") if t.get("class") == "scores"]) == 2
-    shown = table.tables(table.summary(table.load(path.parent)))[0]
+    shown = tables.tables(tables.summary(tables.load(path.parent)))[0]
     entry = shown.rows[1].entries[0]
     assert entry is not None
     for text in (entry.mean, f"± {entry.sem}", f"[{entry.low}, {entry.high}]"):
@@ -124,7 +125,7 @@ def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
 
 
 def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None:
-    compared = compare(table.load(path.parent))
+    compared = compare(tables.load(path.parent))
     assert len(compared.headlines) == 2
     places = [
         page.text.index(text)
@@ -139,7 +140,7 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
 
 def test_diagrams_where_datasets_are_enough(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring", "line", "digits", "photos", "more photos"], METHODS, seeds=2)
-    (picture,) = report._diagrams(compare(table.load(tmp_path)))
+    (picture,) = report._diagrams(compare(tables.load(tmp_path)))
     assert picture.title == "Ranks by kde_ll"
     assert picture.alt.startswith("Critical-difference diagram of kde_ll; mean ranks: ")
 
@@ -170,7 +171,7 @@ def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> No
 def test_it_says_where_not_all_methods_are_drawn(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "MOST_METHODS", 1)
+    monkeypatch.setattr(figures, "MOST_METHODS", 1)
     FakeRun(tmp_path).write(
         ["line"], [FakeMethod("kde", rung="fit"), FakeMethod("kde-2", rung="fit")], seeds=2
     )

@@ -14,10 +14,10 @@ import torch
 from ganbench import __version__
 from ganbench.contracts import COLUMNS, Data
 from ganbench.errors import PluginError
-from ganbench.pipeline import plan, suite
-from ganbench.pipeline.score import Scored, Scorer, explain, protocol, unmeasured
-from ganbench.pipeline.store import Entry, Store, Training
-from ganbench.pipeline.subject import StoredSamples
+from ganbench.scoring import Scored, Scorer, explain, protocol, unmeasured
+from ganbench.store.rundir import Entry, Store, Training
+from ganbench.suite import load, plan
+from ganbench.training.model import StoredSamples
 
 TRAINING = Training("key", 4, "ok", None, None, 2.5, 2, "cpu", "float32", None)
 MODEL = StoredSamples(4, torch.full((200, 2), 3.0))
@@ -33,7 +33,7 @@ def entry(folder: Path, metrics: str, about: str = "") -> Entry:
     (folder / "s.yaml").write_text(
         f"name: scored\nseeds: [4]\ndatasets: [ring]\nmethods: [{OURS}TinyGAN]\nmetrics: [{metrics}]\n"
     )
-    cell = plan.resolve(suite.load(folder / "s.yaml")).cells[0]
+    cell = plan.resolve(load.load(folder / "s.yaml")).cells[0]
     return Entry.of(cell, "d" * 64, [protocol(metric, DATA) for metric in cell.metrics])
 
 

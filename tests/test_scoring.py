@@ -11,13 +11,13 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ganbench import scoring
-from ganbench.cli import main
+from ganbench import api
+from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import DatasetError, SampleError
+from ganbench.execution.worker import load_data
 from ganbench.metrics.diversity import pairwise_diversity
 from ganbench.metrics.modes import mode_coverage
-from ganbench.pipeline.work import load_data
 
 FAST = ["--dataset", "ring", "--metrics", "modes,diversity", "--set", "ring.n_train=2000"]
 
@@ -56,8 +56,8 @@ def test_values_are_those_of_the_metrics(samples: Path) -> None:
     assert result.exit_code == 0, result.stderr
     rows = {row["metric"]: row for row in json.loads(result.stdout)}
     assert list(rows) == ["modes", "high_quality_pct", "reverse_kl", "diversity"]
-    data = load_data(scoring.request("ring", [], ["ring.n_train=2000"]).dataset)
-    made = scoring.read(samples, data)[:]  # in a random order
+    data = load_data(api.request("ring", [], ["ring.n_train=2000"]).dataset)
+    made = api.read(samples, data)[:]  # in a random order
     assert torch.equal(made.sort(0).values, torch.from_numpy(ring()).sort(0).values)
     assert data.modes is not None
     captured = mode_coverage(made[:2500], data.modes)
@@ -85,7 +85,7 @@ def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> N
 
 
 def test_the_verdict_of_copies_stands_below_their_score(tmp_path: Path) -> None:
-    data = load_data(scoring.request("digits", [], []).dataset)
+    data = load_data(api.request("digits", [], []).dataset)
     np.save(tmp_path / "copies.npy", data.train[:300].numpy())
     options = ("--dataset", "digits", "--metrics", "memorisation", "--set", "memorisation.n=300")
     shown = " ".join(call(tmp_path / "copies.npy", *options).stdout.split())
@@ -101,15 +101,15 @@ def test_npz_and_float64(tmp_path: Path, samples: Path) -> None:
 
 
 def test_without_names_all_metrics_apply_that_need_only_samples() -> None:
-    names = {part.name for part in scoring.request("ring", [], []).metrics}
+    names = {part.name for part in api.request("ring", [], []).metrics}
     assert {"modes", "kde_ll", "memorisation", "prdc", "sliced_wasserstein", "data_copying"} <= names
     assert not {"reconstruction", "parameter_distance"} & names
-    assert "modes" not in {part.name for part in scoring.request("digits", [], []).metrics}
+    assert "modes" not in {part.name for part in api.request("digits", [], []).metrics}
 
 
 def test_a_folder_of_images(images: Path) -> None:
-    data = load_data(scoring.request("digits", [], []).dataset)
-    found = data.floats(scoring.read(images, data)[:])
+    data = load_data(api.request("digits", [], []).dataset)
+    found = data.floats(api.read(images, data)[:])
     assert found.shape == (60, 1, 8, 8)
     assert (found.dtype, float(found.min()) >= 0, float(found.max()) <= 1) == (torch.float32, True, True)
     expected = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
@@ -124,17 +124,17 @@ def test_a_folder_of_images(images: Path) -> None:
 
 
 def test_a_folder_that_does_not_fit(images: Path, tmp_path: Path) -> None:
-    digits, points = (load_data(scoring.request(name, [], []).dataset) for name in ("digits", "ring"))
+    digits, points = (load_data(api.request(name, [], []).dataset) for name in ("digits", "ring"))
     with pytest.raises(
         SampleError, match=r"is a folder of images, and ring holds no square images but \[2\]"
     ):
-        scoring.read(images, points)
+        api.read(images, points)
     Image.new("L", (9, 9)).save(images / "60.png")
     with pytest.raises(DatasetError, match="9 × 9 pixels; expected 8 × 8"):
-        scoring.read(images, digits)
+        api.read(images, digits)
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="it is empty"):
-        scoring.read(tmp_path / "none", digits)
+        api.read(tmp_path / "none", digits)
 
 
 def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
@@ -159,7 +159,7 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
 def test_counts_are_checked_before_anything_is_computed(
     tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "Scorer", lambda *_: lambda *_: pytest.fail("a metric was computed"))
+    monkeypatch.setattr(api, "Scorer", lambda *_: lambda *_: pytest.fail("a metric was computed"))
     result = call(samples, "--dataset", "ring", "--set", "ring.n_train=2000", "--metrics", "kde_ll,frechet")
     assert result.exit_code == 1
     assert "0 of 2 metrics scored" in result.stdout
@@ -276,7 +276,7 @@ def test_a_folder_against_another_folder(images: Path, tmp_path: Path) -> None:
     result = call(images, "--dataset", images, "--metrics", "c2st", "--set", "c2st.n=60", "--json")
     assert result.exit_code == 1  # 6 test images are too few for it
     assert "at least 8 are needed" in json.loads(result.stdout)[0]["error"]
-    asked = scoring.request(str(images), ["diversity"], [])
+    asked = api.request(str(images), ["diversity"], [])
     assert load_data(asked.dataset).shape == (1, 8, 8)
 
 
@@ -284,7 +284,7 @@ def test_bytes_are_images_and_floats_are_not(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (40, 1, 4, 4), dtype=np.uint8)
     for name, array in {"bytes": pixels, "floats": pixels / 255}.items():
         np.save(tmp_path / f"{name}.npy", array)
-        data = load_data(scoring.request(str(tmp_path / f"{name}.npy"), [], []).dataset)
+        data = load_data(api.request(str(tmp_path / f"{name}.npy"), [], []).dataset)
         assert [len(data.train), len(data.valid), len(data.test)] == [20, 4, 16]
         assert (data.scale, data.train.dtype == torch.uint8) == (
             ((0.0, 1.0), True) if name == "bytes" else (None, False)
@@ -359,8 +359,8 @@ def test_the_layout_and_the_order_of_files_change_no_score(tmp_path: Path) -> No
     values = set()
     for mine in ("a.npy", "b.npy", "folder"):
         for theirs in ("theirs.npy", "last.npy"):
-            asked = scoring.request(str(tmp_path / theirs), ["diversity"], ["diversity.n=50"])
-            (found,) = scoring.score(tmp_path / mine, asked, "cpu")
+            asked = api.request(str(tmp_path / theirs), ["diversity"], ["diversity.n=50"])
+            (found,) = api.score(tmp_path / mine, asked, "cpu")
             values.add(found.records[0].value)
     assert len(values) == 1
 
@@ -370,8 +370,8 @@ def test_one_grey_picture_turns_no_folder_grey(tmp_path: Path) -> None:
         Image.new("L" if name == "a.png" else "RGB", (8, 8) if name == "a.png" else (6, 7)).save(
             tmp_path / name
         )
-    asked = scoring.request(str(tmp_path), ["diversity"], [])
+    asked = api.request(str(tmp_path), ["diversity"], [])
     assert (asked.dataset.params["channels"], asked.dataset.params["size"]) == (3, 6)
     for name in ("b.png", "c.png"):
         Image.new("L", (6, 6)).save(tmp_path / name)
-    assert scoring.request(str(tmp_path), ["diversity"], []).dataset.params["channels"] == 1
+    assert api.request(str(tmp_path), ["diversity"], []).dataset.params["channels"] == 1

@@ -12,25 +12,17 @@ import torch
 from cells import points
 from torch import Generator, tensor
 
-from ganbench import (
-    BoostedDivergence,
-    Budget,
-    DatasetError,
-    PluginError,
-    SampleError,
-    Search,
-    SuiteError,
-    conform,
-)
+from ganbench import BoostedDivergence, Budget, DatasetError, PluginError, SampleError, Search, SuiteError
+from ganbench.conformance import checks
 from ganbench.datasets.simulators import asymmetry
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
-from ganbench.pipeline import subject
-from ganbench.pipeline import train as engine
-from ganbench.pipeline.plan import resolve
-from ganbench.pipeline.store import data_digest
-from ganbench.pipeline.suite import load as load_suite
-from ganbench.plugins import find, load
-from ganbench.reporting import drawing, plots
+from ganbench.registry.plugins import find, load
+from ganbench.report import figures, style
+from ganbench.store.rundir import data_digest
+from ganbench.suite.load import load as load_suite
+from ganbench.suite.plan import resolve
+from ganbench.training import loop as engine
+from ganbench.training import model as subject
 
 NAMES = ("poisson", "xor", "rotated_swiss_roll", "muons")
 LOG2 = math.log(2)
@@ -72,7 +64,7 @@ def test_data_come_from_the_truth_and_a_simulator_repeats_itself(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_datasets_keep_their_contract(name):
-    assert [check.problem for check in conform.check_dataset(name) if check.problem] == []
+    assert [check.problem for check in checks.check_dataset(name) if check.problem] == []
 
 
 @pytest.mark.parametrize("rate", [1.0, 7.0, 20.0])
@@ -403,9 +395,9 @@ def test_searches_are_drawn_against_their_calls():
 
     cells = [cell("quick$", early), cell("late", late, early), cell("other")]
     colours = {"quick$": "#111111", "late": "#222222", "other": "#333333"}
-    with drawing.style():
-        plot = plots._searches(SimpleNamespace(label="xor"), cells, colours)
-        assert drawing.png(plot.figure)
+    with style.style():
+        plot = figures._searches(SimpleNamespace(label="xor"), cells, colours)
+        assert style.png(plot.figure)
     (axes,) = plot.figure.axes
     quick, median = axes.lines
     assert quick.get_ydata() == pytest.approx(early)
@@ -413,4 +405,4 @@ def test_searches_are_drawn_against_their_calls():
     assert median.get_ydata()[-1] == pytest.approx((0.001 + 0.0005) / 2)
     assert {text.get_text() for text in plot.figure.legends[0].get_texts()} == {"quick$", "late"}
     assert not any("$" in label.get_text() for label in axes.get_yticklabels(which="both"))
-    assert plots._searches(SimpleNamespace(label="xor"), [cell("other")], colours) is None
+    assert figures._searches(SimpleNamespace(label="xor"), [cell("other")], colours) is None

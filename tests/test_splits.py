@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganbench import load_data, plugins
-from ganbench.conform import shared_rows
+from ganbench import load_data
+from ganbench.conformance.checks import shared_rows
 from ganbench.datasets import files
 from ganbench.errors import DatasetError
+from ganbench.registry import plugins
 
 # Real images: how many of all that are held out stand in another split too, bit for bit. Counted in the published
 # files where they were at hand; for the others a bound, 1 in 200.

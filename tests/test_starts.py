@@ -13,10 +13,11 @@ import pytest
 import torch
 from cells import cells
 
-from ganbench import load_data, plugins
-from ganbench.conform import images
+from ganbench import load_data
+from ganbench.conformance.checks import images
 from ganbench.contracts import Data
-from ganbench.pipeline import train as engine
+from ganbench.registry import plugins
+from ganbench.training import loop as engine
 
 LOG_4 = math.log(4)
 CROSS_ENTROPY = (LOG_4 / 2, 3 * LOG_4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ganbench.reporting.stats import by_size, decimals, interquartile_mean, mean_interval, share_interval
+from ganbench.analysis.stats import by_size, decimals, interquartile_mean, mean_interval, share_interval
 
 
 def test_one_seed_has_no_interval() -> None:

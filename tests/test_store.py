@@ -23,12 +23,12 @@ import torch
 
 from ganbench.contracts import COLUMNS, Data, Labels, Modes
 from ganbench.errors import StoreError
-from ganbench.pipeline import plan, suite
-from ganbench.pipeline.files import SCHEMA
-from ganbench.pipeline.score import unmeasured
-from ganbench.pipeline.store import Entry, Store, Training, data_digest, few, preview
-from ganbench.pipeline.train import Trained
-from ganbench.pipeline.work import load_data
+from ganbench.execution.worker import load_data
+from ganbench.scoring import unmeasured
+from ganbench.store.files import SCHEMA
+from ganbench.store.rundir import Entry, Store, Training, data_digest, few, preview
+from ganbench.suite import load, plan
+from ganbench.training.loop import Trained
 
 SUITE = """
 name: stored
@@ -49,7 +49,7 @@ def entries(tmp_path: Path) -> list[Entry]:
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
     (folder / "stored.yaml").write_text(SUITE)
-    cells = plan.resolve(suite.load(folder / "stored.yaml")).cells
+    cells = plan.resolve(load.load(folder / "stored.yaml")).cells
     return [Entry.of(cell, "d" * 64, [("12345678", "one"), ("87654321", "two")]) for cell in cells]
 
 
@@ -395,7 +395,7 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
     holder = textwrap.dedent(f"""
         import time
         from pathlib import Path
-        from ganbench.pipeline.store import Store
+        from ganbench.store.rundir import Store
         with Store(Path({str(store.root)!r})).lock("cell", [0, 1]):
             print("held", flush=True)
             time.sleep(60)
@@ -537,12 +537,12 @@ def test_the_digest_sees_every_part_of_the_data() -> None:
     assert len({data_digest(data) for data in [small(), *others]}) == 13
 
 
-def ring_entry(tmp_path: Path, text: str) -> suite.DatasetEntry:
+def ring_entry(tmp_path: Path, text: str) -> load.DatasetEntry:
     """The dataset entry of a suite."""
     (tmp_path / "one.yaml").write_text(
         f"name: one\nseeds: 1\ndatasets: [{text}]\nmethods: [gan]\nmetrics: [kde_ll]\n"
     )
-    return suite.load(tmp_path / "one.yaml").datasets[0]
+    return load.load(tmp_path / "one.yaml").datasets[0]
 
 
 def test_the_preview_of_a_density_integrates_to_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from runs import written
 
 import ganbench
-from ganbench.pipeline import execute
+from ganbench.execution import run
 
 SUITE = """\
 name: study
@@ -30,7 +30,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     suite = written(folder, "study.yaml", SUITE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "REPORTS", ())
+        patch.setattr(run, "REPORTS", ())
         records = ganbench.run_suite(suite, folder / "out", device="cpu", quiet=True)
         assert len(records) == 4 * 2
     return folder / "out"

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganbench.errors import Problem, RequestError, SuiteError
-from ganbench.pipeline import marked
-from ganbench.pipeline.suite import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
+from ganbench.suite import nodes
+from ganbench.suite.load import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
 
 FULL = """\
 name: full
@@ -179,7 +179,7 @@ def test_the_resolved_suite_reads_as_the_same(full: Path, tmp_path: Path) -> Non
 )
 def test_text_survives_being_written(text: str) -> None:
     written = yaml.dump({"about": text}, Dumper=_Dumper, allow_unicode=True)
-    assert marked.parse(written, "x", []).plain() == {"about": text}
+    assert nodes.parse(written, "x", []).plain() == {"about": text}
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_text_that_looks_like_something_else_survives(text: str, tmp_path: Path)
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
-    parsed = marked.parse(f"key: {text}", "x", []).plain()["key"]
+    parsed = nodes.parse(f"key: {text}", "x", []).plain()["key"]
     assert parsed == value
     assert type(parsed) is type(value)
 
 
 def test_places_are_counted_from_one() -> None:
-    root = marked.parse("a: 1\nb:\n  - x\n  - {c: 2}\n", "f", [])
+    root = nodes.parse("a: 1\nb:\n  - x\n  - {c: 2}\n", "f", [])
     item = root.value["b"].value[1]
     assert (item.place.line, item.place.column) == (4, 5)
     assert (item.keys["c"].line, item.keys["c"].column) == (4, 6)
@@ -240,7 +240,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     """Any text is either read or answered with a located error."""
     found: Sequence[Problem] = ()
     try:
-        marked.parse(text, "x", [])
+        nodes.parse(text, "x", [])
     except SuiteError as error:
         found = error.problems
     assert all(problem.line >= 1 and problem.column >= 1 for problem in found)
@@ -262,7 +262,7 @@ def test_slugs_are_safe_and_distinct() -> None:
 
 def test_suites_are_found_by_path_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny.write(tmp_path)
-    monkeypatch.setattr("ganbench.plugins.shipped", lambda folder: tmp_path)
+    monkeypatch.setattr("ganbench.registry.plugins.shipped", lambda folder: tmp_path)
     assert locate(path) == path
     assert locate(str(path)) == path
     assert locate("suite") == path
@@ -311,8 +311,8 @@ def test_the_shipped_suites_are_right(name: str) -> None:
 def test_reading_and_planning_start_no_torch(full: Path) -> None:
     code = f"""
 import sys
-from ganbench.pipeline.plan import resolve
-from ganbench.pipeline.suite import load
+from ganbench.suite.plan import resolve
+from ganbench.suite.load import load
 resolve(load({str(full)!r})).cells[0].key("d")
 sys.exit("torch" in sys.modules)
 """

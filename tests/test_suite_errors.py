@@ -9,9 +9,9 @@ import pytest
 import tiny
 
 from ganbench.errors import Problem, SuiteError
-from ganbench.pipeline import marked
-from ganbench.pipeline.suite import load
-from ganbench.plugins import catalog
+from ganbench.registry.plugins import catalog
+from ganbench.suite import nodes
+from ganbench.suite.load import load
 
 HEAD = "datasets: [p.py:dots]\nmethods: [p.py:Mine]\nmetrics: [p.py:Hits]\n"
 
@@ -402,6 +402,6 @@ def test_a_large_suite_is_read_in_seconds(tmp_path: Path) -> None:
 
 def test_the_reader_stands_any_depth_of_keys() -> None:
     problems: list[Problem] = []
-    deep = "".join(f"{'  ' * i}k:\n" for i in range(marked.MAX_DEPTH - 1)) + "  " * 19 + "k: 1"
-    assert marked.parse(deep, "x", problems).value
+    deep = "".join(f"{'  ' * i}k:\n" for i in range(nodes.MAX_DEPTH - 1)) + "  " * 19 + "k: 1"
+    assert nodes.parse(deep, "x", problems).value
     assert problems == []

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 from runs import written
 
+from ganbench import tracking
 from ganbench.errors import RequestError, SuiteError
-from ganbench.pipeline import execute, tracking
-from ganbench.pipeline.entries import TrackerName
-from ganbench.pipeline.suite import dump, load
-from ganbench.pipeline.tracking import Seed, Tracker
+from ganbench.execution import run as execute
+from ganbench.suite.load import dump, load
+from ganbench.suite.spec import TrackerName
+from ganbench.tracking import Seed, Tracker
 
 SUITE = """\
 name: tracked

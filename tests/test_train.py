@@ -11,12 +11,12 @@ import torch
 from cells import cells, pixels, points
 
 from ganbench import Batch, PluginError, SampleError
-from ganbench.pipeline import draws
-from ganbench.pipeline import train as engine
-from ganbench.pipeline.entries import Part
-from ganbench.pipeline.subject import model
-from ganbench.pipeline.train import train
-from ganbench.plugins import scan
+from ganbench.registry.plugins import scan
+from ganbench.suite.spec import Part
+from ganbench.training import loop as engine
+from ganbench.training import rng as draws
+from ganbench.training.loop import train
+from ganbench.training.model import model
 
 ALL = """[
   {method: gan, params: {width: 8, z_dim: 4}, label: plain},

@@ -10,9 +10,9 @@ from cells import cells, pixels, points
 from torch.nn.functional import softplus
 
 from ganbench import SGD, BatchNorm, Game, Player, PluginError, mlp
-from ganbench.pipeline import subject
-from ganbench.pipeline import train as engine
-from ganbench.plugins import find, load
+from ganbench.registry.plugins import find, load
+from ganbench.training import loop as engine
+from ganbench.training import model
 
 F64 = torch.float64
 CPU = torch.device("cpu")
@@ -357,7 +357,7 @@ def test_ema_changes_samples_and_not_training(tmp_path):
     (one,), (two,) = (engine.train(rig.cell, rig.data, [0]) for rig in (averaged, plain))
     assert torch.equal(one.state["G.0.weight"], two.state["G.0.weight"])
     assert not torch.equal(one.snapshots, two.snapshots)
-    made, own = (subject.model(rig.cell, rig.data, 0, found.state, None).samples(5)
+    made, own = (model.model(rig.cell, rig.data, 0, found.state, None).samples(5)
                  for rig, found in ((averaged, one), (plain, two)))  # fmt: skip
     assert not torch.equal(made, own)
 

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .. import caching
-from ..caching import cache_folder, digest
+from .. import cache
+from ..cache import cache_folder, digest
 from ..errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -410,4 +410,4 @@ def decode_files(root: Path, names: Sequence[str], layout: Layout) -> Tensor:
 
 def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` decoded for this key before, else what it decodes now (`caching.cached`)."""
-    return caching.cached("decoded", f"{DECODING} {PIL.__version__} {key}", make)
+    return cache.cached("decoded", f"{DECODING} {PIL.__version__} {key}", make)

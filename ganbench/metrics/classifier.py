@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from ..caching import cached, digest, fingerprint
+from ..cache import cached, digest, fingerprint
 from ..contracts import Data, Labels
 from ..errors import SampleError
 from .distances import check_samples, full_precision

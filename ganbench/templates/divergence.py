@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganbench import Divergence, divergence
+from .. import Divergence, divergence
 
 
 @divergence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganbench import feature
+from .. import feature
 
 
 @feature

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ganbench import trick
+from .. import trick
 
 
 @trick

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from ganbench import Batch, plugins
+from ganbench import Batch
 from ganbench.contracts import Data, Game
 from ganbench.datasets.toy import ring
-from ganbench.pipeline.draws import Draws, fill
-from ganbench.pipeline.stack import Stack
+from ganbench.registry import plugins
+from ganbench.training.rng import Draws, fill
+from ganbench.training.stack import Stack
 
 CPU = torch.device("cpu")
 

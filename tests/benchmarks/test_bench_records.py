@@ -19,12 +19,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from ganbench.analysis.check import check
+from ganbench.analysis.compare import compare
 from ganbench.contracts import COLUMNS
-from ganbench.pipeline import execute
-from ganbench.pipeline.store import Store
-from ganbench.reporting import check_formats, compare_formats, plots, report, table
-from ganbench.reporting.check import check
-from ganbench.reporting.compare import compare
+from ganbench.execution import run as execute
+from ganbench.report import check as check_formats
+from ganbench.report import comparison, figures, page, tables
+from ganbench.store.rundir import Store
 
 FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
 SIZES = {
@@ -174,21 +175,21 @@ def derive(root: Path) -> dict[str, float]:
 
     Store(root).write_records()
     took("records")
-    run = table.opened(root)
+    run = tables.opened(root)
     took("open")
-    table.write(run)
+    tables.write(run)
     took("tables")
-    plots.write(run)
+    figures.write(run)
     took("plots")
-    report.write(run)
+    page.write(run)
     took("report")
     execute._print_tables(run, Console(file=io.StringIO()))
     took("print")
     check_formats.as_text(check(root, root / "tables" / "summary.csv"))
     took("check")
     compared = compare(root)
-    compare_formats.write(root, compared)
-    compare_formats.as_text(compared)
+    comparison.write(root, compared)
+    comparison.as_text(compared)
     took("compare")
     return spent
 

@@ -1,0 +1,410 @@
+"""Methods against baselines, over training seeds and datasets: which differences are more than chance.
+
+A comparison is one method against one baseline by one metric on one dataset. Its p is that of a paired t-test over
+seeds (Welch's where the methods ran on different seeds), corrected by Holm's method over all comparisons that are
+made at once. A seed that failed is no missing value: it loses every comparison of seeds, it ranks last, and a
+method that fails more often than another is not called better for what the other seeds did. A value that is not valid
+(its metric's own control failed) takes part in nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..errors import RequestError, did_you_mean
+from ..report import sentences, tables
+from ..store.results import read_json
+from . import differences
+from . import rankings as diagram
+from .rankings import Ranking
+from .stats import Floats
+
+ALPHA = 0.05
+Results = Path | str | Sequence[Path | str] | pd.DataFrame
+Pair = tuple[str, str, str]  # dataset, method, baseline
+Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> goodness by seed; -inf: failed
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was compared and what came of it.
+
+    `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
+    method and of the baseline (`seeds_baseline`), of which `n_ok` and `n_ok_baseline` have a value, `pairs` of the
+    same seed that entered the test (0: unpaired); `mean`, `mean_baseline`, `difference` (method less baseline, in
+    the metric's unit, over the seeds that entered the test) with its 95 % interval `low`, `high`, that of the test:
+    it excludes 0 exactly where `p` is below 0.05; `improvement`, the probability that a seed of the method beats one
+    of the baseline, with its 95 % interval `improvement_low`, `improvement_high` (NaN for a single seed); `test`,
+    `p`, `p_corrected`; `verdict` (better, worse, can't tell); `seeds_needed` to find the difference that was seen 8
+    times in 10, where it can't be told (1001: more than 1,000).
+
+    `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
+    datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
+
+    `standings`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the mean rank of its
+    seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
+    seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
+
+    `rankings`: for each metric that three methods share on enough datasets (`diagram.least_datasets`), Friedman's
+    and Nemenyi's tests and what the critical-difference diagram shows.
+    """
+
+    rows: pd.DataFrame
+    overall: pd.DataFrame
+    standings: pd.DataFrame
+    rankings: tuple[Ranking, ...]
+    notes: tuple[str, ...]
+    labels: tuple[str, ...]  # of all methods in the results, compared or not
+
+    @property
+    def headlines(self) -> list[str]:
+        """For each method and baseline, one sentence in plain words."""
+        return sentences.headlines(self.rows)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """For each method, baseline and metric, one sentence with its numbers."""
+        return sentences.verdicts(self.rows, self.overall)
+
+
+def compare(
+    results: Results,
+    baseline: str | Sequence[str] = (),
+    method: str | Sequence[str] = (),
+    metric: str | Sequence[str] = (),
+) -> Compared:
+    """Methods against baselines: `results` is a run directory, several of them whose seeds are joined, or records
+    as `load_records` gives them.
+
+    Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
+    alone is compared with every other method, a `method` alone too. `metric`: only these; else all that have a
+    better direction. Choose before you look: every comparison made is corrected for, those not made are not.
+
+    Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
+    results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
+    """
+    joined, notes = (results, []) if isinstance(results, pd.DataFrame) else _join(_paths(results))
+    records = tables.with_protocols(joined)
+    metrics = _metrics(records, _names(metric))
+    pairs = list(_pairs(records, _names(baseline), _names(method)))
+    valid, unfit = _valid(records[records["metric"].isin(metrics)])
+    seeds = _seeds(valid)
+    rows = _tested(_rows(valid, metrics, pairs, seeds), seeds)
+    if rows.empty:
+        raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
+    shown = [name for name in metrics if name in set(rows["metric"])]
+    ranked = tuple(found for name in shown if (found := diagram.ranking(name, _of(seeds, name))))
+    standings = _standings(shown, seeds)
+    notes += [
+        *unfit,
+        *sentences.notes(rows, ALPHA, _alone(records, pairs)),
+        *_undrawn([_of(seeds, name) for name in shown]),
+    ]
+    labels = tuple(map(str, dict.fromkeys(records["label"])))
+    return Compared(rows, _overall(rows, seeds), standings, ranked, tuple(notes), labels)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def _paths(results: Path | str | Sequence[Path | str]) -> list[Path]:
+    found = [results] if isinstance(results, Path | str) else results
+    return list(dict.fromkeys(Path(path) for path in found))
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+
+
+def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The records of all directories, each result once, and a note where some stood in several."""
+    frames = [tables.load(path) for path in paths]
+    _same_budget(paths, frames)
+    records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    names = records.groupby(["dataset", "label"], sort=False)["cell"].nunique()
+    if len(frames) > 1 and (names > 1).any():
+        dataset, label = names[names > 1].index[0]
+        raise RequestError(
+            f"{label!r} on {dataset!r} is not the same in all of these results: its source, parameters, data or "
+            "budget differ; give them different labels in their suites, and run these again"
+        )
+    twice = records.duplicated(["dataset", "label", "metric", "protocol", "seed"])
+    count = int(twice.sum())
+    stand = "result stands" if count == 1 else "results stand"
+    note = f"{count} {stand} in several of the directories; the first was taken."
+    return records[~twice].reset_index(drop=True), [note] if count else []
+
+
+def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
+    """Raises RequestError where directories trained for different budgets on the same dataset."""
+    seen: dict[str, tuple[Path, set[str]]] = {}
+    for path, frame in zip(paths, frames, strict=True):
+        for dataset, cells in frame.groupby("dataset")["cell"]:
+            trained = [
+                read_json(path / "cells" / str(cell) / "cell.json").get("train") for cell in set(cells)
+            ]
+            own = {f"{found.get('steps')} steps of {found.get('batch')}" for found in trained if found}
+            first, before = seen.setdefault(str(dataset), (path, own))
+            if own and before and not own & before:
+                raise RequestError(
+                    f"{dataset!r} was trained on for different budgets: {_said(before)} in {first}, {_said(own)} in "
+                    f"{path}; results of different budgets are not compared"
+                )
+
+
+def _said(budgets: set[str]) -> str:
+    return " or ".join(sorted(budgets))
+
+
+def _metrics(records: pd.DataFrame, asked: tuple[str, ...]) -> list[str]:
+    """Metrics to compare by, in the order of the records."""
+    directions = dict(zip(records["metric"], records["better"], strict=True))
+    for name in asked:
+        if name not in directions:
+            raise RequestError(f"these results have no metric {name!r}{did_you_mean(name, directions)}")
+        if directions[name] == "neither":
+            raise RequestError(f"{name!r} is to be read, not ranked: neither higher nor lower is better")
+    chosen = [name for name in directions if (name in asked if asked else directions[name] != "neither")]
+    known = records[records["metric"].isin(chosen) & (records["protocol"] != "")]
+    for (dataset, name), own in known.groupby(["dataset", "metric"], sort=False):
+        if own["protocol"].nunique() > 1:
+            each = [
+                f"{key} ({', '.join(dict.fromkeys(rows['label']))})" for key, rows in own.groupby("protocol")
+            ]
+            raise RequestError(
+                f"{name!r} on {dataset!r} was measured by different protocols, which are not compared: "
+                f"{', '.join(each)}; choose other metrics with --metric, or score again by one protocol"
+            )
+    return chosen
+
+
+def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str, ...]) -> Iterator[Pair]:
+    """Who is compared with whom, on each dataset."""
+    labels = list(dict.fromkeys(records["label"]))
+    for name in (*baselines, *methods):
+        if name not in labels:
+            raise RequestError(f"these results have no method {name!r}{did_you_mean(name, labels)}")
+    if both := sorted(set(baselines) & set(methods)):
+        raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
+    for dataset, rows in records.groupby("dataset", sort=False):
+        here = list(dict.fromkeys(rows["label"]))
+        against = baselines or (tuple(n for n in here if n not in methods) if methods else here[:1])
+        for name in methods or [n for n in here if n not in against]:
+            yield from ((str(dataset), name, base) for base in against if {name, base} <= set(here))
+
+
+def _nothing(records: pd.DataFrame, metrics: Sequence[str]) -> str:
+    labels = list(dict.fromkeys(records["label"]))
+    if len(labels) < 2:
+        return f"these results hold {'one method, ' + repr(labels[0]) if labels else 'no method'}; two are needed"
+    if not metrics:
+        return "none of the metrics says whether higher or lower is better"
+    return "no metric was measured of two of these methods on the same dataset"
+
+
+def _alone(records: pd.DataFrame, pairs: Sequence[Pair]) -> list[str]:
+    """Methods that take part in no comparison."""
+    compared = {name for pair in pairs for name in pair[1:]}
+    return [label for label in dict.fromkeys(records["label"]) if label not in compared]
+
+
+def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The records less those of values that are not valid, and a note for each of these."""
+    reasons = tables.invalid(records)
+    if not reasons:
+        return records, []
+    keys = zip(*(records[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
+    notes = [
+        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
+        for (dataset, label, metric, _), reason in reasons.items()
+    ]
+    return records[[key not in reasons for key in keys]], notes
+
+
+def _undrawn(metrics: Sequence[diagram.Values]) -> list[str]:
+    """Why there is no critical-difference diagram of metrics that three methods share."""
+    shared = [diagram.complete(values) for values in metrics]
+    few = {len(labels) for labels, datasets in shared if diagram.too_few(labels, datasets)} - {0, 1, 2}
+    return [
+        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
+        f"others only on {diagram.least_datasets(methods)} datasets or more."
+        for methods in sorted(few)
+    ]
+
+
+def _seeds(records: pd.DataFrame) -> Seeds:
+    """How good each seed is: the higher the better, -inf where it failed."""
+    sign = np.where(records["better"] == "lower", -1.0, 1.0)
+    good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
+    found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
+    names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
+    for metric, dataset, label, seed, value in zip(*names, good.tolist(), strict=True):
+        numbers, values = found.setdefault((metric, dataset, label), ([], []))
+        numbers.append(seed)
+        values.append(value)
+    return {
+        key: pd.Series(values, pd.Index(numbers, name="seed")) for key, (numbers, values) in found.items()
+    }
+
+
+def _of(seeds: Seeds, metric: str) -> dict[tuple[str, str], pd.Series]:
+    """(dataset, label) -> goodness by seed, of one metric."""
+    return {(dataset, label): own for (name, dataset, label), own in seeds.items() if name == metric}
+
+
+# ---------------------------------------------------------------------------------------------- comparisons
+
+
+def _rows(records: pd.DataFrame, metrics: Sequence[str], pairs: Sequence[Pair], seeds: Seeds) -> pd.DataFrame:
+    """All comparisons, yet without correction and verdict."""
+    names = ["metric", "dataset"]
+    first = records.drop_duplicates(names)[[*names, "unit", "better", "protocol"]].to_dict("records")
+    about = {(row["metric"], row["dataset"]): row for row in first}
+    steps = {
+        key: differences.resolution(np.concatenate([own for at, own in seeds.items() if at[:2] == key]))
+        for key in about
+        if key[0] in metrics
+    }
+    found = []
+    for dataset, method, baseline in pairs:
+        for metric in metrics:
+            keys = [(metric, dataset, method), (metric, dataset, baseline)]
+            if all(key in seeds for key in keys):
+                known = {"dataset": dataset, "method": method, "baseline": baseline, "metric": metric}
+                described = about[(metric, dataset)]
+                sign = -1 if described["better"] == "lower" else 1
+                step = steps[(metric, dataset)]
+                found.append({**described, **known, **_row(seeds[keys[0]], seeds[keys[1]], sign, step)})
+    return pd.DataFrame(found)
+
+
+def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, Any]:
+    """One comparison of goodness by seed; means and difference in the metric's unit again (`sign`)."""
+    a, b, pairs = _entering(own, base)
+    test, p, interval = _test(own.to_numpy(), base.to_numpy(), a, b, pairs, step)
+    difference = a.mean() - b.mean() if len(a) and len(b) else math.nan
+    ends = sorted(sign * end for end in interval)
+    wins = differences.improvement([(own.to_numpy(), base.to_numpy())])
+    fine = [x[np.isfinite(x)] for x in (own.to_numpy(), base.to_numpy())]
+    return {
+        "seeds": len(own), "seeds_baseline": len(base), "n_ok": len(fine[0]), "n_ok_baseline": len(fine[1]),
+        "pairs": pairs, "mean": _mean(sign * fine[0]), "mean_baseline": _mean(sign * fine[1]),
+        "difference": sign * difference, "low": ends[0], "high": ends[1],
+        **dict(zip(("improvement", "improvement_low", "improvement_high"), wins, strict=True)),
+        "test": test, "p": p, "_gain": difference, "_step": step,
+    }  # fmt: skip
+
+
+def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
+    """The values that enter the test, and how many pairs they are (0: unpaired): seeds that ended well for both,
+    where both ran on the same seeds and there are two of these; else all that ended well."""
+    a, b = own.to_numpy(), base.to_numpy()
+    fine, fine_base = np.isfinite(a), np.isfinite(b)
+    place = dict(zip(base.index.tolist(), range(len(b)), strict=True))
+    if place.keys() == set(own.index.tolist()):
+        order = np.array([place[seed] for seed in own.index.tolist()])
+        both = fine & fine_base[order]
+        if both.sum() >= 2:
+            return a[both], b[order][both], int(both.sum())
+    return a[fine], b[fine_base], 0
+
+
+Test = Literal["paired t", "Welch", "Fisher", "none"]
+
+
+def _test(
+    own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float
+) -> tuple[Test, float, tuple[float, float]]:
+    """How it was tested, p, and the interval of the difference; with too few values whether one fails more often."""
+    if pairs or min(len(a), len(b)) >= 2:
+        found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
+        return "paired t" if pairs else "Welch", found.p, found.interval
+    if len(a) < len(own) or len(b) < len(base):
+        return "Fisher", differences.failures(own, base), (math.nan, math.nan)
+    return "none", math.nan, (math.nan, math.nan)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _tested(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
+    """The rows with corrected p-values, verdicts and the seeds that are missing."""
+    from statsmodels.stats.multitest import multipletests
+
+    if rows.empty:
+        return rows
+    tested = rows["p"].notna().to_numpy()
+    corrected = np.full(len(rows), math.nan)
+    if tested.any():
+        corrected[tested] = multipletests(rows.loc[tested, "p"], ALPHA, method="holm")[1]
+    rows = rows.assign(p_corrected=corrected)
+    rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
+    open_ = int((tested & (rows["verdict"] == sentences.UNCLEAR)).sum())
+    needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
+    rows["seeds_needed"] = pd.array(needed, dtype="Int64")
+    return rows.drop(columns=["_gain", "_step"])
+
+
+def _verdict(row: Mapping[Any, Any]) -> str:
+    """Better or worse only where the test shows it, and not for a method that failed more often."""
+    if not row["p_corrected"] < ALPHA:
+        return sentences.UNCLEAR
+    failed, failed_baseline = (1 - row[f"n_ok{x}"] / row[f"seeds{x}"] for x in ("", "_baseline"))
+    if row["test"] == "Fisher":
+        return "worse" if failed > failed_baseline else "better"
+    if row["_gain"] > 0:
+        return "better" if failed <= failed_baseline else sentences.UNCLEAR
+    return "worse" if failed_baseline <= failed else sentences.UNCLEAR
+
+
+def _needed(row: Mapping[Any, Any], seeds: Seeds, level: float) -> int | None:
+    """Seeds that would tell, at the level that the comparisons which are still open leave to each."""
+    if row["verdict"] != sentences.UNCLEAR or not row["p_corrected"] >= ALPHA:
+        return None
+    own, base = (seeds[row["metric"], row["dataset"], row[name]] for name in ("method", "baseline"))
+    a, b, pairs = _entering(own, base)
+    return differences.seeds_needed(a, b, pairs > 0, level, row["_step"])
+
+
+def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
+    names = ["method", "baseline", "metric"]
+    found = []
+    for (method, baseline, metric), own in rows.groupby(names, sort=False):
+        values = [
+            tuple(seeds[str(metric), str(dataset), str(label)].to_numpy() for label in (method, baseline))
+            for dataset in own["dataset"]
+        ]
+        wins = differences.improvement([(a, b) for a, b in values])
+        verdicts = set(own["verdict"])
+        verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
+        found.append((method, baseline, metric, len(own), *wins, verdict))
+    columns = [*names, "datasets", "improvement", "low", "high", "verdict"]
+    return pd.DataFrame(found, columns=pd.Index(columns))
+
+
+def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
+    found = []
+    for metric in metrics:
+        scores: dict[str, list[Floats]] = {}
+        ranks: dict[str, list[float]] = {}
+        values = _of(seeds, metric)
+        for dataset in dict.fromkeys(dataset for dataset, _ in values):
+            labels = [label for where, label in values if where == dataset]
+            shares = differences.standings([values[dataset, label].to_numpy() for label in labels])
+            means = pd.Series([share.mean() for share in shares]).rank(ascending=False)
+            for label, share, rank in zip(labels, shares, means, strict=True):
+                scores.setdefault(label, []).append(share)
+                ranks.setdefault(label, []).append(float(rank))
+        for label, own in scores.items():
+            aggregate = differences.interquartile_mean(own)
+            found.append((metric, label, len(own), float(np.mean(ranks[label])), *aggregate))
+    columns = ["metric", "label", "datasets", "rank", "iqm", "low", "high"]
+    return pd.DataFrame(found, columns=pd.Index(columns))

@@ -1,0 +1,180 @@
+"""A kept table (`tables/summary.csv` of a run) as a reference, read strictly: whatever is wrong with it is said
+with its row and column before anything is compared."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, cast, get_args
+
+import pandas as pd
+
+from ..contracts import Better
+from ..errors import RequestError
+from ..report.tables import FAILURES
+
+Key = tuple[str, str, str]  # dataset, label, metric
+_TEXTS = ("suite", "dataset", "label", "metric", "protocol", "unit", "better")
+_COUNTS = ("n_ok", "n", *FAILURES)
+COLUMNS = (*_TEXTS, "mean", "std", *_COUNTS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table: a metric of a method on a dataset over its training seeds."""
+
+    dataset: str
+    label: str
+    metric: str
+    protocol: str  # empty where no seed came far enough to have one
+    unit: str
+    better: Better
+    mean: float  # over the seeds that are ok; NaN where there is none
+    std: float  # NaN for fewer than two
+    n_ok: int
+    n: int
+    failures: Mapping[str, int]  # status -> seeds, those that occur
+    invalid: str = ""  # why the values mean nothing
+
+    @property
+    def key(self) -> Key:
+        """What it is a row of."""
+        return self.dataset, self.label, self.metric
+
+    @property
+    def bad(self) -> int:
+        """Seeds without a value."""
+        return self.n - self.n_ok
+
+
+def read(path: Path) -> tuple[str, list[Entry]]:
+    """The suite of a kept table and its rows. Raises RequestError for the first thing that is wrong with it."""
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: there is no such file; expected a kept tables/summary.csv") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path}: cannot be read as a table in CSV ({error})") from None
+    if not rows:
+        raise RequestError(f"{path}: is empty; expected a kept tables/summary.csv")
+    header, suites = rows[0], {}
+    _check_header(path, header)
+    found: dict[Key, Entry] = {}
+    for number, cells in enumerate(rows[1:], 2):
+        line = Line(path, number, _named(path, number, header, cells))
+        entry = _entry(line)
+        if found.setdefault(entry.key, entry) is not entry:
+            line.fail("metric", f"a second row of {', '.join(entry.key)}; expected one")
+        suites[line.text("suite")] = number
+        if len(suites) > 1:
+            line.fail("suite", f"{' beside '.join(map(repr, suites))}; expected one suite in a table")
+    if not found:
+        raise RequestError(f"{path}: has a header but no rows, so there is nothing to compare with")
+    return next(iter(suites)), list(found.values())
+
+
+def rows_of(frame: pd.DataFrame) -> list[Entry]:
+    """The rows of a `table.summary`; several of one key where it was measured by several protocols."""
+    return [
+        Entry(
+            **{name: row[name] for name in ("dataset", "label", "metric", "protocol", "unit", "better")},
+            **{name: row[name] for name in ("mean", "std", "n_ok", "n")},
+            failures={name: row[name] for name in FAILURES if row[name]},
+            invalid=row["invalid"],
+        )
+        for row in frame.to_dict("records")
+    ]
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise RequestError(
+            f"{path}: row 1 has no column {missing[0]!r}; expected the header of a kept tables/summary.csv, "
+            f"found: {', '.join(header)}"
+        )
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise RequestError(f"{path}: row 1 has two columns {twice[0]!r}; expected one")
+
+
+def _named(path: Path, number: int, header: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise RequestError(
+            f"{path}: row {number} has {len(cells)} columns; expected {len(header)}, as in the header"
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the file as text, which knows where it stands."""
+
+    path: Path
+    number: int  # the header is row 1
+    cells: Mapping[str, str]
+
+    def fail(self, column: str, what: str) -> NoReturn:
+        """Raises RequestError."""
+        raise RequestError(f"{self.path}: row {self.number}, column {column!r}: {what}")
+
+    def text(self, column: str) -> str:
+        """Text, without the apostrophe that keeps a spreadsheet from running it; empty where there is no column."""
+        found = self.cells.get(column, "")
+        guarded = found.startswith("'") and found[1:].startswith(("=", "+", "-", "@", "\t", "\r"))
+        return found[1:] if guarded else found
+
+    def count(self, column: str) -> int:
+        """A whole number, not negative."""
+        found = self.cells[column].strip()
+        if not (found.isascii() and found.isdecimal()):
+            self.fail(column, f"{found!r} is not a whole number of seeds")
+        return int(found)
+
+    def number_or_nan(self, column: str) -> float:
+        """A finite number; NaN where the cell is empty."""
+        found = self.cells[column].strip()
+        try:
+            value = float(found or "nan")
+        except ValueError:
+            self.fail(column, f"{found!r} is not a number")
+        if found and not math.isfinite(value):
+            self.fail(column, f"{found!r} is not a finite number")
+        return value
+
+
+def _entry(line: Line) -> Entry:
+    better = line.text("better")
+    if better not in get_args(Better):
+        line.fail("better", f"{better!r}; expected one of: {', '.join(get_args(Better))}")
+    counts = {name: line.count(name) for name in _COUNTS}
+    n_ok, n = counts["n_ok"], counts["n"]
+    failures = {name: counts[name] for name in FAILURES if counts[name]}
+    if n_ok + sum(failures.values()) != n or not n:
+        line.fail("n", f"{n} seeds, but {n_ok} ok and {sum(failures.values())} failed")
+    mean, std = line.number_or_nan("mean"), line.number_or_nan("std")
+    if math.isnan(mean) != (n_ok == 0):
+        line.fail("mean", f"{'is empty' if n_ok else 'has a value'} with {n_ok} seeds that are ok")
+    if math.isnan(std) != (n_ok < 2) or std < 0:
+        line.fail("std", f"{line.cells['std']!r} does not fit {n_ok} seeds that are ok")
+    dataset, label, metric, protocol, unit = (
+        line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit")
+    )
+    return Entry(
+        dataset,
+        label,
+        metric,
+        protocol,
+        unit,
+        cast(Better, better),
+        mean,
+        std,
+        n_ok,
+        n,
+        failures,
+        line.text("invalid"),
+    )

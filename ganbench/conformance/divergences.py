@@ -1,0 +1,201 @@
+"""Does a divergence say what it should? Its formulas against numerical suprema, quadrature and each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..divergences import Divergence
+
+CLOSE = 1e-6  # relative, between numbers in float64 that should be the same
+Fault = tuple[str, str | None]  # what was looked at, and what is wrong with it
+
+
+def faults(divergence: Any) -> Iterator[Fault]:
+    """What was looked at in a divergence, and what is wrong with it, if anything. It ends at the first fault:
+    what comes after would make no sense."""
+    for name, look in LOOKS.items():
+        problem = look(divergence)
+        yield name, problem
+        if problem:
+            return
+
+
+def _ratios(low: float = 1e-3, n: int = 601) -> Tensor:
+    return torch.logspace(math.log10(low), -math.log10(low), n, dtype=torch.float64)
+
+
+def _outputs(far: float = 6.0) -> Tensor:
+    return torch.linspace(-far, far, 241, dtype=torch.float64)
+
+
+def _slope(d: Divergence, u: Tensor) -> Tensor:
+    """f'(u) by automatic differentiation, whatever the divergence itself says."""
+    return Divergence.slope(d, u)
+
+
+def _differ(found: Tensor, expected: Tensor) -> int | None:
+    """Where two tensors differ most, if they differ; NaN differs from everything."""
+    gap = (found - expected).abs() / (1 + expected.abs())
+    worst = int(torch.where(gap.isnan(), torch.inf, gap).argmax())
+    return None if gap[worst] <= CLOSE else worst
+
+
+def _methods(d: Any) -> str | None:
+    missing = [name for name in ("f", "conjugate", "activation", "composed", "slope") if not hasattr(d, name)]
+    return f"it has no {' and no '.join(missing)}; extend ganbench.Divergence" if missing else None
+
+
+def _at_one(d: Divergence) -> str | None:
+    found = float(d.f(torch.ones(1, dtype=torch.float64))[0])
+    if abs(found - d.minimum) <= 1e-9:
+        return None
+    return f"f(1) = {found:.6g}, expected {d.minimum:.6g}; P = Q must give that (`minimum`, unless it is 0)"
+
+
+def _convex(d: Divergence) -> str | None:
+    u = _ratios()
+    f = d.f(u)
+    if not bool(f.isfinite().all()):
+        return f"f(u) = {float(f[~f.isfinite()][0])} at u = {float(u[~f.isfinite()][0]):.3g}"
+    chords = f.diff() / u.diff()
+    bends = chords.diff() / (1 + chords[1:].abs())
+    if float(bends.min()) < -CLOSE:
+        where = float(u[int(bends.argmin()) + 1])
+        return f"f bends downwards at u = {where:.3g}; check its formula and signs"
+    return None if float(chords[-1] - chords[0]) > CLOSE else "f is a straight line: it tells no P from any Q"
+
+
+def _own_slope(d: Divergence) -> str | None:
+    u = _ratios()
+    own, true = d.slope(u), _slope(d, u)
+    at = _differ(own, true)
+    return at if at is None else f"slope(u) = {own[at]:.6g} at u = {u[at]:.3g}, but f'(u) = {true[at]:.6g}"
+
+
+def _increasing(d: Divergence) -> str | None:
+    v = _outputs()
+    steps = d.activation(v).diff()
+    at = int(torch.where(steps.isnan(), -torch.inf, steps).argmin())
+    return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}; turn its sign"
+
+
+def _inside(d: Divergence) -> str | None:
+    v = _outputs()
+    t = d.activation(v)
+    bad = ~d.conjugate(t).isfinite()
+    if not bool(bad.any()):
+        return None
+    where = f"activation(v) = {t[bad][0]:.6g} at v = {v[bad][0]:.3g}"
+    return f"{where} lies outside the domain of the conjugate, which is {d.conjugate(t)[bad][0]} there"
+
+
+def _bounding(d: Divergence) -> str | None:
+    """Wherever the activation leads, on a grid of ratios; it may be more where f has no such slope."""
+    u, t = _ratios(1e-20, 4001), d.activation(_outputs())
+    most, where = torch.nan_to_num(t[:, None] * u - d.f(u), nan=-torch.inf).max(1)
+    found = d.conjugate(t)
+    less = ~(found >= most - CLOSE * (1 + found.abs()))
+    if not bool(less.any()):
+        return None
+    return (
+        f"conjugate(t) = {found[less][0]:.6g} at t = {t[less][0]:.6g}, but the supremum is {most[less][0]:.6g} or "
+        f"more, as at u = {u[where][less][0]:.3g}: what it gives would bound nothing"
+    )
+
+
+def _supremum(d: Divergence) -> str | None:
+    """At slopes of f, where the supremum lies inside: else the bound is never tight."""
+    u = _ratios(0.02, 41)
+    t = _slope(d, u)
+    low, high = torch.full_like(t, -25.0), torch.full_like(t, 25.0)  # log u
+    for _ in range(120):  # ternary search for the top of a concave function
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        left = t * a.exp() - d.f(a.exp()) < t * b.exp() - d.f(b.exp())
+        low, high = torch.where(left, a, low), torch.where(left, high, b)
+    top = ((low + high) / 2).exp()
+    found, expected = d.conjugate(t), t * top - d.f(top)
+    at = _differ(found, expected)
+    if at is None:
+        return None
+    return (
+        f"conjugate(t) = {found[at]:.6g} at t = {t[at]:.6g}, but the supremum is {expected[at]:.6g}, "
+        f"at u = {top[at]:.3g}"
+    )
+
+
+def _composed(d: Divergence) -> str | None:
+    v = _outputs()
+    found, expected = d.composed(v), d.conjugate(d.activation(v))
+    at = _differ(found, expected)
+    return (
+        at
+        if at is None
+        else f"composed(v) = {found[at]:.6g} at v = {v[at]:.3g}, but conjugate(activation(v)) = {expected[at]:.6g}"
+    )
+
+
+def _losses(d: Divergence) -> str | None:
+    """In float32, for outputs of moderate size."""
+    v = _outputs(20.0).float()
+    for name in ("activation", "composed"):
+        function = getattr(d, name)
+        if function(v).dtype != torch.float32:
+            return f"{name} turns float32 into {function(v).dtype}; make constants by torch.full_like, or plain floats"
+        slope = torch.vmap(torch.func.grad(function))(v)
+        bad = ~(slope.isfinite() & function(v).isfinite())
+        if bool(bad.any()):
+            return f"{name} or its slope is NaN or infinite in float32 at v = {v[bad][0]:.3g}; find a stabler form"
+    return None
+
+
+def _bound(d: Divergence) -> str | None:
+    """On P = N(0, 1) and Q = N(0.7, 1.3²), by the trapezoidal rule; off the optimum by steps in v."""
+    x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
+    p, q = _normal(x, 0.0, 1.0), _normal(x, 0.7, 1.3)
+    best = _slope(d, p / q)
+    exact = float(torch.trapezoid(q * d.f(p / q), x))
+    found = float(torch.trapezoid(p * best - q * d.conjugate(best), x))
+    if not abs(found - exact) <= CLOSE * (1 + abs(exact)):
+        return f"the bound is {found:.6g} at its best, but the divergence is {exact:.6g}"
+    v = _inverse(d, best)
+    if (at := _differ(d.activation(v), best)) is not None:
+        return f"activation(v) never reaches f'({float((p / q)[at]):.3g}) = {best[at]:.6g}; its range is too small"
+    for step in (0.3, -0.3, 0.3 * torch.sin(3 * x)):
+        off = float(torch.trapezoid(p * d.activation(v + step) - q * d.composed(v + step), x))
+        if not off < exact:
+            return f"the bound is {off:.6g} off its best, above the divergence, {exact:.6g}"
+    return None
+
+
+def _normal(x: Tensor, mean: float, std: float) -> Tensor:
+    return torch.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
+
+
+def _inverse(d: Divergence, t: Tensor) -> Tensor:
+    """The v with activation(v) = t, by bisection."""
+    low, high = torch.full_like(t, -1e7), torch.full_like(t, 1e7)
+    for _ in range(100):
+        middle = (low + high) / 2
+        below = d.activation(middle) < t
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
+
+LOOKS = {
+    "it extends Divergence": _methods,
+    "f(1) = 0": _at_one,
+    "f is convex": _convex,
+    "slope is the slope of f": _own_slope,
+    "activation increases": _increasing,
+    "activation stays in the domain of conjugate": _inside,
+    "conjugate is nowhere less than t u - f(u)": _bounding,
+    "conjugate is the supremum of t u - f(u)": _supremum,
+    "composed is conjugate after activation": _composed,
+    "losses can be vectorised and differentiated in float32": _losses,
+    "the bound is tight at f'(p/q), and lower elsewhere": _bound,
+}

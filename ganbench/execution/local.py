@@ -1,0 +1,204 @@
+"""Where tasks run. An executor gives each task a worker process of its own; `Local` starts them on this machine.
+
+A crashed worker fails only its own task: the executor reports how it exited, and the caller decides what to do.
+Nothing here imports torch, so that the command line can start the fork server before it does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import GanbenchError
+from .progress import ProgressDir, TaskResult
+
+if TYPE_CHECKING:
+    from .worker import Task
+
+# What every worker needs and takes seconds to import: SciPy comes with sklearn, torch.func.grad needs _dynamo.
+PRELOAD = ["sklearn.datasets", "torch._dynamo", "ganbench.execution.worker"]
+GRACE_PERIOD = 5.0  # seconds after --timeout at which the parent kills a worker that has not ended itself
+LOG_LIMIT = 10_000_000  # bytes of a log; one that grows longer is emptied
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: with a result, late, or with the death of its worker."""
+
+    task: Task
+    result: TaskResult | None = None
+    stacks: str | None = None  # of a worker that took too long; "" where it could not write them
+    death: str = ""  # how the worker exited, in words
+
+
+class Executor(Protocol):
+    """Runs tasks, each in a fresh process of one thread."""
+
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        ...
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        """Start queued tasks for which there is room, and wait so many seconds for any to end. The results of a
+        task that ended are in the store. Raises GanbenchError where no task can run."""
+        ...
+
+    def stop(self) -> None:
+        """Kill all workers. None is left when this returns."""
+        ...
+
+
+@dataclass
+class Worker:
+    """A running process."""
+
+    process: ForkServerProcess
+    task: Task
+    slot: int
+    deadline: float | None = None  # by the parent's monotonic clock
+    late: bool = False  # killed at its deadline
+
+
+class Local:
+    """Processes on this machine, one a task, forked from a server that has imported torch already.
+
+    Workers share nothing, such as the queue of a pool, that one could break when it is killed.
+    """
+
+    def __init__(self, progress: ProgressDir, jobs: int, device: str, gpus: Sequence[str] = ()) -> None:
+        """progress: where workers report
+        jobs: processes at the same time
+        gpus: names for CUDA_VISIBLE_DEVICES, over which the processes are spread evenly; by default each sees all"""
+        self.progress, self.cpu, self.gpus = progress, device == "cpu", gpus
+        self.waiting: deque[Task] = deque()
+        self.running: dict[int, Worker] = {}  # by sentinel
+        self.slots = list(reversed(range(jobs)))  # free places for processes
+
+    def submit(self, task: Task) -> None:
+        self.waiting.append(task)
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = self._start()
+        ready = wait(list(self.running), 0 if outcomes else timeout)
+        outcomes += [
+            self._outcome(self.running.pop(sentinel)) for sentinel in ready if isinstance(sentinel, int)
+        ]
+        for worker in self.running.values():
+            self._check(worker)
+        return outcomes + self._start()  # the caller may be busy with the outcomes for a while
+
+    def _start(self) -> list[Outcome]:
+        """Start queued tasks while there is room; the outcomes of those whose process died at once."""
+        from . import worker as work
+
+        outcomes = []
+        while self.waiting and self.slots:
+            task, slot = self.waiting.popleft(), self.slots.pop()
+            self.progress.stacks(task.number).unlink(missing_ok=True)
+            gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
+            # No daemon: methods may start processes of their own, such as the workers of a DataLoader.
+            process = start_server().Process(
+                target=work.worker_main, args=(task, self.progress, self.cpu, gpu), daemon=False
+            )
+            try:
+                process.start()
+            except BrokenPipeError:  # killed before it had read its task
+                self.slots.append(slot)
+                outcomes.append(Outcome(task, death=describe_exit(None)))
+            except (OSError, EOFError) as error:
+                raise GanbenchError(
+                    f"no worker process can be started ({error or 'the fork server has ended'}); run the same "
+                    "command again to go on from here"
+                ) from None
+            else:
+                self.running[process.sentinel] = Worker(process, task, slot)
+        return outcomes
+
+    def _outcome(self, worker: Worker) -> Outcome:
+        """What became of a process that has exited."""
+        task = worker.task
+        worker.process.join()
+        code = worker.process.exitcode
+        _kill(worker)
+        worker.process.close()
+        self.slots.append(worker.slot)
+        if result := self.progress.take_result(task.number):
+            return Outcome(task, result)
+        stacks = ""
+        with suppress(OSError):
+            stacks = self.progress.stacks(task.number).read_text(errors="replace")
+        return (
+            Outcome(task, stacks=stacks)
+            if stacks or worker.late
+            else Outcome(task, death=describe_exit(code))
+        )
+
+    def _check(self, worker: Worker) -> None:
+        """Keep the log short, and kill a worker that should have ended itself at its timeout."""
+        task, now = worker.task, time.monotonic()
+        with suppress(OSError):
+            if task.log.stat().st_size > LOG_LIMIT:
+                os.truncate(task.log, 0)  # what prints into it appends
+        if task.timeout is None:
+            return
+        if worker.deadline is None and self.progress.stacks(task.number).exists():
+            worker.deadline = now + task.timeout + GRACE_PERIOD
+        if worker.deadline is not None and now > worker.deadline:
+            worker.late = True
+            _kill(worker)
+
+    def stop(self) -> None:
+        # The store survives kills, so nothing is gained by asking workers to end.
+        self.waiting.clear()
+        for worker in self.running.values():
+            _kill(worker)
+        for worker in self.running.values():
+            worker.process.join()
+        self.running.clear()
+
+
+def _kill(worker: Worker) -> None:
+    """Kill a worker and the processes that its plugins have forked, all of which are in its process group. The group
+    keeps its number as long as one of them lives, also when the worker has exited."""
+    worker.process.kill()  # where it has no group yet; does nothing to one that has exited
+    if pid := worker.process.pid:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process exited, by its exit code; None where that is unknown."""
+    if code is None:
+        return "died as it started"
+    if code == -signal.SIGKILL:
+        return "was killed (signal 9, which is how a system out of memory helps itself)"
+    return f"died (signal {-code})" if code < 0 else f"ended with exit code {code} in the middle of its task"
+
+
+def start_server() -> ForkServerContext:
+    """Start the server from which workers are forked, unless it runs already, and do not wait for it; the context of
+    its forks. It takes seconds to import what workers need, so it is started first."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    # The server must import the modules that we import, not those of the same name in the present folder, such as
+    # a checkout of ganbench where another one is installed.
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+    return context

@@ -1,0 +1,466 @@
+"""Run a suite: find what is missing, do it in worker processes, derive tables, plots and report.
+
+Each task (some seeds of a cell) gets a fresh process of one thread. Whatever a task does, even if it crashes, the
+others go on and what is finished stays: running again does only what is still missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import signal
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from rich.console import Console
+
+from ..errors import PluginError, RequestError, StoreError
+from ..scoring import explain, protocol
+from ..store.rundir import Entry, Preview, Store, data_digest, preview
+from ..suite import plan as planning
+from ..suite.load import Suite, dump
+from ..tracking import Tracking
+from ..training.loop import rehearse
+from .local import Executor, Local, Outcome
+from .progress import Display, ProgressDir, TaskResult, print_grid, say
+from .worker import (
+    Task,
+    load_data,
+    pending_work,
+    plugin_code,
+    record_failure,
+    record_timeout,
+    save_data,
+    seed_names,
+)
+
+if TYPE_CHECKING:
+    from ..store.results import Run
+
+MIN_CELLS_PER_CORE = 2  # cells for each core from which on cells alone keep all cores busy
+POLL_INTERVAL = 0.2  # seconds between two looks at the workers
+ATTEMPTS = 2  # at a task whose worker is killed
+REPORTS = ("tables", "figures", "page")  # modules of ganbench.report with a `write(run directory)`
+StartExecutor = Callable[[ProgressDir], Executor]
+RESUME = "run the same command again to go on from here"
+
+
+# ---------------------------------------------------------------------------------------------- run
+
+
+def run(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str = "auto",
+    executor: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    timeout: float | None = None,
+    shard: tuple[int, int] | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> int:
+    """Train and score what is missing of a suite in the run directory `out`, then write tables and report.
+
+    device: "auto", "cpu" or "cuda"
+    executor: "local", processes on this machine, or "ray", the cluster that Ray's own settings name
+    jobs: worker processes; by default one for each core, or on CUDA one for each GPU. With Ray: tasks at the same
+        time, by default as many as there is room for; on CUDA: on each GPU, by default one
+    timeout: minutes that a task may take before it is ended; by default as long as it likes
+    shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
+    fresh: forget what is there of these cells first
+    dry_run: only print what would be done; nothing is written
+
+    Returns the exit code: 0; 1 where something failed, records are missing or every seed diverged; 130 after Ctrl-C,
+    SIGTERM or SIGHUP. Raises RequestError for data, plugins or a device that are not there, before anything is
+    written, and StoreError for a directory that cannot be used.
+    """
+    console = console or Console()
+    root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
+    try:
+        with _signals_interrupt(), tempfile.TemporaryDirectory(prefix="ganbench-") as temporary:
+            device, start = _choose_executor(executor, device, jobs, console)
+            copies = Path(temporary) if executor == "local" and not dry_run else None
+            entries, previews, data = prepare(suite, copies)
+            for card in (preview.card for preview in previews):
+                for note in card["notes"]:
+                    say(console, f"{card['label']}: {note}")
+            store = Store(root, read_only=dry_run)
+            own = entries[shard[0] - 1 :: shard[1]] if shard else entries
+            names = {entry.id for entry in own}
+            seconds = 60 * timeout if timeout else None
+            tasks = [
+                replace(task, timeout=seconds, data=data.get(task.entry.cell.dataset.label))
+                for task in split_tasks(entries, root, device, cores() if device == "cpu" else len(gpus()))
+                if task.entry.id in names
+            ]
+            if dry_run:
+                _print_plan(store, own, tasks, console)
+                return 0
+            tracking = Tracking(suite.track, store)
+            _write_plan(store, suite, entries, previews, device, forget=own if fresh else ())
+            progress = ProgressDir(Path(temporary))
+            stopped = _run_pending(tasks, store, start, progress, tracking, console)
+            code = _conclude(store, out, own, console, stopped)
+            if not stopped:
+                tracking.finish(tasks)
+                _print_warnings(tracking.warnings, console)
+            return code
+    except KeyboardInterrupt:
+        say(console, f"interrupted; {RESUME}")
+        return 130
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: what is finished is kept, and nothing else is left."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    changed = []
+    if threading.current_thread() is threading.main_thread():  # Python allows it there alone
+        # Not where they are ignored, as under nohup, or handled by the program that called us.
+        changed = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
+    for each in changed:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in changed:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def choose_device(device: str) -> str:
+    """The device that is meant: "auto" is CUDA where there is one. Raises RequestError for an unknown device, and for
+    CUDA where there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise RequestError(f"there is no device {device!r}; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestError("this machine (or this build of PyTorch) has no CUDA; use --device cpu")
+    return device
+
+
+def _choose_executor(
+    executor: str, device: str, jobs: int | None, console: Console
+) -> tuple[str, StartExecutor]:
+    """The device, and what starts the executor. Raises RequestError where the device or the cluster is missing."""
+    if executor == "local":
+        device = choose_device(device)
+        own = gpus() if device == "cuda" else []
+        jobs = jobs or (cores() if device == "cpu" else max(1, len(own)))
+        return device, partial(Local, jobs=jobs, device=device, gpus=own if len(own) > 1 else ())
+    from . import ray_cluster
+
+    say(console, "Ray: connecting to the cluster")
+    resources = ray_cluster.connect()
+    say(console, resources.about)
+    if device == "cuda" and not resources.gpus:
+        raise RequestError("this cluster has no GPU that Ray knows of; use --device cpu")
+    if device == "cpu" or not resources.gpus:
+        return "cpu", partial(ray_cluster.Cluster, jobs=jobs)
+    return "cuda", partial(ray_cluster.Cluster, share=1 / (jobs or 1))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES."""
+    count = torch.cuda.device_count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
+
+
+# ---------------------------------------------------------------------------------------------- before
+
+
+def prepare(
+    suite: Suite, copies: Path | None = None
+) -> tuple[list[Entry], list[Preview], dict[str, Path | None]]:
+    """Load every dataset once, one after the other, and play a round of each cell with tricks, so that whatever is
+    missing or does not go together is found before anything is trained.
+
+    copies: a folder for copies of the datasets, which workers map
+
+    Returns the cells with their keys, what to show of each dataset, and the copies by label of the dataset (None
+    where there cannot be one). Raises RequestError, PluginError and DatasetError for what was found.
+    """
+    cells = planning.resolve(suite).cells
+    entries: dict[int, Entry] = {}
+    stored: dict[str, Path | None] = {}
+    previews, refusals = [], []
+    for number, dataset in enumerate(suite.datasets):
+        own = [index for index, cell in enumerate(cells) if cell.dataset.label == dataset.label]
+        if not own:
+            continue
+        with plugin_code():
+            data = load_data(dataset.part)
+            digest = data_digest(data)
+            previews.append(preview(dataset, data, digest))
+            if copies:
+                stored[dataset.label] = save_data(data, digest, copies / f"{number}.safetensors")
+            for index in own:
+                protocols = [protocol(metric, data) for metric in cells[index].metrics]
+                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape))
+                try:
+                    rehearse(cells[index], data)
+                except PluginError as error:  # a trick that cannot be used with the method
+                    refusals.append(f"{cells[index].label}: {error}")
+    if refusals:
+        raise PluginError("\n".join(refusals))
+    return [entries[index] for index in sorted(entries)], previews, stored
+
+
+def split_tasks(entries: Sequence[Entry], root: Path, device: str, units: int) -> Iterator[Task]:
+    """The tasks of a plan. Cells too few to keep all cores, or all GPUs, busy are split into nearly equal parts.
+
+    The split follows from the plan and the machine alone, never from what is there already or from the number of
+    workers: the seeds of a stack agree with the same seeds trained alone only to rounding.
+    """
+    enough = MIN_CELLS_PER_CORE * units if device == "cpu" else units
+    parts = units if len(entries) < enough else 1
+    number = 0
+    for entry in entries:
+        seeds = entry.cell.seeds
+        count = min(parts, len(seeds))
+        ends = [round(part * len(seeds) / count) for part in range(count + 1)]
+        for start, end in pairwise(ends):
+            yield Task(number, entry, seeds[start:end], root, device)
+            number += 1
+
+
+def _write_plan(
+    store: Store,
+    suite: Suite,
+    entries: Sequence[Entry],
+    previews: Sequence[Preview],
+    device: str,
+    forget: Sequence[Entry],
+) -> None:
+    """Make the run directory ready; whatever cannot be written is found here, before any training."""
+    store.prepare()
+    for entry in forget:
+        store.remove(entry)
+    store.write_text("suite.resolved.yaml", dump(suite))
+    store.write_environment(device)
+    for each in previews:
+        store.write_dataset(each)
+    store.write_plan(suite.name, suite.about, entries)
+
+
+def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], console: Console) -> None:
+    """What there is and what would be done."""
+    pending = {task.number: pending_work(store, task.entry, task.seeds) for task in tasks}
+    rows = []
+    for entry in entries:
+        own = [task for task in tasks if task.entry is entry]
+        seeds = sum(len(task.seeds) for task in own)
+        train = sum(len(pending[task.number].train) for task in own)
+        metrics = len(entry.cell.metrics)
+        scores = train * metrics + sum(len(pending[task.number].scores) for task in own)
+        done = f"{seeds - train}/{seeds}", f"{seeds * metrics - scores}/{seeds * metrics}"
+        rows.append(
+            (entry.cell.label, str(seeds), f"{entry.cell.train.steps:,}", *done, str(train), str(scores))
+        )
+    heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
+    print_grid("plan", heads, rows, console)
+    count = sum(map(bool, pending.values()))
+    say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
+
+
+# ---------------------------------------------------------------------------------------------- tasks
+
+
+def _run_pending(
+    tasks: Sequence[Task],
+    store: Store,
+    start: StartExecutor,
+    progress: ProgressDir,
+    tracking: Tracking,
+    console: Console,
+) -> bool:
+    """Run all tasks that lack something, the longest first; whether Ctrl-C ended it."""
+    pending = [(task, work) for task in tasks if (work := pending_work(store, task.entry, task.seeds))]
+    pending.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
+    todo = [task for task, _ in pending]
+    _print_warnings(store.warnings, console)
+    say(console, f"{len(todo)} of {len(tasks)} tasks to do" if todo else f"all {len(tasks)} tasks are done")
+    if not todo:
+        return False
+    with Display(progress, {task.number: task.label for task in todo}, console) as display:
+        try:
+            _run_tasks(todo, store, start(progress), tracking, display)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _run_tasks(
+    tasks: Sequence[Task], store: Store, executor: Executor, tracking: Tracking, display: Display
+) -> None:
+    """Submit tasks and handle their outcomes; a task whose worker is killed is tried once more. Raises errors that no
+    task alone is to blame for, such as StoreError; no worker is left then, as after Ctrl-C."""
+    attempts: Counter[int] = Counter()
+    remaining = len(tasks)
+    try:
+        for task in tasks:
+            executor.submit(task)
+        threading.Thread(target=_import_reports, daemon=True).start()
+        while remaining:
+            for outcome in executor.wait(POLL_INTERVAL):
+                task = outcome.task
+                attempts[task.number] += 1
+                if outcome.death and attempts[task.number] < ATTEMPTS:
+                    say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
+                    executor.submit(task)
+                else:
+                    display.finish(task.number, _settle(outcome, store, display.console))
+                    remaining -= 1
+            tracking.look(tasks)
+            _print_warnings(tracking.warnings, display.console)
+            display.refresh()
+    finally:
+        executor.stop()
+
+
+def _settle(outcome: Outcome, store: Store, console: Console) -> str:
+    """Store what the worker could not store itself; how its task ended, in words. Raises StoreError where the worker
+    could not write."""
+    task, entry = outcome.task, outcome.task.entry
+    log = f"; see {task.log}" if task.log.exists() else ""
+    if outcome.death:
+        text = f"its worker {outcome.death}, {ATTEMPTS} times"
+        with store.lock(entry.id, task.seeds):
+            record_failure(task, store, task.seeds, "lost", text)
+        return f"lost: {text}{log}"
+    if outcome.stacks is not None:
+        return f"timeout: {record_timeout(task, outcome.stacks)}{log}"
+    result = outcome.result or TaskResult()
+    if result.error:
+        raise StoreError(result.error)
+    _print_warnings(result.warnings, console)
+    known = [store.training(entry.id, s, entry.train_keys[s], artefacts=False) for s in task.seeds]
+    bad = [training for training in known if training and training.status != "ok"]
+    what = f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})" if bad else "finished"
+    return f"{what} in {result.seconds:.1f} s"
+
+
+def _import_reports() -> None:
+    """Import what tables and plots will need, which takes seconds, while the workers work."""
+    with suppress(Exception):  # whatever is wrong shows when they are written
+        for name in REPORTS:
+            importlib.import_module(f"ganbench.report.{name}")
+        importlib.import_module("matplotlib.backends.backend_agg")
+        importlib.import_module("seaborn")
+
+
+def _print_warnings(warnings: list[str], console: Console) -> None:
+    """Print and clear pending warnings."""
+    while warnings:
+        say(console, f"warning: {warnings.pop(0)}")
+
+
+# ---------------------------------------------------------------------------------------------- after
+
+
+def _conclude(store: Store, out: Path, entries: Sequence[Entry], console: Console, stopped: bool) -> int:
+    """Write records, tables, plots and report, and print what is not ok; the exit code."""
+    rows = store.write_records()
+    _print_warnings(store.warnings, console)
+    names = (REPORTS[:1] if stopped else REPORTS) if rows else ()
+    run, errors = _write_reports(store.root, names)
+    if rows and not errors:
+        _print_tables(run, console)
+    bad = _print_failures(rows, console)
+    for text in errors:
+        say(console, f"error: {text}\nThe records are kept in {out / 'records.jsonl'}.")
+    if stopped:
+        say(console, f"interrupted; {RESUME}")
+        return 130
+    missing = _missing_records(entries, rows)
+    if missing:
+        say(console, f"error: {missing}; {RESUME}")
+    if rows and not errors:
+        say(console, f"report: {out / 'report.html'}")
+    return 1 if bad or errors or missing else 0
+
+
+def _missing_records(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which records of the plan are not there although all tasks have ended, in words; "" if none."""
+    count, absent = 0, []
+    there = Counter((row["cell"], row["seed"], row["metric"]) for row in rows)
+    for entry in entries:
+        values = [value.name for metric in entry.cell.metrics for value in metric.plugin.values]
+        planned = Counter((entry.id, seed, value) for seed in entry.cell.seeds for value in values)
+        count += planned.total()
+        absent += (planned - there).elements()
+    labels = {entry.id: entry.cell.label for entry in entries}
+    cells = ", ".join(sorted({labels[cell] for cell, _, _ in absent}))
+    return f"{len(absent)} of {count} records are missing ({cells})" if absent else ""
+
+
+def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[str]]:
+    """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
+    if not names:
+        return root, []
+    from ..report import tables
+
+    try:
+        run = tables.opened(root)
+    except Exception as error:
+        return root, [f"the results could not be read: {explain(error)}"]
+    errors = []
+    for name in names:
+        try:
+            importlib.import_module(f"ganbench.report.{name}").write(run)
+        except Exception as error:
+            errors.append(f"the {name} could not be written: {explain(error)}")
+    return run, errors
+
+
+def _print_tables(run: Path | Run, console: Console) -> None:
+    """The tables of the report, in short."""
+    from ..report import tables
+
+    for shown in tables.of_run(run):
+        heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
+        rows = [
+            (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
+            for row in shown.rows
+        ]
+        print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
+        say(console, "\n".join([shown.caption, *shown.notes]) + "\n")
+
+
+def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
+    """Name every seed that is not ok; whether any failed, or all diverged (one that diverged is a result)."""
+    seeds_by_reason: dict[tuple[str, ...], dict[int, None]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            reason = (row["dataset"], row["label"], row["status"], row["error"])
+            seeds_by_reason.setdefault(reason, {})[row["seed"]] = None
+    count = len({(*reason[:2], seed) for reason, seeds in seeds_by_reason.items() for seed in seeds})
+    if count:
+        say(console, f"not ok: {count} seed{'s' * (count > 1)}")
+    for (dataset, label, status, error), seeds in seeds_by_reason.items():
+        say(console, f"  {dataset}-{label}, {seed_names(list(seeds))}: {status} ({error})")
+    if rows and all(row["status"] == "diverged" for row in rows):
+        say(console, "error: every seed diverged, so there is no result")
+        return True
+    return any(reason[2] != "diverged" for reason in seeds_by_reason)

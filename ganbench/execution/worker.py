@@ -1,0 +1,384 @@
+"""What a worker process does: train and score the seeds of one task.
+
+Each task has a fresh process of one thread. It locks its seeds, looks again at what is missing, trains, and scores;
+every result is stored before the next one is started. What the code of methods and metrics prints goes into a log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import groupby
+from multiprocessing.connection import wait
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..contracts import Data, Labels, Modes, Status
+from ..errors import GanbenchError, PluginError, StoreError
+from ..registry import plugins
+from ..scoring import Scorer, explain, unmeasured
+from ..store.files import explained
+from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
+from ..suite.load import Part
+from ..training.loop import Progress, out_of_memory, train
+from ..training.model import model
+from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
+
+OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+Report = Callable[[TaskProgress], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some seeds of a cell, for one worker."""
+
+    number: int
+    entry: Entry
+    seeds: tuple[int, ...]
+    root: Path  # of the run directory; absolute, since plugins may change the working directory
+    device: str
+    timeout: float | None = None  # seconds that its worker may take
+    data: Path | None = None  # stored copy of the dataset; None: it is loaded by its plugin
+
+    @property
+    def log(self) -> Path:
+        """The file for what its worker prints."""
+        ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
+        return self.root / "logs" / f"{self.entry.id}-seed-{ends}.log"
+
+    @property
+    def label(self) -> str:
+        """`ring-gan, seeds 0-2`"""
+        return f"{self.entry.cell.label}, {seed_names(self.seeds)}"
+
+    def cost(self, seeds: int) -> float:
+        """An estimate of the time for so many trainings, without a unit: the longest tasks are started first."""
+        settings, method = self.entry.cell.train, self.entry.cell.method
+        work = settings.steps * settings.batch * (OVERHEAD + self.entry.size) * 4 ** len(method.tricks)
+        return seeds * work if method.part else 0.0
+
+
+def seed_names(seeds: Sequence[int]) -> str:
+    """`seed 3`, `seeds 0-2` or `seeds 1, 3`"""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    in_a_row = seeds[-1] - seeds[0] == len(seeds) - 1
+    return "seeds " + (f"{seeds[0]}-{seeds[-1]}" if in_a_row else ", ".join(map(str, seeds)))
+
+
+@dataclass(frozen=True)
+class PendingWork:
+    """What is still to be done."""
+
+    train: tuple[int, ...]  # seeds
+    scores: tuple[tuple[Training, int], ...]  # of seeds that are trained: which, and index of the metric
+
+    def __bool__(self) -> bool:
+        return bool(self.train or self.scores)
+
+
+def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWork:
+    """What these seeds of a cell lack. What failed last time is tried again; a seed that diverged would only
+    diverge again."""
+    untrained, unscored = [], []
+    for seed in seeds:
+        training = store.training(entry.id, seed, entry.train_keys[seed])
+        if training is None or training.status not in SETTLED:
+            untrained.append(seed)
+        elif training.status == "ok":
+            for index, metric in enumerate(entry.cell.metrics):
+                score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
+                if score is None or score["status"] != "ok":
+                    unscored.append((training, index))
+    return PendingWork(tuple(untrained), tuple(unscored))
+
+
+# ---------------------------------------------------------------------------------------------- the process
+
+
+def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
+    """The whole life of a worker process. It ends with exit code 0 and a result, or died."""
+    worker_init(progress, cpu, gpu)
+    try:
+        try:
+            Store(task.root).path("logs").mkdir(exist_ok=True)
+            log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
+        except OSError as error:
+            raise explained(error, task.log) from None
+        for output in (1, 2):
+            os.dup2(log, output)
+        faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
+        result = run_task(task, progress)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # a plugin may have closed or replaced it
+                stream.flush()
+        if not os.fstat(log).st_size:
+            task.log.unlink(missing_ok=True)
+    except StoreError as error:
+        result = TaskResult(error=str(error))
+    progress.write_result(task.number, result)
+    os._exit(0)  # threads that a plugin has left running must not keep a finished worker
+
+
+def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
+    """Set up a fresh process."""
+    # A session of its own: its children can be killed with it, and Ctrl-C reaches the parent alone.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent:
+        arguments = (parent.sentinel, progress.folder)
+        threading.Thread(target=_exit_with_parent, args=arguments, daemon=True).start()
+    gc.freeze()  # a collection would go through all that the server has imported, and so copy it, for 0.3 s
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
+    torch.backends.cudnn.allow_tf32 = False  # what is called float32 is float32, in convolutions too
+    if cpu:
+        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+        keep_memory()
+
+
+def _exit_with_parent(sentinel: int, folder: Path) -> None:
+    """Kill this process and its children when the parent dies, and remove the parent's temporary folder."""
+    wait([sentinel])
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def keep_memory() -> None:
+    """Raise glibc's thresholds so that freed tensor memory is reused. By default every large block goes back to the
+    system, and each new tensor begins with page faults."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        if not mallopt(M_MMAP_THRESHOLD, 2**30):
+            mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older versions take
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+# ---------------------------------------------------------------------------------------------- the task
+
+
+def run_task(task: Task, progress: ProgressDir) -> TaskResult:
+    """Do what is missing of a task. A failure of the method, the metric or the data is stored as the status of what
+    it hit. Raises StoreError where nothing can be written."""
+    started = time.monotonic()
+    store, entry = Store(task.root), task.entry
+    report = progress.reporter(task.number)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock(entry.id, task.seeds, wait=False))
+        except Timeout:
+            report(TaskProgress(WAITING, len(task.seeds)))
+            stack.enter_context(store.lock(entry.id, task.seeds))
+        stack.enter_context(_time_limit(task, progress))
+        stack.enter_context(_recorded_failures(task, store, task.seeds))
+        work = pending_work(store, entry, task.seeds)  # again: another run may have been here
+        if work:
+            report(TaskProgress("loading data", len(task.seeds)))
+            with plugin_code():
+                data, digest = read_data(task.data) if task.data else _loaded(entry)
+            # Results are stored under keys that were made when the run began: refuse what has changed since, or is
+            # different on this node. A new cell, since the old one keeps the digests of its files.
+            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size) != entry:
+                raise PluginError(
+                    "the data, or the source of the method, a trick or a metric, are not those with which the run "
+                    "began; run the same command again to use the new ones"
+                )
+            _train(task, store, data, work.train, report)
+            _score(task, store, data, report)
+    return TaskResult(store.warnings, max(0.0, time.monotonic() - started))
+
+
+def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: Report) -> None:
+    """Games as one stack; other methods seed by seed, each stored as soon as it is trained."""
+    entry, cell = task.entry, task.entry.cell
+
+    def progress(now: Progress) -> None:
+        report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
+
+    size = max(1, len(seeds)) if cell.rung == "game" else 1
+    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
+        report(TaskProgress("training", len(stack)))
+        with _recorded_failures(task, store, stack):
+            with plugin_code():
+                trained = train(cell, data, stack, device=task.device, progress=progress)
+            for seed in trained:
+                samples, n = seed.samples, few(data.shape)
+                if seed.status == "ok" and samples is None:
+                    with plugin_code():
+                        samples = model(cell, data, seed.seed, seed.state, None, device=task.device).samples(
+                            n
+                        )
+                preview = data.floats(samples[:n]) if samples is not None else None
+                store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
+
+
+def _score(task: Task, store: Store, data: Data, report: Report) -> None:
+    """Score all trained seeds by all metrics that they lack."""
+    entry, cell = task.entry, task.entry.cell
+    scorer = Scorer(entry, data)
+    for training, group in groupby(pending_work(store, entry, task.seeds).scores, key=itemgetter(0)):
+        seed = training.seed
+        with _recorded_failures(task, store, [seed]):
+            with plugin_code():
+                subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
+            for _, index in group:
+                report(TaskProgress(f"{cell.metrics[index].name} of seed {seed}", 1))
+                with plugin_code():
+                    scored = scorer(index, subject, training)
+                store.write_score(entry, seed, scored)
+
+
+@contextmanager
+def plugin_code() -> Iterator[None]:
+    """Around code of plugins: exit in a child that it has forked, and return to the working directory, against which
+    paths such as GANBENCH_DATA are read."""
+    worker, folder = os.getpid(), os.getcwd()
+    try:
+        yield
+    finally:
+        if os.getpid() != worker:
+            os._exit(0)
+        os.chdir(folder)
+
+
+@contextmanager
+def _recorded_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
+    """Store an exception as the status of what these seeds lack. Raises StoreError."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except BaseException as error:  # a method may raise anything, SystemExit and KeyboardInterrupt too
+        status: Status = "oom" if out_of_memory(error) else "failed"
+        record_failure(task, store, seeds, status, explain(error), traceback.format_exc())
+
+
+def record_failure(
+    task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
+) -> None:
+    """Store this status for all that these seeds of a task lack."""
+    entry, work = task.entry, pending_work(store, task.entry, seeds)
+    for seed in work.train:
+        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
+        failed = Training(key, seed, status, error, trace, 0.0, len(work.train), task.device, dtype, None)
+        store.write_training(entry.id, failed)
+    for training, index in work.scores:
+        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
+
+
+@contextmanager
+def _time_limit(task: Task, progress: ProgressDir) -> Iterator[None]:
+    """End this process after the task's timeout, and leave the stacks of all its threads. Time that was spent
+    waiting for the lock does not count."""
+    if task.timeout is None:
+        yield
+        return
+    with open(progress.stacks(task.number), "w") as file:
+        faulthandler.dump_traceback_later(task.timeout, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def record_timeout(task: Task, stacks: str) -> str:
+    """Store that the worker of a task took too long, with its stacks; the error, in words."""
+    text = f"took longer than {(task.timeout or 0) / 60:g} minutes (--timeout)"
+    stacks = stacks or "(the worker could not write its stacks)\n"
+    store = Store(task.root)
+    with store.lock(task.entry.id, task.seeds):
+        record_failure(task, store, task.seeds, "timeout", text, stacks)
+    with task.log.open("a", encoding="utf-8") as log:
+        log.write(f"\n{text}; where it was:\n{stacks}")
+    return text
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def load_data(part: Part) -> Data:
+    """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
+    PluginError where a dataset's code fails."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return plugins.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
+    except GanbenchError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{part.plugin.path}: the dataset {part.name!r} failed: {explain(error)}"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _loaded(entry: Entry) -> tuple[Data, str]:
+    """The dataset of a cell and its digest."""
+    data = load_data(entry.cell.dataset.part)
+    return data, data_digest(data)
+
+
+def save_data(data: Data, digest: str, path: Path) -> Path | None:
+    """Store a dataset so that workers map it instead of loading and hashing it again; the path. None where it
+    has functions (a log density, a simulator), which come from its plugin alone, or where it cannot be stored."""
+    if type(data) is not Data or data.log_density or data.simulator:
+        return None
+    tensors = {"train": data.train, "valid": data.valid, "test": data.test}
+    if data.labels:
+        tensors |= {f"labels.{split}": labels for split, labels in data.labels._asdict().items()}
+    plain: dict[str, Any] = {name: getattr(data, name) for name in ("name", "shape", "scale", "classes")}
+    if data.modes:
+        tensors["centers"] = data.modes.centers
+        plain["modes"] = {"std": data.modes.std, "dims": data.modes.dims}
+    try:
+        metadata = {"digest": digest, "data": json.dumps(plain)}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError):  # a full disk, or unusual values
+        path.unlink(missing_ok=True)
+        return None
+    return path
+
+
+def read_data(path: Path) -> tuple[Data, str]:
+    """The dataset that `save_data` stored, and its digest. Its tensors are mapped: all workers share their memory,
+    and what a plugin writes into them stays in its own process."""
+    with safe_open(path, framework="pt") as file:
+        metadata: Mapping[str, str] = file.metadata()
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    plain = json.loads(metadata["data"])
+    for name in ("shape", "scale", "classes"):
+        plain[name] = plain[name] if plain[name] is None else tuple(plain[name])
+    modes = plain.pop("modes", None)
+    data = Data(
+        **{split: tensors[split] for split in Labels._fields},
+        **plain,
+        modes=Modes(tensors["centers"], **modes) if modes else None,
+        labels=Labels(*(tensors[f"labels.{split}"] for split in Labels._fields))
+        if "labels.train" in tensors
+        else None,
+    )
+    return data, metadata["digest"]

@@ -1,0 +1,348 @@
+"""The report of a run: one HTML file that needs no other, with what came out, how it was measured, what
+failed and how to make it again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ..analysis.check import Verdict as Checked
+from ..analysis.compare import Compared, compare
+from ..errors import RequestError
+from ..store.results import Cell, Run, read_json, write_bytes
+from . import check, comparison, style
+from . import figures as plots
+from . import tables as table
+from .jinja import environment
+
+COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
+ganbench report .                   # this page again, from the records
+ganbench compare . --help           # other baselines, chosen metrics"""
+Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
+
+
+def write(run: Path | Run, checked: Checked | None = None) -> Path:
+    """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
+    older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
+    run = table.opened(run)
+    pictures = _pictures(run)
+    frame = run.summary
+    compared = _compared(run, frame)
+    suite = _text(run.folder / "suite.resolved.yaml")
+    script = environment().get_template("report.js").render()
+    page = environment().get_template("report.html.j2")
+    text = page.render(
+        title=str(frame["suite"].iloc[0]) if len(frame) else run.folder.name,
+        about=_about(suite),
+        meta=_meta(run),
+        overview=_overview(run, frame),
+        compared=comparison.shown(compared) if compared else None,
+        diagrams=list(_diagrams(compared)) if compared else [],
+        against=check.shown(checked) if checked else None,
+        sections=_sections(run, pictures),
+        protocols=_protocols(run),
+        score_plots=[picture for picture in pictures if not picture.dataset],
+        failures=list(_failures(run)),
+        cells=[_trained(cell) for cell in run.cells],
+        commands=COMMANDS,
+        environment=list(_flat(read_json(run.folder / "environment.json"))),
+        suite=suite,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    )
+    return write_bytes(run.folder / "report.html", text.encode())
+
+
+# ---------------------------------------------------------------------------------------------- in words
+
+
+def _about(suite: str) -> str:
+    try:
+        about = (yaml.safe_load(suite) or {}).get("about")
+    except (yaml.YAMLError, AttributeError):
+        return ""
+    return str(about or "")
+
+
+def _meta(run: Run) -> str:
+    """When and with what it was run."""
+    finished = max((str(s.info.get("finished") or "") for c in run.cells for s in c.seeds), default="")
+    day = re.match(r"\d{4}-\d{2}-\d{2}", finished)
+    versions = ", ".join(sorted(set(run.records["version"].dropna().astype(str))))
+    parts = [f"ganbench {versions}" if versions else "", f"last training {day[0]}" if day else ""]
+    devices = ", ".join(sorted(set(run.records["device"].dropna().astype(str)) - {""}))
+    return " · ".join(part for part in [*parts, f"on {devices}" if devices else ""] if part)
+
+
+def _overview(run: Run, frame: pd.DataFrame) -> str:
+    """How much was run and how it ended."""
+    seeds = [seed.status for cell in run.cells for seed in cell.seeds]
+    bad = {status: seeds.count(status) for status in table.FAILURES if status in seeds}
+    methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
+    did = f"{_count(methods, 'method')} on {_count(datasets, 'dataset')}, {_count(len(seeds), 'training run')}: "
+    ended = ", ".join(f"{count} {status}" for status, count in bad.items())
+    return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
+
+
+def _compared(run: Run, frame: pd.DataFrame) -> Compared | None:
+    """The first method of each dataset against the others, by what was measured by one protocol; None where there is
+    nothing to compare."""
+    mixed = set(frame.loc[frame["mixed"], "metric"])
+    metrics = [
+        str(n) for n in dict.fromkeys(frame.loc[frame["better"] != "neither", "metric"]) if n not in mixed
+    ]
+    try:
+        return compare(run.records, metric=metrics) if metrics else None
+    except RequestError:
+        return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+_SCALE = 115  # CSS pixels to an inch of a figure: 8.5 points are then as large as the captions
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot as the page embeds it; width and height in CSS pixels."""
+
+    kind: str
+    dataset: str
+    title: str
+    caption: str
+    alt: str
+    source: str
+    width: int
+    height: int
+    frames: (
+        str  # JSON: where the steps of training stand in it, as fractions of its width; empty: one picture
+    )
+
+
+def _pictures(run: Run) -> list[Picture]:
+    if not plots.current(run.folder):
+        plots.write(run)
+    index = read_json(run.folder / "plots" / "index.json").get("plots", [])
+    return [_picture(run.folder / "plots" / f"{entry['name']}.png", entry) for entry in index]
+
+
+def _picture(path: Path, entry: Mapping[str, Any]) -> Picture:
+    words = {word: str(entry[word]) for word in ("kind", "dataset", "title", "caption", "alt")}
+    return _embedded(path.read_bytes(), words, entry.get("frames") or ())
+
+
+def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
+    width, height = (round(side * _SCALE / style.DPI) for side in struct.unpack(">II", content[16:24]))
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Picture(
+        **words, source=source, width=width, height=height, frames=json.dumps(frames) if frames else ""
+    )
+
+
+def _diagrams(compared: Compared) -> Iterator[Picture]:
+    """Critical-difference diagrams."""
+    for ranked in compared.rankings:
+        words = {"title": f"Ranks by {ranked.metric}", "caption": ranked.caption, "alt": ranked.alt}
+        content = comparison.picture(ranked, compared.labels)
+        yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
+
+
+# ---------------------------------------------------------------------------------------------- sections
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a metric warned of, and for whom."""
+
+    metric: str
+    who: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One dataset."""
+
+    dataset: str
+    anchor: str
+    about: str
+    table: table.Table
+    warnings: Sequence[Notice]
+    plots: Sequence[Picture]
+    neighbours: Sequence[Picture]
+    few: str  # where not all methods are drawn
+
+
+def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
+    sections = []
+    for i, shown in enumerate(table.of_run(run)):
+        own = [picture for picture in pictures if picture.dataset == shown.dataset]
+        sections.append(
+            Section(
+                dataset=shown.dataset,
+                anchor=f"dataset-{i}",
+                about=_described(run, shown.dataset),
+                table=shown,
+                warnings=_warnings(run.of(shown.dataset)),
+                plots=[picture for picture in own if picture.kind != "neighbours"],
+                neighbours=[picture for picture in own if picture.kind == "neighbours"],
+                few=plots.few(len(shown.rows)),
+            )
+        )
+    return sections
+
+
+def _described(run: Run, label: str) -> str:
+    """A dataset in one line: what it is, its shape and its splits."""
+    if label not in run.datasets:
+        return ""
+    info = run.datasets[label].info
+    shape = " × ".join(str(side) for side in info.get("shape", ()))
+    splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
+    sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
+    parts = [str(info.get("about") or "").rstrip("."), f"shape {shape}" if shape else "", sizes]
+    return " · ".join(part for part in parts if part)
+
+
+_SPLITS = {"train": "to train", "valid": "to validate", "test": "to test"}
+
+
+def _warnings(cells: Sequence[Cell]) -> list[Notice]:
+    """Warnings of the metrics, once for each text, with the seeds that have it."""
+    found: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for cell in cells:
+        for seed in cell.seeds:
+            for score in seed.scores:
+                text = (score.info.get("details") or {}).get("warning")
+                if text:
+                    metric = str(score.info.get("metric", ""))
+                    found.setdefault((metric, str(text)), {}).setdefault(cell.label, []).append(seed.number)
+    return [
+        Notice(metric, "; ".join(f"{label}, {_seeds(numbers)}" for label, numbers in who.items()), text)
+        for (metric, text), who in found.items()
+    ]
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    """`seed 3`, `seeds 0, 1, 4`, `seeds 0–4`"""
+    if len(numbers) == 1:
+        return f"seed {numbers[0]}"
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"seeds {numbers[0]}–{numbers[-1]}"
+    return f"seeds {', '.join(map(str, numbers))}"
+
+
+def _protocols(run: Run) -> Protocols:
+    """The sentence that defines each value, from the scores."""
+    found: dict[tuple[str, str], str] = {}
+    for cell in run.cells:
+        for seed in cell.seeds:
+            for score in seed.scores:
+                for value in score.values:
+                    found.setdefault(value, str(score.info.get("protocol_text") or ""))
+    named = {key: text for key, text in found.items() if text}
+    return {key: (f"protocol-{i}", text) for i, (key, text) in enumerate(named.items())}
+
+
+# ---------------------------------------------------------------------------------------------- failures
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Seeds of a method that failed in the same way."""
+
+    dataset: str
+    label: str
+    what: str
+    seeds: str
+    status: str
+    reason: str
+    trace: str
+
+
+def _failures(run: Run) -> Iterator[Failure]:
+    for cell in run.cells:
+        found: dict[tuple[str, str, str, str], list[int]] = {}
+        for seed in cell.seeds:
+            for what, info in _troubles(seed.info, seed.scores):
+                error = str(info.get("error") or "no reason was given").strip()
+                trace = str(info.get("traceback") or (error if "\n" in error else ""))
+                key = (what, str(info["status"]), error.splitlines()[-1], trace)
+                found.setdefault(key, []).append(seed.number)
+        for (what, status, reason, trace), numbers in found.items():
+            yield Failure(cell.dataset, cell.label, what, _seeds(numbers), status, reason, trace)
+
+
+def _troubles(train: Mapping[str, Any], scores: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What went wrong with a seed: its training, else the scores that it lacks."""
+    if train["status"] != "ok":
+        yield "training", train
+        return
+    for score in scores:
+        if score.info.get("status", "ok") != "ok":
+            yield str(score.info.get("metric", "")), score.info
+
+
+# ---------------------------------------------------------------------------------------------- to make it again
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a cell was trained, in words."""
+
+    dataset: str
+    label: str
+    about: str
+    params: str
+    train: str
+    seconds: str
+    where: str
+
+
+def _trained(cell: Cell) -> Trained:
+    info = cell.info
+    params = [f"{name} = {value}" for name, value in (info.get("params") or {}).items()]
+    for trick in info.get("trick_params") or ():
+        inner = ", ".join(f"{name} = {value}" for name, value in trick.get("params", {}).items())
+        params.append(f"+ {trick['name']}({inner})")
+    budget = info.get("train") or {}
+    train = ", ".join(f"{name} = {value}" for name, value in budget.items() if value is not None)
+    spent = [float(seed.info["seconds"]) for seed in cell.seeds if seed.info.get("seconds") is not None]
+    seconds = f"{sum(spent) / len(spent):.1f}" if spent else ""
+    kinds = {
+        f"{seed.info.get('device')}, {seed.info.get('dtype')}"
+        for seed in cell.seeds
+        if seed.info.get("device")
+    }
+    notes = {str(seed.info["note"]) for seed in cell.seeds if seed.info.get("note")}
+    where = "; ".join([*sorted(kinds), *sorted(notes)])
+    about = str(info.get("about") or "")
+    return Trained(cell.dataset, cell.label, about, ", ".join(params), train, seconds, where)
+
+
+def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested object as (dotted name, text) pairs; `versions` needs no prefix."""
+    for name, value in found.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if name == "versions" else f"{path}.")
+        elif value is not None:
+            yield path, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,205 @@
+"""Comparisons in plain words, which claim no more than was shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..analysis.stats import MOST_SEEDS
+from .tables import number
+
+UNCLEAR = "can't tell"
+_ORDER = ("better", "worse", UNCLEAR)
+Row = Mapping[Hashable, Any]
+
+
+def headlines(rows: pd.DataFrame) -> list[str]:
+    """`b is better than a on modes and kde_ll, worse on recon_mse; on coverage can't tell with 5 seeds.`, one for
+    each method and baseline of `compare.Compared.rows`."""
+    return [
+        _headline(str(method), str(baseline), own)
+        for (method, baseline), own in rows.groupby(["method", "baseline"], sort=False)
+    ]
+
+
+def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
+    found: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
+    for metric, own in rows.groupby("metric", sort=False):
+        for verdict, part in own.groupby("verdict", sort=False):
+            where = "" if len(part) == len(own) else f" ({join(list(part['dataset']))})"
+            found[str(verdict)].append(f"{metric}{where}")
+    open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
+    told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
+    if not told:
+        return f"{method} or {baseline}: can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}."
+    unclear = f"; can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}" if open_ else ""
+    return f"{method} is {', and '.join(told)}{unclear}."
+
+
+def _enough(rows: Sequence[Row]) -> str:
+    """`, where about 11 to 40 would do for the differences seen`; nothing where no number can be given."""
+    needed = [int(row["seeds_needed"]) for row in rows if not pd.isna(row["seeds_needed"])]
+    if not needed or len(needed) < len(rows):
+        return ""
+    seen = "the difference seen" if len(needed) == 1 else "the differences seen"
+    if min(needed) > MOST_SEEDS:
+        return f", where more than {MOST_SEEDS:,} would be needed for {seen}"
+    most = f" to more than {MOST_SEEDS:,}" if max(needed) > MOST_SEEDS else f" to {max(needed)}"
+    return f", where about {min(needed)}{most if max(needed) > min(needed) else ''} would do for {seen}"
+
+
+def verdicts(rows: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
+    """One sentence for each row of `compare.Compared.overall`, with the numbers of its datasets."""
+    names = ["method", "baseline", "metric"]
+    groups = {key: own.to_dict("records") for key, own in rows.groupby(names, sort=False)}
+    return [
+        _verdict(row, groups[row["method"], row["baseline"], row["metric"]])
+        for row in overall.to_dict("records")
+    ]
+
+
+def _verdict(overall: Row, rows: Sequence[Row]) -> str:
+    method, baseline, metric = (overall[name] for name in ("method", "baseline", "metric"))
+    by = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in _ORDER}
+    parts = [
+        f"{verdict} on {'; on '.join(_numbers(row) for row in own)}" for verdict, own in by.items() if own
+    ]
+    win = f"wins {wins(overall['improvement'], overall['low'], overall['high'])} of the pairs of seeds"
+    return f"{method} against {baseline} by {metric}: {'; '.join(parts)}. It {win}."
+
+
+def _numbers(row: Row) -> str:
+    """`ring: +2.1 [1.2, 3.0] modes, p = 0.004`, and of what cannot be told how many seeds would do."""
+    found = [difference(row)] if math.isfinite(row["difference"]) else []
+    found += [f"p {probability(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
+    found += failed(row)
+    if row["verdict"] == UNCLEAR:
+        found.append(why(row))
+    return f"{row['dataset']} ({', '.join(found)})"
+
+
+def difference(row: Row) -> str:
+    """`+2.1 [1.2, 3.0] modes`"""
+    width = (row["high"] - row["low"]) / 4  # about its standard error
+    mean, low, high = (number(row[name], width).replace("-", "−") for name in ("difference", "low", "high"))
+    sign = "+" if row["difference"] > 0 else ""
+    return f"{sign}{mean}{f' [{low}, {high}]' if low else ''} {row['unit']}"
+
+
+def probability(p: float) -> str:
+    """`= 0.004`, `< 0.0001`"""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.{3 if 0.045 < p < 0.055 else 2}g}"
+
+
+def wins(value: float, low: float, high: float) -> str:
+    """`96 % [88, 100]`, without an interval where there is none"""
+    interval = f" [{100 * low:.0f}, {100 * high:.0f}]" if math.isfinite(low) else ""
+    return f"{100 * value:.0f} %{interval}"
+
+
+def short(row: Row) -> str:
+    """The verdict, and with how many seeds there would be one: `can't tell (14 seeds)`."""
+    needed = row["seeds_needed"]
+    if pd.isna(needed) or row["difference"] == 0:
+        unfair = row["verdict"] == UNCLEAR and row["p_corrected"] < 0.05
+        return f"{UNCLEAR} (failures)" if unfair else row["verdict"]
+    return f"{row['verdict']} ({f'> {MOST_SEEDS:,}' if needed > MOST_SEEDS else needed} seeds)"
+
+
+def full(row: Row) -> str:
+    """The verdict, how many seeds failed, and why it cannot be told."""
+    parts = [*failed(row), *([why(row)] if row["verdict"] == UNCLEAR else [])]
+    return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def failures(rows: pd.DataFrame) -> list[str]:
+    """`1 of 5 seeds of gan failed on ring.`, once for each method and dataset."""
+    found = {}
+    for row in rows.to_dict("records"):
+        for end, name in (("", "method"), ("_baseline", "baseline")):
+            bad, all_ = row[f"seeds{end}"] - row[f"n_ok{end}"], row[f"seeds{end}"]
+            if bad:
+                found[f"{bad} of {all_} seeds of {row[name]} failed on {row['dataset']}."] = None
+    return list(found)
+
+
+def why(row: Row) -> str:
+    """Why it cannot be told, and what would help."""
+    least, needed = min(row["n_ok"], row["n_ok_baseline"]), row["seeds_needed"]
+    if row["p_corrected"] < 0.05:
+        return "the better mean is that of the one that failed more often"
+    if not math.isfinite(row["p"]):
+        return "one seed says nothing about the next"
+    if row["test"] == "Fisher" or pd.isna(needed):
+        return "too few seeds ended well"
+    if row["difference"] == 0:
+        return f"no difference was seen in {least} seeds"
+    if needed > MOST_SEEDS:
+        return f"more than {MOST_SEEDS:,} seeds"
+    return f"about {needed} seeds would do"
+
+
+def failed(row: Row) -> list[str]:
+    """`2 of 5 seeds failed`, of the method and of the baseline."""
+    sides = (("", "seeds", "n_ok"), (f" of {row['baseline']}", "seeds_baseline", "n_ok_baseline"))
+    return [
+        f"{row[all_] - row[ok]} of {row[all_]} seeds{whose} failed"
+        for whose, all_, ok in sides
+        if row[ok] < row[all_]
+    ]
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """`5 seeds`, `3–5 seeds`"""
+    counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
+    least, most = min(counts), max(counts)
+    return f"{least} seed{'s' * (most > 1)}" if least == most else f"{least}–{most} seeds"
+
+
+def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
+    """How the comparisons are to be read."""
+    tested = int(rows["p"].notna().sum())
+    found = []
+    if tested:
+        many = f", corrected by Holm's method for {tested} comparisons" if tested > 1 else ""
+        found.append(
+            f"p: how often seeds alone would give a difference as large{many}. Where nothing differs, at most "
+            f"{100 * alpha:.0f} % of such tables say better or worse of anything."
+        )
+    if rows["low"].notna().any():
+        found.append(
+            "Brackets: 95 % t interval of the difference, of each comparison by itself. It excludes 0 where p is below "
+            "0.05 before it is corrected."
+        )
+    pairs = rows.loc[rows["pairs"] > 0, "pairs"]
+    least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree
+    if least > alpha / max(tested, 1):
+        found.append(
+            f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
+            "paired t-test, which takes differences between seeds to be about normal."
+        )
+    if rows["seeds_needed"].notna().any():
+        found.append(
+            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess. With "
+            "--seeds the same run adds the missing ones; fewer metrics, chosen beforehand, need fewer seeds."
+        )
+    if (rows["test"] == "Welch").any():
+        found.append(
+            "Where two methods have other seeds, or too few in common, the test is Welch's, unpaired."
+        )
+    if ((rows["n_ok"] < rows["seeds"]) | (rows["n_ok_baseline"] < rows["seeds_baseline"])).any():
+        found.append(
+            "A seed that failed enters no mean, but it loses every comparison of seeds, and a method that fails more "
+            "often is not called better."
+        )
+    if alone:
+        found.append(f"Not compared: {join(alone)}.")
+    return found
+
+
+def join(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`"""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

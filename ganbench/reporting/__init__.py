@@ -1,1 +1,0 @@
-"""From records to tables, plots and the report: pure functions, without torch."""

@@ -1,0 +1,490 @@
+"""The run directory of a suite: a crash, a full disk or a second run at the same time spoils nothing in it.
+
+The truth is one small JSON for each trained seed and each score (`files.Folder` says how it is written).
+`records.jsonl` and the tables are derived from these files and can be made again at any time: `plan.json`
+says which of them belong to the suite as it stands. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..contracts import COLUMNS, Data, Status
+from ..errors import StoreError
+from ..suite.load import DatasetEntry
+from ..suite.plan import Cell
+from .files import Folder, explained
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..scoring import Scored
+    from ..training.loop import Trained
+
+SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
+PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
+GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
+
+Tensors = Mapping[str, "Tensor"]
+
+
+# ---------------------------------------------------------------------------------------------- what is stored
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of the plan with everything that names its results."""
+
+    cell: Cell
+    id: str  # name of its directory
+    train_keys: Mapping[int, str]  # by seed
+    score_keys: tuple[Mapping[int, str], ...]  # of each metric, by seed
+    protocols: tuple[tuple[str, str], ...]  # of each metric: short hash, sentence
+    size: int  # numbers in an example
+
+    @classmethod
+    def of(cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1) -> Entry:
+        """The entry of a cell whose data have this digest (see `data_digest`)."""
+        return cls(
+            cell=cell,
+            id=cell.id(digest),
+            train_keys={seed: cell.train_key(digest, seed) for seed in cell.seeds},
+            score_keys=tuple(
+                {seed: cell.score_key(digest, seed, metric) for seed in cell.seeds} for metric in cell.metrics
+            ),
+            protocols=tuple(protocols),
+            size=size,
+        )
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that all records of the cell share."""
+        method, tricks = self.cell.method, self.cell.method.tricks
+        params = dict(method.part.resolved) if method.part else {}
+        params |= {f"{t.name}.{name}": value for t in tricks for name, value in t.resolved.items()}
+        return {
+            "suite": self.cell.suite,
+            "dataset": self.cell.dataset.label,
+            "method": method.part.plugin.name if method.part else "samples",
+            "label": method.label,
+            "tricks": [trick.name for trick in tricks],
+            "params": params,
+            "cell": self.id,
+        }
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What `Store.records` needs to know of the cell, when the suite is no longer at hand."""
+        return {
+            **self.columns,
+            "seeds": {str(seed): key for seed, key in self.train_keys.items()},
+            "metrics": [
+                {
+                    "metric": metric.name,
+                    "protocol": protocol,
+                    "protocol_text": sentence,
+                    "values": [asdict(value) for value in metric.plugin.values],
+                    "keys": {str(seed): key for seed, key in keys.items()},
+                }
+                for metric, keys, (protocol, sentence) in zip(
+                    self.cell.metrics, self.score_keys, self.protocols, strict=True
+                )
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of one trained seed without reading its tensors."""
+
+    key: str
+    seed: int
+    status: Status
+    error: str | None
+    traceback: str | None
+    seconds: float
+    stack: int
+    device: str
+    dtype: str
+    note: str | None
+
+    @classmethod
+    def of(cls, trained: Trained, key: str) -> Training:
+        """The summary of a training that just ended."""
+        return cls(
+            key=key,
+            seed=trained.seed,
+            status=trained.status,
+            error=trained.error,
+            traceback=None,
+            seconds=max(0.0, trained.seconds),
+            stack=trained.stack,
+            device=trained.device,
+            dtype=trained.dtype,
+            note=trained.note,
+        )
+
+
+# ---------------------------------------------------------------------------------------------- the store
+
+
+class Store(Folder):
+    """The results of one suite (the layout is drawn in the documentation of the run directory)."""
+
+    def _seed(self, cell: str, seed: int) -> Path:
+        return self.path("cells", cell, f"seed-{seed}")
+
+    def _score(self, cell: str, seed: int, metric: str, key: str) -> Path:
+        """Not yet checked for links: `read` and `commit`, to which it is given, do that."""
+        return self.root.joinpath("cells", cell, f"seed-{seed}", "scores", f"{metric}-{key[:12]}.json")
+
+    def prepare(self) -> None:
+        """Make the directory ready for a run. Raises StoreError where that cannot be done."""
+        self.create()
+        self.read(self.path("plan.json"))  # refuses a directory of a newer ganbench
+
+    @contextmanager
+    def lock(self, cell: str, seeds: Sequence[int], *, wait: bool = True) -> Iterator[None]:
+        """Nobody else works on these seeds of the cell meanwhile; waits until that is so, or raises
+        filelock.Timeout. A lock goes with the process that holds it, however that ends; what its last holder left
+        half-written goes now."""
+        from filelock import FileLock, Timeout
+
+        with ExitStack() as stack:
+            for seed in sorted(seeds):  # in one order, so that two runs never wait for each other
+                path = self.path("locks", f"{cell}-seed-{seed}.lock")
+                try:
+                    path.parent.mkdir(exist_ok=True)
+                    stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
+                except Timeout:  # which is an OSError
+                    raise
+                except OSError as error:
+                    raise explained(error, path) from None
+                for temporary in self._seed(cell, seed).rglob(".*.tmp"):
+                    temporary.unlink(missing_ok=True)
+            yield
+
+    def remove(self, entry: Entry) -> None:
+        """Forget everything about a cell."""
+        with self.lock(entry.id, entry.cell.seeds):
+            path = self.path("cells", entry.id)
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise explained(error, path) from None
+
+    # ------------------------------------------------------------------------------------------ trainings
+
+    def training(self, cell: str, seed: int, key: str, *, artefacts: bool = True) -> Training | None:
+        """The training of a seed under this key; None where there is none, or none that can be trusted."""
+        folder = self._seed(cell, seed)
+        names = [f.name for f in fields(Training)]
+        document = self.read(folder / "train.json", names, whole=folder, artefacts=artefacts)
+        if document is None or document["key"] != key:
+            return None
+        return Training(**{name: document[name] for name in names})
+
+    def write_training(
+        self, cell: str, training: Training, trained: Trained | None = None, preview: Tensor | None = None
+    ) -> None:
+        """Keep a training, its tensors, and a few samples [n, *shape] for the plots."""
+        artefacts: dict[str, Tensors] = {}
+        if trained and trained.state:
+            artefacts["weights.safetensors"] = trained.state
+        if trained and trained.samples is not None:
+            artefacts["samples.safetensors"] = {"samples": trained.samples}
+        if trained and (media := _media(trained, preview)):
+            artefacts["media.safetensors"] = media
+        document = {
+            **asdict(training),
+            "versions": versions(),
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        self.commit(self._seed(cell, training.seed) / "train.json", document, artefacts)
+
+    def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
+        from safetensors.torch import load_file
+
+        weights, samples = (self._seed(cell, seed) / f"{name}.safetensors" for name in ("weights", "samples"))
+        state = load_file(weights) if weights.exists() else {}
+        return state, load_file(samples)["samples"] if samples.exists() else None
+
+    def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
+        """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""
+        from safetensors.numpy import load_file
+
+        media = self._seed(cell, seed) / "media.safetensors"
+        found = load_file(media) if media.exists() else {}
+        return {name.removeprefix("curve."): x for name, x in found.items() if name.startswith("curve.")}
+
+    # ------------------------------------------------------------------------------------------ scores
+
+    def score(
+        self, cell: str, seed: int, metric: str, key: str, *, artefacts: bool = True
+    ) -> dict[str, Any] | None:
+        """The score of a seed under this key; None where there is none, or none that can be trusted."""
+        path = self._score(cell, seed, metric, key)
+        document = self.read(path, ("key", "status", "records"), artefacts=artefacts)
+        return document if document and document["key"] == key else None
+
+    def write_score(self, entry: Entry, seed: int, scored: Scored) -> None:
+        """Keep a score and what the plots show of it."""
+        key = entry.score_keys[scored.index][seed]
+        path = self._score(entry.id, seed, scored.metric, key)
+        document = {
+            "key": key,
+            "metric": scored.metric,
+            "status": scored.status,
+            "error": scored.error,
+            "traceback": scored.traceback,
+            "records": [asdict(record) for record in scored.records],
+            "protocol_text": entry.protocols[scored.index][1],
+            "details": scored.details,
+        }
+        tensors = {path.with_suffix(".safetensors").name: scored.tensors} if scored.tensors else {}
+        self.commit(path, document, tensors)
+
+    # ------------------------------------------------------------------------------------------ descriptions
+
+    def write_plan(self, suite: str, about: str, entries: Sequence[Entry]) -> None:
+        """Say which cells, seeds and scores belong to the suite as it stands, and describe each cell."""
+        for entry in entries:
+            self.write_json(self.path("cells", entry.id, "cell.json"), _describe(entry))
+        plan = {"suite": suite, "about": about, "cells": [entry.plan for entry in entries]}
+        self.write_json(self.path("plan.json"), plan)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file of this name."""
+        self.write(self.path(name), text.encode())
+
+    def write_environment(self, device: str) -> None:
+        """Write down on what the run happens."""
+        self.write_json(self.path("environment.json"), environment(device))
+
+    def write_dataset(self, preview: Preview) -> None:
+        """Keep what the plots show of a dataset."""
+        path = self.path("datasets", f"{preview.card['label']}.json")
+        self.commit(path, preview.card, {path.with_suffix(".safetensors").name: preview.tensors})
+
+    # ------------------------------------------------------------------------------------------ records
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row, with the columns of `contracts.COLUMNS`, for each value of each metric of each seed that
+        has been trained and scored, in the order of the plan. Raises StoreError where there is no plan."""
+        plan = self.read(self.path("plan.json"))
+        if plan is None:
+            raise StoreError(f"{self.root}: is not a folder of results (it has no readable plan.json)")
+        return [
+            {column: row.get(column) for column in COLUMNS}  # earlier versions had fewer
+            for cell in plan["cells"]
+            for seed, key in cell["seeds"].items()
+            for row in self._rows(cell, int(seed), key)
+        ]
+
+    def _rows(self, cell: Mapping[str, Any], seed: int, key: str) -> Iterator[dict[str, Any]]:
+        training = self.training(cell["cell"], seed, key, artefacts=False)
+        if training is None:
+            return
+        for metric in cell["metrics"]:
+            if training.status != "ok":
+                yield from _unscored(cell, metric, training)
+                continue
+            name, score_key = metric["metric"], metric["keys"][str(seed)]
+            document = self.score(cell["cell"], seed, name, score_key, artefacts=False)
+            for record in document["records"] if document else ():
+                yield {**record, "suite": cell["suite"]}
+
+    def write_records(self) -> list[dict[str, Any]]:
+        """Write records.jsonl anew, and give its rows."""
+        rows = self.records()
+        lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
+        self.write(self.path("records.jsonl"), "".join(lines).encode())
+        return rows
+
+
+def _unscored(
+    cell: Mapping[str, Any], metric: Mapping[str, Any], training: Training
+) -> Iterator[dict[str, Any]]:
+    """The rows of a seed that has nothing to be scored."""
+    shared = {name: cell[name] for name in COLUMNS if name in cell}
+    for value in metric["values"]:
+        yield {
+            **shared,
+            "seed": training.seed,
+            "metric": value["name"],
+            "protocol": metric["protocol"],
+            "value": None,
+            "sem": None,
+            "n": None,
+            "unit": value["unit"],
+            "better": value["better"],
+            "status": training.status,
+            "error": training.error,
+            "seconds": 0.0,
+            "train_seconds": training.seconds,
+            "device": training.device,
+            "dtype": training.dtype,
+            "stack": training.stack,
+            "version": __version__,
+        }
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    """What cell.json says."""
+    cell, method = entry.cell, entry.cell.method
+    return {
+        **{name: entry.columns[name] for name in ("suite", "dataset", "method", "label", "tricks")},
+        "params": dict(method.part.resolved) if method.part else {},
+        "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
+        "train": asdict(cell.train),
+        "key": entry.id.rpartition("-")[2],
+        "rung": cell.rung,
+        "about": method.part.plugin.summary if method.part else "samples made elsewhere",
+    }
+
+
+# ---------------------------------------------------------------------------------------------- previews
+
+
+def few(shape: Sequence[int]) -> int:
+    """How many examples of this shape a plot shows."""
+    return PREVIEW_POINTS if math.prod(shape) <= 3 else PREVIEW_IMAGES
+
+
+def _media(trained: Trained, preview: Tensor | None) -> Tensors:
+    import torch
+
+    found = {f"curve.{name}": curve for name, curve in trained.curves.items()}
+    if trained.snapshots is not None:
+        found["snapshots"] = trained.snapshots.float()
+        found["snapshot.step"] = torch.tensor(trained.snapshot_steps, dtype=torch.int64)
+    return found | ({"samples": preview.float()} if preview is not None else {})
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the plots and the report show of a dataset."""
+
+    card: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def preview(entry: DatasetEntry, data: Data, digest: str) -> Preview:
+    """Numbers, names, some test examples [n, *shape] and, where it is known and can be drawn, the log density
+    in nats: [w] over `extent` (x0, x1), or [h, w] over (x0, x1, y0, y1) with y growing along the rows."""
+    import torch
+
+    n = min(few(data.shape), len(data.test))
+    chosen = torch.linspace(0, len(data.test) - 1, n).round().long()
+    tensors = {"examples": data.floats(data.test[chosen])}
+    if data.log_density and data.shape in ((1,), (2,)):
+        tensors |= _density(data.log_density, tensors["examples"])
+    modes = data.modes and {
+        "centers": data.modes.centers.tolist(),
+        "std": float(data.modes.std),
+        "weights": data.modes.probabilities.tolist(),
+    }
+    card = {
+        "name": data.name,
+        "label": entry.label,
+        "about": entry.part.plugin.summary,
+        "shape": list(data.shape),
+        "scale": list(data.scale) if data.scale else None,
+        "n_train": len(data.train),
+        "n_valid": len(data.valid),
+        "n_test": len(data.test),
+        "digest": digest,
+        "params": dict(entry.part.resolved),
+        "modes": modes,
+        "classes": list(data.classes),
+        "notes": list(data.notes),
+    }
+    return Preview(card, tensors)
+
+
+def _density(log_density: Callable[[Tensor], Tensor], points: Tensor) -> dict[str, Tensor]:
+    """On a grid around these points [n, d], d ≤ 2."""
+    import torch
+
+    low, high = points.amin(0), points.amax(0)
+    margin = 0.1 * (high - low).clamp(min=1e-6)
+    ends = list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
+    size = GRID_1D if len(ends) == 1 else GRID_2D
+    grid = torch.stack(torch.meshgrid(*(torch.linspace(a, b, size) for a, b in ends), indexing="xy"), -1)
+    values = log_density(grid.flatten(0, -2)).reshape(grid.shape[:-1])
+    return {"log_density": values, "extent": torch.tensor(ends).flatten()}
+
+
+# ---------------------------------------------------------------------------------------------- identity
+
+
+def data_digest(data: Data) -> str:
+    """SHA-256 over all that a method or metric can see of a dataset, but the formula of its density."""
+    import torch
+
+    tensors = {"train": data.train, "valid": data.valid, "test": data.test}
+    if data.labels:
+        tensors |= {f"labels of {split}": labels for split, labels in data.labels._asdict().items()}
+    if data.modes:
+        tensors["centers"] = data.modes.centers
+        if data.modes.weights is not None:
+            tensors["weights of the modes"] = data.modes.weights
+    digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
+    if data.simulator:
+        known = data.simulator
+        digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of ganbench and of the packages that its numbers depend on."""
+    found = {"ganbench": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(device: str) -> dict[str, Any]:
+    """On what the numbers were made."""
+    import torch
+
+    return {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device)
+        if torch.cuda.is_available() and device != "cpu"
+        else device,
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

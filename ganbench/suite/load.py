@@ -1,0 +1,162 @@
+"""Read a suite: YAML to a `Suite` whose every name, parameter and file has been checked.
+
+All mistakes are found at once and told with file:line:column, the key, and the nearest valid name.
+Plugins are read from their source, not run, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..contracts import Kind
+from ..errors import Problem, RequestError, SuiteError, did_you_mean
+from ..registry import plugins
+from . import nodes
+from .normalise import budgeted, long_forms, override
+from .reader import Checker
+from .spec import DatasetEntry, MethodEntry, Part, Suite, TrainSettings
+
+__all__ = [
+    "DatasetEntry", "MethodEntry", "Part", "Suite", "TrainSettings",
+    "about", "dump", "load", "locate", "shipped_suites", "slug",
+]  # fmt: skip
+
+
+def load(path_or_name: str | Path, overrides: Sequence[str] = (), seeds: int | None = None) -> Suite:
+    """The suite in a file, or a shipped one by its name.
+
+    `overrides` are "KEY=VALUE" with dotted keys (`train.steps=100`, `datasets.0.train.steps=5`), the value
+    in YAML, and `budget=full` chooses a budget; `seeds` stands for the suite's own. Raises SuiteError with
+    all mistakes, RequestError when there is no such suite.
+    """
+    path = locate(path_or_name)
+    problems: list[Problem] = []
+    root, text = nodes.read(path, problems)
+    root = long_forms(root)
+    options = [(f"--set {option}", option) for option in overrides]
+    if seeds is not None:
+        options.append((f"--seeds {seeds}", f"seeds={seeds}"))
+    chosen, options = _parted(options, "budget")  # first, so that all other options have the last word
+    for shown, option in chosen:
+        root = override(root, shown, option, problems)
+    root = long_forms(budgeted(root, path, problems))
+    for shown, option in options:
+        root = long_forms(override(root, shown, option, problems))
+    suite = Checker(path, problems).suite(root, text)
+    if problems:
+        raise SuiteError(problems)
+    return suite
+
+
+def _parted(options: Sequence[tuple[str, str]], key: str) -> tuple[list[tuple[str, str]], ...]:
+    """The options for this key, and the others."""
+    own = [pair for pair in options if pair[1].partition("=")[0].strip() == key]
+    return own, [pair for pair in options if pair not in own]
+
+
+def shipped_suites() -> dict[str, Path]:
+    """The suites that ganbench ships, by name."""
+    return {path.stem: path for path in sorted(plugins.shipped("suites").rglob("*.yaml"))}
+
+
+def locate(path_or_name: str | Path) -> Path:
+    """The file of a suite, given by path or by the name of a shipped one. Raises RequestError."""
+    path = Path(path_or_name)
+    if os.path.isfile(path):  # unlike Path.is_file it bears with names that no file can have
+        return path
+    known = shipped_suites()
+    if str(path_or_name) in known:
+        return known[str(path_or_name)]
+    if os.path.isdir(path):
+        raise RequestError(f"{path}: is a folder; name the suite's YAML file in it")
+    if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
+        raise RequestError(f"{path}: there is no such file")
+    raise RequestError(
+        f"there is no suite {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}\n"
+        "name a shipped suite (`ganbench list suites`) or the path of a YAML file"
+    )
+
+
+def about(path: Path) -> str:
+    """What a suite says it is for; empty where it says nothing or cannot be read."""
+    try:
+        root = nodes.read(path, [])[0].plain()
+    except SuiteError:
+        return ""
+    return str(root.get("about") or "") if isinstance(root, dict) else ""
+
+
+def slug(name: str) -> str:
+    """A name as a folder: itself where it is plain, else with `_` for what is not and a digest against clashes."""
+    safe = re.sub(r"[^A-Za-z0-9._+=,-]", "_", name)
+    safe = re.sub(r"^[.-]", "_", safe)
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def dump(suite: Suite) -> str:
+    """The resolved suite as YAML, every default filled in and every path absolute: loading it gives the
+    same cells with the same keys."""
+    document = {
+        "name": suite.name,
+        "about": suite.about,
+        "seeds": list(suite.seeds),
+        "train": {field.name: getattr(suite.train, field.name) for field in fields(suite.train)},
+        "datasets": [
+            _written("dataset", entry.part) | {"label": entry.label} | _if_any(train=dict(entry.train))
+            for entry in suite.datasets
+        ],
+        "methods": [_written_method(entry) for entry in suite.methods],
+        "metrics": [_written("metric", part) for part in suite.metrics],
+        **_if_any(track=list(suite.track)),
+    }
+    return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _written(kind: Kind, part: Part) -> dict[str, Any]:
+    return {kind: part.reference, **_if_any(params=part.resolved)}
+
+
+def _written_method(entry: MethodEntry) -> dict[str, Any]:
+    only = list(entry.datasets or ())
+    if entry.part is None:
+        return {"samples": list(map(str, entry.samples)), "label": entry.label, **_if_any(datasets=only)}
+    tricks = [_written("trick", trick) for trick in entry.tricks]
+    rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only)
+    return {**_written("method", entry.part), "label": entry.label, **rest}
+
+
+def _if_any(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
+
+
+def _listed(value: Any) -> Any:
+    """The value with lists for tuples, as YAML has them."""
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text so that YAML 1.2 reads it back as text, and repeats what occurs twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    quoted = not isinstance(nodes.scalar(text), str)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _text)

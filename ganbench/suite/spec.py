@@ -1,0 +1,119 @@
+"""What a suite says, once it has been read: plain values that can be sent to another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..registry import plugins
+from ..registry.plugins import Param, Plugin
+from . import annotations
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and how finely everything is trained."""
+
+    steps: int = 3000  # rounds of the game
+    batch: int = 256  # examples in a minibatch
+    dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
+    snapshots: int = 4  # pictures of the samples kept along the way; they change no number
+
+
+@dataclass(frozen=True)
+class Part:
+    """A plugin with the parameters that the suite gives it."""
+
+    plugin: Plugin
+    params: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return self.plugin.name
+
+    @property
+    def reference(self) -> str:
+        """How another process finds it: a shipped one by its name, any other by its file and symbol."""
+        shipped = plugins.catalog()[self.plugin.kind].get(self.name) == self.plugin
+        return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
+        found = {}
+        for param in self.plugin.params:
+            kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
+            if kind and value is not None:
+                name, params = plugins.named(value)
+                found[param.name] = Part(plugins.find(kind, name), params)
+        return found
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """All parameters with their defaults, in the order of the source. A default that only running the
+        file could tell is left out; the digest of the file stands for it."""
+        return {p.name: self.params.get(p.name, _default(p)) for p in self.plugin.params if self._known(p)}
+
+    def _known(self, param: Param) -> bool:
+        return param.name in self.params or (not param.required and _is_plain(param.default))
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset of the suite; `train` are the settings that it overrides."""
+
+    part: Part
+    label: str
+    train: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method of the suite with its tricks, or (`part` is None) samples that were made elsewhere, a file
+    for each seed; `train` are the settings that it overrides, `datasets` the only labels it runs on."""
+
+    label: str
+    part: Part | None
+    tricks: tuple[Part, ...]
+    samples: tuple[Path, ...]
+    train: Mapping[str, Any]
+    datasets: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is to be compared; sweeps are expanded."""
+
+    name: str
+    about: str
+    seeds: tuple[int, ...]
+    train: TrainSettings
+    datasets: tuple[DatasetEntry, ...]
+    methods: tuple[MethodEntry, ...]
+    metrics: tuple[Part, ...]
+    path: Path
+    source_text: str
+    track: tuple[str, ...] = ()  # trackers that are told of every finished seed; they change no number
+
+
+def _default(param: Param) -> Any:
+    try:
+        return annotations.coerce(param.annotation, param.default)
+    except annotations.Mismatch:  # such as None for `x: int = None`, which Python lets pass
+        return param.default
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written as JSON."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return abs(value) < float("inf")
+    return value is None or isinstance(value, bool | int | str)

@@ -1,0 +1,260 @@
+"""Trackers: the curves and scores of each seed, handed to TensorBoard, MLflow or Weights & Biases.
+
+It all happens in the parent, from what the store has, so that neither training nor any content key knows of it. A
+seed is logged once, when its scores are in, also one that was finished before `track` was switched on. A tracker
+that fails costs no result: it is left out for the rest of the run, and the next run logs what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import RequestError, StoreError
+from .store.rundir import SETTLED, Entry, Store, Training
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .execution.worker import Task
+
+LOOK = 2.0  # seconds between two looks at what the workers have finished
+MLFLOW_MOST = 1000  # values that MLflow takes at a time
+MLFLOW_TEXT = 6000  # characters that it takes of a parameter
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What a tracker is told of one trained seed."""
+
+    suite: str
+    label: str  # of the cell, fit for a folder
+    seed: int
+    status: str
+    config: Mapping[str, Any]  # dataset, method, tricks, parameters, budget
+    curves: Mapping[
+        str, NDArray[Any]
+    ]  # losses and what else was written down, [L]; "step" [L] are the rounds
+    scores: Mapping[str, float]
+
+    @property
+    def steps(self) -> list[int]:
+        """The rounds at which the curves have a value."""
+        return [int(step) for step in self.curves.get("step", ())]
+
+    def values(self) -> Iterator[tuple[str, int, float]]:
+        """Name, round and value of every point of the curves, then the scores at the last round."""
+        for name, curve in self.curves.items():
+            if name != "step":
+                yield from (
+                    (f"curves/{name}", *point) for point in zip(self.steps, map(float, curve), strict=True)
+                )
+        last = self.steps[-1] if self.steps else 0
+        yield from ((f"scores/{name}", last, value) for name, value in self.scores.items())
+
+
+class Tracker(Protocol):
+    """Where seeds are logged."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is its own, in the run directory. Starts what it needs, and raises where that is missing."""
+        ...
+
+    def log(self, seed: Seed, folder: Path) -> None:
+        """Log a seed that has not been logged yet, or has changed since; `folder` is empty and the seed's own."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------- trackers
+
+
+class TensorBoard:
+    """Event files in the seed's folder: `tensorboard --logdir RUN/tracking/tensorboard`."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter
+
+    def log(self, seed: Seed, folder: Path) -> None:
+        """As scalars, the configuration as text."""
+        with self.writer(str(folder)) as writer:
+            writer.add_text("config", f"```json\n{json.dumps(seed.config, indent=1, default=str)}\n```")
+            for name, step, value in seed.values():
+                writer.add_scalar(name, value, step)
+
+
+class MLflow:
+    """A run of the experiment that is named after the suite: at MLFLOW_TRACKING_URI, else in files in the run
+    directory (`MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri RUN/tracking/mlflow/mlruns`)."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # which MLflow keeps up, but advises against
+        from mlflow import MlflowClient
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").resolve().as_uri()
+        self.client = MlflowClient(tracking_uri=uri)
+
+    def log(self, seed: Seed, folder: Path) -> None:
+        """As metrics and parameters."""
+        from mlflow.entities import Metric, Param
+
+        known = self.client.get_experiment_by_name(seed.suite)
+        experiment = known.experiment_id if known else self.client.create_experiment(seed.suite)
+        run = self.client.create_run(experiment, run_name=f"{seed.label} seed {seed.seed}").info.run_id
+        now = int(1000 * time.time())  # milliseconds
+        params = [Param(name, str(value)[:MLFLOW_TEXT]) for name, value in seed.config.items()]
+        self.client.log_batch(run, params=params)
+        metrics = [Metric(name, value, now, step) for name, step, value in seed.values()]
+        for start in range(0, len(metrics), MLFLOW_MOST):
+            self.client.log_batch(run, metrics=metrics[start : start + MLFLOW_MOST])
+        self.client.set_terminated(run, "FINISHED" if seed.status == "ok" else "FAILED")
+
+
+class WandB:
+    """A run of the project that is named after the suite: online where one is logged in, else kept in the run
+    directory for `wandb sync`. WANDB_MODE and wandb's other settings have the last word."""
+
+    def __init__(self, folder: Path) -> None:
+        import wandb
+
+        self.folder, self.wandb = folder, wandb
+        online = "WANDB_MODE" in os.environ or wandb.login(prompt=False)
+        self.mode = None if online else "offline"
+
+    def log(self, seed: Seed, folder: Path) -> None:
+        """As a history by rounds, the scores as its summary."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        project = os.environ.get("WANDB_PROJECT") or seed.suite
+        run = self.wandb.init(
+            project=project, group=seed.label, name=f"{seed.label} seed {seed.seed}", config=dict(seed.config),
+            dir=str(self.folder), mode=self.mode, reinit="create_new", settings=self.wandb.Settings(silent=True),
+        )  # fmt: skip
+        points: dict[int, dict[str, float]] = {}
+        for name, step, value in seed.values():
+            points.setdefault(step, {})[name] = value
+        for step in sorted(points):
+            run.log(points[step], step=step)
+        run.finish(exit_code=0 if seed.status == "ok" else 1)
+
+
+TRACKERS: dict[str, tuple[str, type[Tracker]]] = {  # by name: the module that it needs, and itself
+    "tensorboard": ("tensorboard", TensorBoard),
+    "mlflow": ("mlflow", MLflow),
+    "wandb": ("wandb", WandB),
+}
+
+
+# ---------------------------------------------------------------------------------------------- following a run
+
+
+class Tracking:
+    """Logs the seeds of a run as they are finished. `warnings` collects what the user must be told."""
+
+    def __init__(self, names: Sequence[str], store: Store) -> None:
+        """Raises RequestError where a tracker's package is missing or does not start."""
+        self.store = store
+        self.warnings: list[str] = []
+        self.logged: set[tuple[str, int]] = set()  # folder of the cell and seed, in this run
+        self.next = 0.0  # when to look again, by the monotonic clock
+        self.trackers = {name: _started(name, store.root / "tracking" / name) for name in names}
+
+    def look(self, tasks: Sequence[Task]) -> None:
+        """Log the seeds of these tasks that are complete; does nothing more often than every few seconds."""
+        if self.trackers and time.monotonic() >= self.next:
+            for task in tasks:
+                self._look(task, final=False)
+            self.next = time.monotonic() + LOOK
+
+    def finish(self, tasks: Sequence[Task]) -> None:
+        """Log what is left of these tasks, when all have ended: also the seeds that failed."""
+        for task in tasks if self.trackers else ():
+            self._look(task, final=True)
+
+    def _look(self, task: Task, *, final: bool) -> None:
+        entry = task.entry
+        for seed in task.seeds:
+            if (entry.id, seed) in self.logged:
+                continue
+            training = self.store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
+            rows = list(self._rows(entry, training)) if training else []
+            settled = training and training.status in SETTLED and None not in rows
+            if training and (final or settled):
+                self._log(entry, training, [record for row in rows if row for record in row])
+                self.logged.add((entry.id, seed))
+
+    def _rows(self, entry: Entry, training: Training) -> Iterator[list[dict[str, Any]] | None]:
+        """The records of each metric, None where there are none yet."""
+        for index, metric in enumerate(entry.cell.metrics if training.status == "ok" else ()):
+            key = entry.score_keys[index][training.seed]
+            score = self.store.score(entry.id, training.seed, metric.name, key, artefacts=False)
+            yield score["records"] if score else None
+
+    def _log(self, entry: Entry, training: Training, records: list[dict[str, Any]]) -> None:
+        known = {**asdict(training), "records": records}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        for name, tracker in list(self.trackers.items()):
+            try:
+                self._log_to(name, tracker, entry, training, records, digest)
+            except StoreError:
+                raise
+            except Exception as error:
+                del self.trackers[name]
+                what = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+                self.warnings.append(
+                    f"{name} failed ({what}) and is left out from here; no result is lost, and the next run logs "
+                    "what is missing"
+                )
+
+    def _log_to(
+        self,
+        name: str,
+        tracker: Tracker,
+        entry: Entry,
+        training: Training,
+        records: list[dict[str, Any]],
+        digest: str,
+    ) -> None:
+        label = entry.id.rpartition("-")[0]
+        folder = self.store.path("tracking", name, label, f"seed-{training.seed}")
+        done = folder / "logged.json"
+        with self.store.lock(f"{entry.id}-{name}", [training.seed]):  # another run may be at it
+            logged = self.store.read(done, ["digest"])
+            if logged and logged["digest"] == digest:
+                return
+            shutil.rmtree(folder, ignore_errors=True)  # what was logged of it before it changed
+            tracker.log(self._seed(entry, training, label, records), folder)
+            self.store.write_json(done, {"digest": digest})
+
+    def _seed(self, entry: Entry, training: Training, label: str, records: list[dict[str, Any]]) -> Seed:
+        columns = entry.columns
+        config = {
+            **{name: columns[name] for name in ("dataset", "method", "label", "tricks")},
+            **asdict(entry.cell.train),
+            **{name: getattr(training, name) for name in ("seed", "status", "device", "seconds")},
+            **{f"params.{name}": value for name, value in columns["params"].items()},
+        }
+        scores = {row["metric"]: row["value"] for row in records if row["value"] is not None}
+        curves = self.store.curves(entry.id, training.seed)
+        return Seed(columns["suite"], label, training.seed, training.status, config, curves, scores)
+
+
+def _started(name: str, folder: Path) -> Tracker:
+    """Raises RequestError."""
+    module, tracker = TRACKERS[name]
+    if find_spec(module) is None:
+        raise RequestError(f"track: {name} is not installed here: pip install 'ganbench[tracking]'")
+    try:
+        importlib.import_module(module)
+        return tracker(folder)
+    except Exception as error:
+        raise RequestError(f"track: {name} does not start ({type(error).__name__}: {error})") from error
