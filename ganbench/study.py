@@ -64,7 +64,7 @@ def run_suite(
 def load_records(out: str | Path) -> DataFrame:
     """The records of a run: a row for each cell, seed and value, the columns of `ganbench.contracts.COLUMNS`;
     `value` and `sem` are NaN where there are none. Raises StoreError where there is no readable run."""
-    from .report.tables import load
+    from .store.results import read_records as load
 
     return load(Path(out))
 

@@ -30,12 +30,14 @@ from markupsafe import escape
 from ganbench import check
 from ganbench.analysis import error_rates, reference, tolerance
 from ganbench.analysis.check import Verdict
+from ganbench.analysis.summary import summary
 from ganbench.analysis.verdicts import MEANING, Outcome
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
 from ganbench.report import check as check_formats
 from ganbench.report import tables as table
+from ganbench.store.results import read_records
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parent.parent
@@ -71,7 +73,7 @@ def save(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def keep(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """The kept table of these records, without the other files that `table` writes."""
     path = folder / "summary.csv"
-    table.summary(table.load(save(folder / "kept", rows))).to_csv(path, index=False)
+    summary(read_records(save(folder / "kept", rows))).to_csv(path, index=False)
     return path
 
 
@@ -463,7 +465,7 @@ def test_a_run_without_records(tmp_path: Path) -> None:
 
 def test_records_will_do_for_a_run(tmp_path: Path) -> None:
     rows = records(("gan", "kde_ll", OLD["kde_ll"]))
-    assert check(table.load(save(tmp_path, rows)), keep(tmp_path, rows), "2%").ok
+    assert check(read_records(save(tmp_path, rows)), keep(tmp_path, rows), "2%").ok
 
 
 # ---------------------------------------------------------------------------------------------- the reference
@@ -479,7 +481,7 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
     suite, rows = reference.read(tmp_path / "tables" / "summary.csv")
     assert suite == "=suite"
     assert "=cmd" in {row.label for row in rows}
-    for old, new in zip(rows, reference.rows_of(table.summary(table.load(tmp_path))), strict=True):
+    for old, new in zip(rows, reference.rows_of(summary(read_records(tmp_path))), strict=True):
         assert str(old) == str(new)
     assert check(tmp_path, tmp_path / "tables" / "summary.csv").ok
 

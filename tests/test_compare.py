@@ -23,8 +23,8 @@ from ganbench.analysis.compare import Compared, compare
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError
-from ganbench.report import comparison, style
-from ganbench.report import tables as table
+from ganbench.report import comparison, diagram, style
+from ganbench.store.results import read_records
 
 NAN = math.nan
 Values = Mapping[tuple[str, str, str], Sequence[float]]  # (dataset, metric, label) -> a value for each seed
@@ -569,7 +569,7 @@ def test_labels_stand_in_the_diagram_as_they_are() -> None:
     found = rankings.ranking("modes", values)
     assert found is not None
     with style.style():
-        figure = rankings.figure(found, style.colours(labels))
+        figure = diagram.figure(found, style.colours(labels))
         words = " ".join(text.get_text() for text in figure.axes[0].texts)
         style.png(figure)
     for label in labels[:3]:
@@ -687,5 +687,5 @@ def test_results_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_it_is_a_public_function(folder: Path) -> None:
     assert (
         ganbench.compare(folder, method="kde").headlines
-        == compare(table.load(folder), method="kde").headlines
+        == compare(read_records(folder), method="kde").headlines
     )

@@ -9,8 +9,10 @@ import pytest
 from fake_run import METHODS, FakeRun
 
 from ganbench.analysis import controls
-from ganbench.report.tables import _html, _latex, _markdown, load, summary, tables
+from ganbench.analysis.summary import summary
+from ganbench.report.tables import _html, _latex, _markdown, tables
 from ganbench.store.results import Cell, Run, ScoreFile, Seed
+from ganbench.store.results import read_records as load
 
 CONTROL = {
     "ceiling": 243.8124,

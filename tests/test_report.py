@@ -13,8 +13,10 @@ import pytest
 from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 
 from ganbench.analysis.compare import compare
+from ganbench.analysis.summary import summary
 from ganbench.report import figures, tables
 from ganbench.report import page as report
+from ganbench.store.results import read_records
 
 SCRIPT = "<script>alert(1)</script>"
 SMALL = (FakeMethod("gan", 0.4, ((1, "diverged"),)), FakeMethod(SCRIPT, 0.99), NASTY[4])
@@ -93,7 +95,7 @@ def test_pictures_have_words(page: Page) -> None:
 
 def test_tables_hold_both_uncertainties_and_the_failures(path: Path, page: Page) -> None:
     assert len([t for t in page.all("table") if t.get("class") == "scores"]) == 2
-    shown = tables.tables(tables.summary(tables.load(path.parent)))[0]
+    shown = tables.tables(summary(read_records(path.parent)))[0]
     entry = shown.rows[1].entries[0]
     assert entry is not None
     for text in (entry.mean, f"± {entry.sem}", f"[{entry.low}, {entry.high}]"):
@@ -125,7 +127,7 @@ def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
 
 
 def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None:
-    compared = compare(tables.load(path.parent))
+    compared = compare(read_records(path.parent))
     assert len(compared.headlines) == 2
     places = [
         page.text.index(text)
@@ -140,7 +142,7 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
 
 def test_diagrams_where_datasets_are_enough(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring", "line", "digits", "photos", "more photos"], METHODS, seeds=2)
-    (picture,) = report._diagrams(compare(tables.load(tmp_path)))
+    (picture,) = report._diagrams(compare(read_records(tmp_path)))
     assert picture.title == "Ranks by kde_ll"
     assert picture.alt.startswith("Critical-difference diagram of kde_ll; mean ranks: ")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ganbench.analysis.stats import by_size, decimals, interquartile_mean, mean_interval, share_interval
+from ganbench.analysis.stats import by_size, interquartile_mean, mean_interval, share_interval
+from ganbench.format import decimals
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 from fake_run import METHODS, NASTY, FakeRun
 
+from ganbench.analysis.summary import summary
 from ganbench.contracts import COLUMNS
 from ganbench.errors import StoreError
 from ganbench.report import tables
+from ganbench.store.results import open_run, read_records
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_load_gives_the_columns_of_the_contract(run: Path) -> None:
-    records = tables.load(run)
+    records = read_records(run)
     assert tuple(records.columns) == COLUMNS
     assert len(records) == len((run / "records.jsonl").read_text().splitlines())
     assert records["value"].dtype == np.float64
@@ -79,8 +81,8 @@ def test_load_gives_the_columns_of_the_contract(run: Path) -> None:
 def test_a_run_that_was_opened_is_not_read_again(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring", "line"], METHODS, seeds=3)
     before = {path.name: path.read_bytes() for path in tables.write(tmp_path)}
-    opened = tables.opened(tmp_path)
-    assert tables.opened(opened) is opened
+    opened = open_run(tmp_path)
+    assert open_run(opened) is opened
     shutil.rmtree(tmp_path / "tables")
     shutil.rmtree(tmp_path / "cells")
     (tmp_path / "records.jsonl").unlink()
@@ -103,7 +105,7 @@ def test_load_says_what_is_wrong(tmp_path: Path, text: str | None, message: str)
     if text is not None:
         (tmp_path / "records.jsonl").write_text(text)
     with pytest.raises(StoreError) as caught:
-        tables.load(tmp_path)
+        read_records(tmp_path)
     assert str(caught.value) == f"{tmp_path}/{message}"
 
 
@@ -122,20 +124,20 @@ def test_no_records_make_empty_tables(tmp_path: Path) -> None:
 
 def test_failed_seeds_are_counted_and_enter_no_mean() -> None:
     rows = [*seeds("gan", 1.0, 3.0, None), record(seed=3, value=None, status="timeout")]
-    row = tables.summary(frame(*rows)).iloc[0]
+    row = summary(frame(*rows)).iloc[0]
     assert (row["mean"], row["n_ok"], row["n"]) == (2.0, 2, 4)
     assert (row["diverged"], row["timeout"], row["failed"]) == (1, 1, 0)
     assert row["std"] == pytest.approx(math.sqrt(2))
 
 
 def test_a_missing_value_without_a_status_counts_as_failed() -> None:
-    row = tables.summary(frame(*seeds("gan", 1.0), record(seed=1, value=None))).iloc[0]
+    row = summary(frame(*seeds("gan", 1.0), record(seed=1, value=None))).iloc[0]
     assert (row["n_ok"], row["n"], row["failed"]) == (1, 2, 1)
 
 
 def test_the_two_uncertainties_stand_apart() -> None:
     rows = [record(seed=i, value=v, sem=s) for i, (v, s) in enumerate([(1.0, 0.1), (2.0, 0.5), (3.0, 0.2)])]
-    row = tables.summary(frame(*rows)).iloc[0]
+    row = summary(frame(*rows)).iloc[0]
     assert row["sem"] == pytest.approx(math.sqrt((0.1**2 + 0.5**2 + 0.2**2) / 3))
     assert row["low"] < 2 < row["high"]
 
@@ -153,18 +155,18 @@ def test_the_two_uncertainties_stand_apart() -> None:
 )
 def test_one_standard_error_for_all_seeds(sems: list[float | None], common: float) -> None:
     rows = [record(seed=i, value=float(i), sem=sem) for i, sem in enumerate(sems)]
-    assert tables.summary(frame(*rows))["sem"].iloc[0] == pytest.approx(common, nan_ok=True)
+    assert summary(frame(*rows))["sem"].iloc[0] == pytest.approx(common, nan_ok=True)
 
 
 def test_one_seed_has_no_interval() -> None:
-    row = tables.summary(frame(record())).iloc[0]
+    row = summary(frame(record())).iloc[0]
     assert row["mean"] == 1
     assert row[["low", "high", "std"]].isna().all()
 
 
 def test_protocols_are_never_mixed() -> None:
     rows = [*seeds("gan", 1.0, 2.0), *seeds("gan", 5.0, 6.0, protocol="bbbbbbbb"), *seeds("vae", 1.0, 1.5)]
-    found = tables.summary(frame(*rows))
+    found = summary(frame(*rows))
     assert found[["label", "protocol", "mean"]].to_numpy().tolist() == [
         ["gan", "aaaaaaaa", 1.5], ["gan", "bbbbbbbb", 5.5], ["vae", "aaaaaaaa", 1.25],
     ]  # fmt: skip
@@ -181,7 +183,7 @@ def test_protocols_are_never_mixed() -> None:
 def test_a_failed_seed_without_a_protocol_belongs_to_the_others() -> None:
     rows = [*seeds("gan", 1.0), record(seed=1, value=None, status="failed", protocol="")]
     rows += [record(label="vae", value=None, status="failed", protocol="")]
-    found = tables.summary(frame(*rows))
+    found = summary(frame(*rows))
     assert found[["label", "protocol", "n_ok", "n", "mixed"]].to_numpy().tolist() == [
         ["gan", "aaaaaaaa", 1, 2, False], ["vae", "aaaaaaaa", 0, 1, False],
     ]  # fmt: skip
@@ -202,7 +204,7 @@ def test_a_failed_seed_without_a_protocol_belongs_to_the_others() -> None:
     ],
 )
 def test_best_is_marked_where_that_makes_sense(rows: list[dict[str, Any]], best: list[str]) -> None:
-    found = tables.summary(frame(*rows))
+    found = summary(frame(*rows))
     assert found[found["best"]]["label"].tolist() == best
 
 
@@ -212,7 +214,7 @@ def test_a_value_whose_control_failed_is_shown_and_not_ranked() -> None:
     rows[0]["invalid"] = "its own samples have the error 0.02"
     rows += seeds("c", 0.5, 1.0, None)
     rows[-1]["invalid"] = "no value, no matter"
-    found = tables.summary(frame(*rows))
+    found = summary(frame(*rows))
     assert found["invalid"].tolist() == ["1 of 3 seeds: its own samples have the error 0.02", "", ""]
     assert found[found["best"]]["label"].tolist() == ["b"]
     (shown,) = tables.tables(found)
@@ -236,7 +238,7 @@ def test_a_value_whose_control_failed_is_shown_and_not_ranked() -> None:
 @pytest.mark.parametrize(("better", "mark", "side"), [("higher", "‡", "above"), ("lower", "", "below")])
 def test_a_value_that_is_no_better_than_the_floor_is_marked(better: str, mark: str, side: str) -> None:
     low, high = seeds("a", 1.0, 2.0, better=better, floor=1.6), seeds("b", 3.0, 4.0, better=better, floor=1.6)
-    (shown,) = tables.tables(tables.summary(frame(*low, *high)))
+    (shown,) = tables.tables(summary(frame(*low, *high)))
     first, second = (row.entries[0] for row in shown.rows)
     assert first is not None
     assert second is not None
@@ -249,7 +251,7 @@ def test_a_value_that_is_no_better_than_the_floor_is_marked(better: str, mark: s
 
 def test_order_is_that_of_the_records() -> None:
     rows = seeds("z", 1.0) + seeds("a", 1.0) + seeds("z", 1.0, dataset="b")
-    found = tables.summary(frame(*rows))
+    found = summary(frame(*rows))
     assert found[["dataset", "label"]].to_numpy().tolist() == [["ring", "z"], ["ring", "a"], ["b", "z"]]
 
 
@@ -262,7 +264,7 @@ def test_many_records_take_seconds() -> None:
         label=[f"m{i // 200}" for i in range(20_000)], metric=[f"v{i // 5 % 40}" for i in range(20_000)]
     )
     start = time.perf_counter()
-    found = tables.summary(many)
+    found = summary(many)
     assert len(found) == 4000
     assert time.perf_counter() - start < 10  # 0.8 s on an idle core
 
@@ -291,24 +293,24 @@ def test_numbers(value: float, error: float, text: str) -> None:
 
 def test_decimals_follow_the_larger_uncertainty() -> None:
     rows = [record(seed=i, value=v, sem=0.95) for i, v in enumerate([29.3658, 29.3661, 29.3649])]
-    entry = tables.tables(tables.summary(frame(*rows)))[0].rows[0].entries[0]
+    entry = tables.tables(summary(frame(*rows)))[0].rows[0].entries[0]
     assert entry is not None
     assert entry.text == "29.37 [29.36, 29.37] ± 0.95"
 
 
 def test_entries_follow_the_standard_error() -> None:
     rows = [record(seed=i, value=v, sem=0.4) for i, v in enumerate([241.8, 243.1, 242.9, 244.0, 242.2])]
-    entry = tables.tables(tables.summary(frame(*rows)))[0].rows[0].entries[0]
+    entry = tables.tables(summary(frame(*rows)))[0].rows[0].entries[0]
     assert entry is not None
     assert entry.text == "242.80 [241.74, 243.86] ± 0.40"
 
 
 def test_seeds_are_shown_when_some_are_missing() -> None:
-    whole = tables.tables(tables.summary(frame(*seeds("a", 1.0, 2.0), *seeds("b", 1.0, 2.0))))[0]
+    whole = tables.tables(summary(frame(*seeds("a", 1.0, 2.0), *seeds("b", 1.0, 2.0))))[0]
     assert not whole.show_seeds
     assert "2 seeds each" in whole.caption
     rows = seeds("a", 1.0, None) + seeds("b", 1.0, 2.0) + seeds("b", 1.0, 2.0, metric="kl")
-    partial = tables.tables(tables.summary(frame(*rows, *seeds("a", 1.0, 1.0, metric="kl"))))[0]
+    partial = tables.tables(summary(frame(*rows, *seeds("a", 1.0, 1.0, metric="kl"))))[0]
     assert partial.show_seeds
     assert [(row.seeds, row.failures) for row in partial.rows] == [("1–2/2", "1 diverged"), ("2/2", "")]
     entry = partial.rows[0].entries[0]
@@ -319,7 +321,7 @@ def test_seeds_are_shown_when_some_are_missing() -> None:
 def test_csv_is_unrounded_and_runs_nothing_in_a_spreadsheet(run: Path) -> None:
     with (run / "tables" / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = tables.summary(tables.load(run))
+    found = summary(read_records(run))
     assert [float(row["mean"] or "nan") for row in rows] == pytest.approx(
         found["mean"].tolist(), rel=0, abs=0, nan_ok=True
     )
@@ -334,7 +336,7 @@ def test_markdown() -> None:
         *seeds("_<x>_", 4.0, 4.0, unit="nats"),
         *seeds("c", None, None, unit="nats"),
     ]
-    text = tables._markdown("s", tables.tables(tables.summary(frame(*rows))))
+    text = tables._markdown("s", tables.tables(summary(frame(*rows))))
     assert text == (
         "# s\n\n## ring\n\n"
         "| method | seeds | modes ↑ (nats) |\n"

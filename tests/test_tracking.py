@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 from runs import written
 
-from ganbench import tracking
 from ganbench.errors import RequestError, SuiteError
 from ganbench.execution import run as execute
+from ganbench.execution import tracking
+from ganbench.execution.tracking import Seed, Tracker
 from ganbench.suite.load import dump, load
 from ganbench.suite.spec import TrackerName
-from ganbench.tracking import Seed, Tracker
 
 SUITE = """\
 name: tracked

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RequestError
-from ..report import tables
+from ..store.results import read_records
 from .reference import read, rows_of
+from .summary import summary
 from .tolerance import parse
 from .verdicts import MEANING, Outcome, Row, judge, plain
 
@@ -75,11 +76,11 @@ def check(
         raise RequestError(f"alpha is {alpha}; expected a probability above 0 and below 0.5")
     allowed = parse([tolerance] if isinstance(tolerance, str) else tolerance)
     suite, old = read(Path(reference))
-    records = run if isinstance(run, pd.DataFrame) else tables.load(Path(run))
+    records = run if isinstance(run, pd.DataFrame) else read_records(Path(run))
     if records.empty:
         raise RequestError(f"{'the run' if isinstance(run, pd.DataFrame) else run}: has no records to check")
     _check_suite(suite, list(dict.fromkeys(records["suite"])), Path(reference))
-    new = rows_of(tables.summary(records))
+    new = rows_of(summary(records))
     allowed.check_names({entry.metric for entry in [*old, *new]})
     return Verdict(suite, Path(reference).name, alpha, tuple(judge(old, new, allowed, alpha)))
 

@@ -19,12 +19,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RequestError, did_you_mean
-from ..report import sentences, tables
-from ..store.results import read_json
-from . import differences
-from . import rankings as diagram
+from ..store.results import read_json, read_records
+from . import differences, rankings, sentences
 from .rankings import Ranking
 from .stats import Floats
+from .summary import invalid, with_protocols
 
 ALPHA = 0.05
 Results = Path | str | Sequence[Path | str] | pd.DataFrame
@@ -52,7 +51,7 @@ class Compared:
     seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
     seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
 
-    `rankings`: for each metric that three methods share on enough datasets (`diagram.least_datasets`), Friedman's
+    `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
     and Nemenyi's tests and what the critical-difference diagram shows.
     """
 
@@ -91,7 +90,7 @@ def compare(
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
     """
     joined, notes = (results, []) if isinstance(results, pd.DataFrame) else _join(_paths(results))
-    records = tables.with_protocols(joined)
+    records = with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
     valid, unfit = _valid(records[records["metric"].isin(metrics)])
@@ -100,7 +99,7 @@ def compare(
     if rows.empty:
         raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
     shown = [name for name in metrics if name in set(rows["metric"])]
-    ranked = tuple(found for name in shown if (found := diagram.ranking(name, _of(seeds, name))))
+    ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
     standings = _standings(shown, seeds)
     notes += [
         *unfit,
@@ -125,7 +124,7 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The records of all directories, each result once, and a note where some stood in several."""
-    frames = [tables.load(path) for path in paths]
+    frames = [read_records(path) for path in paths]
     _same_budget(paths, frames)
     records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     names = records.groupby(["dataset", "label"], sort=False)["cell"].nunique()
@@ -217,7 +216,7 @@ def _alone(records: pd.DataFrame, pairs: Sequence[Pair]) -> list[str]:
 
 def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The records less those of values that are not valid, and a note for each of these."""
-    reasons = tables.invalid(records)
+    reasons = invalid(records)
     if not reasons:
         return records, []
     keys = zip(*(records[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
@@ -228,13 +227,13 @@ def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return records[[key not in reasons for key in keys]], notes
 
 
-def _undrawn(metrics: Sequence[diagram.Values]) -> list[str]:
+def _undrawn(metrics: Sequence[rankings.Values]) -> list[str]:
     """Why there is no critical-difference diagram of metrics that three methods share."""
-    shared = [diagram.complete(values) for values in metrics]
-    few = {len(labels) for labels, datasets in shared if diagram.too_few(labels, datasets)} - {0, 1, 2}
+    shared = [rankings.complete(values) for values in metrics]
+    few = {len(labels) for labels, datasets in shared if rankings.too_few(labels, datasets)} - {0, 1, 2}
     return [
         f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
-        f"others only on {diagram.least_datasets(methods)} datasets or more."
+        f"others only on {rankings.least_datasets(methods)} datasets or more."
         for methods in sorted(few)
     ]
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..contracts import Better
 from ..errors import RequestError
-from ..report.tables import FAILURES
+from .summary import FAILURES
 
 Key = tuple[str, str, str]  # dataset, label, metric
 _TEXTS = ("suite", "dataset", "label", "metric", "protocol", "unit", "better")

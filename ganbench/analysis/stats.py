@@ -68,13 +68,3 @@ def by_size(groups: NDArray[np.int64], count: int) -> Iterator[tuple[NDArray[np.
     for size in np.unique(sizes[sizes > 0]):
         alike = np.flatnonzero(sizes == size)
         yield alike, order[starts[alike][:, None] + np.arange(size)]
-
-
-def decimals(error: float) -> int:
-    """Decimals that show an uncertainty with two significant digits: 0.034 -> 3, 1.3 -> 1, 12 -> 0; at most 6.
-
-    Where there is no uncertainty (zero, NaN, infinite): 2.
-    """
-    if not math.isfinite(error) or error <= 0:
-        return 2
-    return min(max(1 - math.floor(math.log10(error)), 0), 6)

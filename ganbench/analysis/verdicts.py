@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..report.tables import number
+from ..format import number
 from . import error_rates
 from .reference import Entry, Key
 from .stats import MOST_SEEDS

@@ -26,13 +26,14 @@ from rich.console import Console
 
 from ..errors import PluginError, RequestError, StoreError
 from ..scoring import explain, protocol
+from ..store.results import open_run
 from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
 from ..suite.load import Suite, dump
-from ..tracking import Tracking
 from ..training.loop import rehearse
 from .local import Executor, Local, Outcome
 from .progress import Display, ProgressDir, TaskResult, print_grid, say
+from .tracking import Tracking
 from .worker import (
     Task,
     load_data,
@@ -419,10 +420,9 @@ def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[s
     """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
     if not names:
         return root, []
-    from ..report import tables
 
     try:
-        run = tables.opened(root)
+        run = open_run(root)
     except Exception as error:
         return root, [f"the results could not be read: {explain(error)}"]
     errors = []

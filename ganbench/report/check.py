@@ -15,7 +15,8 @@ from rich.text import Text
 from ..analysis.check import Verdict
 from ..analysis.reference import Entry
 from ..analysis.verdicts import FAILING, MEANING, Outcome, Row, plain
-from .tables import INVALID, escape_markdown, markdown_table, number
+from ..format import escape_markdown, markdown_table, number
+from .tables import INVALID
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 _STYLES: dict[Outcome, str] = {"changed": "yellow", "improved": "green"}

@@ -15,13 +15,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis import rankings
+from ..analysis import rankings, sentences
 from ..analysis.compare import ALPHA, Compared
 from ..analysis.rankings import Ranking
+from ..format import escape_markdown, markdown_table
 from ..store.results import write_bytes
-from . import sentences
+from . import diagram
 from . import style as drawing
-from .tables import escape_markdown, guarded_csv, markdown_table
+from .tables import guarded_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,7 +198,7 @@ def picture(ranked: Ranking, labels: Sequence[str]) -> bytes:
 
 
 def _diagram(ranked: Ranking, labels: Sequence[str]) -> Figure:
-    return drawing.settle(rankings.figure(ranked, drawing.colours(labels)))
+    return drawing.settle(diagram.figure(ranked, drawing.colours(labels)))
 
 
 def _with_overall(compared: Compared) -> pd.DataFrame:

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..store.results import Cell, Dataset, Run, file_name, read_json, write_bytes
+from ..analysis.summary import run_summary
+from ..store.results import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
 from . import ranks, tables
 from . import style as drawing
 
@@ -47,7 +48,7 @@ class Plot:
 def write(run: Path | Run) -> list[Path]:
     """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
     return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
-    run = tables.opened(run)
+    run = open_run(run)
     folder = run.folder / "plots"
     old = read_json(folder / "index.json").get("plots", [])
     entries, written = [], []
@@ -84,7 +85,7 @@ def figures(run: Run) -> Iterator[Plot]:
     """All plots of a run, to be drawn under `drawing.style()`. With hundreds of methods those after the first
     `MOST_METHODS` of a dataset have no panels of their own, and the captions say so."""
     colours = drawing.colours(run.labels)
-    yield from _scores(run.summary, run.records, colours)
+    yield from _scores(run_summary(run), run.records, colours)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
         for plot in _together(dataset, cells, colours):

@@ -18,8 +18,9 @@ import yaml
 
 from ..analysis.check import Verdict as Checked
 from ..analysis.compare import Compared, compare
+from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
-from ..store.results import Cell, Run, read_json, write_bytes
+from ..store.results import Cell, Run, open_run, read_json, write_bytes
 from . import check, comparison, style
 from . import figures as plots
 from . import tables as table
@@ -34,9 +35,9 @@ Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML
 def write(run: Path | Run, checked: Checked | None = None) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
     older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
-    run = table.opened(run)
+    run = open_run(run)
     pictures = _pictures(run)
-    frame = run.summary
+    frame = run_summary(run)
     compared = _compared(run, frame)
     suite = _text(run.folder / "suite.resolved.yaml")
     script = environment().get_template("report.js").render()
@@ -86,7 +87,7 @@ def _meta(run: Run) -> str:
 def _overview(run: Run, frame: pd.DataFrame) -> str:
     """How much was run and how it ended."""
     seeds = [seed.status for cell in run.cells for seed in cell.seeds]
-    bad = {status: seeds.count(status) for status in table.FAILURES if status in seeds}
+    bad = {status: seeds.count(status) for status in FAILURES if status in seeds}
     methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
     did = f"{_count(methods, 'method')} on {_count(datasets, 'dataset')}, {_count(len(seeds), 'training run')}: "
     ended = ", ".join(f"{count} {status}" for status, count in bad.items())

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..contracts import COLUMNS
 from ..errors import StoreError
 
 Array = NDArray[Any]
@@ -156,7 +157,7 @@ class Cell:
         return next((s for s in ok if not name or name in s.media or s.details(name) is not None), None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # identity: what is derived from a run can be cached
 class Run:
     """A run directory."""
 
@@ -164,13 +165,6 @@ class Run:
     records: pd.DataFrame
     datasets: Mapping[str, Dataset]
     cells: tuple[Cell, ...]
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """`table.summary` of its records."""
-        from ..report.tables import summary
-
-        return summary(self.records)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -186,8 +180,12 @@ Names = Mapping[int, Sequence[str]]  # seed -> names of its scores' files, witho
 Ended = dict[str, Any]  # status and error, as the first record of a seed has them
 
 
-def open_run(folder: Path, records: pd.DataFrame) -> Run:
-    """The run directory whose records these are. Raises StoreError for files that cannot be read."""
+def open_run(run: Path | Run) -> Run:
+    """A run directory with its records, unless it is open already: tables, figures and report can share one, so that
+    its files are read once. Raises StoreError for files that cannot be read."""
+    if isinstance(run, Run):
+        return run
+    folder, records = Path(run), read_records(run)
     cells = tuple(_cells(folder, records))
     datasets = {label: _dataset(folder, label) for label in dict.fromkeys(records["dataset"])}
     return Run(folder, records, {label: data for label, data in datasets.items() if data}, cells)
@@ -251,6 +249,43 @@ def _dataset(folder: Path, label: str) -> Dataset | None:
     path = folder / "datasets" / f"{label}.json"
     arrays = read_arrays(path.with_name(f"{label}.safetensors"))
     return Dataset(label, read_json(path), arrays) if "examples" in arrays else None
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+def read_records(run_dir: Path) -> pd.DataFrame:
+    """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
+
+    `value`, `sem` and `floor` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is
+    damaged or lacks a column.
+    """
+    path = Path(run_dir) / "records.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error})") from None
+    rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}
+    return records.astype({**numbers, "train_seconds": "float64", "floor": "float64"})
+
+
+def _record(path: Path, number: int, line: str) -> list[object]:
+    try:
+        row = json.loads(line)
+        row = {"floor": None, "invalid": None, **row}  # earlier versions did not have them
+        return [row[name] for name in COLUMNS]
+    except (ValueError, TypeError):
+        raise StoreError(
+            f"{path}:{number}: is not a record in JSON; run the suite again to rebuild it"
+        ) from None
+    except KeyError as error:
+        raise StoreError(
+            f"{path}:{number}: the record has no {error.args[0]!r}; run the suite again to rebuild it"
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------------- files

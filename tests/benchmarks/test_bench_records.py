@@ -25,6 +25,7 @@ from ganbench.contracts import COLUMNS
 from ganbench.execution import run as execute
 from ganbench.report import check as check_formats
 from ganbench.report import comparison, figures, page, tables
+from ganbench.store.results import open_run
 from ganbench.store.rundir import Store
 
 FULL = os.environ.get("GANBENCH_BENCH_FULL") == "1"
@@ -175,7 +176,7 @@ def derive(root: Path) -> dict[str, float]:
 
     Store(root).write_records()
     took("records")
-    run = tables.opened(root)
+    run = open_run(root)
     took("open")
     tables.write(run)
     took("tables")

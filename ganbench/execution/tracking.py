@@ -19,13 +19,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import RequestError, StoreError
-from .store.rundir import SETTLED, Entry, Store, Training
+from ..errors import RequestError, StoreError
+from ..store.rundir import SETTLED, Entry, Store, Training
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .execution.worker import Task
+    from .worker import Task
 
 LOOK = 2.0  # seconds between two looks at what the workers have finished
 MLFLOW_MOST = 1000  # values that MLflow takes at a time

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.stats import MOST_SEEDS
-from .tables import number
+from ..format import number
 
 UNCLEAR = "can't tell"
 _ORDER = ("better", "worse", UNCLEAR)

@@ -1,0 +1,131 @@
+"""Records to one row for each dataset, method and metric, with both uncertainties and every failure counted.
+
+Two uncertainties stand apart: over training seeds (Student's t interval of the mean) and over what the metric
+averages, such as test points (the root mean square of the seeds' standard errors, the papers' ±).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from ..contracts import Status
+from ..store.results import Run
+from . import stats
+
+FAILURES = tuple(status for status in get_args(Status) if status != "ok")
+TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
+_GROUP = ["dataset", "label", "metric", "protocol"]
+SEM_RATIO = 100  # there is no common sem where that of one seed exceeds their median by more
+
+
+@lru_cache(maxsize=4)
+def run_summary(run: Run) -> pd.DataFrame:
+    """The `summary` of a run's records, computed once for tables, figures and report."""
+    return summary(run.records)
+
+
+def summary(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per dataset, label, metric and protocol, in the order of the records.
+
+    Columns: suite, dataset, label, method, metric, protocol, unit, better; `mean` over the seeds that are ok,
+    `low` and `high` (95 % interval by Student's t over these seeds; NaN for a single one), `std`, `iqm`
+    (interquartile mean), `sem` (root mean square over seeds of the standard error over test points; NaN where one
+    seed's is over 100 times the median, as no one number tells of both); `n_ok` of `n` seeds and the count of each
+    failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
+    be compared), `best` (see `_best`); `invalid` (see `invalid`), empty where the values are valid; `floor`, the mean
+    over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is no better.
+    """
+    records = with_protocols(records)
+    groups = records.groupby(_GROUP, sort=False)
+    first = groups[["suite", "method", "unit", "better"]].first()
+    ok = ((records["status"] == "ok") & records["value"].notna()).to_numpy()
+    codes = groups.ngroup().to_numpy()
+    numbers = _numbers(records["value"].to_numpy()[ok], codes[ok], len(first))
+    sem = _sem(records["sem"].where(ok), codes)
+    frame = first.assign(**numbers, sem=sem, n_ok=np.bincount(codes[ok], minlength=len(first)))
+    frame = frame.assign(
+        n=np.bincount(codes, minlength=len(first)), **_failures(records, ok, codes, len(first))
+    )
+    frame = frame.reset_index()
+    protocols = frame.groupby(["dataset", "metric"])["protocol"].transform("nunique")
+    frame["mixed"] = protocols > 1
+    reasons = invalid(records)
+    frame["invalid"] = [reasons.get(key, "") for key in zip(*(frame[name] for name in _GROUP), strict=True)]
+    frame["best"] = _best(frame)
+    floors = pd.Series(records["floor"].astype("float64").to_numpy())
+    frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
+    signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
+    frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
+    return frame[TEXTS + [name for name in frame.columns if name not in TEXTS]]
+
+
+def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
+    """A seed that failed before it was scored may have no protocol: it takes the one of its method's other
+    seeds, else of the other methods, where that is unambiguous. Records of earlier versions get the columns that they
+    lack."""
+    records = records.reset_index(drop=True)
+    records = records.assign(**{name: None for name in ("floor", "invalid") if name not in records})
+    records["invalid"] = records["invalid"].where(records["invalid"].notna(), "")
+    protocol = records["protocol"].replace("", None)
+    for keys in (["dataset", "label", "metric"], ["dataset", "metric"]):
+        known = protocol.groupby([records[key] for key in keys], sort=False)
+        only = known.transform("first").where(known.transform("nunique") == 1)
+        protocol = protocol.fillna(only)
+    return records.assign(protocol=protocol.fillna(""))
+
+
+def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """Why the values of a (dataset, label, metric, protocol) mean nothing, as `3 of 5 seeds: ...`; those that are valid
+    are not in it. One seed whose control failed is enough: to leave out such seeds would be to choose among them by
+    what came out. Records as `with_protocols` gives them."""
+    known = records[(records["status"] == "ok") & records["value"].notna()]
+    if not (known["invalid"] != "").any():
+        return {}
+    found = {}
+    for key, own in known.groupby(_GROUP, sort=False)["invalid"]:
+        if sentences := [str(text) for text in own if text]:
+            found[key] = f"{len(sentences)} of {len(own)} seed{'s' * (len(own) > 1)}: {sentences[0]}"
+    return found
+
+
+def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
+    """One standard error for the seeds of each group."""
+    typical = (sems**2).groupby(codes).mean() ** 0.5
+    groups = sems.groupby(codes)
+    return typical.where(groups.max() <= SEM_RATIO * groups.median()).to_numpy()
+
+
+def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, stats.Floats]:
+    found = {name: np.full(count, np.nan) for name in ("mean", "low", "high", "std", "iqm")}
+    for groups, members in stats.by_size(codes, count):
+        matrix = values[members]
+        found["mean"][groups] = matrix.mean(axis=1)
+        found["low"][groups], found["high"][groups] = stats.mean_interval(matrix)
+        found["iqm"][groups] = stats.interquartile_mean(matrix)
+        if matrix.shape[1] > 1:
+            found["std"][groups] = matrix.std(axis=1, ddof=1)
+    return found
+
+
+def _failures(records: pd.DataFrame, ok: np.ndarray, codes: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """How often each failure occurs in each group; a value that is missing although all went well counts as
+    failed."""
+    status = records["status"].where(records["status"] != "ok", "failed").to_numpy()
+    return {name: np.bincount(codes[~ok & (status == name)], minlength=count) for name in FAILURES}
+
+
+def _best(frame: pd.DataFrame) -> pd.Series:
+    """Whether a row has the best mean of its dataset and metric. Nothing is marked where that would mislead:
+    mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all. A value that
+    is not valid takes no part."""
+    by = [frame["dataset"], frame["metric"]]
+    signs = frame["better"].map({"higher": 1.0, "lower": -1.0})  # NaN for values that are not ranked
+    goodness = (frame["mean"] * signs).where(frame["invalid"] == "")
+    top = goodness.notna() & (goodness == goodness.groupby(by).transform("max"))
+    fair = (frame["n_ok"] == frame["n"]) & (frame["n_ok"] >= 2) | ~top
+    beaten = top.groupby(by).transform("sum") < goodness.groupby(by).transform("count")
+    return top & beaten & fair.groupby(by).transform("all") & ~frame["mixed"]
