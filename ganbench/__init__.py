@@ -12,13 +12,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "contracts": """Batch Budget Data Draw Feature Game Labels Memory Modes Nets Player Record Score Simulator
-                    Value dataset divergence feature method metric trick""",
+    "contracts": """Batch Budget Data Divergence Draw Feature Game Labels Memory Modes Nets Player Record Score
+                    Simulator Value dataset divergence feature method metric trick""",
     "errors": "DatasetError GanbenchError PluginError RequestError SampleError SuiteError",
     "nets": """BatchNorm Dropout Maxout Rescale Sequential Squash adversaries bce_fake bce_real
                conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
-    "divergences": "Divergence",
     "registry.plugins": "find_divergence find_feature",
     "study": "load_data load_model load_records run_suite",
     "tuning": "BoostedDivergence Search",

@@ -10,15 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from .errors import DatasetError, PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype
     from torch.nn import Module
-
-    from .divergences import Divergence
 
 Kind = Literal["method", "trick", "divergence", "feature", "metric", "dataset"]
 Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranked
@@ -105,6 +103,51 @@ class Data:
             return x.to(dtype)
         low, high = self.scale or (0.0, 1.0)
         return x.to(dtype) * ((high - low) / 255) + low
+
+
+# ---------------------------------------------------------------------------------------------- divergences
+
+
+class Divergence:
+    """An f-divergence and its variational bound (Nowozin et al. 2016, section 2; tables 1, 2, 5 and 6).
+
+    For a convex f with f(1) = 0 and u = p/q,
+
+        D_f(P‖Q) = E_Q[f(u)] ≥ E_P[T] − E_Q[f*(T)],    f*(t) = sup_u (t u − f(u)),
+
+    with equality at T* = f'(u). A net returns v of any sign; the output activation g_f, which increases, maps it to
+    T = g_f(v) in the domain of f*. Losses use f*(g_f(v)) as one expression, `composed`, that neither overflows nor
+    cancels. All functions are elementwise, in any floating-point type, and can be vectorised and differentiated twice.
+    A new divergence defines `f`, `conjugate` and `activation`, and has the rest.
+
+    f: convex on u > 0 with f(1) = `minimum`, nats
+    conjugate: f*(t), convex on its domain
+    activation: g_f(v), increasing, from all of R into the domain of f*
+    """
+
+    minimum: ClassVar[float] = 0.0  # D_f(P‖P) = f(1)
+
+    def f(self, u: Tensor) -> Tensor:
+        """f(u) for density ratios u > 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define f(u)")
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        """f*(t) = sup over u > 0 of t u − f(u)."""
+        raise NotImplementedError(f"{type(self).__name__} must define conjugate(t)")
+
+    def activation(self, v: Tensor) -> Tensor:
+        """g_f(v): the output v of a net as a T in the domain of f*."""
+        raise NotImplementedError(f"{type(self).__name__} must define activation(v)")
+
+    def composed(self, v: Tensor) -> Tensor:
+        """f*(g_f(v)); override it where the two one after the other overflow or cancel."""
+        return self.conjugate(self.activation(v))
+
+    def slope(self, u: Tensor) -> Tensor:
+        """T* = f'(u), where the bound is tight; by automatic differentiation unless given."""
+        import torch
+
+        return torch.func.grad(lambda u: self.f(u).sum())(u)
 
 
 # ---------------------------------------------------------------------------------------------- games

@@ -12,10 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from scipy.special import wrightomega
 from scipy.stats import norm
-
-from ganbench import Divergence, PluginError, find_divergence
-from ganbench.conformance.divergences import LOOKS, faults
-from ganbench.divergences import (
+from shipped_divergences import (
     GAN,
     KL,
     Alpha,
@@ -28,6 +25,9 @@ from ganbench.divergences import (
     WeightedJensenShannon,
     log_omega,
 )
+
+from ganbench import Divergence, PluginError, find_divergence
+from ganbench.conformance.divergences import LOOKS, faults
 from ganbench.registry import plugins
 
 ALL = [

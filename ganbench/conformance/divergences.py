@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..divergences import Divergence
+from ..contracts import Divergence
 
 CLOSE = 1e-6  # relative, between numbers in float64 that should be the same
 Fault = tuple[str, str | None]  # what was looked at, and what is wrong with it

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..contracts import Data, Model, Score, Value, metric
-from ..divergences import KL, Divergence, Jeffrey, JensenShannon, Pearson, ReverseKL
+from ..contracts import Data, Divergence, Model, Score, Value, metric
 from ..errors import SampleError
+from ..registry.plugins import find_divergence
 
 POINTS = {1: 8001, 2: 1001}  # of the grid along each axis, by the dimensions of the data
 BLOCK = 100_000  # points given to a net at a time
 FAR = 700.0  # nats; exp overflows float64 beyond 709
 LARGEST = 1e100  # nats; more is infinite for all that it says, and no number to average
 SHOWN = 400  # points of a curve that is kept for the plots
-EVALUATED: tuple[Divergence, ...] = (KL(), ReverseKL(), JensenShannon(), Jeffrey(), Pearson())
+EVALUATED = ("kl", "reverse-kl", "jensen-shannon", "jeffrey", "pearson")  # divergences of a fitted Gaussian
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class GaussianFit:
         mu, sigma = float(q.mean), float(q.covariance.sqrt())
         best_mu, best_sigma = best_gaussian(data, f)
         fit = (Score(mu), Score(mu - best_mu), Score(sigma), Score(sigma - best_sigma))
-        row = [on.divergence(other) for other in EVALUATED]
+        row = [on.divergence(find_divergence(name)) for name in EVALUATED]
         # Where the Gaussian has no mass and the data have, floating point may say infinity or 0 times infinity.
         return (*fit, *(Score(value if value < LARGEST else LARGEST) for value in row))
 

@@ -12,19 +12,10 @@ import torch
 from torch import Generator, Tensor, device, nn
 from torch.nn.functional import softplus
 
-from ..contracts import Data, Model, Score, Value, metric
-from ..divergences import (
-    KL,
-    Divergence,
-    Jeffrey,
-    JensenShannon,
-    Neyman,
-    Pearson,
-    ReverseKL,
-    SquaredHellinger,
-)
+from ..contracts import Data, Divergence, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import Sequential, mlp
+from ..registry.plugins import find_divergence
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .kde import log_densities
@@ -43,15 +34,7 @@ PATIENCE = 100  # minibatches without a better one that end the training
 CLIP = 10.0  # standard deviations of real examples: no input of the net is further out
 NEIGHBOURS = 500  # real examples whose neighbours set the smallest bandwidth
 RARE = 1e-3  # p-value of the two-sample test below which a bound of zero needs a warning
-KNOWN: dict[str, Divergence] = {
-    "jensen-shannon": JensenShannon(),
-    "kl": KL(),
-    "reverse-kl": ReverseKL(),
-    "jeffrey": Jeffrey(),
-    "squared-hellinger": SquaredHellinger(),
-    "pearson": Pearson(),
-    "neyman": Neyman(),
-}
+KNOWN = ("jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman")
 
 
 def variational_divergence(
@@ -274,7 +257,7 @@ class EstimatedDivergence:
     def _f(self) -> Divergence:
         if self.divergence not in KNOWN:
             raise SampleError(f"divergence: expected one of {', '.join(KNOWN)}; got {self.divergence!r}")
-        return KNOWN[self.divergence]
+        return find_divergence(self.divergence)
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""

@@ -257,7 +257,6 @@ def catalog() -> dict[Kind, dict[str, Plugin]]:
         *sorted(shipped("baselines").rglob("*.py")),
         *sorted((PACKAGE / "metrics").glob("*.py")),
         *sorted((PACKAGE / "datasets").glob("*.py")),
-        PACKAGE / "divergences.py",
     ]
     found: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in KINDS}
     for plugin in sorted((p for f in files if f.is_file() for p in scan(f)), key=lambda p: p.name):
