@@ -29,7 +29,7 @@ from filelock import Timeout
 from .. import __version__, plugins
 from ..errors import GanbenchError, RequestError, StoreError
 from .executors import Local, Outcome
-from .progress import ProgressDir, TaskResult
+from .progress import ProgressDir, TaskResult, temporary_folder
 from .store import Entry, Store
 from .work import Task, pending_work, record_timeout
 
@@ -237,7 +237,7 @@ def run_on_node(payload: TaskPayload) -> NodeResult:
             refusal=f"has ganbench {__version__}, the run has {payload.version}; install the same version everywhere",
         )
     vars(sys.modules["__main__"]).pop("__file__", None)  # which a worker would run again: it is Ray's own
-    with tempfile.TemporaryDirectory(prefix="ganbench-") as folder:
+    with temporary_folder() as folder:
         try:
             task = unpack(payload, Path(folder))
             executor = Local(ProgressDir(Path(folder)), 1, task.device)

@@ -10,7 +10,6 @@ import importlib
 import math
 import os
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +25,8 @@ from rich.console import Console
 
 from ..errors import PluginError, RequestError, StoreError
 from . import plan as planning
-from .executors import Executor, Local, Outcome
-from .progress import Display, ProgressDir, TaskResult, print_grid, say
+from .executors import Executor, Local, Outcome, no_collection
+from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .score import explain, protocol
 from .store import Entry, Preview, Store, data_digest, preview
 from .suite import Suite, dump
@@ -89,10 +88,11 @@ def run(
     console = console or Console()
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     try:
-        with _signals_interrupt(), tempfile.TemporaryDirectory(prefix="ganbench-") as temporary:
+        with _signals_interrupt(), temporary_folder() as temporary:
             device, start = _choose_executor(executor, device, jobs, console)
             copies = Path(temporary) if executor == "local" and not dry_run else None
-            entries, previews, data = prepare(suite, copies)
+            with no_collection():
+                entries, previews, data = prepare(suite, copies)
             store = Store(root, read_only=dry_run)
             own = entries[shard[0] - 1 :: shard[1]] if shard else entries
             names = {entry.id for entry in own}
