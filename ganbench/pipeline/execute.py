@@ -107,8 +107,7 @@ def run(
                 return 0
             tracking = Tracking(suite.track, store)
             _write_plan(store, suite, entries, previews, device, forget=own if fresh else ())
-            progress = ProgressDir(Path(temporary))
-            stopped = _run_pending(tasks, store, start, progress, tracking, console)
+            stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
             code = _conclude(store, out, own, console, stopped)
             if not stopped:
                 tracking.finish(tasks)
