@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import replace
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -87,6 +88,15 @@ def test_a_worker_killed_as_it_begins_is_replaced(bench: Bench, monkeypatch: pyt
     assert bench.run("TinyGAN", "Constant") == 0
     assert bench.text.count("its worker was killed (signal 9") == 1
     assert {row["status"] for row in bench.rows()} == {"ok"}
+
+
+@pytest.mark.slow
+def test_a_server_of_workers_that_is_killed_is_replaced(bench: Bench) -> None:
+    assert bench.run("Constant", seeds=1) == 0
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGKILL)
+    assert bench.run("Constant", seeds=2) == 0
+    assert forkserver._forkserver._forkserver_pid != server  # type: ignore[attr-defined]
 
 
 def test_workers_that_cannot_be_started_end_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

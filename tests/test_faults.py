@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import io
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -226,6 +229,20 @@ def test_a_signal_leaves_no_temporary_folder(bench: Bench, number: signal.Signal
     assert run.returncode == (130 if number != signal.SIGKILL else -number), text
     until(lambda: not alive(int(log.read_text().split()[0])), 10)
     until(lambda: not list(temporary.glob("ganbench-*")), 10)
+
+
+def test_a_run_removes_temporary_folders_of_runs_that_were_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    monkeypatch.setattr(tempfile, "tempdir", str(bench.folder))
+    names = [f"ganbench-{socket.gethostname()}-{pid}-x" for pid in (dead.pid, os.getpid(), "me", 9**99)]
+    for name in (*names, "ganbench-me"):
+        (bench.folder / name).mkdir()
+    assert bench.run("Constant", seeds=1) == 0
+    left = sorted(path.name for path in bench.folder.glob("ganbench-*"))
+    assert left == sorted([*names[1:], "ganbench-me"])
 
 
 # ---------------------------------------------------------------------------------------------- files

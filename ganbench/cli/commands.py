@@ -241,15 +241,13 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     from ..suite.load import load, slug
 
     loaded = load(suite, overrides, seeds)
+    from ..execution.local import no_collection, start_server
+
     if settings["executor"] == "local" and not settings["dry_run"]:
-        from ..execution.local import start_server
-
         start_server()  # it imports while we do
-    gc.disable()  # what the imports make stays, and searching it for garbage takes a fifth of their time
-    from ..execution import run as execute  # after the suite is known to be right: this starts torch
+    with no_collection():
+        from ..execution import run as execute  # after the suite is known to be right: this starts torch
 
-    gc.freeze()
-    gc.enable()
     code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)
     click.get_current_context().exit(code)
 

@@ -6,13 +6,14 @@ Nothing here imports torch, so that the command line can start the fork server b
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # What every worker needs and takes seconds to import: SciPy comes with sklearn, torch.func.grad needs _dynamo.
 PRELOAD = ["sklearn.datasets", "torch._dynamo", "ganbench.execution.worker"]
 GRACE_PERIOD = 5.0  # seconds after --timeout at which the parent kills a worker that has not ended itself
+START_ATTEMPTS, RETRY_INTERVAL = 3, 0.2  # at a process whose server was killed; seconds between them
 LOG_LIMIT = 10_000_000  # bytes of a log; one that grows longer is emptied
 
 
@@ -88,47 +90,47 @@ class Local:
         self.waiting.append(task)
 
     def wait(self, timeout: float) -> list[Outcome]:
-        outcomes = self._start()
-        ready = wait(list(self.running), 0 if outcomes else timeout)
-        outcomes += [
+        self._start()
+        ready = wait(list(self.running), timeout)
+        outcomes = [
             self._outcome(self.running.pop(sentinel)) for sentinel in ready if isinstance(sentinel, int)
         ]
         for worker in self.running.values():
             self._check(worker)
-        return outcomes + self._start()  # the caller may be busy with the outcomes for a while
+        self._start()  # the caller may be busy with the outcomes for a while
+        return outcomes
 
-    def _start(self) -> list[Outcome]:
-        """Start queued tasks while there is room; the outcomes of those whose process died at once."""
+    def _start(self) -> None:
+        """Start queued tasks while there is room. Raises GanbenchError where no process can be started."""
         from . import worker as work
 
-        outcomes = []
         while self.waiting and self.slots:
             task, slot = self.waiting.popleft(), self.slots.pop()
             self.progress.stacks(task.number).unlink(missing_ok=True)
             gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
-            # No daemon: methods may start processes of their own, such as the workers of a DataLoader.
-            process = start_server().Process(
-                target=work.worker_main, args=(task, self.progress, self.cpu, gpu), daemon=False
-            )
-            try:
-                process.start()
-            except BrokenPipeError:  # killed before it had read its task
-                self.slots.append(slot)
-                outcomes.append(Outcome(task, death=describe_exit(None)))
-            except (OSError, EOFError) as error:
-                raise GanbenchError(
-                    f"no worker process can be started ({error or 'the fork server has ended'}); run the same "
-                    "command again to go on from here"
-                ) from None
-            else:
-                self.running[process.sentinel] = Worker(process, task, slot)
-        return outcomes
+            arguments = (task, self.progress, self.cpu, gpu)
+            for attempt in range(1, START_ATTEMPTS + 1):
+                try:
+                    # No daemon: methods may start processes of their own, such as the workers of a DataLoader.
+                    process = start_server().Process(target=work.worker_main, args=arguments, daemon=False)
+                    process.start()
+                    self.running[process.sentinel] = Worker(process, task, slot)
+                    break
+                except (OSError, EOFError) as error:
+                    # The server, or the process before it had read its task, was killed: try again.
+                    if attempt < START_ATTEMPTS and isinstance(error, EOFError | ConnectionError):
+                        time.sleep(RETRY_INTERVAL)
+                        continue
+                    raise GanbenchError(
+                        f"no worker process can be started ({error or 'the fork server has ended'}); run the same "
+                        "command again to go on from here"
+                    ) from None
 
     def _outcome(self, worker: Worker) -> Outcome:
         """What became of a process that has exited."""
         task = worker.task
         worker.process.join()
-        code = worker.process.exitcode
+        code = worker.process.exitcode or 0
         _kill(worker)
         worker.process.close()
         self.slots.append(worker.slot)
@@ -176,10 +178,8 @@ def _kill(worker: Worker) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def describe_exit(code: int | None) -> str:
-    """How a process exited, by its exit code; None where that is unknown."""
-    if code is None:
-        return "died as it started"
+def describe_exit(code: int) -> str:
+    """How a process exited, by its exit code."""
     if code == -signal.SIGKILL:
         return "was killed (signal 9, which is how a system out of memory helps itself)"
     return f"died (signal {-code})" if code < 0 else f"ended with exit code {code} in the middle of its task"
@@ -202,3 +202,14 @@ def start_server() -> ForkServerContext:
         else:
             os.environ["PYTHONSAFEPATH"] = before
     return context
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """For blocks that mostly import: their objects stay, and searching them for garbage takes a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -120,6 +123,20 @@ class ProgressDir:
         temporary = self.folder / f"{name}.tmp"
         temporary.write_text(json.dumps(document))
         os.replace(temporary, self.folder / name)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder of this process. Removes those of processes that were killed when they had no worker that
+    could do so."""
+    prefix = f"ganbench-{socket.gethostname()}-"
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        try:
+            os.kill(int(path.name.removeprefix(prefix).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (OSError, ValueError, OverflowError):  # another user's, or not made here
+            continue
+    return tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-")
 
 
 class Display:

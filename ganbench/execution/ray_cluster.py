@@ -31,7 +31,7 @@ from ..errors import GanbenchError, RequestError, StoreError
 from ..registry import plugins
 from ..store.rundir import Entry, Store
 from .local import Local, Outcome
-from .progress import ProgressDir, TaskResult
+from .progress import ProgressDir, TaskResult, temporary_folder
 from .worker import Task, pending_work, record_timeout
 
 MAX_RUNNING = 256  # tasks handed to Ray; more wait here
@@ -238,7 +238,7 @@ def run_on_node(payload: TaskPayload) -> NodeResult:
             refusal=f"has ganbench {__version__}, the run has {payload.version}; install the same version everywhere",
         )
     vars(sys.modules["__main__"]).pop("__file__", None)  # which a worker would run again: it is Ray's own
-    with tempfile.TemporaryDirectory(prefix="ganbench-") as folder:
+    with temporary_folder() as folder:
         try:
             task = unpack(payload, Path(folder))
             executor = Local(ProgressDir(Path(folder)), 1, task.device)

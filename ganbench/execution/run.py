@@ -10,7 +10,6 @@ import importlib
 import math
 import os
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
 from ..suite.load import Suite, dump
 from ..training.loop import rehearse
-from .local import Executor, Local, Outcome
-from .progress import Display, ProgressDir, TaskResult, print_grid, say
+from .local import Executor, Local, Outcome, no_collection
+from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .tracking import Tracking
 from .worker import (
     Task,
@@ -90,10 +89,11 @@ def run(
     console = console or Console()
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     try:
-        with _signals_interrupt(), tempfile.TemporaryDirectory(prefix="ganbench-") as temporary:
+        with _signals_interrupt(), temporary_folder() as temporary:
             device, start = _choose_executor(executor, device, jobs, console)
             copies = Path(temporary) if executor == "local" and not dry_run else None
-            entries, previews, data = prepare(suite, copies)
+            with no_collection():
+                entries, previews, data = prepare(suite, copies)
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
@@ -111,8 +111,7 @@ def run(
                 return 0
             tracking = Tracking(suite.track, store)
             _write_plan(store, suite, entries, previews, device, forget=own if fresh else ())
-            progress = ProgressDir(Path(temporary))
-            stopped = _run_pending(tasks, store, start, progress, tracking, console)
+            stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
             code = _conclude(store, out, own, console, stopped)
             if not stopped:
                 tracking.finish(tasks)
