@@ -72,7 +72,7 @@ def test_noise_around_modes_is_seen(name, noise):
 def test_exact_values_and_the_spread_over_fresh_sets():
     """Below the exact value in the mean, near it, and ± the spread between fresh sets."""
     found = {}
-    for noise in (0.0, 0.05, 0.3):
+    for noise in (0.0, 0.05):
         scores = []
         for seed in range(12):
             g = torch.Generator().manual_seed(seed)

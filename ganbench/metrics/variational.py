@@ -67,7 +67,7 @@ def variational_divergence(
     numbers and, for small scales, its log-density under kernels on real examples, and the difference from that under
     kernels on samples, at 6 bandwidths from the distance of neighbours up (`log_densities`); all standardised by the
     real examples of the training half. Kernels stand on other examples than those that a net is fitted to. Of 3 nets
-    with other weights, each is taken as it was where the bound on a fifth of its half, set aside, less one standard
+    with other weights, each is taken as it was where the bound on a fifth of its half, set aside, less half a standard
     error is highest; those that are never above zero there are left out, the others' log u averaged, and u = 1,
     which gives zero, where none is left. u is kept between 1/n and n: n examples show no higher ratio.
 
@@ -185,8 +185,8 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
     for step in range(STEPS + 1):
         if step % EVERY == 0:
             value, sem = _judged(_log_ratios(net, aside), f)
-            if value - sem > best:  # of many looks the best one is easily luck
-                best, chosen, when = value - sem, copy.deepcopy(net.state_dict()), step
+            if value - sem / 2 > best:  # of many looks the best one is easily luck
+                best, chosen, when = value - sem / 2, copy.deepcopy(net.state_dict()), step
             elif step - when >= PATIENCE:
                 break
         rows = [torch.randint(len(z), (BATCH,), generator=generator).to(z.device) for z in fitted]
