@@ -14,10 +14,12 @@ import ganbench
 PACKAGE = Path(ganbench.__file__).parent
 # Every file may import what stands left of its room, and its own room. `metrics` and `datasets` are plugins: nothing of
 # the engine imports them but by the registry.
-ROOMS = (
-    "errors format cache contracts samples nets optim registry tuning datasets metrics suite sample_counts training store "
-    "scoring analysis report execution conformance scaffold study api pytest_plugin cli __main__"
-).split()
+ROOMS = [
+    *("errors", "format", "cache", "contracts", "samples", "nets", "optim", "registry", "tuning"),
+    *("datasets", "metrics"),
+    *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
+    *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),
+]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ganbench.cli import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -66,13 +68,29 @@ def test_the_readme_example_runs(example):
     assert (results / "records.jsonl").read_text(encoding="utf-8").splitlines() == records
 
 
-def test_every_command_of_the_readme_exists():
-    shown = set(re.findall(r"ganbench (run|list|show|validate|test|table|report)\b", README))
-    assert {"run", "list", "show", "validate", "test", "table"} <= shown
-    for language in ("sh",):
-        text = "\n".join(re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL))
-        assert "scripts/test" in text
-        assert (ROOT / "scripts" / "test").is_file()
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 90
+    assert len(README.split()) <= 650
+
+
+def test_the_table_of_the_readme_is_the_kept_one():
+    kept = (ROOT / "results/reference/quickstart.md").read_text(encoding="utf-8")
+    rows = [
+        line.split(" | ") for line in README.splitlines() if line.startswith(("| gan |", "| unrolled gan |"))
+    ]
+    assert len(rows) == 2
+    for row in rows:
+        (line,) = [line for line in kept.splitlines() if line.startswith(f"{row[0]} |")]
+        assert line.split(" | ")[:4] == [cell.removesuffix(" |") for cell in row]
+
+
+def test_every_command_and_page_of_the_readme_exists():
+    shown = {word for word in re.findall(r"\bganbench (\w+)", README) if word in main.commands}
+    assert {"run", "list", "show", "test", "score", "compare", "check"} <= shown
+    assert "scripts/test" in "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    assert (ROOT / "scripts" / "test").is_file()
+    for page in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / page).exists(), page
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
         assert (ROOT / picture).is_file()
 
