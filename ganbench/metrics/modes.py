@@ -151,8 +151,8 @@ def mode_controls(data: Data, n: int, stds: float) -> Controls:
 
     "floor_gaussian": the Gaussian with the mean and covariance of the training examples. "floor_smeared": test
     examples with normal noise in all dimensions that makes the standard deviation of a mode half the distance to its
-    nearest neighbour, of which the largest is taken: two equal Gaussians have a single peak from there on. There is
-    none for a single mode. "ceiling": test examples, in as many draws without repetition as there are.
+    nearest neighbour, of which the largest is taken: two equal Gaussians have a single peak from there on. Neither is
+    given for a single mode, of which the fitted Gaussian is the best model. "ceiling": test examples, in as many draws without repetition as there are.
 
     Raises SampleError for data without modes.
     """
@@ -170,10 +170,10 @@ def _draws(data: Data, modes: Modes, n: int) -> Iterator[tuple[str, Iterator[Ten
     """The controls by name, each with its draws [n, d]."""
     test = data.floats(random_subset(data.test, DRAWS * n)).flatten(1)
     generator = torch.Generator().manual_seed(0)
-    gaussian = FittedGaussian(data.floats(data.train).flatten(1))
-    yield "floor_gaussian", (gaussian.draw(n, generator) for _ in range(DRAWS))
     centers = modes.centers.flatten(1).cpu()
-    if len(centers) > 1:
+    if len(centers) > 1:  # a fitted Gaussian is the best model of a single mode, not a floor
+        gaussian = FittedGaussian(data.floats(data.train).flatten(1))
+        yield "floor_gaussian", (gaussian.draw(n, generator) for _ in range(DRAWS))
         gap = nearest(centers, centers, 2)[0][:, 1].max().item()
         noise = math.sqrt(max((gap / 2) ** 2 - modes.std**2, 0.0))
 
