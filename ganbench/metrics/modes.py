@@ -151,8 +151,9 @@ def mode_controls(data: Data, n: int, stds: float) -> Controls:
 
     "floor_gaussian": the Gaussian with the mean and covariance of the training examples. "floor_smeared": test
     examples with normal noise in all dimensions that makes the standard deviation of a mode half the distance to its
-    nearest neighbour, of which the largest is taken: two equal Gaussians have a single peak from there on. Neither is
-    given for a single mode, of which the fitted Gaussian is the best model. "ceiling": test examples, in as many draws without repetition as there are.
+    nearest neighbour, of which the largest is taken: two equal Gaussians have a single peak from there on. A single
+    mode has neither, as the fitted Gaussian is its best model. "ceiling": test examples, in as many draws without
+    repetition as there are.
 
     Raises SampleError for data without modes.
     """
