@@ -40,6 +40,7 @@ _HOME = {
     "metrics.extractors": "extractor",
     "metrics.memorisation": "memorisation",
     "metrics.reconstruction": "reconstruction_error",
+    "metrics.subset": "random_subset",
     "metrics.latent": "latent_arithmetic latent_walk",
     "analysis.check": "check",
     "analysis.compare": "compare",

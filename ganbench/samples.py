@@ -186,7 +186,7 @@ def _layout(given: tuple[int, ...], shape: tuple[int, ...], name: str, images: b
         return False, f"{expected}"
     if long == wanted and not cube:
         return False, f"{list(given)} read as {expected}"
-    text = f"{name}: samples have the shape {list(given)}, expected {['N', *shape]}".replace("'", "")
+    text = f"{name}: samples have the shape {list(given)}, expected [{', '.join(map(str, ('N', *shape)))}]"
     if len(rest) == len(shape) == 3 and rest == (*shape[1:], shape[0]):
         if shape[0] not in shape[1:]:
             return True, f"{list(given)} read as [N, H, W, C], transposed to {expected}"

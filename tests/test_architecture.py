@@ -126,7 +126,7 @@ discriminator_features divergence extractor feature find_divergence find_feature
 gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance
 latent_arithmetic latent_walk linear_probe load_data load_model load_records memorisation method metric
 mlp mode_coverage mode_kl near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc
-reconstruction_error run_suite
+random_subset reconstruction_error run_suite
 sliced_wasserstein trick variational_divergence
 """
 

@@ -134,7 +134,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(bench: Ben
     assert bench.run("Constant", seeds=1) == 0
 
 
-@pytest.mark.parametrize("name", ["table", "report"])
+@pytest.mark.parametrize("name", ["tables", "page"])
 def test_a_report_that_fails_keeps_the_records(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

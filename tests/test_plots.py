@@ -14,14 +14,14 @@ from PIL import Image
 
 from ganbench.errors import StoreError
 from ganbench.report import figures, ranks, style, tables
-from ganbench.store.results import Dataset, Kept, Run, file_name, open_run, read_records
+from ganbench.store.results import Dataset, Kept, Run, file_name, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
 
 
 def opened(folder: Path) -> Run:
     """The run in a folder."""
-    return open_run(folder, read_records(folder))
+    return open_run(folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from .. import Score, Value, metric
-from ..metrics.subset import random_subset
+from ganbench import Score, Value, metric, random_subset
 
 
 @metric(Value("mine", "data units", "lower"))  # a column's name, unit and better side; needs=("modes",) etc.
