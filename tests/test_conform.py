@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from ganbench import PluginError
 from ganbench.cli.commands import main
 from ganbench.conformance import checks as conform
-from ganbench.registry.plugins import catalog
+from ganbench.registry import catalog
 
 SMALL = {"kde_ll_cv": {"n": 500}, "ais_ll": {"steps": 50}}  # metrics that take their time by default
 PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files

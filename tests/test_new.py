@@ -11,21 +11,20 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ganbench import RequestError, scaffold
+from ganbench import RequestError, registry, scaffold
 from ganbench.cli.commands import MADE, main
 from ganbench.conformance import checks
 from ganbench.contracts import Kind
 from ganbench.execution import run
-from ganbench.registry import plugins
 from ganbench.suite.load import load
 
-TEMPLATES = plugins.PACKAGE / "templates"
+TEMPLATES = registry.PACKAGE / "templates"
 
 
-def made(kind: Kind, path: Path) -> tuple[plugins.Plugin, list[str]]:
+def made(kind: Kind, path: Path) -> tuple[registry.Plugin, list[str]]:
     """The plugin in a new file, and the commands to go on with."""
     commands = scaffold.write(kind, path)
-    (plugin,) = plugins.scan(path)
+    (plugin,) = registry.scan(path)
     return plugin, commands
 
 

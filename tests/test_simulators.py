@@ -16,7 +16,7 @@ from ganbench import BoostedDivergence, Budget, DatasetError, PluginError, Sampl
 from ganbench.conformance import checks
 from ganbench.datasets.simulators import asymmetry
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
-from ganbench.registry.plugins import find, load
+from ganbench.registry import find, load
 from ganbench.report import figures, style
 from ganbench.store.rundir import data_digest
 from ganbench.suite.load import load as load_suite

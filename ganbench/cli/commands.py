@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..api import Measured
     from ..conformance.checks import Check
     from ..contracts import Kind, Record
-    from ..registry.plugins import Param, Plugin
+    from ..registry import Param, Plugin
     from ..suite.load import Suite
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,7 +104,7 @@ def _complete_suites(_ctx: click.Context, _param: click.Parameter, text: str) ->
 
 
 def _complete_names(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
-    from ..registry.plugins import catalog
+    from ..registry import catalog
     from ..suite.load import about, shipped_suites
 
     found = {name: plugin.summary for known in catalog().values() for name, plugin in known.items()}
@@ -285,7 +285,7 @@ def show(name: str) -> None:
       ganbench show quickstart
       ganbench show ./my_gan.py
     """
-    from ..registry.plugins import catalog, scan
+    from ..registry import catalog, scan
     from ..suite.load import shipped_suites
 
     if name.endswith(".py"):
@@ -360,7 +360,7 @@ def test(file: Path, data: str | None) -> None:
       ganbench test my_gan.py
       ganbench test my_gan.py --data digits
     """
-    from ..registry.plugins import scan
+    from ..registry import scan
 
     found = scan(file.resolve())
     if not found:
@@ -691,7 +691,7 @@ def completion(shell: str) -> None:
 
 
 def _plugins(kind: str) -> list[Plugin]:
-    from ..registry.plugins import catalog
+    from ..registry import catalog
 
     return [plugin for one, known in catalog().items() if f"{one}s" == kind for plugin in known.values()]
 
@@ -733,7 +733,7 @@ def _row(plugin: Plugin) -> dict[str, Any]:
 
 def _param(param: Param) -> dict[str, Any]:
     """A parameter; its default is None too where only running the file could tell it."""
-    from ..registry.plugins import UNKNOWN
+    from ..registry import UNKNOWN
 
     default = None if param.default is UNKNOWN else param.default
     names = ("name", "type", "required", "default", "doc")
@@ -742,7 +742,7 @@ def _param(param: Param) -> dict[str, Any]:
 
 def _default(param: Param) -> str:
     """The default of a parameter as a reader wants it."""
-    from ..registry.plugins import UNKNOWN
+    from ..registry import UNKNOWN
 
     if param.required or param.default is UNKNOWN:
         return "required" if param.required else "…"

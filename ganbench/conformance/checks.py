@@ -1,6 +1,6 @@
 """Conformance: does a method, trick, divergence, feature, metric or dataset keep its side of the contract?
 
-Each `check_…` takes a plugin as `plugins.find` gives it, its name or file (`gan`, `./mine.py:Symbol`), or the
+Each `check_…` takes a plugin as `registry.find` gives it, its name or file (`gan`, `./mine.py:Symbol`), or the
 marked class itself, plays with it for a moment on small data, and gives a list of `Check`s; those that went
 wrong say what is wrong and how to mend it. `ganbench test FILE` prints them.
 """
@@ -24,12 +24,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Generator, Tensor
 
+from .. import registry
 from ..contracts import Better, Data, Draw, Game, Kind, Labels, Modes, Player, Score, method
 from ..errors import GanbenchError
 from ..nets import Sequential, adversaries, bce_fake, bce_real, mlp
 from ..optim import Adam
-from ..registry import plugins
-from ..registry.plugins import Plugin
+from ..registry import Plugin
 from ..suite.plan import Cell
 from ..suite.spec import DatasetEntry, MethodEntry, Part, TrainSettings
 from ..training import loop as engine
@@ -104,14 +104,14 @@ def suitable(needs: Collection[str]) -> Data | None:
         return plane()
     if needs <= {"pixels", "labels"}:
         return images(8)
-    known = plugins.catalog()["dataset"].values()
+    known = registry.catalog()["dataset"].values()
     fit = [p.name for p in known if needs <= {*p.provides} and not any(one.required for one in p.params)]
     return load_data(fit[0]) if fit else None
 
 
 def load_data(name: str) -> Data:
     """A dataset by its name or file, with its default parameters. Raises PluginError and DatasetError."""
-    return plugins.load(_plugin("dataset", name))(Generator().manual_seed(0))
+    return registry.load(_plugin("dataset", name))(Generator().manual_seed(0))
 
 
 # ---------------------------------------------------------------------------------------------- all kinds
@@ -137,8 +137,8 @@ def _plugin(kind: Kind, target: Target) -> Plugin:
     if isinstance(target, Plugin):
         return target
     if isinstance(target, str | Path):
-        return plugins.find(kind, str(target))
-    return plugins.find(kind, f"{inspect.getsourcefile(target)}:{target.__name__}")
+        return registry.find(kind, str(target))
+    return registry.find(kind, f"{inspect.getsourcefile(target)}:{target.__name__}")
 
 
 def _words(plugin: Plugin) -> Checks:
@@ -201,7 +201,7 @@ def _hint(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}".strip()
     hints = [hint for sign, hint in HINTS.items() if sign in text]
     frames = [
-        f for f in _frames(error) if not Path(f[0]).is_relative_to(plugins.PACKAGE) and "torch" not in f[0]
+        f for f in _frames(error) if not Path(f[0]).is_relative_to(registry.PACKAGE) and "torch" not in f[0]
     ]
     where = f" ({Path(frames[-1][0]).name}:{frames[-1][1]})" if frames else ""
     return "\n".join([text.split("\n")[0] + where, *hints])
@@ -426,7 +426,7 @@ def check_trick(target: Target, data: Data | None = None, **params: Any) -> list
     """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError where
     there is no such trick."""
     part = Part(_plugin("trick", target), params)
-    plain = Part(plugins.find("method", f"{__file__}:Reference"), {})
+    plain = Part(registry.find("method", f"{__file__}:Reference"), {})
     data = data or plane()
     return _all(part, lambda: _trick(_cell(plain), part, data))
 
@@ -435,7 +435,7 @@ def _trick(plain: Cell, part: Part, data: Data) -> Checks:
     cell = _cell(*[p for p in (plain.method.part, part) if p])
     game = engine.build(plain, data, 0)
     given = dict(game.nets)
-    tricked = plugins.load(part.plugin)(**part.params)(game, data)
+    tricked = registry.load(part.plugin)(**part.params)(game, data)
     if not isinstance(tricked, Game):
         raise _Wrong(
             "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"
@@ -521,7 +521,7 @@ def _metric(part: Part, data: Data) -> Checks:
     if odd:
         text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
-    made = plugins.load(plugin)(**part.params)
+    made = registry.load(plugin)(**part.params)
     sentence = getattr(made, "protocol", lambda _: "")(data)
     text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
     yield Check("its protocol is a sentence", text)
@@ -634,7 +634,7 @@ def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
 
 def _loaded(part: Part, seed: int) -> Any:
     torch.manual_seed(seed)  # which must not matter
-    return plugins.load(part.plugin)(Generator().manual_seed(0), **part.params)
+    return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
 
 
 def _misshapen(data: Data, splits: Mapping[str, Tensor]) -> str | None:
@@ -673,7 +673,7 @@ def check_feature(target: Target, data: Data | None = None, **params: Any) -> li
     """Check a feature function with these parameters on `data`, else on points or, where it wants images, on
     images. Raises PluginError where there is no such feature function."""
     part = Part(_plugin("feature", target), params)
-    return _all(part, lambda: _feature(plugins.load(part.plugin)(**params), data))
+    return _all(part, lambda: _feature(registry.load(part.plugin)(**params), data))
 
 
 def _feature(made: Any, data: Data | None) -> Checks:
@@ -710,7 +710,7 @@ def _that_is_taken(made: Any) -> Data:
 def check_divergence(target: Target, **params: Any) -> list[Check]:
     """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
     part = Part(_plugin("divergence", target), params)
-    return _all(part, lambda: _faults(plugins.load(part.plugin)(**params)))
+    return _all(part, lambda: _faults(registry.load(part.plugin)(**params)))
 
 
 def _faults(divergence: Any) -> Checks:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from .. import Score, Value, metric
-from ..metrics.subset import random_subset
+from ganbench import Score, Value, metric
+from ganbench.metrics.subset import random_subset
 
 
 @metric(Value("mine", "data units", "lower"))  # a column's name, unit and better side; needs=("modes",) etc.
