@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganbench import registry
-from ganbench.conformance.checks import suitable
+from ganbench.conformance import suitable
 from ganbench.contracts import Data
 from ganbench.sample_counts import count_setting, samples_needed, with_param
 from ganbench.suite.spec import Part

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ganbench import load_data, registry
-from ganbench.conformance.checks import shared_rows
+from ganbench.conformance.datasets import shared_rows
 from ganbench.datasets import files
 from ganbench.errors import DatasetError
 

@@ -14,7 +14,7 @@ import torch
 from cells import cells
 
 from ganbench import load_data, registry
-from ganbench.conformance.checks import images
+from ganbench.conformance.fixtures import images
 from ganbench.contracts import Data
 from ganbench.training import loop as engine
 

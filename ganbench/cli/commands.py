@@ -21,7 +21,7 @@ from ..errors import GanbenchError, RequestError, StoreError, SuiteError, did_yo
 
 if TYPE_CHECKING:
     from ..api import Measured
-    from ..conformance.checks import Check
+    from ..conformance import Check
     from ..contracts import Kind, Record
     from ..registry import Param, Plugin
     from ..suite.load import Suite
@@ -365,13 +365,13 @@ def test(file: Path, data: str | None) -> None:
     found = scan(file.resolve())
     if not found:
         raise RequestError(f"{file}: {_NOTHING_MARKED}")
-    from ..conformance import checks  # after the file is known to be readable: this starts torch
+    from .. import conformance  # after the file is known to be readable: this starts torch
 
-    played = checks.load_data(data) if data else None
+    played = conformance.load_data(data) if data else None
     wrong = 0
     for plugin in found:
         click.echo(_heading(f"{plugin.name} ({plugin.kind})"))
-        for check in checks.check(plugin, played):
+        for check in conformance.check(plugin, played):
             click.echo(_checked(check))
             wrong += not check.ok
     click.echo(f"{_count(wrong, 'thing')} to mend" if wrong else "all is well")
