@@ -18,7 +18,7 @@ _HOME = {
     "nets": """BatchNorm Dropout Maxout Rescale Sequential Squash adversaries bce_fake bce_real
                conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
-    "registry.plugins": "find_divergence find_feature",
+    "registry": "find_divergence find_feature",
     "study": "load_data load_model load_records run_suite",
     "tuning": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import registry
 from .contracts import CONTROLS, Data, Kind, Record
 from .datasets import files
 from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
 from .execution.run import choose_device
 from .execution.worker import load_data
-from .registry import plugins
 from .sample_counts import count_setting, samples_needed, too_few, with_param
 from .samples import Samples, range_warning, read_samples
 from .scoring import Scored, Scorer, protocol, unmeasured
@@ -69,9 +69,9 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     else SuiteError with all mistakes.
     """
     name, given = _others(dataset)
-    data = plugins.find("dataset", name)
-    wanted = [plugins.find("metric", name) for name in dict.fromkeys(metrics)]
-    chosen = wanted or [p for p in plugins.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
+    data = registry.find("dataset", name)
+    wanted = [registry.find("metric", name) for name in dict.fromkeys(metrics)]
+    chosen = wanted or [p for p in registry.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
     problems: list[Problem] = []
     nowhere = Place("", 0, 0)
     known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
@@ -85,7 +85,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
         problems.append(tree.keys[name].problem(name, what))
     checker = Checker(Path.cwd() / "-", problems)
 
-    def part(kind: Kind, plugin: plugins.Plugin) -> Part:
+    def part(kind: Kind, plugin: registry.Plugin) -> Part:
         named = Node(plugin.name, Place(f"--{kind}", 0, 0))
         return Part(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
 

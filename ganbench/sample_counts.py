@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from . import registry
 from .contracts import Data
 from .errors import SampleError
-from .registry import plugins
 from .suite.spec import Part
 
 
@@ -48,7 +48,7 @@ def samples_needed(metric: Part, data: Data) -> int | None:
     bare = {name: getattr(data, name).to("meta") for name in ("train", "valid", "test")}
     model: Any = _Asked()
     try:
-        made = plugins.load(metric.plugin)(**metric.params)
+        made = registry.load(metric.plugin)(**metric.params)
         more = (object(),) if hasattr(made, "reference") else ()
         with torch.random.fork_rng(devices=[]):
             made(model, replace(data, **bare), *more)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .contracts import Kind, snake
 from .errors import RequestError
-from .registry.plugins import PACKAGE
+from .registry import PACKAGE
 
 TRIAL = ("ganbench", "run", "toy", "--seeds", "2", "--set", "train.steps=500")
 IN_A_SUITE = re.compile(r"In a suite beside it:\s+`(\w+): (.+)`")

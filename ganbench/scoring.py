@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__
+from . import __version__, registry
 from .contracts import Data, Model, Record, Score, Status, Value
 from .errors import GanbenchError, PluginError, SampleError
-from .registry import plugins
 from .sample_counts import count_setting, samples_needed, too_few
 from .store.rundir import Entry, Training
 from .suite.load import Part
@@ -58,7 +57,7 @@ def protocol(metric: Part, data: Data) -> tuple[str, str]:
 
 def make(metric: Part) -> Any:
     """The metric itself, with its parameters. Raises PluginError."""
-    target = plugins.load(metric.plugin)
+    target = registry.load(metric.plugin)
     try:
         return target(**metric.params)
     except (TypeError, ValueError) as error:

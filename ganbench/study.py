@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import registry
 from .contracts import Data, Model
 from .errors import RequestError, did_you_mean
-from .registry import plugins
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,7 +22,7 @@ def load_data(name: str, **params: Any) -> Data:
     from .execution.worker import load_data as load
     from .suite.load import Part
 
-    return load(Part(plugins.find("dataset", name), params))
+    return load(Part(registry.find("dataset", name), params))
 
 
 def run_suite(

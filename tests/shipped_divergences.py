@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ganbench.registry import plugins
+from ganbench import registry
 
 NAMES = {
     "KL": "kl",
@@ -29,5 +29,5 @@ NAMES = {
     GAN,
     WeightedJensenShannon,
     Alpha,
-) = (plugins.load(plugins.find("divergence", name)) for name in NAMES.values())
+) = (registry.load(registry.find("divergence", name)) for name in NAMES.values())
 log_omega = sys.modules[Jeffrey.__module__].log_omega

@@ -49,7 +49,7 @@ def imports(path: Path, *, top: bool = False) -> set[str]:
             base = folder[: len(folder) - node.level + 1] + (node.module.split(".") if node.module else [])
             plain = ".".join(base)
             below = {".".join([*base, alias.name]) for alias in node.names}
-            known = {name(file) for file in FILES}
+            known = {name(file).removesuffix(".__init__") for file in FILES}
             found |= {f"ganbench.{module}" for module in ((below & known) or {plain})}
     return found
 

@@ -19,7 +19,7 @@ import ganbench.report
 from ganbench import __version__
 from ganbench.cli.commands import KINDS, main
 from ganbench.errors import DatasetError, StoreError
-from ganbench.registry.plugins import catalog
+from ganbench.registry import catalog
 from ganbench.suite.load import Suite, shipped_suites
 
 COMMANDS = (

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ganbench import PluginError
 from ganbench.cli.commands import main
-from ganbench.registry.plugins import catalog
+from ganbench.registry import catalog
 from ganbench.training import loop as engine
 from ganbench.training import model
 

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from ganbench import PluginError
+from ganbench import conformance as conform
 from ganbench.cli.commands import main
-from ganbench.conformance import checks as conform
-from ganbench.registry.plugins import catalog
+from ganbench.conformance import fixtures
+from ganbench.registry import catalog
 
 SMALL = {"kde_ll_cv": {"n": 500}, "ais_ll": {"steps": 50}}  # metrics that take their time by default
 PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files
@@ -191,7 +192,7 @@ def test_undocumented_parameters_and_sources(tmp_path):
 def test_samples_outside_the_scale(tmp_path):
     (tmp_path / "mine.py").write_text(GAN.format(**RIGHT).replace("mlp(2, s", "mlp(data.shape, s").replace(
         "self.width, 2)", "self.width, data.shape)"))  # fmt: skip
-    found = problems(conform.check_method(tmp_path / "mine.py", conform.images(8)))
+    found = problems(conform.check_method(tmp_path / "mine.py", fixtures.images(8)))
     assert "end the generator with squash=data.scale" in found["samples lie in the scale of the data"]
 
 
@@ -429,7 +430,7 @@ def test_features(tmp_path, features, problem):
 
 def test_a_class_and_a_name_are_found(tmp_path):
     assert problems(conform.check_trick("r1")) == {}
-    assert problems(conform.check_method(conform.Reference)) == {}
+    assert problems(conform.check_method(fixtures.Reference)) == {}
     with pytest.raises(PluginError, match="there is no trick 'ewa'; did you mean 'ema'"):
         conform.check_trick("ewa")
 

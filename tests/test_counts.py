@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganbench.conformance.checks import suitable
+from ganbench import registry
+from ganbench.conformance import suitable
 from ganbench.contracts import Data
-from ganbench.registry import plugins
 from ganbench.sample_counts import count_setting, samples_needed, with_param
 from ganbench.suite.spec import Part
 
 POINTS = Data("points", torch.rand(90, 2), torch.rand(20, 2), torch.rand(60, 2), (2,))
 OF_THE_METHOD = {"generator", "bound", "discriminator", "parameters"}
-SHIPPED = [p for p in plugins.catalog()["metric"].values() if not OF_THE_METHOD & set(p.needs)]
+SHIPPED = [p for p in registry.catalog()["metric"].values() if not OF_THE_METHOD & set(p.needs)]
 AT_MOST_TEST = {"c2st", "classifier_score", "estimated_divergence", "frechet", "kernel", "prdc"}
 
 OWN = """
@@ -69,11 +69,11 @@ OWN = """
 @pytest.fixture
 def own(tmp_path: Path) -> dict[str, Part]:
     (tmp_path / "own.py").write_text(textwrap.dedent(OWN), encoding="utf-8")
-    return {plugin.name: Part(plugin, {}) for plugin in plugins.scan(tmp_path / "own.py")}
+    return {plugin.name: Part(plugin, {}) for plugin in registry.scan(tmp_path / "own.py")}
 
 
 @pytest.mark.parametrize("plugin", SHIPPED, ids=lambda plugin: plugin.name)
-def test_the_need_of_every_shipped_metric_is_known(plugin: plugins.Plugin) -> None:
+def test_the_need_of_every_shipped_metric_is_known(plugin: registry.Plugin) -> None:
     """It is `n`, or the number of test examples where the metric takes no more; and `n` changes it."""
     data = suitable(plugin.needs)
     assert data is not None

@@ -7,8 +7,8 @@ import pytest
 import torch
 from cells import cells, pixels, points
 
+from ganbench import registry
 from ganbench.errors import PluginError
-from ganbench.registry import plugins
 from ganbench.training.games import build
 from ganbench.training.rng import _updates
 from ganbench.training.stack import Stack
@@ -16,11 +16,11 @@ from ganbench.training.stack import Stack
 META = torch.device("meta")
 BATCH = 32
 GAMES = [
-    plugin.name for plugin in plugins.catalog()["method"].values() if hasattr(plugins.load(plugin), "game")
+    plugin.name for plugin in registry.catalog()["method"].values() if hasattr(registry.load(plugin), "game")
 ]
 TRICKS = [
     pytest.param(f"{{method: dcgan, params: {{width: 4}}, tricks: [{name}]}}", marks=pytest.mark.slow)
-    for name in plugins.catalog()["trick"]
+    for name in registry.catalog()["trick"]
 ]
 
 

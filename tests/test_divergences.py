@@ -26,9 +26,8 @@ from shipped_divergences import (
     log_omega,
 )
 
-from ganbench import Divergence, PluginError, find_divergence
+from ganbench import Divergence, PluginError, find_divergence, registry
 from ganbench.conformance.divergences import LOOKS, faults
-from ganbench.registry import plugins
 
 ALL = [
     *(KL(), ReverseKL(), Pearson(), Neyman(), SquaredHellinger(), Jeffrey(), JensenShannon(), GAN()),
@@ -232,7 +231,7 @@ def test_jeffrey_where_lamberts_function_overflows():
 
 
 def test_every_divergence_has_its_name_and_is_explained():
-    known = plugins.catalog()["divergence"]
+    known = registry.catalog()["divergence"]
     assert list(known) == [
         *("alpha", "gan", "jeffrey", "jensen-shannon", "js-weighted", "kl"),
         *("neyman", "pearson", "reverse-kl", "squared-hellinger"),

@@ -9,8 +9,8 @@ import torch
 from cells import cells, points
 from metric_models import Samples
 
+from ganbench import registry
 from ganbench.metrics.memorisation import Memorisation
-from ganbench.registry import plugins
 from ganbench.training import loop as engine
 
 
@@ -38,7 +38,7 @@ def test_held_out_data_are_each_validation_example_once_and_then_all_again(tmp_p
 
 
 def test_pixels_come_as_floats_in_the_data_s_scale(tmp_path):
-    data = plugins.load(plugins.find("dataset", "digits"))(torch.Generator())
+    data = registry.load(registry.find("dataset", "digits"))(torch.Generator())
     (samples,) = made(tmp_path, "heldout", data)
     assert samples.shape[1:] == data.shape
     assert torch.allclose(samples[:200].sum(0), data.floats(data.valid).sum(0), atol=1e-4)

@@ -13,11 +13,10 @@ from metric_models import Samples, image_data
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
-from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk
+from ganbench import Dropout, Rescale, Sequential, latent_arithmetic, latent_walk, registry
 from ganbench.contracts import Data, Draw, Labels
 from ganbench.errors import PluginError, SampleError
 from ganbench.metrics.latent import Latent, _classes
-from ganbench.registry import plugins
 from ganbench.training import loop as engine
 from ganbench.training import model as subject
 
@@ -90,7 +89,7 @@ SIZES = {  # side, channels, width -> channels and side of every map of G from c
 def test_dcgan_has_the_papers_maps(tmp_path, size):
     side, channels, width = size
     with torch.device("meta"):
-        game = plugins.load(plugins.find("method", "dcgan"))(width=width).game(pixels(side, channels, 2))
+        game = registry.load(registry.find("method", "dcgan"))(width=width).game(pixels(side, channels, 2))
     x, maps = torch.empty(2, 100, device="meta"), []
     for layer in game.nets["G"]:
         x = layer(x)
@@ -125,7 +124,7 @@ def test_the_discriminator_of_metz_is_a_fraction_of_its_generator(side, maps):
     """`d_width` 8 mirrors the channels of G; 4 is the paper's half, 2 its quarter."""
     channels = {}
     for width in (8, 4, 2):
-        made = plugins.load(plugins.find("method", "metz_2017"))(d_width=width)
+        made = registry.load(registry.find("method", "metz_2017"))(d_width=width)
         game = made.game(pixels(side, 3, 2))
         x, seen = torch.rand(2, 256), []
         for layer in game.nets["G"]:
@@ -140,7 +139,7 @@ def test_the_discriminator_of_metz_is_a_fraction_of_its_generator(side, maps):
 
 
 def test_metz_2017_wants_images_of_its_sizes():
-    made = plugins.load(plugins.find("method", "metz_2017"))()
+    made = registry.load(registry.find("method", "metz_2017"))()
     with pytest.raises(
         PluginError, match=r"28 × 28 or 32 × 32 pixels; one example has the shape \[1, 16, 16\]"
     ):
@@ -163,7 +162,7 @@ def test_the_discriminator_of_dcgan_sees_real_and_generated_images_apart(tmp_pat
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 10)])
 def test_data_that_are_no_square_images_are_refused(method, shape):
     x = torch.zeros(4, *shape)
-    made = plugins.load(plugins.find("method", method))()
+    made = registry.load(registry.find("method", method))()
     text = re.escape(f"{method}: the data are no square images")
     with pytest.raises(PluginError, match=f"^{text}.* {re.escape(str(list(shape)))}$"):
         made.game(Data("odd", x, x, x, shape, (0.0, 1.0)))
@@ -177,7 +176,7 @@ def test_data_that_are_no_square_images_are_refused(method, shape):
     [(28, 7, [7, 14, 28]), (32, 7, [8, 16, 32]), (96, 7, [12, 24, 48, 96]), (8, 4, [4, 8]), (8, 7, [8])],
 )
 def test_levels(side, coarsest, sides):
-    made = plugins.load(plugins.find("method", "lapgan"))(coarsest=coarsest, width=1, units=2, z_dim=5)
+    made = registry.load(registry.find("method", "lapgan"))(coarsest=coarsest, width=1, units=2, z_dim=5)
     game = made.game(pixels(side, n=2))
     assert list(game.players) == [f"{net}{at}" for at in sides for net in "DG"]
     assert game.draw("z").shape == (5 + sum(at * at for at in sides[1:]),)
@@ -186,7 +185,7 @@ def test_levels(side, coarsest, sides):
 def test_the_pyramid_holds_the_image(tmp_path):
     """Where each G makes the true difference, the chain gives back the data, whatever the scale."""
     data = replace(pixels(28, n=5), scale=(-0.5, 2.0))
-    game = plugins.load(plugins.find("method", "lapgan"))(width=1, units=2, z_dim=5).game(data)
+    game = registry.load(registry.find("method", "lapgan"))(width=1, units=2, z_dim=5).game(data)
     x = data.floats(data.train, torch.float64)
     centred = Rescale(data.scale, (-1.0, 1.0))(x)
     scales = {28: centred, 14: avg_pool2d(centred, 2), 7: avg_pool2d(centred, 4)}
@@ -259,11 +258,11 @@ def _named(nets, name):
 
 def test_classes_need_labels():
     with pytest.raises(PluginError, match="lapgan: conditional is true, but the data have no labels"):
-        plugins.load(plugins.find("method", "lapgan"))(conditional=True).game(pixels(16))
+        registry.load(registry.find("method", "lapgan"))(conditional=True).game(pixels(16))
 
 
 def test_the_papers_optimiser():
-    made = plugins.load(plugins.find("method", "lapgan"))(optimiser="sgd")
+    made = registry.load(registry.find("method", "lapgan"))(optimiser="sgd")
     sgd = made.game(pixels(16, n=1280)).players["D16"].optimiser
     assert (sgd.lr, sgd.momentum, sgd.momentum_end, sgd.ramp) == (0.02, 0.5, 0.7, 2500)
 
@@ -447,7 +446,7 @@ def test_the_chain_of_a_pyramid_is_in_the_details(tmp_path):
 def test_samples_come_nearer_to_real_digits(tmp_path, method, params, steps):
     """A few rounds on the digits of scikit-learn: the mean of the samples (of a pyramid, those of its coarsest
     level) approaches the data's, both at 4×4 pixels."""
-    data = plugins.load(plugins.find("dataset", "digits"))(torch.Generator())
+    data = registry.load(registry.find("dataset", "digits"))(torch.Generator())
     target = avg_pool2d(data.floats(data.train).mean(0), 2)
 
     def distance(rounds):
@@ -471,4 +470,4 @@ SOURCES = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_methods_of_images_say_where_they_come_from(name):
-    assert plugins.find("method", name).doc.startswith(SOURCES[name])
+    assert registry.find("method", name).doc.startswith(SOURCES[name])

@@ -10,9 +10,9 @@ import torch
 from cells import cells, pixels, points
 from torch.nn.functional import normalize, softplus
 
+from ganbench import registry
 from ganbench.contracts import Batch, Data
 from ganbench.errors import PluginError, SuiteError
-from ganbench.registry import plugins
 from ganbench.suite.load import dump, load
 from ganbench.suite.plan import resolve
 from ganbench.training import loop as engine
@@ -186,7 +186,7 @@ def test_a_matrix_of_zeros_stays_one(shape):
 
 
 def sngan_module():
-    return sys.modules[plugins.load(plugins.find("method", "sngan")).__module__]
+    return sys.modules[registry.load(registry.find("method", "sngan")).__module__]
 
 
 def test_gradients_through_the_spectral_norm_are_exact(tmp_path):

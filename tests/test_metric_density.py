@@ -11,7 +11,7 @@ from metric_models import Samples, gaussian_data
 from ganbench.errors import SampleError
 from ganbench.execution.worker import load_data
 from ganbench.metrics.density import DataLogDensity, data_log_density
-from ganbench.registry.plugins import find
+from ganbench.registry import find
 from ganbench.suite.spec import Part
 
 

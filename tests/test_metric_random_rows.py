@@ -19,7 +19,7 @@ from ganbench.metrics.prdc import PrecisionRecall
 from ganbench.metrics.probe import Probe
 from ganbench.metrics.sampled_classifier import SampleClassifier
 from ganbench.metrics.two_sample import C2ST
-from ganbench.registry.plugins import find_divergence
+from ganbench.registry import find_divergence
 from ganbench.templates.metric import Mine
 
 N = 2000  # examples in a split; metrics take half of them

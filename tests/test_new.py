@@ -11,21 +11,19 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ganbench import RequestError, scaffold
+from ganbench import RequestError, conformance, registry, scaffold
 from ganbench.cli.commands import MADE, main
-from ganbench.conformance import checks
 from ganbench.contracts import Kind
 from ganbench.execution import run
-from ganbench.registry import plugins
 from ganbench.suite.load import load
 
-TEMPLATES = plugins.PACKAGE / "templates"
+TEMPLATES = registry.PACKAGE / "templates"
 
 
-def made(kind: Kind, path: Path) -> tuple[plugins.Plugin, list[str]]:
+def made(kind: Kind, path: Path) -> tuple[registry.Plugin, list[str]]:
     """The plugin in a new file, and the commands to go on with."""
     commands = scaffold.write(kind, path)
-    (plugin,) = plugins.scan(path)
+    (plugin,) = registry.scan(path)
     return plugin, commands
 
 
@@ -45,7 +43,7 @@ def test_there_is_a_template_of_every_kind() -> None:
 def test_what_is_written_keeps_the_contract_and_fits_a_suite(kind: Kind, tmp_path: Path) -> None:
     plugin, commands = made(kind, tmp_path / f"my_{kind}.py")
     assert (plugin.kind, plugin.name) == (kind, f"my_{kind}")
-    assert [check.problem for check in checks.check(plugin) if check.problem] == []  # advice neither
+    assert [check.problem for check in conformance.check(plugin) if check.problem] == []  # advice neither
     assert commands[0] == f"ganbench test {plugin.path}"
     name, overrides = trial(commands[1])
     suite = load(name, overrides)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import tiny
 
-from ganbench.contracts import Value
+from ganbench.contracts import Kind, Value
 from ganbench.errors import PluginError
-from ganbench.registry import plugins
-from ganbench.registry.plugins import UNKNOWN, Param, Plugin, catalog, digest, find, load, scan, shipped
+from ganbench.registry import UNKNOWN, Param, Plugin, catalog, digest, find, load, scan, shipped
 
 
 def written(folder: Path, source: str, name: str = "own.py") -> Path:
@@ -240,7 +239,7 @@ def test_find_by_file(tmp_path: Path) -> None:
         ("method", "q.py", "q.py: there is no such file"),
     ],
 )
-def test_find_says_what_is_wrong(tmp_path: Path, kind: plugins.Kind, name: str, message: str) -> None:
+def test_find_says_what_is_wrong(tmp_path: Path, kind: Kind, name: str, message: str) -> None:
     tiny.write(tmp_path)
     with pytest.raises(PluginError) as caught:
         find(kind, name, tmp_path)
@@ -382,5 +381,5 @@ def test_a_folder_of_plugins_may_move(tmp_path: Path) -> None:
 
 
 def test_reading_starts_no_torch() -> None:
-    code = "import sys; from ganbench.registry.plugins import catalog; catalog(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from ganbench.registry import catalog; catalog(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,11 +12,19 @@ import torch
 from cells import points
 from torch import Generator, tensor
 
-from ganbench import BoostedDivergence, Budget, DatasetError, PluginError, SampleError, Search, SuiteError
-from ganbench.conformance import checks
+from ganbench import (
+    BoostedDivergence,
+    Budget,
+    DatasetError,
+    PluginError,
+    SampleError,
+    Search,
+    SuiteError,
+    conformance,
+)
 from ganbench.datasets.simulators import asymmetry
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
-from ganbench.registry.plugins import find, load
+from ganbench.registry import find, load
 from ganbench.report import figures, style
 from ganbench.store.rundir import data_digest
 from ganbench.suite.load import load as load_suite
@@ -64,7 +72,7 @@ def test_data_come_from_the_truth_and_a_simulator_repeats_itself(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_datasets_keep_their_contract(name):
-    assert [check.problem for check in checks.check_dataset(name) if check.problem] == []
+    assert [check.problem for check in conformance.check_dataset(name) if check.problem] == []
 
 
 @pytest.mark.parametrize("rate", [1.0, 7.0, 20.0])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganbench import load_data
-from ganbench.conformance.checks import shared_rows
+from ganbench import load_data, registry
+from ganbench.conformance.datasets import shared_rows
 from ganbench.datasets import files
 from ganbench.errors import DatasetError
-from ganbench.registry import plugins
 
 # Real images: how many of all that are held out stand in another split too, bit for bit. Counted in the published
 # files where they were at hand; for the others a bound, 1 in 200.
@@ -21,7 +20,7 @@ ELSEWHERE = {
     "samples",
     "tfd",
 }  # whose files are the user's: `ganbench test` and the tests of conform
-DATASETS = sorted({*plugins.catalog()["dataset"]} - ELSEWHERE)
+DATASETS = sorted({*registry.catalog()["dataset"]} - ELSEWHERE)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ import pytest
 import torch
 from cells import cells
 
-from ganbench import load_data
-from ganbench.conformance.checks import images
+from ganbench import load_data, registry
+from ganbench.conformance.fixtures import images
 from ganbench.contracts import Data
-from ganbench.registry import plugins
 from ganbench.training import loop as engine
 
 LOG_4 = math.log(4)
@@ -45,8 +44,8 @@ BANDS = {
     # No discriminator. ‖x‖²/2σ² at σ = 0.1 is 200 on the ring; d log 2 is 44 on 8 × 8 pixels.
     "vae": (0.0, 1000.0),
 }
-GAMES = sorted(p.name for p in plugins.catalog()["method"].values() if p.rung == "game")
-TRICKS = sorted(plugins.catalog()["trick"])
+GAMES = sorted(p.name for p in registry.catalog()["method"].values() if p.rung == "game")
+TRICKS = sorted(registry.catalog()["trick"])
 CARRIERS = {
     "virtual_batch_norm": "fgan, params: {divergence: gan, loss: log-d, g_norm: true}"
 }  # G needs a norm

@@ -262,7 +262,7 @@ def test_slugs_are_safe_and_distinct() -> None:
 
 def test_suites_are_found_by_path_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny.write(tmp_path)
-    monkeypatch.setattr("ganbench.registry.plugins.shipped", lambda folder: tmp_path)
+    monkeypatch.setattr("ganbench.registry.shipped", lambda folder: tmp_path)
     assert locate(path) == path
     assert locate(str(path)) == path
     assert locate("suite") == path

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from ganbench.errors import Problem, SuiteError
-from ganbench.registry.plugins import catalog
+from ganbench.registry import catalog
 from ganbench.suite import nodes
 from ganbench.suite.load import load
 

@@ -11,7 +11,7 @@ import torch
 from cells import cells, pixels, points
 
 from ganbench import Batch, PluginError, SampleError
-from ganbench.registry.plugins import scan
+from ganbench.registry import scan
 from ganbench.suite.spec import Part
 from ganbench.training import loop as engine
 from ganbench.training import rng as draws

@@ -10,7 +10,7 @@ from cells import cells, pixels, points
 from torch.nn.functional import softplus
 
 from ganbench import SGD, BatchNorm, Game, Player, PluginError, mlp
-from ganbench.registry.plugins import find, load
+from ganbench.registry import find, load
 from ganbench.training import loop as engine
 from ganbench.training import model
 

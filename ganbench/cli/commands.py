@@ -21,9 +21,9 @@ from ..errors import GanbenchError, RequestError, StoreError, SuiteError, did_yo
 
 if TYPE_CHECKING:
     from ..api import Measured
-    from ..conformance.checks import Check
+    from ..conformance import Check
     from ..contracts import Kind, Record
-    from ..registry.plugins import Param, Plugin
+    from ..registry import Param, Plugin
     from ..suite.load import Suite
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,7 +104,7 @@ def _complete_suites(_ctx: click.Context, _param: click.Parameter, text: str) ->
 
 
 def _complete_names(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
-    from ..registry.plugins import catalog
+    from ..registry import catalog
     from ..suite.load import about, shipped_suites
 
     found = {name: plugin.summary for known in catalog().values() for name, plugin in known.items()}
@@ -285,7 +285,7 @@ def show(name: str) -> None:
       ganbench show quickstart
       ganbench show ./my_gan.py
     """
-    from ..registry.plugins import catalog, scan
+    from ..registry import catalog, scan
     from ..suite.load import shipped_suites
 
     if name.endswith(".py"):
@@ -360,18 +360,18 @@ def test(file: Path, data: str | None) -> None:
       ganbench test my_gan.py
       ganbench test my_gan.py --data digits
     """
-    from ..registry.plugins import scan
+    from ..registry import scan
 
     found = scan(file.resolve())
     if not found:
         raise RequestError(f"{file}: {_NOTHING_MARKED}")
-    from ..conformance import checks  # after the file is known to be readable: this starts torch
+    from .. import conformance  # after the file is known to be readable: this starts torch
 
-    played = checks.load_data(data) if data else None
+    played = conformance.load_data(data) if data else None
     wrong = 0
     for plugin in found:
         click.echo(_heading(f"{plugin.name} ({plugin.kind})"))
-        for check in checks.check(plugin, played):
+        for check in conformance.check(plugin, played):
             click.echo(_checked(check))
             wrong += not check.ok
     click.echo(f"{_count(wrong, 'thing')} to mend" if wrong else "all is well")
@@ -691,7 +691,7 @@ def completion(shell: str) -> None:
 
 
 def _plugins(kind: str) -> list[Plugin]:
-    from ..registry.plugins import catalog
+    from ..registry import catalog
 
     return [plugin for one, known in catalog().items() if f"{one}s" == kind for plugin in known.values()]
 
@@ -733,7 +733,7 @@ def _row(plugin: Plugin) -> dict[str, Any]:
 
 def _param(param: Param) -> dict[str, Any]:
     """A parameter; its default is None too where only running the file could tell it."""
-    from ..registry.plugins import UNKNOWN
+    from ..registry import UNKNOWN
 
     default = None if param.default is UNKNOWN else param.default
     names = ("name", "type", "required", "default", "doc")
@@ -742,7 +742,7 @@ def _param(param: Param) -> dict[str, Any]:
 
 def _default(param: Param) -> str:
     """The default of a parameter as a reader wants it."""
-    from ..registry.plugins import UNKNOWN
+    from ..registry import UNKNOWN
 
     if param.required or param.default is UNKNOWN:
         return "required" if param.required else "…"

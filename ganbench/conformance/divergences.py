@@ -1,4 +1,4 @@
-"""Does a divergence say what it should? Its formulas against numerical suprema, quadrature and each other."""
+"""The checks of an f-divergence: its formulas against numerical suprema, quadrature and each other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import registry
 from ..contracts import Divergence
+from ..suite.spec import Part
+from .checks import Check, Target, as_plugin, run_checks
 
-CLOSE = 1e-6  # relative, between numbers in float64 that should be the same
+RTOL = 1e-6  # relative, between numbers in float64 that should be the same
 Fault = tuple[str, str | None]  # what was looked at, and what is wrong with it
 
 
+def check_divergence(target: Target, **params: Any) -> list[Check]:
+    """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
+    part = Part(as_plugin("divergence", target), params)
+    return run_checks(part, lambda: (Check(*fault) for fault in faults(registry.load(part.plugin)(**params))))
+
+
 def faults(divergence: Any) -> Iterator[Fault]:
-    """What was looked at in a divergence, and what is wrong with it, if anything. It ends at the first fault:
-    what comes after would make no sense."""
+    """Each look's name and what is wrong, if anything. It ends at the first fault, since later looks build on
+    earlier ones."""
     for name, look in LOOKS.items():
         problem = look(divergence)
         yield name, problem
@@ -42,7 +51,7 @@ def _differ(found: Tensor, expected: Tensor) -> int | None:
     """Where two tensors differ most, if they differ; NaN differs from everything."""
     gap = (found - expected).abs() / (1 + expected.abs())
     worst = int(torch.where(gap.isnan(), torch.inf, gap).argmax())
-    return None if gap[worst] <= CLOSE else worst
+    return None if gap[worst] <= RTOL else worst
 
 
 def _methods(d: Any) -> str | None:
@@ -64,10 +73,10 @@ def _convex(d: Divergence) -> str | None:
         return f"f(u) = {float(f[~f.isfinite()][0])} at u = {float(u[~f.isfinite()][0]):.3g}"
     chords = f.diff() / u.diff()
     bends = chords.diff() / (1 + chords[1:].abs())
-    if float(bends.min()) < -CLOSE:
+    if float(bends.min()) < -RTOL:
         where = float(u[int(bends.argmin()) + 1])
         return f"f bends downwards at u = {where:.3g}; check its formula and signs"
-    return None if float(chords[-1] - chords[0]) > CLOSE else "f is a straight line: it tells no P from any Q"
+    return None if float(chords[-1] - chords[0]) > RTOL else "f is a straight line: it tells no P from any Q"
 
 
 def _own_slope(d: Divergence) -> str | None:
@@ -99,7 +108,7 @@ def _bounding(d: Divergence) -> str | None:
     u, t = _ratios(1e-20, 4001), d.activation(_outputs())
     most, where = torch.nan_to_num(t[:, None] * u - d.f(u), nan=-torch.inf).max(1)
     found = d.conjugate(t)
-    less = ~(found >= most - CLOSE * (1 + found.abs()))
+    less = ~(found >= most - RTOL * (1 + found.abs()))
     if not bool(less.any()):
         return None
     return (
@@ -160,7 +169,7 @@ def _bound(d: Divergence) -> str | None:
     best = _slope(d, p / q)
     exact = float(torch.trapezoid(q * d.f(p / q), x))
     found = float(torch.trapezoid(p * best - q * d.conjugate(best), x))
-    if not abs(found - exact) <= CLOSE * (1 + abs(exact)):
+    if not abs(found - exact) <= RTOL * (1 + abs(exact)):
         return f"the bound is {found:.6g} at its best, but the divergence is {exact:.6g}"
     v = _inverse(d, best)
     if (at := _differ(d.activation(v), best)) is not None:

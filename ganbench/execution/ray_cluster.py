@@ -26,9 +26,8 @@ from typing import Any
 
 from filelock import Timeout
 
-from .. import __version__
+from .. import __version__, registry
 from ..errors import GanbenchError, RequestError, StoreError
-from ..registry import plugins
 from ..store.rundir import Entry, Store
 from .local import Local, Outcome
 from .progress import ProgressDir, TaskResult, temporary_folder
@@ -312,7 +311,7 @@ def _contents(root: Path, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _roots() -> tuple[str, ...]:
     """The folders of ganbench in which plugins lie, on this machine."""
-    return str(plugins.shipped("baselines")), str(plugins.PACKAGE)
+    return str(registry.shipped("baselines")), str(registry.PACKAGE)
 
 
 def _sources(entry: Entry) -> set[Path]:
@@ -327,7 +326,7 @@ def _sources(entry: Entry) -> set[Path]:
         ):
             continue
         if file.suffix == ".py":
-            found.update(plugins.neighbours(file))
+            found.update(registry.neighbours(file))
         elif file in entry.cell.method.samples:
             found.add(file)
     return found

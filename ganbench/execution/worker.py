@@ -33,9 +33,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import registry
 from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
-from ..registry import plugins
 from ..scoring import Scorer, explain, unmeasured
 from ..store.files import explained
 from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
@@ -325,7 +325,7 @@ def load_data(part: Part) -> Data:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return plugins.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
+        return registry.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
     except GanbenchError:
         raise
     except Exception as error:

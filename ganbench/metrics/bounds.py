@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..contracts import Data, Divergence, Model, Score, Value, metric
 from ..errors import SampleError
-from ..registry.plugins import find_divergence
+from ..registry import find_divergence
 
 POINTS = {1: 8001, 2: 1001}  # of the grid along each axis, by the dimensions of the data
 BLOCK = 100_000  # points given to a net at a time

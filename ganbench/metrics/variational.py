@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from ..contracts import Data, Divergence, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import Sequential, mlp
-from ..registry.plugins import find_divergence
+from ..registry import find_divergence
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .kde import log_densities

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
+from .. import registry
 from ..contracts import Kind
 from ..errors import Problem, RequestError, SuiteError, did_you_mean
-from ..registry import plugins
 from . import nodes
 from .normalise import budgeted, long_forms, override
 from .reader import Checker
@@ -64,7 +64,7 @@ def _parted(options: Sequence[tuple[str, str]], key: str) -> tuple[list[tuple[st
 
 def shipped_suites() -> dict[str, Path]:
     """The suites that ganbench ships, by name."""
-    return {path.stem: path for path in sorted(plugins.shipped("suites").rglob("*.yaml"))}
+    return {path.stem: path for path in sorted(registry.shipped("suites").rglob("*.yaml"))}
 
 
 def locate(path_or_name: str | Path) -> Path:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ..registry import plugins
+from .. import registry
 from .load import DatasetEntry, MethodEntry, Part, Suite, TrainSettings, slug
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
@@ -87,7 +87,7 @@ class Cell:
 
     @cached_property
     def _sources(self) -> dict[Path, str]:
-        return {metric.plugin.path: plugins.digest(metric.plugin.path) for metric in self.metrics}
+        return {metric.plugin.path: registry.digest(metric.plugin.path) for metric in self.metrics}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _rung(method: MethodEntry) -> Literal["game", "fit", "samples"]:
 def _identity(part: Part) -> dict[str, Any]:
     inner = {name: _identity(one) for name, one in part.parts.items()}  # not where their files lie
     params = {**part.resolved, **inner}
-    return {"name": part.name, "source": plugins.digest(part.plugin.path), "params": params}
+    return {"name": part.name, "source": registry.digest(part.plugin.path), "params": params}
 
 
 def _sha256(value: Any) -> str:

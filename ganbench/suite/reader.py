@@ -10,10 +10,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
+from .. import registry
 from ..contracts import Kind
 from ..errors import PluginError, Problem, did_you_mean
-from ..registry import plugins
-from ..registry.plugins import Param, Plugin
+from ..registry import Param, Plugin
 from . import annotations, nodes
 from .nodes import BROKEN, Node, Place, joined
 from .normalise import ENTRY_KEYS, KEYS
@@ -188,7 +188,7 @@ class Checker:
         if node is None or name is None:
             return None
         try:
-            return plugins.find(kind, name, self.folder)
+            return registry.find(kind, name, self.folder)
         except PluginError as error:
             self.note(node, key, f"{error}{_elsewhere(kind, name)}")
             return None
@@ -404,8 +404,8 @@ def _choice(param: Param, value: Any) -> str:
     kind = annotations.refers(param.annotation)
     if kind is None or value is None:
         return _as_label(value)
-    name, params = plugins.named(value)
-    return "-".join([plugins.find(kind, name).name, *map(_as_label, params.values())])
+    name, params = registry.named(value)
+    return "-".join([registry.find(kind, name).name, *map(_as_label, params.values())])
 
 
 def _as_label(value: Any) -> str:
@@ -431,7 +431,7 @@ def _quotes(annotation: str, value: Any) -> str:
 
 def _elsewhere(kind: Kind, name: str) -> str:
     """Where else a name that was not found belongs."""
-    for other, known in plugins.catalog().items():
+    for other, known in registry.catalog().items():
         if other != kind and name in known:
             return f" ({name!r} is a {other})"
     return ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..registry import plugins
-from ..registry.plugins import Param, Plugin
+from .. import registry
+from ..registry import Param, Plugin
 from . import annotations
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -39,7 +39,7 @@ class Part:
     @property
     def reference(self) -> str:
         """How another process finds it: a shipped one by its name, any other by its file and symbol."""
-        shipped = plugins.catalog()[self.plugin.kind].get(self.name) == self.plugin
+        shipped = registry.catalog()[self.plugin.kind].get(self.name) == self.plugin
         return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
 
     @property
@@ -49,8 +49,8 @@ class Part:
         for param in self.plugin.params:
             kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
             if kind and value is not None:
-                name, params = plugins.named(value)
-                found[param.name] = Part(plugins.find(kind, name), params)
+                name, params = registry.named(value)
+                found[param.name] = Part(registry.find(kind, name), params)
         return found
 
     @property

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import registry
 from ..contracts import Data, Game
-from ..registry import plugins
 from .rng import derive
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def build(cell: Cell, data: Data, seed: int) -> Game:
 
 def make(part: Any) -> Any:
     """The method or trick itself, with its parameters."""
-    return plugins.load(part.plugin)(**part.params)
+    return registry.load(part.plugin)(**part.params)
 
 
 def under(seed: int, make: Callable[[], Any], purpose: str = "init") -> Any:

@@ -14,10 +14,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from ganbench import Batch
+from ganbench import Batch, registry
 from ganbench.contracts import Data, Game
 from ganbench.datasets.toy import ring
-from ganbench.registry import plugins
 from ganbench.training.rng import Draws, fill
 from ganbench.training.stack import Stack
 
@@ -55,10 +54,10 @@ class Case:
     def game(self, seed: int) -> Game:
         """The game of a seed."""
         torch.manual_seed(seed)
-        game = plugins.load(plugins.find("method", self.method))(**self.params).game(self.data())
+        game = registry.load(registry.find("method", self.method))(**self.params).game(self.data())
         if not self.unrolled:
             return game
-        return plugins.load(plugins.find("trick", "unrolling"))(k=self.unrolled)(game, self.data())
+        return registry.load(registry.find("trick", "unrolling"))(k=self.unrolled)(game, self.data())
 
 
 # Nowozin et al. 2016, section 4: the nets for MNIST.

@@ -1,0 +1,122 @@
+"""The checks of a dataset: its splits, its types and what it says that it provides."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from .. import registry
+from ..contracts import Data
+from ..suite.spec import Part
+from .checks import Check, CheckFailed, Checks, Target, as_plugin, run_checks
+
+MAX_OVERLAP = 0.01  # share of a split's examples that may stand in another one
+
+
+def check_dataset(target: Target, **params: Any) -> list[Check]:
+    """Check a dataset with these parameters. Raises PluginError where there is no such dataset."""
+    part = Part(as_plugin("dataset", target), params)
+    return run_checks(part, lambda: _dataset(part))
+
+
+def _dataset(part: Part) -> Checks:
+    with torch.random.fork_rng(devices=[]):
+        first, second = (_loaded(part, seed) for seed in (1, 2))
+    if not isinstance(first, Data):
+        raise CheckFailed(
+            "it gives Data", f"it gave a {type(first).__name__}; return Data(name, train, valid, test, shape)"
+        )
+    yield Check("it gives Data")
+    splits = {"train": first.train, "valid": first.valid, "test": first.test}
+    yield Check("its splits have the shape that it states", _misshapen(first, splits))
+    yield Check("its values are finite floats, or bytes for images", _mistyped(first, splits))
+    yield from _overlapping(splits)
+    alike = all(torch.equal(x, getattr(second, name)) for name, x in splits.items())
+    text = "twice the same gave other data; take all randomness from the generator that it is given"
+    yield Check("everybody gets the same data", None if alike else text)
+    names = ("modes", "log_density", "labels", "simulator")
+    has = {name: getattr(first, name) for name in names}
+    has["pixels"] = first.train if first.train.dtype == torch.uint8 else None
+    says = part.plugin.provides
+    lacks = [name for name in says if has.get(name) is None]
+    quiet = [name for name, value in has.items() if value is not None and name not in says]
+    text = f"it says that it provides {' and '.join(lacks)}, but its Data has none" if lacks else None
+    yield Check("it has what it says it provides", text)
+    text = (
+        f"add provides={tuple(quiet)!r} to @dataset, or no metric that needs it will apply" if quiet else None
+    )
+    yield Check("it says what it has", text, advice=True)
+    yield Check("labels and density fit the examples", _mismatched(first, splits))
+
+
+def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
+    """How many rows of `x` [n, ...] stand in `y` [m, ...] too, bit for bit, and how many would if both were drawn
+    alike: n times the share of rows of `y` that stand there twice. Continuous data have neither; where values are
+    whole numbers, rows of independent splits coincide as rows of one split do."""
+    own, other = (
+        [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part.cpu().numpy()]
+        for part in (x, y)
+    )
+    times = Counter(other)
+    repeated = sum(count for count in times.values() if count > 1) / len(other)
+    return sum(row in times for row in own), len(own) * repeated
+
+
+def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
+    """What a method has seen in training, or what a bandwidth was chosen by, is no test."""
+    if not all(map(len, splits.values())):
+        return  # their shapes are wrong, which is said already
+    wrong, few = [], []
+    for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        x, y = splits[name], splits[other]
+        shared, expected = shared_rows(x, y)
+        excess = shared - expected
+        text = f"{shared:,} of {len(x):,} {name} examples stand in {other} too"
+        text += f", where chance would give {expected:,.0f}" if expected else ""
+        if excess > MAX_OVERLAP * len(x) or (torch.equal(x, y) and len(x.unique(dim=0)) > 1):
+            wrong.append(text)
+        elif excess > 5 * math.sqrt(expected):
+            few.append(text)
+    advice = "draw the splits from different examples, and take repeated ones out before you split"
+    text = f"{'; '.join(wrong + few)}; {advice}" if wrong or few else None
+    yield Check("its splits hold different examples", text, advice=not wrong)
+
+
+def _loaded(part: Part, seed: int) -> Any:
+    torch.manual_seed(seed)  # which must not matter
+    return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
+
+
+def _misshapen(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+    for name, x in splits.items():
+        if x.shape[1:] != data.shape or not len(x):
+            return f"{name} has the shape {list(x.shape)}, expected {['N', *data.shape]} with N > 0"
+    return None
+
+
+def _mistyped(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+    for name, x in splits.items():
+        if x.dtype == torch.uint8:
+            if data.scale is None:
+                return "images of bytes need scale=(0.0, 1.0)"
+            continue
+        if x.dtype != torch.float32 or not bool(torch.isfinite(x).all()):
+            return f"{name} is {x.dtype}, or holds NaN; give finite torch.float32, or torch.uint8 for images"
+    return None
+
+
+def _mismatched(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+    for name, x in splits.items():
+        if data.labels and getattr(data.labels, name).shape != (len(x),):
+            return f"the labels of {name} have the shape {list(getattr(data.labels, name).shape)}, expected [{len(x)}]"
+    if data.log_density:
+        found = data.log_density(data.floats(data.test[:5]))
+        if found.shape != (len(data.test[:5]),) or not bool(torch.isfinite(found).all()):
+            return f"log_density of 5 test examples gave {found.tolist()}, expected 5 finite numbers"
+    return None

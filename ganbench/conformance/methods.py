@@ -1,0 +1,209 @@
+"""The checks of a method: its game, a few rounds of it and its samples, or its `fit` and its sampler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ..contracts import Data, Game
+from ..nets import Sequential
+from ..suite.plan import Cell
+from ..suite.spec import Part
+from ..training import loop, model
+from ..training.games import build
+from ..training.rng import Draws
+from ..training.stack import Stack
+from .checks import (
+    RTOL,
+    SETTINGS,
+    Check,
+    CheckFailed,
+    Checks,
+    Target,
+    as_plugin,
+    documentation,
+    run_checks,
+    trial_cell,
+)
+from .fixtures import images, plane, suitable
+
+
+def check_method(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a method with these parameters on `data`, else on points or, where it wants images, on images.
+    Raises PluginError where there is no such method."""
+    plugin = as_plugin("method", target)
+    part = Part(plugin, params)
+    if plugin.rung is None:
+        text = "give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler"
+        return [*documentation(plugin), Check("it has a game or a fit", text)]
+    if plugin.needs and data is None:
+        data = suitable(plugin.needs)
+    if plugin.rung == "fit":
+        return run_checks(part, lambda: _fit(part, data or plane()))
+    return run_checks(part, lambda: game_checks(trial_cell(part), data))
+
+
+def game_checks(cell: Cell, data: Data | None) -> Checks:
+    data = data or _that_suits(cell)
+    game = build(cell, data, 0)
+    if not isinstance(game, Game):
+        raise CheckFailed(
+            "it gives a Game", f"it gave a {type(game).__name__}; return Game(nets=..., players=..., ...)"
+        )
+    yield Check("it gives a Game")
+    says = cell.method.part.plugin.provides if cell.method.part else ()
+    has = {"bound": game.bound, "discriminator": isinstance(game.nets.get("D"), Sequential) or None}
+    lacks = [name for name in says if has.get(name) is None]
+    text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
+    yield Check("it has what it says it provides", text)
+    yield from _round(cell, data)
+    trained = loop.train(cell, data, [0, 1, 2])
+    yield _diverged(trained)
+    yield _alone(cell, data, trained[1])
+    yield from _samples(cell, data, trained[1])
+
+
+def _that_suits(cell: Cell) -> Data:
+    """Points, or images for what cannot be built for points; what cannot be built for these either raises
+    its exception."""
+    try:
+        build(cell, plane(), 0)
+    except Exception:
+        return images()
+    return plane()
+
+
+def _round(cell: Cell, data: Data) -> Checks:
+    """The first losses and gradients of two seeds."""
+    games = [build(cell, data, seed) for seed in (0, 1)]
+    stack = Stack(games, torch.device("cpu"), torch.float64)
+    draws = Draws(stack.game, data, (0, 1), SETTINGS.batch, torch.device("cpu"), torch.float64)
+    batch = next(draws.rounds(1))[0]
+    batch |= {name: torch.tensor(0.0, dtype=torch.float64) for name in ("step", "progress")}
+    bad, still = [], []
+    for name in stack.game.players:
+        loss, grad = stack.gradient(name, batch)
+        if loss.shape != (2,):
+            shape = list(loss.shape[1:])
+            raise CheckFailed(
+                "losses are single numbers",
+                f"the loss of {name!r} has the shape {shape}; end it with .mean()",
+            )
+        if not (torch.isfinite(loss).all() and torch.isfinite(grad).all()):
+            what = "loss" if not torch.isfinite(loss).all() else "gradient"
+            bad.append(
+                f"the {what} of {name!r} is NaN or infinite before the first step; look for log(0), sqrt(0) or 0/0"
+            )
+        parts = stack.rules.layouts[name].unpack(grad)
+        still += [
+            (name, net) for net, slopes in parts.items() if not any(bool(s.any()) for s in slopes.values())
+        ]
+    yield Check("losses are single numbers")
+    yield Check("losses and gradients are finite", "; ".join(bad) or None)
+    text = "; ".join(
+        f"the loss of {player!r} has no slope in its net {net!r}; is that net left out of it, or behind detach() or "
+        "torch.no_grad()?"
+        for player, net in still
+    )
+    yield Check("every loss reaches the nets of its player", text or None)
+    idle = [
+        net
+        for net in stack.game.nets
+        if not stack.rules.owner[net] and list(stack.game.nets[net].parameters())
+    ]
+    text = f"{' and '.join(idle)} belong(s) to no player and will never be trained" if idle else None
+    yield Check("every net has a player", text, advice=True)
+
+
+def _diverged(trained: Sequence[loop.Trained]) -> Check:
+    bad = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
+    return Check(f"{SETTINGS.steps} rounds are played without diverging", "; ".join(sorted(bad)) or None)
+
+
+def _alone(cell: Cell, data: Data, stacked: loop.Trained) -> Check:
+    """The same seed in a stack of three, alone, and where that differs, alone once more."""
+    name = "a seed alone gives what it gives in a stack"
+    (alone,) = loop.train(cell, data, [stacked.seed])
+    if _same(alone, stacked):
+        return Check(name)
+    (again,) = loop.train(cell, data, [stacked.seed])
+    if not _same(again, alone):
+        return Check(
+            name,
+            "two trainings of one seed differ: take all randomness from PyTorch's generator in game() and from draws "
+            "in losses, none from random, numpy or the clock",
+        )
+    return Check(
+        name,
+        "replicas do not only differ by their parameters and buffers: a tensor made in game() and used in a loss or in "
+        "sample is that of the first seed for all. Make it a parameter or buffer of a net",
+    )
+
+
+def _same(first: loop.Trained, second: loop.Trained) -> bool:
+    """Whether losses and samples agree. Parameters need not: rounding alone moves a bias before a BatchNorm."""
+    pairs = [(first.curves[name], curve) for name, curve in second.curves.items()]
+    if first.snapshots is not None and second.snapshots is not None:
+        pairs.append((first.snapshots, second.snapshots))
+    return all(torch.allclose(one, other, rtol=RTOL, atol=RTOL, equal_nan=True) for one, other in pairs)
+
+
+def _samples(cell: Cell, data: Data, trained: loop.Trained) -> Checks:
+    subject = model.model(cell, data, trained.seed, trained.state, None)
+    if not isinstance(subject, model.Generated):
+        raise TypeError(f"a game gave a {type(subject).__name__}")
+    z = subject._latents(6, "conformance")
+    with torch.no_grad():
+        x, one = subject.generate(z), subject.generate(z[2:3])
+    if x.shape != (6, *data.shape):
+        raise CheckFailed(
+            "samples have the shape of the data",
+            f"6 samples have the shape {list(x.shape)}, expected {[6, *data.shape]}; end the generator with "
+            "data.shape, as in mlp(64, 128, data.shape)",
+        )
+    yield Check("samples have the shape of the data")
+    yield Check(
+        "samples are finite", None if bool(torch.isfinite(x).all()) else "some values are NaN or infinite"
+    )
+    yield _in_scale(x, data)
+    text = (
+        "a latent alone gives another sample than the same latent beside others; let sample treat each on its own "
+        "(take ganbench.BatchNorm for nn.BatchNorm, and no statistics of the batch)"
+    )
+    alike = torch.allclose(x[2:3], one, rtol=RTOL, atol=RTOL)
+    yield Check("a sample does not depend on its batch", None if alike else text)
+    stored = load_tensors(save_tensors({name: tensor.contiguous() for name, tensor in trained.state.items()}))
+    again = model.model(cell, data, trained.seed, stored, None)
+    with torch.no_grad():
+        alike = torch.equal(again.generate(z), x)
+    text = "sample uses something that is neither a parameter, a buffer nor a memory of the game, and so is not stored"
+    yield Check("what is stored gives the same samples", None if alike else text)
+
+
+def _in_scale(x: Tensor, data: Data) -> Check:
+    name = "samples lie in the scale of the data"
+    low, high = data.scale or (-math.inf, math.inf)
+    if low - 1e-3 <= float(x.min()) and float(x.max()) <= high + 1e-3:
+        return Check(name)
+    found = f"values lie in {float(x.min()):.3g} to {float(x.max()):.3g}, expected {low:g} to {high:g}"
+    return Check(name, f"{found}; end the generator with squash=data.scale")
+
+
+def _fit(part: Part, data: Data) -> Checks:
+    cell = trial_cell(part)
+    (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))
+    yield Check("its sampler gives samples of the data's shape and scale")  # train has looked, and raises
+    if first.samples is None or second.samples is None:
+        raise TypeError("fit gave no samples")
+    alike = torch.equal(first.samples, second.samples)
+    text = (
+        "two trainings of one seed gave other samples: take randomness from the seed and the sampler's generator, "
+        "none from numpy or the clock"
+    )
+    yield Check("a seed gives the same samples twice", None if alike else text)

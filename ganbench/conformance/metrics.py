@@ -1,0 +1,71 @@
+"""The checks of a metric, computed on held-out examples in place of samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from .. import registry
+from ..contracts import Better, Data, Score
+from ..suite.spec import Part
+from .checks import Check, CheckFailed, Checks, Target, as_plugin, documentation, run_checks
+from .fixtures import SampledModel, suitable
+
+
+def check_metric(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a metric with these parameters on `data`, or on what it needs: points, or images. Raises
+    PluginError where there is no such metric."""
+    part = Part(as_plugin("metric", target), params)
+    data = data or suitable(part.plugin.needs)
+    if data is None:
+        text = f"it has not been run; no data here have {' and '.join(part.plugin.needs)}"
+        return [*documentation(part.plugin), Check("it can be tried", text, advice=True)]
+    return run_checks(part, lambda: _metric(part, data))
+
+
+def _metric(part: Part, data: Data) -> Checks:
+    plugin = part.plugin
+    odd = [v.name for v in plugin.values if v.better not in get_args(Better)]
+    text = None if plugin.values else "say what it measures: @metric(Value('distance', 'nats', 'lower'))"
+    if odd:
+        text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
+    yield Check("its values have a name, a unit and a better side", text)
+    made = registry.load(plugin)(**part.params)
+    sentence = getattr(made, "protocol", lambda _: "")(data)
+    text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
+    yield Check("its protocol is a sentence", text)
+    first, second = (_scores(made, data) for _ in range(2))
+    if len(first) != len(plugin.values) or not all(isinstance(score, Score) for score in first):
+        kinds = ", ".join(type(score).__name__ for score in first)
+        raise CheckFailed(
+            "it gives a Score for each value",
+            f"it declares {len(plugin.values)} value(s) and gave: {kinds}; return Score(value), or a tuple of them",
+        )
+    yield Check("it gives a Score for each value")
+    bad = [v.name for v, s in zip(plugin.values, first, strict=True) if not math.isfinite(float(s.value))]
+    yield Check(
+        "its values are finite", f"{' and '.join(bad)} is NaN or infinite for good samples" if bad else None
+    )
+    alike = all(
+        float(a.value) == float(b.value) for a, b in zip(first, second, strict=True) if a.value == a.value
+    )
+    text = "the same samples gave another value; take random numbers from model.generator(purpose)"
+    yield Check("it gives the same value twice", None if alike else text)
+    yield Check("its details can be stored", _unstorable(first))
+
+
+def _scores(made: Any, data: Data) -> tuple[Any, ...]:
+    model: Any = SampledModel(data)
+    found = made(model, data, made.reference(data)) if hasattr(made, "reference") else made(model, data)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _unstorable(scores: Sequence[Score]) -> str | None:
+    for name, value in (item for score in scores for item in score.details.items()):
+        try:
+            json.dumps(value, default=lambda v: v.tolist())  # tensors and arrays
+        except (TypeError, ValueError, AttributeError):
+            return f"details[{name!r}] is a {type(value).__name__}; give numbers, texts, lists or tensors"
+    return None

@@ -1,0 +1,56 @@
+"""The checks of a trick, played on a small GAN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import registry
+from ..contracts import Data, Game
+from ..suite.plan import Cell
+from ..suite.spec import Part
+from ..training import loop
+from ..training.games import build
+from . import fixtures
+from .checks import Check, CheckFailed, Checks, Target, as_plugin, run_checks, trial_cell
+from .fixtures import plane
+from .methods import game_checks
+
+
+def check_trick(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
+    """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError where
+    there is no such trick."""
+    part = Part(as_plugin("trick", target), params)
+    plain = Part(registry.find("method", f"{fixtures.__file__}:Reference"), {})
+    data = data or plane()
+    return run_checks(part, lambda: _trick(trial_cell(plain), part, data))
+
+
+def _trick(plain: Cell, part: Part, data: Data) -> Checks:
+    cell = trial_cell(*[p for p in (plain.method.part, part) if p])
+    game = build(plain, data, 0)
+    given = dict(game.nets)
+    tricked = registry.load(part.plugin)(**part.params)(game, data)
+    if not isinstance(tricked, Game):
+        raise CheckFailed(
+            "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"
+        )
+    changed = dict(game.nets) != given
+    text = (
+        "it changed game.nets in place; give a new game by game.with_net, with_loss, with_view or with_memory"
+    )
+    yield Check("it leaves the game that it is given alone", text if changed else None)
+    lost = {name for name in ("z",) if tricked.draws.get(name) != game.draws[name]}
+    text = "it takes the draw 'z' away; add draws by game.with_draws, so that methods keep seeing the same latents"
+    yield Check("it leaves the draws of the game alone", text if lost else None)
+    yield from game_checks(cell, data)
+    yield _effect(plain, cell, data)
+
+
+def _effect(plain: Cell, cell: Cell, data: Data) -> Check:
+    (before,), (after,) = (loop.train(one, data, [0]) for one in (plain, cell))
+    shots = [one.snapshots for one in (before, after) if one.snapshots is not None]
+    alike = torch.equal(shots[0], shots[1])
+    text = "three rounds with it gave the same samples as without; does it return the changed game?"
+    return Check("it changes something", text if alike else None)

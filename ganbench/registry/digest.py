@@ -1,0 +1,85 @@
+"""The content hash of a plugin: its syntax tree and those of the files beside it that it imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .scan import parse, read_source
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
+    `1e-3` for `0.001` changes nothing, nor does another version of Python."""
+    files = sorted(_with_neighbours(path.resolve()).items())
+    forms = ", ".join(f"({name!r}, {content.form})" for name, content in files)
+    return hashlib.sha256(f"[{forms}]".encode()).hexdigest()
+
+
+def neighbours(path: Path) -> list[Path]:
+    """A file, and the files beside it, or in folders beside it, that it or they import. Raises PluginError."""
+    return [path.parent / name for name in sorted(_with_neighbours(path))]
+
+
+def _with_neighbours(path: Path) -> dict[str, Content]:
+    """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
+    found: dict[str, Content] = {}
+    queue = [path]
+    while queue:
+        file = queue.pop()
+        name = file.relative_to(path.parent).as_posix()
+        if name in found:
+            continue
+        found[name] = _content(file, read_source(file))
+        for package in found[name].imported - {"ganbench"}:
+            queue += [path.parent / f"{package}.py"] if (path.parent / f"{package}.py").is_file() else []
+            queue += sorted((path.parent / package).rglob("*.py"))
+    return found
+
+
+class Content(NamedTuple):
+    """What a file comes to."""
+
+    imported: set[str]  # first parts of names of modules
+    form: str  # of its syntax tree without docstrings
+
+
+@cache  # many metrics share a file
+def _content(path: Path, source: bytes) -> Content:
+    tree = parse(path, source)
+    return Content(_imported(tree), repr(_form(_bare(tree))))
+
+
+def _form(node: Any) -> Any:
+    """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
+    and in what `ast.dump` and `ast.unparse` write."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        given = [[name, _form(value)] for name, value in fields if value is not None and value != []]
+        return [type(node).__name__, *given]
+    return [_form(item) for item in node] if isinstance(node, list) else node
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """First parts of the names of the modules that are imported, by an absolute name or as `from .x import`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level <= 1:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings, which change no number."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree

@@ -1,0 +1,224 @@
+"""Read the plugins of a file from its source, without running it: listing and validating start no torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ..contracts import Kind, Value, snake
+from ..errors import PluginError
+
+KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
+DECORATOR = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int}  # its arguments
+
+
+class _Unknown(Enum):
+    """An Enum, so that an unpickled `Plugin` in another process holds the same object."""
+
+    UNKNOWN = "…"
+
+
+UNKNOWN = _Unknown.UNKNOWN  # a default that only running the file could tell
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a plugin, as its source states it."""
+
+    name: str
+    annotation: str
+    default: Any  # UNKNOWN where it is not a literal
+    required: bool
+    doc: str  # the comment behind it
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A marked class or function in a file."""
+
+    kind: Kind
+    name: str
+    path: Path
+    symbol: str
+    doc: str
+    params: tuple[Param, ...]
+    rung: str | None = None  # "game" or "fit", for methods
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    values: tuple[Value, ...] = ()
+    version: int = 1
+
+    @property
+    def summary(self) -> str:
+        """First sentence of the docstring, as one line."""
+        paragraph = " ".join(self.doc.strip().split("\n\n")[0].split())
+        return re.split(r"(?<=\.)(?<!\bal\.)\s+(?=[A-Z])", paragraph, maxsplit=1)[0]
+
+    def param(self, name: str) -> Param | None:
+        """The parameter of this name."""
+        return next((p for p in self.params if p.name == name), None)
+
+
+def scan(path: Path) -> list[Plugin]:
+    """The plugins of a file, read from its syntax tree. Raises PluginError."""
+    source = read_source(path)
+    tree = parse(path, source)
+    lines = importlib.util.decode_source(source).split("\n")
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found = [_plugin(node, path, lines, classes) for node in tree.body]
+    return [plugin for plugin in found if plugin]
+
+
+def read_source(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PluginError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise PluginError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def parse(path: Path, source: bytes) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python says them again when the file runs
+            return ast.parse(source, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", error) or "too deeply nested"
+        raise PluginError(f"{path}:{line}: is not valid Python ({reason})") from None
+
+
+def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast.ClassDef]) -> Plugin | None:
+    if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return None
+    for decorator in node.decorator_list:
+        call = decorator if isinstance(decorator, ast.Call) else None
+        target = call.func if call else decorator
+        kind = getattr(target, "id", getattr(target, "attr", ""))
+        if kind not in KINDS:
+            continue
+        if isinstance(node, ast.ClassDef):
+            family = _family(node, classes)
+            params = _fields(family, lines)
+            methods = {item.name for one in family for item in one.body if isinstance(item, ast.FunctionDef)}
+        else:
+            params, methods = list(_arguments(node, lines)), set()
+        try:
+            mark = _mark_arguments(call, node.name)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{path}:{decorator.lineno}: @{kind} of {node.name}: {error}") from None
+        return Plugin(
+            kind=kind,
+            path=path,
+            symbol=node.name,
+            doc=ast.get_docstring(node) or "",
+            params=tuple(params),
+            rung=next((rung for rung in ("game", "fit") if rung in methods), None),
+            **mark,
+        )
+    return None
+
+
+def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """The class after the classes of the same file that it extends."""
+    bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+    older = {name: one for name, one in classes.items() if one is not node}
+    return [*(one for base in bases for one in _family(base, older)), node]
+
+
+def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
+    """What the decorator says. Raises ValueError or TypeError where it cannot be read from the source."""
+    found: dict[str, Any] = {"name": snake(symbol)}
+    for argument in call.args if call else ():
+        if isinstance(argument, ast.Call):  # Value("modes", "modes", "higher")
+            found["values"] = (*found.get("values", ()), _value(argument))
+        elif name := _written(argument):
+            found["name"] = name
+    for keyword in call.keywords if call else ():
+        found[str(keyword.arg)] = _written(keyword.value)
+    found["name"] = found["name"] or snake(symbol)
+    for key, kind in DECORATOR.items():
+        if not isinstance(found.get(key, kind()), kind):
+            raise ValueError(f"{key} must be a {kind.__name__}, got {found[key]!r}")
+    if unknown := set(found) - set(DECORATOR):
+        raise ValueError(f"there is no argument {min(unknown)!r}")
+    return found
+
+
+def _value(call: ast.Call) -> Value:
+    return Value(*map(_written, call.args), **{str(k.arg): _written(k.value) for k in call.keywords})
+
+
+def _written(node: ast.expr) -> Any:
+    """An argument of a mark, which is read without running the file."""
+    value = _literal(node)
+    if value is UNKNOWN:
+        raise ValueError(f"write {ast.unparse(node)!r} out: marks are read without running the file")
+    return value
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return UNKNOWN
+
+
+def _fields(family: list[ast.ClassDef], lines: list[str]) -> list[Param]:
+    """The fields of a dataclass, inherited ones first; a field that is declared again keeps its place."""
+    found: dict[str, Param] = {}
+    for item in (item for node in family for item in node.body):
+        if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
+            continue
+        annotation = ast.unparse(item.annotation)
+        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_no_argument(item.value):
+            continue
+        name, required = item.target.id, item.value is None or _lacks_default(item.value)
+        default = _literal(item.value) if item.value and not required else None
+        found[name] = Param(name, annotation, default, required, _comment(item, lines))
+    return list(found.values())
+
+
+def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None:
+    """The keywords of `field(...)`; None where the default is something else."""
+    if not isinstance(value, ast.Call):
+        return None
+    called = getattr(value.func, "id", getattr(value.func, "attr", ""))
+    return {keyword.arg: keyword.value for keyword in value.keywords} if called == "field" else None
+
+
+def _is_no_argument(value: ast.expr | None) -> bool:
+    init = (_field_keywords(value) or {}).get("init")
+    return init is not None and _literal(init) is False
+
+
+def _lacks_default(value: ast.expr) -> bool:
+    keywords = _field_keywords(value)
+    return keywords is not None and not {"default", "default_factory"} & set(keywords)
+
+
+def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:
+    """All parameters of a dataset function but the first, which is the generator."""
+    spec = node.args
+    plain = [*spec.posonlyargs, *spec.args]
+    defaults = [None] * (len(plain) - len(spec.defaults)) + spec.defaults
+    pairs = [*zip(plain, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
+    for arg, default in pairs[1:]:
+        annotation = ast.unparse(arg.annotation) if arg.annotation else "Any"
+        known = _literal(default) if default else None
+        yield Param(arg.arg, annotation, known, default is None, _comment(default or arg, lines))
+
+
+def _comment(node: ast.stmt | ast.expr | ast.arg, lines: list[str]) -> str:
+    """The comment that follows a node on its last line."""
+    behind = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :].decode()
+    match = re.match(r"[\s,):]*#+\s*(.*)", behind)
+    return match[1].strip() if match else ""
