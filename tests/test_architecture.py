@@ -88,6 +88,7 @@ TORCH_FREE = (
     "report.",
     "cli.",
     "store.results",
+    "metrics.figures.",
 )
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .. import Data, DatasetError, dataset
+from ganbench import Data, DatasetError, dataset
 
 
 @dataset()  # provides=("modes", "labels", ...) names what else its Data has, for metrics that need that

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import Divergence, divergence
+from ganbench import Divergence, divergence
 
 
 @divergence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import feature
+from ganbench import feature
 
 
 @feature

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .. import Adam, Game, Player, method, mlp
+from ganbench import Adam, Game, Player, method, mlp
 
 
 @method  # the name in tables is the class's, in snake_case; @method("another") gives another

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .. import trick
+from ganbench import trick
 
 
 @trick
