@@ -531,7 +531,10 @@ def metric(
 
     `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
     "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
-    `version` goes up when the numbers change.
+    `version` goes up when the numbers change. A metric may have a picture in the report: `figure(self, cells, style)`
+    gets the methods of one dataset (`store.results.Cell`, with this metric's details alone) and what to draw with
+    (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of them, or None. Import matplotlib
+    inside it, if at all.
     """
     return _marker("metric", name, values=values, needs=needs, version=version)
 

@@ -90,6 +90,7 @@ TORCH_FREE = (
     "report.",
     "cli.",
     "store.results",
+    "metrics.figures.",
 )
 
 

@@ -12,8 +12,10 @@ import pytest
 from fake_run import METHODS, NASTY, FakeMethod, FakeRun, write_arrays
 from PIL import Image
 
+from ganbench import scaffold
 from ganbench.errors import StoreError
-from ganbench.report import figures, ranks, style, tables
+from ganbench.metrics.figures import latent, modes, reconstruction
+from ganbench.report import figures, page, ranks, style, tables
 from ganbench.store.results import Dataset, Kept, Run, file_name, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
@@ -22,6 +24,11 @@ SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "fai
 def opened(folder: Path) -> Run:
     """The run in a folder."""
     return open_run(folder)
+
+
+def styled(run: Run, metric: str, dataset: Dataset) -> style.Style:
+    """What a metric draws with."""
+    return style.Style(metric, dataset, run.cells, style.colours(run.labels))
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +239,7 @@ def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     assert found["best_of_means_pct"].tolist() == [25, 75]  # means: a .1 .2 .6 .65, b .2 .15 .25 .3
     assert (found["rank_low"] < found["rank"]).all()
     with style.style():
-        plot = figures._reconstructions(run.datasets["digits"], list(run.cells), style.colours(run.labels))
+        plot = reconstruction.figure(run.cells, styled(run, "reconstruction", run.datasets["digits"]))
     assert plot is not None
     assert any(text.startswith("rank 1.44 [") for text in texts(plot))
     assert "for each of 4 examples" in plot.caption
@@ -270,8 +277,7 @@ def test_latent_space(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     run = opened(tmp_path)
     with style.style():
-        plot = figures._latent(run.datasets["digits"], run.cells[0], "#0173b2")
-    assert plot is not None
+        (plot,) = latent.figure(run.cells, styled(run, "latent", run.datasets["digits"]))
     assert plot.name == "latent-digits-gan"
     names = {
         "gan",
@@ -300,7 +306,7 @@ def test_the_dashed_line_is_the_share_of_each_mode_in_the_data(tmp_path: Path) -
         (unequal, weights, "dashed: how often they are in the data"),
     ):
         with style.style():
-            plot = figures._modes(dataset, list(run.cells), style.colours(run.labels))
+            plot = modes.figure(run.cells, styled(run, "modes", dataset))
         assert plot is not None
         assert caption in plot.caption
         line = plot.figure.axes[0].lines[-1]
@@ -315,10 +321,77 @@ def test_many_modes_are_a_strip(tmp_path: Path) -> None:
         path.write_text(json.dumps(document))
     run = opened(tmp_path)
     with style.style():
-        plot = figures._modes(run.datasets["ring"], list(run.cells), style.colours(run.labels))
+        plot = modes.figure(run.cells, styled(run, "modes", run.datasets["ring"]))
     assert plot is not None
     assert "each of the 1000 modes" in plot.caption
     assert plot.figure.axes[0].images[0].get_array().shape == (2, 1000)
+
+
+def _with_metric(folder: Path, path: Path) -> Run:
+    """A run on the ring in which a user's metric, in this file, stands in the place of `modes`."""
+    FakeRun(folder).write(["ring"], SMALL[:2], seeds=2)
+    suite = folder / "suite.resolved.yaml"
+    suite.write_text(
+        f"{suite.read_text()}metrics:\n- metric: {path}\n  params: {{n: 50}}\n- metric: kde_ll\n"
+    )
+    for score in (folder / "cells").rglob("modes-*.json"):
+        document = json.loads(score.read_text())
+        score.write_text(json.dumps(document | {"metric": "my_metric", "details": {"gap": [0.5, -0.25]}}))
+    return opened(folder)
+
+
+def test_the_metric_of_a_user_has_its_picture_in_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "my_metric.py"
+    scaffold.write("metric", path)
+    run = _with_metric(tmp_path / "run", path)
+    with style.style():
+        (plot,) = [plot for plot in figures.figures(run) if plot.kind == "my_metric"]
+    assert (plot.name, plot.title) == ("my_metric-ring", "my_metric")
+    lines = [line.get_ydata().tolist() for line in plot.figure.axes[0].lines]
+    assert lines == [[0.5, -0.25]] * 4  # two methods, two seeds
+    assert plot.alt == "Gap of the means of gan, _x."
+    text = page.write(run).read_text()
+    assert "Samples less data, a line for each seed." in text
+    assert "picture left out" not in text
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "my_metric.py"
+    scaffold.write("metric", path)
+    run = _with_metric(tmp_path / "run", path)
+
+    def reasons(text: str) -> list[str]:
+        path.write_text(text) if text else path.unlink()
+        missing: list[figures.Missing] = []
+        with style.style():
+            assert not [plot for plot in figures.figures(run, missing) if plot.kind == "my_metric"]
+        assert all((one.dataset, one.metric) == ("ring", "my_metric") for one in missing)
+        return [one.reason for one in missing]
+
+    text = path.read_text()
+    assert reasons(text.replace('seed.details("gap")', "1 / 0")) == [
+        f"{path}: its figure failed: ZeroDivisionError: division by zero"
+    ]
+    # A metric without a picture is not run: it may start torch, or lack what it imports on this machine.
+    assert reasons("raise SystemExit\n" + text[: text.index("    def figure")]) == []
+    assert reasons("") == [f"{path}: there is no such file"]
+    shown = page.write(run).read_text()
+    assert "(picture left out): " in shown
+    assert "there is no such file" in shown
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_no_code_that_came_with_a_run_directory_is_run(tmp_path: Path, absolute: bool) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "my_metric.py"
+    scaffold.write("metric", path)
+    path.write_text(f"raise SystemExit('it was run')\n{path.read_text()}")
+    run = _with_metric(tmp_path / "run", path if absolute else Path("../run/my_metric.py"))
+    missing: list[figures.Missing] = []
+    with style.style():
+        assert not [plot for plot in figures.figures(run, missing) if plot.kind == "my_metric"]
+    said = "lies in the run directory, and no code is run from there" if absolute else "is no absolute path"
+    assert [said in one.reason for one in missing] == [True]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

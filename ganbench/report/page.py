@@ -198,7 +198,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
                 anchor=f"dataset-{i}",
                 about=_described(run, shown.dataset),
                 table=shown,
-                warnings=_warnings(run.of(shown.dataset)),
+                warnings=[*_warnings(run.of(shown.dataset)), *_missing(run, shown.dataset)],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
                 few=plots.few(len(shown.rows)),
@@ -236,6 +236,13 @@ def _warnings(cells: Sequence[Cell]) -> list[Notice]:
         Notice(metric, "; ".join(f"{label}, {_seeds(numbers)}" for label, numbers in who.items()), text)
         for (metric, text), who in found.items()
     ]
+
+
+def _missing(run: Run, dataset: str) -> Iterator[Notice]:
+    """Pictures of metrics that could not be drawn."""
+    for one in read_json(run.folder / "plots" / "index.json").get("missing", []):
+        if one["dataset"] == dataset:
+            yield Notice(one["metric"], "picture left out", one["reason"])
 
 
 def _seeds(numbers: Sequence[int]) -> str:

@@ -1,22 +1,27 @@
-"""How examples, counts and colours look: the pieces of which `plots` puts its figures together."""
+"""How examples, counts and colours look: the pieces of which figures are put together, and `Style`, which hands them to
+the `figure` of a metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..store.results import Array, Dataset
+from ..store.results import Array, Cell, Dataset, file_name
+from . import ranks
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 150
 INK, MUTED, FAINT = "#24292f", "#6b7280", "#d6dae0"
+STROKES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))) * 9  # to tell lines apart without colour
 _STYLE: Any = {
     "figure.dpi": DPI, "savefig.dpi": DPI, "svg.hashsalt": "ganbench", "text.parse_math": False,
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5,
@@ -158,6 +163,34 @@ def shortened(text: str, most: int = 26) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def headline(figure: Figure, text: str, colour: str) -> None:
+    """The name of the method of which a whole figure is."""
+    figure.suptitle(shortened(text, 60), color=contrasting(colour, 4.5), fontweight="bold", fontsize=9)
+
+
+def below(ax: Axes, texts: Sequence[str]) -> None:
+    """A text under each picture of a sheet with one row."""
+    width, bottom = (ax.get_xlim()[1] + 0.5) / max(len(texts), 1), ax.get_ylim()[0]
+    for i, text in enumerate(texts):
+        place = {"ha": "center", "va": "top", "fontsize": 7, "color": MUTED}
+        ax.text((i + 0.5) * width - 0.5, bottom + 0.06 * width, text, **place)
+
+
+def handle(colour: str, **looks: Any) -> Any:
+    """A line for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, **looks)
+
+
+def why(cell: Cell) -> str:
+    """Why there is nothing to draw of a cell."""
+    statuses = sorted({seed.status for seed in cell.seeds})
+    if statuses == ["ok"]:
+        return "nothing kept"
+    return f"no seed ended well\n({', '.join(statuses)})"
+
+
 # ---------------------------------------------------------------------------------------------- examples
 
 
@@ -260,3 +293,72 @@ def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: boo
         ax.plot(np.linspace(low, high, len(log)), np.exp(log), color=INK, linewidth=1)
     ax.set(xlim=(low, high), yticks=[])
     ax.spines["left"].set_visible(False)
+
+
+# ---------------------------------------------------------------------------------------------- for metrics
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with the words that go with it."""
+
+    name: str  # of its files, without the ending
+    kind: str
+    dataset: str  # empty for plots over all datasets
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    label: str = ""  # of the method that it is of; empty for several
+
+
+@dataclass(frozen=True)
+class Style:
+    """What `figure(cells, style)` of a metric draws with, so that it looks like the other pictures of a report.
+
+    `cells` there are the methods to draw (`store.results.Cell`): `cell.ok` are its seeds whose training went well,
+    `seed.details("gap")["gap"]` is a detail of the Score (a tensor as a NumPy array, read when it is asked for), and
+    `cell.median("gap")` the seed to show where only one has room.
+    """
+
+    metric: str
+    dataset: Dataset
+    cells: Sequence[Cell]  # of all methods, also where there are too many to draw
+    colours: Mapping[str, str]  # of the methods, by label
+
+    ink, muted, faint, strokes = INK, MUTED, FAINT, STROKES
+    grid = staticmethod(grid)
+    bare, framed, logarithmic = staticmethod(bare), staticmethod(framed), staticmethod(logarithmic)
+    empty, why = staticmethod(empty), staticmethod(why)
+    row_label, panel_title, headline = (
+        staticmethod(row_label),
+        staticmethod(panel_title),
+        staticmethod(headline),
+    )
+    shortened, below, handle = staticmethod(shortened), staticmethod(below), staticmethod(handle)
+
+    def examples(self, ax: Axes, points: Array, colour: str, *, columns: int = 6) -> None:
+        """Examples [n, *shape] as the dataset shows them: pictures, a scatter or a histogram."""
+        examples(ax, self.dataset, points, colour, columns=columns)
+
+    def pictures(self, ax: Axes, images: Array, columns: int) -> None:
+        """Images [n, C, H, W] as one sheet, `columns` in a row."""
+        pictures(ax, self.dataset, images, columns)
+
+    def scatter(self, ax: Axes, points: Array, colour: str) -> None:
+        """Points [n, d], the first two coordinates, over the true density and the modes."""
+        scatter(ax, self.dataset, points, colour)
+
+    def ranks(self) -> pd.DataFrame:
+        """Ranks of all methods of the dataset over single examples, see `ranks.ranks`."""
+        return ranks.ranks(self.cells)
+
+    def plot(
+        self, figure: Figure, caption: str, alt: str, *, title: str = "", kind: str = "", label: str = ""
+    ) -> Plot:
+        """A figure with its caption and its text for those who cannot see it, for `figure` to return. `title`: above
+        it, by default the metric's name; `kind`: how its files are named, by default after the metric; `label`: of
+        the method, where it is of a single one."""
+        kind, parts = kind or self.metric, [self.dataset.label, *([label] if label else [])]
+        name = file_name(kind, *parts)
+        return Plot(name, kind, self.dataset.label, title or self.metric, caption, alt, figure, label)

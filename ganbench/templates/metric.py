@@ -28,3 +28,14 @@ class Mine:
         # sem: the standard error over what is averaged here; that over seeds comes from the tables.
         # details: "invalid", a sentence, where a control of yours failed; "floor", what a trivial sampler scores.
         return Score(distance.item(), variance.sqrt().item(), len(fake), {"gap": gap})
+
+    def figure(self, cells, style):
+        """A picture for the report, if you want one. cells: the methods on a dataset; style: what to draw with."""
+        figure, ((ax,),) = style.grid(1, 1, (5.0, 2.2))
+        for cell in cells:
+            for seed in cell.ok:  # those whose training went well
+                if details := seed.details("gap"):  # of the Score; a tensor is a NumPy array here
+                    ax.plot(details["gap"], color=style.colours[cell.label], marker=".")
+        ax.set(xlabel="number of the example", ylabel="gap of the means")
+        names = ", ".join(cell.label for cell in cells)
+        return style.plot(figure, "Samples less data, a line for each seed.", f"Gap of the means of {names}.")
