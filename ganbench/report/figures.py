@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .. import __version__
+from .. import __version__, registry
 from ..analysis.summary import run_summary
 from ..errors import GanbenchError, PluginError
-from ..registry import plugins
 from ..store.results import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
 from . import style, tables
 from .style import Plot, Style
@@ -457,7 +456,7 @@ class Metrics:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.own: dict[
-            str, tuple[plugins.Plugin, Mapping[str, Any]]
+            str, tuple[registry.Plugin, Mapping[str, Any]]
         ] = {}  # the user's, with their parameters
         self.unread: list[str] = []  # why files of the user's cannot be read
         self.order: list[str] = []
@@ -478,7 +477,7 @@ class Metrics:
                     raise PluginError(
                         f"{self.folder / 'suite.resolved.yaml'}: {reference} is no absolute path"
                     )
-                plugin = plugins.find("metric", reference)
+                plugin = registry.find("metric", reference)
             except PluginError as error:
                 self.unread.append(str(error))
             else:
@@ -494,11 +493,11 @@ class Metrics:
         self, metric: str, dataset: Dataset, cells: Sequence[Cell], colours: Mapping[str, str]
     ) -> Iterator[Plot]:
         """What a metric draws of a dataset. Raises PluginError where its file cannot be read or its code fails."""
-        path = plugins.PACKAGE / "metrics" / "figures" / f"{metric}.py"
+        path = registry.PACKAGE / "metrics" / "figures" / f"{metric}.py"
         if metric in self.own:
             path = self.own[metric][0].path
         elif not path.is_file():
-            if self.unread and metric not in plugins.catalog()["metric"]:
+            if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
         every = [_only(cell, metric) for cell in cells]
@@ -513,7 +512,7 @@ class Metrics:
 
     def _figure(self, metric: str, path: Path) -> Callable[[Sequence[Cell], Style], Any] | None:
         if metric not in self.own:
-            return plugins.load(plugins.Plugin("metric", metric, path, "figure", "", ()))
+            return registry.load(registry.Plugin("metric", metric, path, "figure", "", ()))
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
@@ -521,7 +520,7 @@ class Metrics:
             raise PluginError(
                 f"{path}: lies in the run directory, and no code is run from there; move the file"
             )
-        return getattr(plugins.load(plugin)(**params), "figure", None)
+        return getattr(registry.load(plugin)(**params), "figure", None)
 
 
 def _only(cell: Cell, metric: str) -> Cell:
