@@ -14,14 +14,16 @@ from PIL import Image
 
 from ganbench.errors import StoreError
 from ganbench.report import figures, ranks, style, tables
-from ganbench.store.results import Dataset, Kept, Run, file_name, open_run, read_records
+from ganbench.store.files import Folder
+from ganbench.store.layout import file_name
+from ganbench.store.results import Dataset, Kept, Run, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
 
 
 def opened(folder: Path) -> Run:
     """The run in a folder."""
-    return open_run(folder, read_records(folder))
+    return open_run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +139,9 @@ def test_plots_of_an_earlier_suite_are_removed(tmp_path: Path) -> None:
     (tmp_path / "plots" / "index.json").write_text(json.dumps({"plots": old}))
     (tmp_path / "plots" / "scores-old.svg").write_bytes(b"old")
     FakeRun(tmp_path).write(["ring"], [SMALL[-1]], seeds=1)
-    assert not figures.current(tmp_path)
+    assert figures.read_pictures(open_run(tmp_path)) is None
     figures.write(tmp_path)
-    assert figures.current(tmp_path)
+    assert figures.read_pictures(open_run(tmp_path)) is not None
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["index.json"]
     assert (tmp_path / "mine.png").read_bytes() == b"kept"
 
@@ -166,9 +168,9 @@ def test_scores_of_an_earlier_plan_are_not_read(tmp_path: Path) -> None:
 
 def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "media.safetensors"
-    assert dict(Kept(path)) == {}
+    assert dict(Kept(Folder(path.parent), path)) == {}
     write_arrays(path, {"a": np.arange(3), "b": np.ones(2)})
-    kept = Kept(path, {"verdict": "fine", "a": "hidden"})
+    kept = Kept(Folder(path.parent), path, {"verdict": "fine", "a": "hidden"})
     assert (sorted(kept), len(kept)) == (["a", "b", "verdict"], 3)
     assert (kept["a"].tolist(), kept["verdict"], kept.get("c")) == ([0, 1, 2], "fine", None)
     path.write_bytes(path.read_bytes()[:-1])
@@ -176,7 +178,7 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
         kept["b"]
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
-        Kept(path)
+        Kept(Folder(path.parent), path)
 
 
 def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(

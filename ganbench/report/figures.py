@@ -17,7 +17,10 @@ import pandas as pd
 
 from .. import __version__
 from ..analysis.summary import run_summary
-from ..store.results import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
+from ..store import layout
+from ..store.files import Folder
+from ..store.layout import file_name
+from ..store.results import MAX_RECORDS, Cell, Dataset, Run, open_run
 from . import ranks, tables
 from . import style as drawing
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 MOST_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
 MOST_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
+MAX_PICTURE = 2**26  # bytes
+_WORDS = ("name", "kind", "dataset", "title", "caption", "alt")  # of a plot in the index
 MOST_BARS = 12  # modes that are drawn as bars; more as a strip of colours
 _STROKES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))) * 9  # a method's players, by name
 
@@ -49,36 +54,50 @@ def write(run: Path | Run) -> list[Path]:
     """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
     return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
     run = open_run(run)
-    folder = run.folder / "plots"
-    old = read_json(folder / "index.json").get("plots", [])
+    files, old = run.files, read_index(run.files)
     entries, written = [], []
     with drawing.style():
         for plot in figures(run):
             drawing.settle(plot.figure)
-            written.append(write_bytes(folder / f"{plot.name}.png", drawing.png(plot.figure)))
-            written.append(write_bytes(folder / f"{plot.name}.svg", drawing.svg(plot.figure)))
-            words = ("name", "kind", "dataset", "title", "caption", "alt")
+            for kind, draw in (("png", drawing.png), ("svg", drawing.svg)):
+                written.append(files.write(files.path(layout.plot(plot.name, kind)), draw(plot.figure)))
             frames = {"frames": _frames(plot.figure)} if plot.kind == "snapshots" else {}
-            entries.append({**{word: getattr(plot, word) for word in words}, **frames})
-    index = {"drawn_from": _source(run.folder), "plots": entries}
-    write_bytes(folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False).encode())
-    names = {entry["name"] for entry in entries}
-    for name in {str(entry["name"]) for entry in old} - names:
+            entries.append({**{word: getattr(plot, word) for word in _WORDS}, **frames})
+    index = {"drawn_from": _source(files), "plots": entries}
+    files.write(files.path(layout.PLOT_INDEX), json.dumps(index, indent=1, ensure_ascii=False).encode())
+    for name in {entry["name"] for entry in old} - {entry["name"] for entry in entries}:
         for kind in ("png", "svg"):
-            (folder / Path(f"{name}.{kind}").name).unlink(missing_ok=True)
+            files.remove_file(files.path(layout.PLOTS) / f"{name}.{kind}")
     return written
 
 
-def current(run_dir: Path) -> bool:
-    """Whether the plots are there and were drawn from the records as they are now, by this ganbench."""
-    folder = Path(run_dir) / "plots"
-    index = read_json(folder / "index.json")
-    drawn = all((folder / f"{entry['name']}.png").is_file() for entry in index.get("plots", ()))
-    return drawn and index.get("drawn_from") == _source(Path(run_dir))
+def read_index(files: Folder) -> list[dict[str, Any]]:
+    """The words that go with the plots of a run, as `write` wrote them. A name that `write` would not give a file is
+    passed over: it may lead out of the folder."""
+    plots = files.read_object(files.path(layout.PLOT_INDEX)).get("plots")
+    entries = [entry for entry in plots if isinstance(entry, dict)] if isinstance(plots, list) else []
+    texts = [{**entry, **{word: str(entry.get(word, "")) for word in _WORDS}} for entry in entries]
+    return [entry for entry in texts if entry["name"] and file_name(entry["name"]) == entry["name"]]
 
 
-def _source(run_dir: Path) -> str:
-    return f"{__version__} {hashlib.sha256((run_dir / 'records.jsonl').read_bytes()).hexdigest()}"
+def read_pictures(run: Run) -> list[tuple[dict[str, Any], bytes]] | None:
+    """The plots of a run, words and PNG; None where one is not there, or they were not drawn from the records as they
+    are now by this ganbench. Raises StoreError."""
+    files, pictures = run.files, []
+    if files.read_object(files.path(layout.PLOT_INDEX)).get("drawn_from") != _source(files):
+        return None
+    for entry in read_index(files):
+        content = files.read_bytes(files.path(layout.plot(entry["name"], "png")), MAX_PICTURE)
+        if content is None or not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) < 24:
+            return None
+        pictures.append((entry, content))
+    return pictures
+
+
+def _source(files: Folder) -> str:
+    """What the plots of a run are drawn from: this version of ganbench and the records."""
+    content = files.read_bytes(files.path(layout.RECORDS), MAX_RECORDS) or b""
+    return f"{__version__} {hashlib.sha256(content).hexdigest()}"
 
 
 def figures(run: Run) -> Iterator[Plot]:
