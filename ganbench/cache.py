@@ -16,6 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .atomic import replacement
+from .errors import StoreError
+
 
 def cache_folder() -> Path:
     """`ganbench` in XDG_CACHE_HOME, else in ~/.cache."""
@@ -76,11 +79,5 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError, SafetensorError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, temporary, metadata={"sha256": fingerprint(tensors)})
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(StoreError, SafetensorError), replacement(path) as temporary:
+        save_file(tensors, temporary, metadata={"sha256": fingerprint(tensors)})

@@ -82,13 +82,16 @@ def load_model(
     Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
     """
     from .execution.worker import load_data as load_part
+    from .store import layout
     from .store.rundir import Store, data_digest
     from .suite.load import load
     from .suite.plan import resolve
     from .training.model import model
 
     store = Store(Path(out), read_only=True)
-    cell = _cell(resolve(load(store.path("suite.resolved.yaml"))).cells, label, dataset)
+    path = store.path(layout.SUITE)
+    store.read_text(path)  # `load` would follow links and wait for a FIFO
+    cell = _cell(resolve(load(path)).cells, label, dataset)
     if seed not in cell.seeds:
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"

@@ -25,7 +25,9 @@ from ganbench.contracts import COLUMNS, Data, Labels, Modes
 from ganbench.errors import StoreError
 from ganbench.execution.worker import load_data
 from ganbench.scoring import unmeasured
+from ganbench.store import layout
 from ganbench.store.files import SCHEMA
+from ganbench.store.results import read_records
 from ganbench.store.rundir import Entry, Store, Training, data_digest, few, preview
 from ganbench.suite import load, plan
 from ganbench.training.loop import Trained
@@ -316,7 +318,9 @@ def test_a_folder_that_cannot_be_written_is_refused(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(StoreError, match=r"cannot be written \(.*\); choose another folder with --out"):
+    with pytest.raises(
+        StoreError, match=r"cannot be written \(.*\); a run can go to another folder with --out"
+    ):
         Store(tmp_path / "out").prepare()
 
 
@@ -442,6 +446,40 @@ def test_records_follow_the_plan_and_its_columns(store: Store, entries: list[Ent
     assert [json.loads(line) for line in lines] == rows
     assert rows[0]["params"] == {"width": 8}
     assert (rows[0]["protocol"], rows[1]["protocol"]) == ("12345678", "87654321")
+
+
+def test_records_carry_their_checksum(store: Store, entries: list[Entry]) -> None:
+    store.write_plan("stored", "", entries)
+    keep(store, entries[0], 0)
+    scores(store, entries[0], 0)
+    for _ in range(2):
+        store.write_records()
+        digest = hashlib.sha256((store.root / layout.RECORDS).read_bytes()).hexdigest()
+        assert (store.root / layout.RECORDS_SUM).read_text() == f"{digest}  records.jsonl\n"
+    assert len(read_records(store.root)) == 3
+
+
+def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
+    store: Store, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_plan("stored", "", entries)
+    keep(store, entries[0], 0)
+    scores(store, entries[0], 0)
+    store.write_records()
+    keep(store, entries[0], 1)
+    scores(store, entries[0], 1)
+    write = Store.write
+
+    def kill(self: Store, path: Path, content: bytes) -> Path:
+        if path.name == layout.RECORDS_SUM:
+            raise KeyboardInterrupt
+        return write(self, path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", kill)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_records()
+    assert len(read_records(store.root)) == 6
 
 
 def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, entries: list[Entry]) -> None:

@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RequestError, did_you_mean
-from ..store.results import read_json, read_records
+from ..store import layout
+from ..store.files import Folder
+from ..store.results import read_records
 from . import differences, rankings, sentences
 from .rankings import Ranking
 from .stats import Floats
@@ -145,11 +147,11 @@ def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
     """Raises RequestError where directories trained for different budgets on the same dataset."""
     seen: dict[str, tuple[Path, set[str]]] = {}
     for path, frame in zip(paths, frames, strict=True):
+        files = Folder(path, read_only=True)
         for dataset, cells in frame.groupby("dataset")["cell"]:
-            trained = [
-                read_json(path / "cells" / str(cell) / "cell.json").get("train") for cell in set(cells)
-            ]
-            own = {f"{found.get('steps')} steps of {found.get('batch')}" for found in trained if found}
+            cards = [files.read_object(files.path(layout.cell_card(str(cell)))) for cell in set(cells)]
+            trained = [card["train"] for card in cards if isinstance(card.get("train"), dict)]
+            own = {f"{train.get('steps')} steps of {train.get('batch')}" for train in trained}
             first, before = seen.setdefault(str(dataset), (path, own))
             if own and before and not own & before:
                 raise RequestError(

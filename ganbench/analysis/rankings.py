@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..store.results import file_name
+from ..store.layout import file_name
 from .differences import standings
 from .stats import Floats
 

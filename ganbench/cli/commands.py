@@ -603,9 +603,9 @@ def check(
     verdict = compare(results, against, tolerances, alpha)
     text = check_formats.FORMATS[form](verdict)
     if output:
-        from ..store.results import write_bytes
+        from ..atomic import write_atomic
 
-        click.echo(f"{verdict.headline}\n{write_bytes(output, text.encode())}")
+        click.echo(f"{verdict.headline}\n{write_atomic(output, text.encode())}")
     elif form == "text":
         width = min(shutil.get_terminal_size((100, 24)).columns, 100)
         click.echo(check_formats.as_text(verdict, width, sys.stdout.isatty()), nl=False)

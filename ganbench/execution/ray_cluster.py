@@ -28,6 +28,7 @@ from filelock import Timeout
 
 from .. import __version__, registry
 from ..errors import GanbenchError, RequestError, StoreError
+from ..store import layout
 from ..store.rundir import Entry, Store
 from .local import Local, Outcome
 from .progress import ProgressDir, TaskResult, temporary_folder
@@ -222,7 +223,7 @@ class NodeResult:
 
 def pack(task: Task, trained: set[int]) -> TaskPayload:
     """The payload of a task, with the files of the seeds that are `trained`."""
-    seeds = [task.root / "cells" / task.entry.id / f"seed-{seed}" for seed in sorted(trained)]
+    seeds = [task.root / layout.seed(task.entry.id, seed) for seed in sorted(trained)]
     stored = {file: content for folder in seeds for file, content in _contents(task.root, folder)}
     sources = {str(file): file.read_bytes() for file in sorted(_sources(task.entry))}
     return TaskPayload(task, __version__, _roots(), sources, stored)
@@ -256,7 +257,7 @@ def run_on_node(payload: TaskPayload) -> NodeResult:
         if outcome.death or result.error:
             return NodeResult(node, death=outcome.death or result.error)
         # What the task made or changed.
-        folders = [task.root / "cells", task.root / "logs"]
+        folders = [task.root / layout.CELLS, task.root / layout.LOGS]
         files = {name: content for each in folders for name, content in _contents(task.root, each)}
         files = {name: content for name, content in files.items() if payload.stored.get(name) != content}
         return NodeResult(node, files, result.warnings, result.seconds)

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from ..errors import PluginError, RequestError, StoreError
 from ..scoring import explain, protocol
+from ..store import layout
 from ..store.results import open_run
 from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
@@ -257,7 +258,7 @@ def _write_plan(
     store.prepare()
     for entry in forget:
         store.remove(entry)
-    store.write_text("suite.resolved.yaml", dump(suite))
+    store.write_text(layout.SUITE, dump(suite))
     store.write_environment(device)
     for each in previews:
         store.write_dataset(each)
@@ -389,7 +390,7 @@ def _conclude(store: Store, out: Path, entries: Sequence[Entry], console: Consol
         _print_tables(run, console)
     bad = _print_failures(rows, console)
     for text in errors:
-        say(console, f"error: {text}\nThe records are kept in {out / 'records.jsonl'}.")
+        say(console, f"error: {text}\nThe records are kept in {out / layout.RECORDS}.")
     if stopped:
         say(console, f"interrupted; {RESUME}")
         return 130
@@ -397,7 +398,7 @@ def _conclude(store: Store, out: Path, entries: Sequence[Entry], console: Consol
     if missing:
         say(console, f"error: {missing}; {RESUME}")
     if rows and not errors:
-        say(console, f"report: {out / 'report.html'}")
+        say(console, f"report: {out / layout.REPORT}")
     return 1 if bad or errors or missing else 0
 
 
@@ -421,7 +422,7 @@ def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[s
         return root, []
 
     try:
-        run = open_run(root)
+        run = open_run(root, trusted=True)  # its plugins have been run by this command
     except Exception as error:
         return root, [f"the results could not be read: {explain(error)}"]
     errors = []

@@ -34,10 +34,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import registry
+from ..atomic import explained
 from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from ..scoring import Scorer, explain, unmeasured
-from ..store.files import explained
+from ..store import layout
 from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
 from ..suite.load import Part
 from ..training.loop import Progress, out_of_memory, train
@@ -66,7 +67,7 @@ class Task:
     def log(self) -> Path:
         """The file for what its worker prints."""
         ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
-        return self.root / "logs" / f"{self.entry.id}-seed-{ends}.log"
+        return self.root / layout.log(self.entry.id, ends)
 
     @property
     def label(self) -> str:
@@ -123,7 +124,7 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
     worker_init(progress, cpu, gpu)
     try:
         try:
-            Store(task.root).path("logs").mkdir(exist_ok=True)
+            Store(task.root).path(layout.LOGS).mkdir(exist_ok=True)
             log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
         except OSError as error:
             raise explained(error, task.log) from None

@@ -19,7 +19,8 @@ from ..analysis import rankings, sentences
 from ..analysis.compare import ALPHA, Compared
 from ..analysis.rankings import Ranking
 from ..format import escape_markdown, markdown_table
-from ..store.results import write_bytes
+from ..store import layout
+from ..store.files import Folder
 from . import diagram
 from . import style as drawing
 from .tables import guarded_csv
@@ -173,20 +174,20 @@ def _finite(value: float) -> float | None:
 def write(folder: Path, compared: Compared) -> list[Path]:
     """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
     paths; diagrams of an earlier comparison are removed. Raises StoreError."""
-    folder = Path(folder)
-    written = [
-        write_bytes(folder / "tables" / "compare.csv", guarded_csv(_with_overall(compared)).encode()),
-        write_bytes(folder / "tables" / "compare.md", as_markdown(compared).encode()),
-    ]
+    files = Folder(Path(folder))
+    contents = {
+        layout.table("compare.csv"): guarded_csv(_with_overall(compared)).encode(),
+        layout.table("compare.md"): as_markdown(compared).encode(),
+    }
     for ranked in compared.rankings:
         with drawing.style():
             figure = _diagram(ranked, compared.labels)
-            contents = {"png": drawing.png(figure), "svg": drawing.svg(figure)}
-        for kind, content in contents.items():
-            written.append(write_bytes(folder / "plots" / f"{ranked.name}.{kind}", content))
-    for path in (folder / "plots").glob("critical-difference-*"):
+            contents[layout.plot(ranked.name, "png")] = drawing.png(figure)
+            contents[layout.plot(ranked.name, "svg")] = drawing.svg(figure)
+    written = [files.write(files.path(name), content) for name, content in contents.items()]
+    for path in files.path(layout.PLOTS).glob("critical-difference-*"):
         if path not in written:
-            path.unlink()
+            files.remove_file(path)
     return written
 
 

@@ -19,8 +19,11 @@ import yaml
 
 from .. import __version__, registry
 from ..analysis.summary import run_summary
-from ..errors import GanbenchError, PluginError
-from ..store.results import Cell, Dataset, Run, file_name, open_run, read_json, write_bytes
+from ..errors import GanbenchError, PluginError, StoreError
+from ..store import layout
+from ..store.files import Folder
+from ..store.layout import file_name
+from ..store.results import MAX_RECORDS, Cell, Dataset, Run, open_run
 from . import style, tables
 from .style import Plot, Style
 
@@ -31,42 +34,58 @@ if TYPE_CHECKING:
 MOST_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
 MOST_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
+MAX_PICTURE = 2**26  # bytes
+_WORDS = ("name", "kind", "dataset", "title", "caption", "alt")  # of a plot in the index
 
 
 def write(run: Path | Run) -> list[Path]:
     """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
     return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
     run = open_run(run)
-    folder = run.folder / "plots"
-    old = read_json(folder / "index.json").get("plots", [])
+    files, old = run.files, read_index(run.files)
     entries, written, missing = [], [], []
     with style.style():
         for plot in figures(run, missing):
             style.settle(plot.figure)
-            written.append(write_bytes(folder / f"{plot.name}.png", style.png(plot.figure)))
-            written.append(write_bytes(folder / f"{plot.name}.svg", style.svg(plot.figure)))
-            words = ("name", "kind", "dataset", "title", "caption", "alt")
+            for kind, draw in (("png", style.png), ("svg", style.svg)):
+                written.append(files.write(files.path(layout.plot(plot.name, kind)), draw(plot.figure)))
             frames = {"frames": _frames(plot.figure)} if plot.kind == "snapshots" else {}
-            entries.append({**{word: getattr(plot, word) for word in words}, **frames})
-    index = {"drawn_from": _source(run.folder), "plots": entries, "missing": [asdict(one) for one in missing]}
-    write_bytes(folder / "index.json", json.dumps(index, indent=1, ensure_ascii=False).encode())
-    names = {entry["name"] for entry in entries}
-    for name in {str(entry["name"]) for entry in old} - names:
+            entries.append({**{word: getattr(plot, word) for word in _WORDS}, **frames})
+    index = {"drawn_from": _source(files), "plots": entries, "missing": [asdict(one) for one in missing]}
+    files.write(files.path(layout.PLOT_INDEX), json.dumps(index, indent=1, ensure_ascii=False).encode())
+    for name in {entry["name"] for entry in old} - {entry["name"] for entry in entries}:
         for kind in ("png", "svg"):
-            (folder / Path(f"{name}.{kind}").name).unlink(missing_ok=True)
+            files.remove_file(files.path(layout.PLOTS) / f"{name}.{kind}")
     return written
 
 
-def current(run_dir: Path) -> bool:
-    """Whether the plots are there and were drawn from the records as they are now, by this ganbench."""
-    folder = Path(run_dir) / "plots"
-    index = read_json(folder / "index.json")
-    drawn = all((folder / f"{entry['name']}.png").is_file() for entry in index.get("plots", ()))
-    return drawn and index.get("drawn_from") == _source(Path(run_dir))
+def read_index(files: Folder) -> list[dict[str, Any]]:
+    """The words that go with the plots of a run, as `write` wrote them. A name that `write` would not give a file is
+    passed over: it may lead out of the folder."""
+    plots = files.read_object(files.path(layout.PLOT_INDEX)).get("plots")
+    entries = [entry for entry in plots if isinstance(entry, dict)] if isinstance(plots, list) else []
+    texts = [{**entry, **{word: str(entry.get(word, "")) for word in _WORDS}} for entry in entries]
+    return [entry for entry in texts if entry["name"] and file_name(entry["name"]) == entry["name"]]
 
 
-def _source(run_dir: Path) -> str:
-    return f"{__version__} {hashlib.sha256((run_dir / 'records.jsonl').read_bytes()).hexdigest()}"
+def read_pictures(run: Run) -> list[tuple[dict[str, Any], bytes]] | None:
+    """The plots of a run, words and PNG; None where one is not there, or they were not drawn from the records as they
+    are now by this ganbench. Raises StoreError."""
+    files, pictures = run.files, []
+    if files.read_object(files.path(layout.PLOT_INDEX)).get("drawn_from") != _source(files):
+        return None
+    for entry in read_index(files):
+        content = files.read_bytes(files.path(layout.plot(entry["name"], "png")), MAX_PICTURE)
+        if content is None or not content.startswith(b"\x89PNG\r\n\x1a\n") or len(content) < 24:
+            return None
+        pictures.append((entry, content))
+    return pictures
+
+
+def _source(files: Folder) -> str:
+    """What the plots of a run are drawn from: this version of ganbench and the records."""
+    content = files.read_bytes(files.path(layout.RECORDS), MAX_RECORDS) or b""
+    return f"{__version__} {hashlib.sha256(content).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,7 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
     colours = style.colours(run.labels)
     yield from _scores(run_summary(run), run.records, colours)
     missing = [] if missing is None else missing
-    metrics = Metrics(run.folder)
+    metrics = Metrics(run)
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
         for draw in (_samples, _snapshots, _curves, _probes):
@@ -449,34 +468,33 @@ class Metrics:
     """The pictures of the metrics of a run.
 
     A shipped metric has its picture in `metrics/figures/<name>.py`, which starts no torch. A user's has it as
-    `figure(self, cells, style)` in its class, in the file that `suite.resolved.yaml` names; that file is run only where
-    it has a `figure`, and never one inside the run directory, which may come from somebody else.
+    `figure(self, cells, style)` in its class, in the file that the resolved suite names. That file is run only where it
+    has a `figure`, and only for a run that this command has made itself: a run directory may come from a stranger.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, run: Run) -> None:
+        self.trusted = run.trusted
         self.own: dict[
             str, tuple[registry.Plugin, Mapping[str, Any]]
         ] = {}  # the user's, with their parameters
         self.unread: list[str] = []  # why files of the user's cannot be read
         self.order: list[str] = []
         try:
-            suite = yaml.safe_load((folder / "suite.resolved.yaml").read_text(encoding="utf-8")) or {}
+            suite = yaml.safe_load(run.files.read_text(run.files.path(layout.SUITE)) or "") or {}
             entries = suite.get("metrics") or []
-        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        except (StoreError, AttributeError, yaml.YAMLError):
             entries = []
-        for entry in entries:
+        for entry in entries if isinstance(entries, list) else []:
             reference = str(entry.get("metric") if isinstance(entry, Mapping) else entry)
             if not reference.partition(":")[0].endswith(".py"):
                 self.order.append(reference)
                 continue
+            if not self.trusted:  # not even read: it may lead anywhere
+                self.unread.append(
+                    f"{reference}: its code is run by `ganbench run` alone; run the suite again"
+                )
+                continue
             try:
-                if not Path(
-                    reference
-                ).is_absolute():  # as `run` writes it; others may lead to what came along
-                    raise PluginError(
-                        f"{self.folder / 'suite.resolved.yaml'}: {reference} is no absolute path"
-                    )
                 plugin = registry.find("metric", reference)
             except PluginError as error:
                 self.unread.append(str(error))
@@ -516,10 +534,6 @@ class Metrics:
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
-        if path.is_relative_to(self.folder):
-            raise PluginError(
-                f"{path}: lies in the run directory, and no code is run from there; move the file"
-            )
         return getattr(registry.load(plugin)(**params), "figure", None)
 
 

@@ -20,12 +20,14 @@ from ..analysis.check import Verdict as Checked
 from ..analysis.compare import Compared, compare
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
-from ..store.results import Cell, Run, open_run, read_json, write_bytes
+from ..store import layout
+from ..store.results import Cell, Run, open_run
 from . import check, comparison, style
 from . import figures as plots
 from . import tables as table
 from .jinja import environment
 
+MAX_SUITE = 2**24  # bytes of the YAML of a suite
 COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
 ganbench report .                   # this page again, from the records
 ganbench compare . --help           # other baselines, chosen metrics"""
@@ -39,7 +41,8 @@ def write(run: Path | Run, checked: Checked | None = None) -> Path:
     pictures = _pictures(run)
     frame = run_summary(run)
     compared = _compared(run, frame)
-    suite = _text(run.folder / "suite.resolved.yaml")
+    files = run.files
+    suite = files.read_text(files.path(layout.SUITE), MAX_SUITE) or ""
     script = environment().get_template("report.js").render()
     page = environment().get_template("report.html.j2")
     text = page.render(
@@ -56,11 +59,11 @@ def write(run: Path | Run, checked: Checked | None = None) -> Path:
         failures=list(_failures(run)),
         cells=[_trained(cell) for cell in run.cells],
         commands=COMMANDS,
-        environment=list(_flat(read_json(run.folder / "environment.json"))),
+        environment=list(_flat(files.read_object(files.path(layout.ENVIRONMENT)))),
         suite=suite,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
-    return write_bytes(run.folder / "report.html", text.encode())
+    return files.write(files.path(layout.REPORT), text.encode())
 
 
 # ---------------------------------------------------------------------------------------------- in words
@@ -69,9 +72,15 @@ def write(run: Path | Run, checked: Checked | None = None) -> Path:
 def _about(suite: str) -> str:
     try:
         about = (yaml.safe_load(suite) or {}).get("about")
-    except (yaml.YAMLError, AttributeError):
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # somebody wrote it by hand
         return ""
-    return str(about or "")
+    return about if isinstance(about, str) else ""
 
 
 def _meta(run: Run) -> str:
@@ -135,15 +144,18 @@ class Picture:
 
 
 def _pictures(run: Run) -> list[Picture]:
-    if not plots.current(run.folder):
+    pictures = plots.read_pictures(run)
+    if pictures is None:
         plots.write(run)
-    index = read_json(run.folder / "plots" / "index.json").get("plots", [])
-    return [_picture(run.folder / "plots" / f"{entry['name']}.png", entry) for entry in index]
-
-
-def _picture(path: Path, entry: Mapping[str, Any]) -> Picture:
-    words = {word: str(entry[word]) for word in ("kind", "dataset", "title", "caption", "alt")}
-    return _embedded(path.read_bytes(), words, entry.get("frames") or ())
+        pictures = plots.read_pictures(run) or []
+    return [
+        _embedded(
+            content,
+            {word: entry[word] for word in ("kind", "dataset", "title", "caption", "alt")},
+            entry.get("frames") or (),
+        )
+        for entry, content in pictures
+    ]
 
 
 def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
@@ -240,9 +252,10 @@ def _warnings(cells: Sequence[Cell]) -> list[Notice]:
 
 def _missing(run: Run, dataset: str) -> Iterator[Notice]:
     """Pictures of metrics that could not be drawn."""
-    for one in read_json(run.folder / "plots" / "index.json").get("missing", []):
-        if one["dataset"] == dataset:
-            yield Notice(one["metric"], "picture left out", one["reason"])
+    index = run.files.read_object(run.files.path(layout.PLOT_INDEX))
+    for one in index.get("missing") or ():
+        if isinstance(one, dict) and one.get("dataset") == dataset:
+            yield Notice(str(one.get("metric")), "picture left out", str(one.get("reason")))
 
 
 def _seeds(numbers: Sequence[int]) -> str:
@@ -350,7 +363,3 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield from _flat(value, "" if name == "versions" else f"{path}.")
         elif value is not None:
             yield path, " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""

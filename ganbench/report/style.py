@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..store.results import Array, Cell, Dataset, file_name
+from ..store.layout import file_name
+from ..store.results import Array, Cell, Dataset
 from . import ranks
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pandas as pd
 from ..analysis import controls
 from ..analysis.summary import FAILURES, TEXTS, run_summary
 from ..format import escape_markdown, markdown_table, number
-from ..store.results import Run, open_run, write_bytes
+from ..store import layout
+from ..store.results import Run, open_run
 from . import ranks
 
 Line = Mapping[Hashable, Any]  # one row of a `summary`
@@ -190,7 +191,6 @@ def write(run: Path | Run) -> list[Path]:
         "summary.tex": _latex(title, shown),
         "summary.html": _html(title, shown),
     }
-    folder = run.folder / "tables"
     for name, rows in {
         "controls.csv": controls.controls(run),
         "reconstruction-ranks.csv": _ranks(run),
@@ -198,8 +198,11 @@ def write(run: Path | Run) -> list[Path]:
         if len(rows):
             contents[name] = guarded_csv(rows)
         else:
-            (folder / name).unlink(missing_ok=True)  # of an earlier version of the suite
-    return [write_bytes(folder / name, content.encode()) for name, content in contents.items()]
+            run.files.remove_file(run.files.path(layout.table(name)))  # of an earlier version of the suite
+    return [
+        run.files.write(run.files.path(layout.table(name)), content.encode())
+        for name, content in contents.items()
+    ]
 
 
 def _ranks(run: Run) -> pd.DataFrame:

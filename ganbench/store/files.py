@@ -1,13 +1,15 @@
 """A directory whose files are written whole or not at all, and checked when they are read.
 
+`Folder` is the one door to a run directory, which somebody else may have sent: it refuses links and names that lead
+out, what is no regular file, and files larger than any run writes. Nothing else opens or writes files of a run.
+
 JSON documents vouch for the artefacts beside them by their SHA-256, and for themselves by a checksum. They are
-written last, so that a document which is there is complete. Plain writes were seen torn by one kill in seven,
-and a flipped bit loads silently in torch and safetensors alike.
+written last, so that a document which is there is complete. A flipped bit loads silently in torch and safetensors
+alike.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,10 +20,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import explained, write_atomic
 from ..errors import StoreError
+from . import layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = 1  # goes up when an older ganbench would misread what a newer one wrote
 STALE = 3600.0  # seconds after which a temporary file has no writer any more
+MAX_DOCUMENT = 2**28  # bytes; the plan of 100,000 scores has 20 MB
+MAX_TENSORS = 2**36  # bytes; safetensors files are mapped, so that their size costs no memory
+REBUILD = "run the suite again to rebuild it"
 
 
 @dataclass
@@ -50,9 +58,12 @@ class Folder:
     def _inside(self, path: Path) -> Path:
         # Only paths with links need to be followed to their end, which takes most of the time to read a hundred
         # thousand small files.
-        if _without_links(str(self.root), str(path)):
-            return path
-        real = os.path.realpath(path)
+        try:
+            if _without_links(str(self.root), str(path)):
+                return path
+            real = os.path.realpath(path)
+        except ValueError:  # a zero byte, or a surrogate that no file name can hold
+            raise StoreError(f"{str(path)!r}: is no path; no run writes such a name") from None
         if os.path.commonpath([self._real, real]) != self._real:
             raise StoreError(f"{path}: leads out of the run directory, to {real}; remove this link")
         return path
@@ -71,21 +82,17 @@ class Folder:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def write(self, path: Path, content: bytes) -> None:
-        """Write a file so that after a crash at any moment the old or the new one is there, entirely."""
-        self._inside(path)
-        temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    def write(self, path: Path, content: bytes) -> Path:
+        """Write a file so that after a crash at any moment the old or the new one is there, entirely. Raises
+        StoreError."""
+        return write_atomic(self._inside(path), content)
+
+    def remove_file(self, path: Path) -> None:
+        """Remove a file, or a link that stands in its place; nothing happens where there is none. Raises StoreError."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_directory(path.parent)
+            self._inside(path.parent).joinpath(path.name).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as error:
             raise explained(error, path) from None
 
@@ -114,6 +121,80 @@ class Folder:
 
     # ------------------------------------------------------------------------------------------ reading
 
+    def open(self, path: Path, limit: int) -> BufferedReader | None:
+        """A file of the directory, open for reading; None where there is none.
+
+        Raises StoreError for a link or name that leads out, for what is no regular file (opening a FIFO would wait for
+        ever), and for a file of more than `limit` bytes.
+        """
+        self._inside(path)
+        try:
+            kind = path.stat().st_mode
+            if not stat.S_ISREG(kind):
+                raise StoreError(
+                    f"{path}: is {_KINDS.get(stat.S_IFMT(kind), 'no file')}, expected a file; remove it"
+                )
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            file.close()
+            raise StoreError(f"{path}: has {size:,} bytes, more than any run writes ({limit:,}); remove it")
+        return file
+
+    def read_bytes(self, path: Path, limit: int = MAX_DOCUMENT) -> bytes | None:
+        """The content of a file; None where there is none. Raises StoreError as `open` does."""
+        file = self.open(path, limit)
+        if file is None:
+            return None
+        try:
+            with file:
+                return file.read()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+
+    def read_text(self, path: Path, limit: int = MAX_DOCUMENT) -> str | None:
+        """The text of a file; None where there is none. Raises StoreError, also for text that is not UTF-8."""
+        content = self.read_bytes(path, limit)
+        try:
+            return None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{path}: cannot be read as text ({error}); {REBUILD}") from None
+
+    def read_object(self, path: Path) -> dict[str, Any]:
+        """The object in a JSON file, whatever its checksum; empty where there is no file. Raises StoreError."""
+        content = self.read_bytes(path)
+        try:
+            document = {} if content is None else json.loads(content, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path}: cannot be read as JSON ({error}); {REBUILD}") from None
+        if not isinstance(document, dict):
+            raise StoreError(f"{path}: holds a JSON {type(document).__name__}, expected an object; {REBUILD}")
+        return document
+
+    def open_tensors(self, path: Path, framework: str = "numpy") -> Any:
+        """A safetensors file of the directory, mapped; None where there is none. Raises StoreError."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self.open(path, MAX_TENSORS)
+        if file is None:
+            return None
+        file.close()
+        try:
+            return safe_open(path, framework=framework)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{path}: cannot be read as safetensors ({error}); {REBUILD}") from None
+
+    def read_tensors(self, path: Path, framework: str = "numpy") -> dict[str, Any]:
+        """The tensors of a safetensors file; empty where there is no file. Raises StoreError."""
+        file = self.open_tensors(path, framework)
+        return {name: file.get_tensor(name) for name in file.keys()} if file else {}  # noqa: SIM118  # no mapping
+
     def read(
         self, path: Path, needs: Iterable[str] = (), *, whole: Path | None = None, artefacts: bool = True
     ) -> dict[str, Any] | None:
@@ -122,13 +203,10 @@ class Folder:
         Where it, or one of its artefacts, is not what was written, `whole` (by default the document alone)
         goes into quarantine. Raises StoreError for a document of a newer ganbench.
         """
-        self._inside(path)
-        try:
-            document = _parse(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
+        content = self.read_bytes(path)
+        if content is None:
             return None
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+        document = _parse(content)
         if document and isinstance(newer := document.get("schema"), int) and newer > SCHEMA:
             raise StoreError(
                 f"{path}: was written by a newer ganbench (schema {newer}, this one knows {SCHEMA}); "
@@ -137,35 +215,32 @@ class Folder:
         bad = "is not a complete record"
         if document and document.get("checksum") == _checksum(document) and document.keys() >= {*needs}:
             names = document.get("artefacts", {}) if artefacts else {}
-            bad = next(
-                (why for name, checksum in names.items() if (why := self._damage(path, name, checksum))), ""
-            )
+            if isinstance(names, dict):
+                damages = (self._damage(path, name, checksum) for name, checksum in names.items())
+                bad = next(filter(None, damages), "")
         if bad:
             self.quarantine(whole or path, f"{path.relative_to(self.root)} {bad}")
         return None if bad else document
 
     def _damage(self, path: Path, name: str, checksum: str) -> str:
         """What is wrong with an artefact; "" if nothing is."""
-        from safetensors import SafetensorError, safe_open
-
-        file = self._inside(path.with_name(name))
-        try:
-            with open(file, "rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != checksum:
-                return f"names {name}, which has changed since it was written"
-            with safe_open(file, framework="numpy"):
-                return ""
-        except FileNotFoundError:
+        stream = self.open(path.parent / name, MAX_TENSORS)
+        if stream is None:
             return f"names {name}, which is missing"
-        except (OSError, SafetensorError) as error:
+        try:
+            with stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest == checksum and self.open_tensors(path.parent / name):
+                return ""
+            return f"names {name}, which has changed since it was written"
+        except (OSError, StoreError) as error:
             return f"names {name}, which cannot be read ({error})"
 
     def quarantine(self, path: Path, why: str) -> None:
         """Put a file or directory out of the way, and say so."""
         if self.read_only:
             return
-        folder, stem, n = self.path("quarantine"), "__".join(path.relative_to(self.root).parts), 1
+        folder, stem, n = self.path(layout.QUARANTINE), "__".join(path.relative_to(self.root).parts), 1
         while (target := folder / f"{stem}.{n}").exists():
             n += 1
         try:
@@ -176,6 +251,15 @@ class Folder:
         except OSError as error:
             raise explained(error, path) from None
         self.warnings.append(f"{why}: moved to {target.relative_to(self.root)}, to be done again")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def _without_links(root: str, path: str) -> bool:
@@ -210,14 +294,6 @@ def _parse(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _sync_directory(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _abandoned(temporary: Path) -> bool:
     """Whether the process that was writing this file is no more."""
     stem, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
@@ -229,16 +305,3 @@ def _abandoned(temporary: Path) -> bool:
         return True
     except PermissionError:  # it lives, under another user
         return False
-
-
-def explained(error: OSError, path: Path) -> StoreError:
-    """What a failed write means to the user."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(
-            f"{path}: the disk is full; what is finished is kept: make room, then run the same command again"
-        )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return StoreError(f"{path}: a file stands where a folder is needed; choose another one with --out")
-    return StoreError(f"{path}: cannot be written ({error.strerror or error})")

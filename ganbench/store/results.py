@@ -7,12 +7,11 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +20,11 @@ from numpy.typing import NDArray
 
 from ..contracts import COLUMNS
 from ..errors import StoreError
+from . import layout
+from .files import REBUILD, Folder
 
 Array = NDArray[Any]
+MAX_RECORDS = 2**30  # bytes: a million records and more
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,13 @@ class Kept(Mapping[str, Any]):
     for and not kept: what all seeds of a large run hold would not fit into memory. Raises StoreError for a file that
     is damaged; one that is missing holds nothing."""
 
-    def __init__(self, path: Path, plain: Mapping[str, Any] | None = None) -> None:
-        self.path, self.plain = path, plain or {}
-        file = self._opened()
+    def __init__(self, files: Folder, path: Path, plain: Mapping[str, Any] | None = None) -> None:
+        self.files, self.path, self.plain = files, path, plain or {}
+        file = files.open_tensors(path)
         self.tensors = frozenset(file.keys() if file else ())
 
-    def _opened(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            return safe_open(self.path, framework="numpy")
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError) as error:
-            raise StoreError(
-                f"{self.path}: cannot be read as safetensors ({error}); run the suite again to rebuild it"
-            ) from None
-
     def __getitem__(self, name: str) -> Any:
-        file = self._opened() if name in self.tensors else None
+        file = self.files.open_tensors(self.path) if name in self.tensors else None
         return file.get_tensor(name) if file else self.plain[name]
 
     def __contains__(self, name: object) -> bool:
@@ -101,13 +91,13 @@ class ScoreFile:
     path: Path
     info: Mapping[str, Any]
     values: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of each of its records
-    bare: bool = False  # no tensors lie beside it
+    files: Folder | None = None  # None: no tensors lie beside it
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
         """What the metric says besides its values: numbers, strings and arrays."""
-        found = self.info.get("details") or {}
-        return found if self.bare else Kept(self.path.with_suffix(".safetensors"), found)
+        plain = self.info.get("details") or {}
+        return Kept(self.files, self.path.with_suffix(layout.TENSORS), plain) if self.files else plain
 
 
 @dataclass(frozen=True)
@@ -118,6 +108,7 @@ class Seed:
     folder: Path
     info: Mapping[str, Any]  # train.json, at least status and error
     scores: tuple[ScoreFile, ...]
+    files: Folder | None = None  # None: no tensors lie beside it
 
     @property
     def status(self) -> str:
@@ -127,7 +118,7 @@ class Seed:
     @cached_property
     def media(self) -> Mapping[str, Array]:
         """Preview samples, curves and snapshots; empty where there are none."""
-        return Kept(self.folder / "media.safetensors")
+        return Kept(self.files, self.folder / layout.MEDIA) if self.files else {}
 
     def details(self, name: str) -> Mapping[str, Any] | None:
         """Details of the score that has one of this name, such as "counts"."""
@@ -161,10 +152,18 @@ class Cell:
 class Run:
     """A run directory."""
 
-    folder: Path
+    files: Folder  # the door to its directory
     records: pd.DataFrame
     datasets: Mapping[str, Dataset]
     cells: tuple[Cell, ...]
+    trusted: bool = (
+        False  # whether plugins that it names may be run: only where this process has just run them
+    )
+
+    @property
+    def folder(self) -> Path:
+        """The directory."""
+        return self.files.root
 
     @cached_property
     def labels(self) -> list[str]:
@@ -176,49 +175,78 @@ class Run:
         return [cell for cell in self.cells if cell.dataset == dataset]
 
 
-Names = Mapping[int, Sequence[str]]  # seed -> names of its scores' files, without their endings
+Names = Mapping[int, Sequence[str]]  # seed -> its scores, as paths below the run directory
 Ended = dict[str, Any]  # status and error, as the first record of a seed has them
+_NUMBER = (int, float)
+_CARD = {  # what must have which type, where it is there
+    "training": {
+        "status": str,
+        "error": str,
+        "traceback": str,
+        "seconds": _NUMBER,
+        "note": str,
+        "finished": str,
+    },
+    "cell": {"params": dict, "trick_params": list, "train": dict, "about": str},
+    "dataset": {"about": str, "shape": list, "scale": list, "modes": dict, "classes": list, "notes": list},
+    "score": {
+        "metric": str,
+        "status": str,
+        "error": str,
+        "traceback": str,
+        "details": dict,
+        "protocol_text": str,
+    },
+}
 
 
-def open_run(run: Path | Run) -> Run:
+def open_run(run: Path | Run, *, trusted: bool = False) -> Run:
     """A run directory with its records, unless it is open already: tables, figures and report can share one, so that
-    its files are read once. Raises StoreError for files that cannot be read."""
+    its files are read once. `trusted`: see `Run`. Raises StoreError for files that cannot be read, or that no run has
+    written."""
     if isinstance(run, Run):
         return run
-    folder, records = Path(run), read_records(run)
-    cells = tuple(_cells(folder, records))
-    datasets = {label: _dataset(folder, label) for label in dict.fromkeys(records["dataset"])}
-    return Run(folder, records, {label: data for label, data in datasets.items() if data}, cells)
+    files = Folder(Path(run), read_only=True)
+    records = read_records(files)
+    cells = tuple(_cells(files, records))
+    datasets = {label: _dataset(files, label) for label in dict.fromkeys(records["dataset"])}
+    return Run(files, records, {label: data for label, data in datasets.items() if data}, cells, trusted)
 
 
-def _cells(folder: Path, records: pd.DataFrame) -> Iterator[Cell]:
+def _cells(files: Folder, records: pd.DataFrame) -> Iterator[Cell]:
     """In plain Python: a data frame for each seed of 500 cells takes longer than to read what lies beside it."""
-    current = _planned(folder)
+    current = _planned(files)
     seeds: dict[tuple[str, str, str], dict[int, Ended]] = {}
     values: dict[tuple[str, str, str], list[tuple[str, float, int]]] = {}
     names = ("cell", "dataset", "label", "seed", "status", "error", "metric", "value")
     for name, dataset, label, seed, status, error, metric, value in zip(
         *(records[column].tolist() for column in names), strict=True
     ):
-        key = (str(name), str(dataset), str(label))
-        seeds.setdefault(key, {}).setdefault(int(seed), {"status": status, "error": error})
+        key = (name, dataset, label)
+        seeds.setdefault(key, {}).setdefault(seed, {"status": status, "error": error})
         if not math.isnan(value):
-            values.setdefault(key, []).append((metric, value, int(seed)))
+            values.setdefault(key, []).append((metric, value, seed))
     for key, ended in seeds.items():
-        path, planned = folder / "cells" / key[0], current.get(key[0], {})
-        found = tuple(_seed(path, number, ended[number], planned) for number in sorted(ended))
-        yield Cell(path, *key[1:], read_json(path / "cell.json"), found, _median_seed(values.get(key, ())))
+        name, planned = key[0], current.get(key[0], {})
+        path, info = files.root / layout.cell(name), _card(files, "cell", layout.cell_card(name))
+        own = tuple(_seed(files, name, number, ended[number], planned) for number in sorted(ended))
+        yield Cell(path, *key[1:], info, own, _median_seed(values.get(key, ())))
 
 
-def _planned(folder: Path) -> Mapping[str, Names]:
+def _planned(files: Folder) -> Mapping[str, Names]:
     """The scores of the present plan by cell: earlier ones stay in the folder, but are not read."""
-    found: dict[str, dict[int, list[str]]] = {}
-    for cell in read_json(folder / "plan.json").get("cells", ()):
-        seeds = found.setdefault(cell["cell"], {})
-        for metric in cell["metrics"]:
-            for seed, key in metric["keys"].items():
-                seeds.setdefault(int(seed), []).append(f"{metric['metric']}-{key[:12]}")
-    return found
+    planned: dict[str, dict[int, list[str]]] = {}
+    path = files.path(layout.PLAN)
+    try:
+        for cell in files.read_object(path).get("cells", ()):
+            seeds = planned.setdefault(cell["cell"], {})
+            for metric in cell["metrics"]:
+                for seed, key in metric["keys"].items():
+                    name = layout.score(cell["cell"], int(seed), metric["metric"], key)
+                    seeds.setdefault(int(seed), []).append(name)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise StoreError(f"{path}: is not the plan of a run; {REBUILD}") from None
+    return planned
 
 
 def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
@@ -227,45 +255,82 @@ def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
     return ranked[(len(ranked) - 1) // 2][1] if ranked else None
 
 
-def _seed(cell: Path, number: int, ended: Ended, planned: Names) -> Seed:
+def _seed(files: Folder, cell: str, number: int, ended: Ended, planned: Names) -> Seed:
     """A run that was lost has left no train.json, so its records tell how it ended."""
-    folder = cell / f"seed-{number}"
-    scores = folder / "scores"
-    there = frozenset(os.listdir(scores)) if scores.is_dir() else frozenset()
-    found = [
-        _score(scores, name, there) for name in sorted(planned.get(number, ())) if f"{name}.json" in there
-    ]
-    return Seed(number, folder, {**ended, **read_json(folder / "train.json")}, tuple(found))
+    folder = files.path(layout.scores(cell, number))
+    there = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+    paths = [files.root / name for name in sorted(planned.get(number, ()))]
+    scores = tuple(_score(files, path, there) for path in paths if path.name in there)
+    known = _card(files, "training", layout.training(cell, number))
+    return Seed(number, folder.parent, {**ended, **known}, scores, files)
 
 
-def _score(folder: Path, name: str, there: Set[str]) -> ScoreFile:
-    path = folder / f"{name}.json"
-    info = read_json(path)
-    values = tuple((record["metric"], record["protocol"]) for record in info.pop("records", ()))
-    return ScoreFile(path, info, values, bare=f"{name}.safetensors" not in there)
+def _score(files: Folder, path: Path, there: Set[str]) -> ScoreFile:
+    info = _card(files, "score", str(path))
+    try:
+        values = tuple((str(row["metric"]), str(row["protocol"])) for row in info.pop("records", ()))
+    except (TypeError, KeyError):
+        raise StoreError(f"{path}: 'records' holds what is no record; {REBUILD}") from None
+    beside = path.with_suffix(layout.TENSORS).name in there
+    return ScoreFile(path, info, values, files if beside else None)
 
 
-def _dataset(folder: Path, label: str) -> Dataset | None:
-    path = folder / "datasets" / f"{label}.json"
-    arrays = read_arrays(path.with_name(f"{label}.safetensors"))
-    return Dataset(label, read_json(path), arrays) if "examples" in arrays else None
+def _dataset(files: Folder, label: str) -> Dataset | None:
+    name = layout.dataset(label)
+    info, path = _card(files, "dataset", name), files.path(name)
+    arrays = files.read_tensors(path.with_suffix(layout.TENSORS))
+    if "examples" not in arrays:
+        return None
+    try:
+        data = Dataset(label, info, arrays)
+        _ = data.shape, data.scale, data.kind, data.modes  # whatever is wrong with them shows now
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise StoreError(f"{path}: is not the description of a dataset; {REBUILD}") from None
+    return data
+
+
+def _card(files: Folder, kind: str, name: str) -> dict[str, Any]:
+    """A document whose entries have the types that a run writes; empty where there is none. Raises StoreError."""
+    path = files.root / name
+    document = files.read_object(path)
+    for key, expected in _CARD[kind].items():
+        value = document.get(key)
+        if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
+            words = _WORDS[expected if isinstance(expected, type) else float]
+            raise StoreError(f"{path}: {key!r} is {_short(value)}, expected {words}; {REBUILD}")
+    return document
+
+
+_WORDS: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a finite number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _short(value: object) -> str:
+    """A JSON value as a message quotes it."""
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 # ---------------------------------------------------------------------------------------------- records
 
 
-def read_records(run_dir: Path) -> pd.DataFrame:
+def read_records(run: Path | Folder) -> pd.DataFrame:
     """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
 
-    `value`, `sem` and `floor` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is
-    damaged or lacks a column.
+    `value`, `sem` and `floor` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is not
+    what the run wrote (its SHA-256 lies beside it, except in directories of earlier versions), or holds what is no
+    record.
     """
-    path = Path(run_dir) / "records.jsonl"
+    files = run if isinstance(run, Folder) else Folder(Path(run), read_only=True)
+    path = files.path(layout.RECORDS)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote") from None
-    except (OSError, UnicodeDecodeError) as error:
+        lines = _checked_records(files, path).decode().split("\n")
+    except UnicodeDecodeError as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
@@ -273,72 +338,47 @@ def read_records(run_dir: Path) -> pd.DataFrame:
     return records.astype({**numbers, "train_seconds": "float64", "floor": "float64"})
 
 
+def _checked_records(files: Folder, path: Path) -> bytes:
+    """Their bytes, after a look at their checksum. A run that ends just now may write both between the two reads."""
+    checksum = files.path(layout.RECORDS_SUM)
+    for _ in range(3):
+        expected, content = files.read_text(checksum), files.read_bytes(path, MAX_RECORDS)
+        if content is None:
+            raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote")
+        if expected is None or expected.split(maxsplit=1)[:1] == [hashlib.sha256(content).hexdigest()]:
+            return content
+    raise StoreError(
+        f"{path}: is not as the run wrote it, since its SHA-256 is not that in {checksum.name}: it was cut or edited; "
+        f"{REBUILD}, or remove {checksum.name} to use it as it is"
+    )
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("seed", "stack"), (int,)),
+    "n": (int, NoneType),
+    **dict.fromkeys(("seconds", "train_seconds"), (float, int)),
+    **dict.fromkeys(("value", "sem", "floor"), (float, int, NoneType)),
+    **dict.fromkeys(("error", "invalid"), (str, NoneType)),
+    "tricks": (list,),
+    "params": (dict,),
+}  # by column; text where nothing is said
+_EXPECTED = tuple((name, _TYPES.get(name, (str,))) for name in COLUMNS)
+
+
 def _record(path: Path, number: int, line: str) -> list[object]:
     try:
         row = json.loads(line)
         row = {"floor": None, "invalid": None, **row}  # earlier versions did not have them
-        return [row[name] for name in COLUMNS]
-    except (ValueError, TypeError):
-        raise StoreError(
-            f"{path}:{number}: is not a record in JSON; run the suite again to rebuild it"
-        ) from None
+        values = [row[name] for name in COLUMNS]
+    except (ValueError, TypeError, RecursionError):
+        raise StoreError(f"{path}:{number}: is not a record in JSON; {REBUILD}") from None
     except KeyError as error:
-        raise StoreError(
-            f"{path}:{number}: the record has no {error.args[0]!r}; run the suite again to rebuild it"
-        ) from None
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file. Raises StoreError when it is damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path}: cannot be read as JSON ({error}); run the suite again to rebuild it"
-        ) from None
-    if not isinstance(found, dict):
-        raise StoreError(f"{path}: holds a JSON {type(found).__name__}, expected an object")
-    return found
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """The tensors of a safetensors file; empty where there is no file. Raises StoreError when it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{path}: cannot be read as safetensors ({error}); run the suite again to rebuild it"
-        ) from None
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all. Raises StoreError where that is not possible."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # the folder may be a file
-            temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written ({error})") from None
-    return path
-
-
-def file_name(*parts: str) -> str:
-    """`-`-joined parts as a portable file name; parts that had to be changed get a digest, to stay apart."""
-    safe = [re.sub(r"[^A-Za-z0-9._+=@-]", "_", part) for part in parts]
-    name = "-".join(safe)
-    if safe == list(parts) and len(name) < 120:
-        return name
-    return f"{name[:100]}-{hashlib.sha256('-'.join(parts).encode()).hexdigest()[:6]}"
+        raise StoreError(f"{path}:{number}: the record has no {error.args[0]!r}; {REBUILD}") from None
+    for value, (name, types) in zip(values, _EXPECTED, strict=True):
+        kind = type(value)  # not isinstance: true is no number
+        finite = math.isfinite(value) if kind is float else kind is not int or abs(value) < 2**63
+        if kind not in types or not finite:
+            raise StoreError(
+                f"{path}:{number}: {name!r} is {_short(value)}, expected {_WORDS[types[0]]}; {REBUILD}"
+            )
+    return values

@@ -21,15 +21,16 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..atomic import explained
 from ..contracts import COLUMNS, Data, Status
 from ..errors import StoreError
 from ..suite.load import DatasetEntry
 from ..suite.plan import Cell
-from .files import Folder, explained
+from . import layout
+from .files import Folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,43 +150,45 @@ class Training:
 class Store(Folder):
     """The results of one suite (the layout is drawn in the documentation of the run directory)."""
 
-    def _seed(self, cell: str, seed: int) -> Path:
-        return self.path("cells", cell, f"seed-{seed}")
-
-    def _score(self, cell: str, seed: int, metric: str, key: str) -> Path:
-        """Not yet checked for links: `read` and `commit`, to which it is given, do that."""
-        return self.root.joinpath("cells", cell, f"seed-{seed}", "scores", f"{metric}-{key[:12]}.json")
-
     def prepare(self) -> None:
         """Make the directory ready for a run. Raises StoreError where that cannot be done."""
         self.create()
-        self.read(self.path("plan.json"))  # refuses a directory of a newer ganbench
+        self.read(self.path(layout.PLAN))  # refuses a directory of a newer ganbench
 
     @contextmanager
     def lock(self, cell: str, seeds: Sequence[int], *, wait: bool = True) -> Iterator[None]:
         """Nobody else works on these seeds of the cell meanwhile; waits until that is so, or raises
         filelock.Timeout. A lock goes with the process that holds it, however that ends; what its last holder left
         half-written goes now."""
-        from filelock import FileLock, Timeout
-
         with ExitStack() as stack:
             for seed in sorted(seeds):  # in one order, so that two runs never wait for each other
-                path = self.path("locks", f"{cell}-seed-{seed}.lock")
-                try:
-                    path.parent.mkdir(exist_ok=True)
-                    stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
-                except Timeout:  # which is an OSError
-                    raise
-                except OSError as error:
-                    raise explained(error, path) from None
-                for temporary in self._seed(cell, seed).rglob(".*.tmp"):
+                stack.enter_context(self._locked(layout.lock(cell, seed), wait=wait))
+                for temporary in self.path(layout.seed(cell, seed)).rglob(".*.tmp"):
                     temporary.unlink(missing_ok=True)
             yield
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        path = self.path(name)
+        lock = FileLock(path, timeout=-1 if wait else 0)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            lock.acquire()
+        except Timeout:  # which is an OSError
+            raise
+        except OSError as error:
+            raise explained(error, path) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def remove(self, entry: Entry) -> None:
         """Forget everything about a cell."""
         with self.lock(entry.id, entry.cell.seeds):
-            path = self.path("cells", entry.id)
+            path = self.path(layout.cell(entry.id))
             try:
                 shutil.rmtree(path)
             except FileNotFoundError:
@@ -197,9 +200,8 @@ class Store(Folder):
 
     def training(self, cell: str, seed: int, key: str, *, artefacts: bool = True) -> Training | None:
         """The training of a seed under this key; None where there is none, or none that can be trusted."""
-        folder = self._seed(cell, seed)
-        names = [f.name for f in fields(Training)]
-        document = self.read(folder / "train.json", names, whole=folder, artefacts=artefacts)
+        path, names = self.path(layout.training(cell, seed)), [f.name for f in fields(Training)]
+        document = self.read(path, names, whole=path.parent, artefacts=artefacts)
         if document is None or document["key"] != key:
             return None
         return Training(**{name: document[name] for name in names})
@@ -210,33 +212,29 @@ class Store(Folder):
         """Keep a training, its tensors, and a few samples [n, *shape] for the plots."""
         artefacts: dict[str, Tensors] = {}
         if trained and trained.state:
-            artefacts["weights.safetensors"] = trained.state
+            artefacts[layout.WEIGHTS] = trained.state
         if trained and trained.samples is not None:
-            artefacts["samples.safetensors"] = {"samples": trained.samples}
+            artefacts[layout.SAMPLES] = {"samples": trained.samples}
         if trained and (media := _media(trained, preview)):
-            artefacts["media.safetensors"] = media
+            artefacts[layout.MEDIA] = media
         document = {
             **asdict(training),
             "versions": versions(),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
-        self.commit(self._seed(cell, training.seed) / "train.json", document, artefacts)
+        self.commit(self.path(layout.training(cell, training.seed)), document, artefacts)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
-        from safetensors.torch import load_file
-
-        weights, samples = (self._seed(cell, seed) / f"{name}.safetensors" for name in ("weights", "samples"))
-        state = load_file(weights) if weights.exists() else {}
-        return state, load_file(samples)["samples"] if samples.exists() else None
+        state = self.read_tensors(self.path(layout.seed(cell, seed), layout.WEIGHTS), "pt")
+        return state, self.read_tensors(self.path(layout.seed(cell, seed), layout.SAMPLES), "pt").get(
+            "samples"
+        )
 
     def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
         """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""
-        from safetensors.numpy import load_file
-
-        media = self._seed(cell, seed) / "media.safetensors"
-        found = load_file(media) if media.exists() else {}
-        return {name.removeprefix("curve."): x for name, x in found.items() if name.startswith("curve.")}
+        media = self.read_tensors(self.path(layout.seed(cell, seed), layout.MEDIA))
+        return {name.removeprefix("curve."): x for name, x in media.items() if name.startswith("curve.")}
 
     # ------------------------------------------------------------------------------------------ scores
 
@@ -244,14 +242,14 @@ class Store(Folder):
         self, cell: str, seed: int, metric: str, key: str, *, artefacts: bool = True
     ) -> dict[str, Any] | None:
         """The score of a seed under this key; None where there is none, or none that can be trusted."""
-        path = self._score(cell, seed, metric, key)
+        path = self.root / layout.score(cell, seed, metric, key)  # `read` refuses links
         document = self.read(path, ("key", "status", "records"), artefacts=artefacts)
         return document if document and document["key"] == key else None
 
     def write_score(self, entry: Entry, seed: int, scored: Scored) -> None:
         """Keep a score and what the plots show of it."""
         key = entry.score_keys[scored.index][seed]
-        path = self._score(entry.id, seed, scored.metric, key)
+        path = self.path(layout.score(entry.id, seed, scored.metric, key))
         document = {
             "key": key,
             "metric": scored.metric,
@@ -262,7 +260,7 @@ class Store(Folder):
             "protocol_text": entry.protocols[scored.index][1],
             "details": scored.details,
         }
-        tensors = {path.with_suffix(".safetensors").name: scored.tensors} if scored.tensors else {}
+        tensors = {path.with_suffix(layout.TENSORS).name: scored.tensors} if scored.tensors else {}
         self.commit(path, document, tensors)
 
     # ------------------------------------------------------------------------------------------ descriptions
@@ -270,9 +268,9 @@ class Store(Folder):
     def write_plan(self, suite: str, about: str, entries: Sequence[Entry]) -> None:
         """Say which cells, seeds and scores belong to the suite as it stands, and describe each cell."""
         for entry in entries:
-            self.write_json(self.path("cells", entry.id, "cell.json"), _describe(entry))
+            self.write_json(self.path(layout.cell_card(entry.id)), _describe(entry))
         plan = {"suite": suite, "about": about, "cells": [entry.plan for entry in entries]}
-        self.write_json(self.path("plan.json"), plan)
+        self.write_json(self.path(layout.PLAN), plan)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of this name."""
@@ -280,21 +278,21 @@ class Store(Folder):
 
     def write_environment(self, device: str) -> None:
         """Write down on what the run happens."""
-        self.write_json(self.path("environment.json"), environment(device))
+        self.write_json(self.path(layout.ENVIRONMENT), environment(device))
 
     def write_dataset(self, preview: Preview) -> None:
         """Keep what the plots show of a dataset."""
-        path = self.path("datasets", f"{preview.card['label']}.json")
-        self.commit(path, preview.card, {path.with_suffix(".safetensors").name: preview.tensors})
+        path = self.path(layout.dataset(preview.card["label"]))
+        self.commit(path, preview.card, {path.with_suffix(layout.TENSORS).name: preview.tensors})
 
     # ------------------------------------------------------------------------------------------ records
 
     def records(self) -> list[dict[str, Any]]:
         """One row, with the columns of `contracts.COLUMNS`, for each value of each metric of each seed that
         has been trained and scored, in the order of the plan. Raises StoreError where there is no plan."""
-        plan = self.read(self.path("plan.json"))
+        plan = self.read(self.path(layout.PLAN))
         if plan is None:
-            raise StoreError(f"{self.root}: is not a folder of results (it has no readable plan.json)")
+            raise StoreError(f"{self.root}: is not a folder of results (it has no readable {layout.PLAN})")
         return [
             {column: row.get(column) for column in COLUMNS}  # earlier versions had fewer
             for cell in plan["cells"]
@@ -316,10 +314,17 @@ class Store(Folder):
                 yield {**record, "suite": cell["suite"]}
 
     def write_records(self) -> list[dict[str, Any]]:
-        """Write records.jsonl anew, and give its rows."""
+        """Write the records again from the scores, with their SHA-256 beside them, and return them."""
         rows = self.records()
         lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
-        self.write(self.path("records.jsonl"), "".join(lines).encode())
+        content = "".join(lines).encode()
+        path, checksum = self.path(layout.RECORDS), self.path(layout.RECORDS_SUM)
+        # Another run of the directory may end at the same time, and this one may be killed between the two files:
+        # records without a checksum are believed, since earlier versions wrote none.
+        with self._locked(layout.RECORDS_LOCK):
+            self.remove_file(checksum)
+            self.write(path, content)
+            self.write(checksum, f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode())
         return rows
 
 
