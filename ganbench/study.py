@@ -29,7 +29,7 @@ def run_suite(
     suite: str | Path,
     out: str | Path,
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     seeds: int | None = None,
     device: str = "auto",
     jobs: int | None = None,
@@ -39,7 +39,7 @@ def run_suite(
 
     suite: a YAML file, or the name of a shipped one
     out: the run directory, where tables, plots and report are written too; what is finished there is not repeated
-    overrides: "train.steps=100", as after --set
+    overrides: "train.steps=100", as after --set, or several of them
     seeds: 0 to seeds - 1 instead of the suite's own
     device: "auto", "cpu" or "cuda"
     jobs: worker processes; by default one for each core, or on CUDA one for each GPU

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from click.testing import CliRunner, Result
 
+import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
@@ -25,7 +26,6 @@ from ganbench.suite.load import Suite, shipped_suites
 COMMANDS = (
     "check",
     "compare",
-    "completion",
     "list",
     "new",
     "report",
@@ -129,7 +129,17 @@ def test_list_several_kinds() -> None:
     both = call("list", "methods", "tricks").stdout
     assert both == f"{call('list', 'methods').stdout}\n{call('list', 'tricks').stdout}"
     assert call("list", "tricks", "tricks").stdout == call("list", "tricks").stdout
-    assert "is not one of 'methods', 'tricks'" in call("list", "trick").stderr
+    assert call("list", "trick").stdout == call("list", "tricks").stdout
+    assert "is not one of 'methods', 'tricks'" in call("list", "trikcs").stderr
+
+
+def test_list_of_a_name_says_what_shows_it() -> None:
+    result = call("list", "gan")
+    assert result.exit_code == 2
+    assert (
+        "'gan' is a method; `ganbench show gan` shows it, `ganbench list methods` lists them" in result.stderr
+    )
+    assert "'quickstart' is a suite; " in call("list", "quickstart").stderr
 
 
 def test_list_is_aligned() -> None:
@@ -195,7 +205,7 @@ def test_suites_are_shown_as_they_are(name: str) -> None:
 def test_show_of_nothing(tmp_path: Path) -> None:
     result = call("show", "gna")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: there is nothing called 'gna'; did you mean 'gan'?\n"
+    assert result.stderr == "error: no plugin or suite named 'gna'; did you mean 'gan'?\n"
     (tmp_path / "empty.py").touch()
     assert "nothing in this file is marked" in call("show", tmp_path / "empty.py").stderr
 
@@ -207,7 +217,7 @@ def test_validate(tmp_path: Path) -> None:
     path = tiny.write(tmp_path)
     result = call("validate", path)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{path}: 'tiny' is right: 1 dataset, 1 method, 1 cell, 2 trainings\n"
+    assert result.stdout == f"{path}: 'tiny' is valid: 1 dataset, 1 method, 1 cell, 2 trainings\n"
     assert "1 cell, 7 trainings" in call("validate", path, "--seeds", 7).stdout
     assert "1 cell, 1 training\n" in call("validate", path, "--set", "seeds=1").stdout
 
@@ -379,8 +389,10 @@ def test_results_that_are_not_there(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str) -> None:
-    result = start("completion", shell)
-    assert (result.returncode, result.stderr) == (0, "")
+    if shell == "bash":
+        assert '  eval "$(_GANBENCH_COMPLETE=bash_source ganbench)"\n' in call("--help").stdout
+    result = start(_GANBENCH_COMPLETE=f"{shell}_source")
+    assert result.returncode == 0
     assert "_GANBENCH_COMPLETE" in result.stdout
 
 
@@ -417,6 +429,84 @@ finally:
     assert result.stderr.strip() == ""
 
 
+# ------------------------------------------------------------------------------------ unusable output
+
+
+def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which GB is `python -m ganbench`."""
+    line = command.replace("GB", f'"{sys.executable}" -m ganbench')
+    environment = {**os.environ, "PYTHONPATH": str(Path(ganbench.__file__).parent.parent), **environment}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        check=False,
+    )
+
+
+def test_modules_are_commands(tmp_path: Path) -> None:
+    for module in ("ganbench", "ganbench.cli"):
+        done = shell(f'"{sys.executable}" -m {module} check . --against nothing.csv', tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: nothing.csv: there is no such file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_loses_output_with_a_message(tmp_path: Path) -> None:
+    done = shell("GB list > /dev/full", tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "error: stdout cannot be written (No space left on device); part of the output is lost\n"
+    )
+    assert shell("GB list nonsense > /dev/full 2> /dev/full", tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "command", ["GB list >&-", "GB list >&- 2>&- <&-", "GB list | head -1", "GB list | true"]
+)
+def test_nobody_has_to_listen(command: str, tmp_path: Path) -> None:
+    done = shell(command, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, tiny.SUITE.replace("tiny", "±x"))
+    for encoding in (
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ):
+        done = shell(f"GB validate {path.name}", tmp_path, **encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "is valid: 1 dataset" in done.stdout
+
+
+def test_closed_streams_do_not_lend_their_numbers(tmp_path: Path) -> None:
+    code = """
+import os
+from ganbench.cli.text import lenient_streams
+with lenient_streams():
+    with open("kept", "w") as file:
+        assert file.fileno() > 2, file.fileno()
+        os.write(1, b"printed")
+"""
+    (tmp_path / "code.py").write_text(code)
+    assert shell(f'"{sys.executable}" code.py >&- 2>&-', tmp_path).returncode == 0
+    assert (tmp_path / "kept").read_text() == ""
+
+
+def test_escapes_of_a_terminal_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\\x1b[31mx" in call("show", "\x1b[31mx").stderr
+    for error in (ValueError("\x1b[31m\x07"), DatasetError("\x1b[31m\x07")):
+        stand_in(monkeypatch, raising(error))
+        for options in ((), ("--debug",)):
+            result = call("run", tiny.write(tmp_path), *options)
+            assert "\\x1b[31m\\x07" in result.stderr
+            assert "\x1b" not in result.stderr
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = [sys.executable, "-c", "from ganbench.cli import main; main(['list'])"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -424,3 +514,19 @@ def test_a_closed_pipe_is_no_error() -> None:
         assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_workers_import_the_package_that_started_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m ganbench` in a checkout runs that checkout, whichever package is installed."""
+    from ganbench.execution import local
+
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(local.forkserver, "ensure_running", lambda: seen.append(dict(os.environ)))
+    monkeypatch.setenv("PYTHONPATH", "others")
+    root = str(Path(ganbench.__file__).parent.parent)
+    for first in (root, "/nowhere"):
+        monkeypatch.setattr(sys, "path", [first, *sys.path])
+        local.start_server()
+        assert os.environ["PYTHONPATH"] == "others"
+    assert [each["PYTHONPATH"] for each in seen] == [f"{root}{os.pathsep}others", "others"]
+    assert all(each["PYTHONSAFEPATH"] == "1" for each in seen)

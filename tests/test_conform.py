@@ -445,7 +445,7 @@ def test_the_command(tmp_path):
     done = call(path)
     assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "mine (method)")
     assert "  ✓ losses and gradients are finite" in done.stdout.splitlines()
-    assert done.stdout.endswith("all is well\n")
+    assert done.stdout.endswith("all checks passed\n")
 
     path = tmp_path / "wrong.py"
     path.write_text(GAN.format(**{**RIGHT, "g_loss": "n.D(n.G(b.z))"}))
@@ -455,7 +455,7 @@ def test_the_command(tmp_path):
         "  ✗ losses are single numbers\n      the loss of 'G' has the shape [8, 1]; end it with .mean()\n"
         in done.stdout
     )
-    assert done.stdout.endswith("1 thing to mend\n")
+    assert done.stdout.endswith("1 check failed\n")
 
 
 def test_files_that_cannot_be_read(tmp_path):

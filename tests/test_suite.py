@@ -317,3 +317,17 @@ resolve(load({str(full)!r})).cells[0].key("d")
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_shipped_suite_is_found_by_its_name_with_an_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load("quickstart.yaml").path == load("quickstart").path
+    (tmp_path / "quickstart.yaml").write_text("- mine\n")
+    with pytest.raises(SuiteError):  # a file of that name goes first
+        load("quickstart.yaml")
+
+
+def test_one_override_is_no_sequence_of_letters() -> None:
+    assert load("quickstart", "train.steps=7").train.steps == 7

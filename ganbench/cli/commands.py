@@ -9,52 +9,68 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
 from .. import __version__
-from ..errors import GanbenchError, RequestError, StoreError, SuiteError, did_you_mean
+from ..errors import GanbenchError, RequestError, StoreError, did_you_mean
+from . import text
+from .text import RANKS as RANKS
 
 if TYPE_CHECKING:
-    from ..api import Measured
-    from ..conformance import Check
-    from ..contracts import Kind, Record
-    from ..registry import Param, Plugin
-    from ..suite.load import Suite
+    from ..contracts import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
 MADE = ("method", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 FORMATS = ("text", "json", "junit", "markdown")
 RUNS = Path("results/runs")
-RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
 
 
 class _Main(click.Group):
     """The group of all commands; turns exceptions into messages and exit codes."""
 
+    chosen: str | None = None  # the command that was invoked
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         atexit.register(gc.freeze)  # to look for garbage in the end, among all of PyTorch, takes a second
-        try:
-            return super().main(*args, **kwargs)
-        except KeyboardInterrupt:  # another Ctrl-C, while the first was being answered
-            sys.exit(130)
+        code: int | str | None = 0
+        with text.lenient_streams() as errors:
+            try:
+                return super().main(*args, **kwargs)
+            except KeyboardInterrupt:  # another Ctrl-C, while the first was being answered
+                code = 130
+            except SystemExit as stop:
+                code = stop.code
+            with suppress(ValueError):  # a stream that a plugin has closed
+                sys.stdout.flush()
+            if reason := text.unwritten(errors):
+                click.echo(
+                    f"error: stdout cannot be written ({reason}); part of the output is lost", err=True
+                )
+                # The product of a run is its folder; that of any other command is what it prints.
+                code = code or (0 if self.chosen == "run" else 2)
+        sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                self.chosen = ctx.invoked_subcommand
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click shows them, and is silent about a closed pipe
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except GanbenchError as error:
-            _explain(ctx, _text(error))
+            _explain(ctx, text.error_text(error))
             ctx.exit(2)
         except Exception as error:
             _explain(
@@ -65,17 +81,10 @@ class _Main(click.Group):
             ctx.exit(1)
 
 
-def _text(error: GanbenchError) -> str:
-    if not isinstance(error, SuiteError):
-        return f"error: {error}"
-    count = len(error.problems)
-    return f"{error}\n{count} {'mistake' if count == 1 else 'mistakes'}; nothing was run."
-
-
 def _explain(ctx: click.Context, message: str) -> None:
     if ctx.find_root().meta.get("ganbench.debug"):
-        click.echo(traceback.format_exc(), err=True, nl=False)
-    click.echo(message, err=True)
+        click.echo(text.escaped(traceback.format_exc()), err=True, nl=False)
+    click.echo(text.escaped(message), err=True)
 
 
 def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -96,20 +105,20 @@ _debug = click.option(
 # ----------------------------------------------------------------------------------------- completion
 
 
-def _complete_suites(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
+def _complete_suites(_ctx: click.Context, _param: click.Parameter, start: str) -> list[Any]:
     from ..suite.load import about, shipped_suites
 
-    names = [CompletionItem(n, help=about(p)) for n, p in shipped_suites().items() if n.startswith(text)]
-    return [*names, CompletionItem(text, type="file")]
+    names = [CompletionItem(n, help=about(p)) for n, p in shipped_suites().items() if n.startswith(start)]
+    return [*names, CompletionItem(start, type="file")]
 
 
-def _complete_names(_ctx: click.Context, _param: click.Parameter, text: str) -> list[Any]:
+def _complete_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[Any]:
     from ..registry import catalog
     from ..suite.load import about, shipped_suites
 
     found = {name: plugin.summary for known in catalog().values() for name, plugin in known.items()}
     found |= {name: about(path) for name, path in shipped_suites().items()}
-    return [CompletionItem(name, help=text_) for name, text_ in found.items() if name.startswith(text)]
+    return [CompletionItem(name, help=about_) for name, about_ in found.items() if name.startswith(start)]
 
 
 # ------------------------------------------------------------------------------------------- arguments
@@ -127,6 +136,23 @@ class _Shard(click.ParamType):
         if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
             self.fail(f"{value!r} is not I/N with 1 ≤ I ≤ N, such as 2/8", param, ctx)
         return int(part), int(parts)
+
+
+class _Kinds(click.Choice[str]):
+    """A kind of thing to list; `trick` is taken for `tricks`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if f"{value}s" in self.choices:
+            return f"{value}s"
+        if value not in self.choices:
+            from ..registry import catalog
+            from ..suite.load import shipped_suites
+
+            known = {"suites": shipped_suites(), **{f"{kind}s": names for kind, names in catalog().items()}}
+            if kinds := [kind for kind, names in known.items() if value in names]:
+                what = f"{value!r} is a {kinds[0][:-1]}; `ganbench show {value}` shows it"
+                self.fail(f"{what}, `ganbench list {kinds[0]}` lists them all", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 _suite = click.argument("suite", metavar="SUITE", shell_complete=_complete_suites)
@@ -194,6 +220,10 @@ def main() -> None:
       ganbench validate my.yaml
       ganbench run my.yaml
 
+    \b
+    Tab completion, in the start-up file of the shell (zsh_source and fish_source for those shells):
+      eval "$(_GANBENCH_COMPLETE=bash_source ganbench)"
+
     Exit codes: 0 fine, 1 some cells failed, 2 the request was wrong, 130 interrupted (what was finished is
     kept, and the same command goes on from there).
     """
@@ -253,7 +283,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
 
 
 @_command("list")
-@click.argument("kinds", type=click.Choice(KINDS), nargs=-1)
+@click.argument("kinds", type=_Kinds(KINDS), nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
 def list_(kinds: tuple[str, ...], as_json: bool) -> None:
     """List methods, tricks, divergences, features, datasets, metrics and suites: all, or the named kinds.
@@ -266,10 +296,12 @@ def list_(kinds: tuple[str, ...], as_json: bool) -> None:
     """
     chosen = tuple(dict.fromkeys(kinds)) or KINDS
     if as_json:
-        rows = [row for name in chosen for row in _rows(name)]
+        rows = [row for name in chosen for row in text.list_rows(name)]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
         return
-    click.echo("\n\n".join(_group(name, lines) for name in chosen if (lines := _lines(name))))
+    click.echo(
+        "\n\n".join(text.list_text(name, lines) for name in chosen if (lines := text.list_lines(name)))
+    )
 
 
 @_command()
@@ -294,15 +326,15 @@ def show(name: str) -> None:
             raise RequestError(f"{name}: {_NOTHING_MARKED}")
     else:
         found = [known[name] for known in catalog().values() if name in known]
-    blocks = [_page(plugin) for plugin in found]
+    blocks = [text.plugin_text(plugin) for plugin in found]
     suites = shipped_suites()
     if name in suites and not name.endswith(".py"):
         blocks.append(
-            f"{_heading(f'{name} (suite)')}\n{suites[name]}\n\n{suites[name].read_text('utf-8').strip()}"
+            f"{text.heading(f'{name} (suite)')}\n{suites[name]}\n\n{suites[name].read_text('utf-8').strip()}"
         )
     if not blocks:
         names = {*suites, *(name for known in catalog().values() for name in known)}
-        raise RequestError(f"there is nothing called {name!r}{did_you_mean(name, names)}")
+        raise RequestError(f"no plugin or suite named {name!r}{did_you_mean(name, names)}")
     click.echo("\n\n\n".join(blocks))
 
 
@@ -322,7 +354,7 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
     """
     from ..suite.load import load
 
-    click.echo(_summary(load(suite, overrides, seeds)))
+    click.echo(text.suite_text(load(suite, overrides, seeds)))
 
 
 @_command()
@@ -352,8 +384,8 @@ def test(file: Path, data: str | None) -> None:
     """Check a file of yours: does it keep its side of the contract?
 
     Plays for a moment with everything that FILE marks, a method, trick, divergence, feature, metric or dataset,
-    and says what is wrong and how to mend it. Exit code 0 where all is well, 1 where something is wrong, 2 where
-    FILE cannot be read.
+    and says what is wrong and how to mend it. Exit code 0 where all checks passed, 1 where one failed, 2 where FILE
+    cannot be read.
 
     \b
     Examples:
@@ -370,21 +402,12 @@ def test(file: Path, data: str | None) -> None:
     played = conformance.load_data(data) if data else None
     wrong = 0
     for plugin in found:
-        click.echo(_heading(f"{plugin.name} ({plugin.kind})"))
+        click.echo(text.heading(f"{plugin.name} ({plugin.kind})"))
         for check in conformance.check(plugin, played):
-            click.echo(_checked(check))
+            click.echo(text.check_text(check))
             wrong += not check.ok
-    click.echo(f"{_count(wrong, 'thing')} to mend" if wrong else "all is well")
+    click.echo(f"{text.count(wrong, 'check')} failed" if wrong else "all checks passed")
     click.get_current_context().exit(1 if wrong else 0)
-
-
-def _checked(check: Check) -> str:
-    """`✓ losses are finite`, or ✗ (! for advice) with what is wrong below it."""
-    if check.problem is None:
-        return f"  {click.style('✓', fg='green')} {check.name}"
-    sign = click.style("!", fg="yellow") if check.advice else click.style("✗", fg="red")
-    text = textwrap.indent("\n".join(textwrap.wrap(check.problem, 96)), "      ")
-    return f"  {sign} {check.name}\n{text}"
 
 
 @_command()
@@ -448,75 +471,15 @@ def score(
     for one in api.score(samples, asked, device, report):
         found.append(one)
         if as_json:
-            rows += [_scored_row(record, one) for record in one.records]
+            rows += [text.score_row(record, one) for record in one.records]
         else:
-            click.echo(_scored_text(one))
+            click.echo(text.score_text(one))
     unscored = [one for one in found if any(record.value is None for record in one.records)]
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif unscored:
-        click.echo(_scored_summary(unscored, len(found)))
+        click.echo(text.unscored_text(unscored, len(found)))
     click.get_current_context().exit(1 if unscored else 0)
-
-
-def _scored_summary(unscored: list[Measured], count: int) -> str:
-    """Which metrics have no value or lack one, why, and what would give it."""
-    lines = [f"{count - len(unscored)} of {_count(count, 'metric')} scored; not scored:"]
-    for one in unscored:
-        errors = dict.fromkeys(record.error for record in one.records if record.error)
-        advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
-        lines.append(f"  {one.metric}  {'; '.join(errors)}{advice}")
-    short = [one.shortage for one in unscored if one.shortage]
-    if short:
-        lines.append(
-            f"--n {short[0].at_hand} lets all metrics take the samples at hand; their protocols differ then."
-        )
-    return "\n".join(lines)
-
-
-def _scored_row(record: Record, found: Measured) -> dict[str, Any]:
-    """What `score --json` says of one value."""
-    names = (
-        "dataset",
-        "metric",
-        "value",
-        "sem",
-        "n",
-        "unit",
-        "better",
-        "status",
-        "error",
-        "protocol",
-        "invalid",
-    )
-    row = {name: getattr(record, name) for name in names}
-    said = {"verdict": found.verdict, "warning": found.warning}
-    said["set"] = found.shortage.setting if found.shortage else None
-    return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}
-
-
-def _scored_text(found: Measured) -> str:
-    """What `score` prints of one metric: its values, and below them how they were made."""
-    lines = [_scored_line(record) for record in found.records if record.error is None]
-    controls = ", ".join(f"{name} {value:.5g}" for name, value in found.controls.items())
-    errors = list(dict.fromkeys(record.error for record in found.records if record.error))
-    if errors:
-        names = ", ".join(record.metric for record in found.records if record.error)
-        lines.append(f"{_heading(names)}  {click.style('; '.join(errors), fg='red')}")
-    notes = [f"verdict: {found.verdict}"] if found.verdict else []
-    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
-    notes += [f"beside it: {controls}"] if controls else []
-    notes += [f"warning: {found.warning}"] if found.warning else []
-    invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
-    notes += [f"not valid: {sentence}" for sentence in invalid]
-    wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
-    return "\n".join([*lines, *wrapped])
-
-
-def _scored_line(record: Record) -> str:
-    """`kde_ll  243.1 ± 2.1 nats  (higher is better)`"""
-    sem = f" ± {record.sem:.2g}" if record.sem is not None else ""
-    return f"{_heading(record.metric)}  {record.value:.5g}{sem} {record.unit}  ({RANKS[record.better]})"
 
 
 @_command()
@@ -601,16 +564,16 @@ def check(
     if output and not output.absolute().parent.is_dir():
         raise RequestError(f"{output}: there is no folder {output.parent} to write it in")
     verdict = compare(results, against, tolerances, alpha)
-    text = check_formats.FORMATS[form](verdict)
+    document = check_formats.FORMATS[form](verdict)
     if output:
         from ..atomic import write_atomic
 
-        click.echo(f"{verdict.headline}\n{write_atomic(output, text.encode())}")
+        click.echo(f"{verdict.headline}\n{write_atomic(output, document.encode())}")
     elif form == "text":
         width = min(shutil.get_terminal_size((100, 24)).columns, 100)
         click.echo(check_formats.as_text(verdict, width, sys.stdout.isatty()), nl=False)
     else:
-        click.echo(text, nl=False)
+        click.echo(document, nl=False)
     click.get_current_context().exit(0 if verdict.ok else 1)
 
 
@@ -666,156 +629,3 @@ def compare(
     click.echo(formats.as_text(compared, width, sys.stdout.isatty()))
     for path in written:
         click.echo(path)
-
-
-@_command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the set-up of tab completion for your shell.
-
-    Commands, options, suites and names are completed.
-
-    \b
-    For good, in the start-up file of the shell:
-      bash   echo 'eval "$(ganbench completion bash)"' >> ~/.bashrc
-      zsh    echo 'eval "$(ganbench completion zsh)"' >> ~/.zshrc
-      fish   ganbench completion fish > ~/.config/fish/completions/ganbench.fish
-    """
-    found = get_completion_class(shell)
-    if found is None:
-        raise RequestError(f"click, which draws the command line, knows no completion for {shell}")
-    click.echo(found(main, {}, "ganbench", "_GANBENCH_COMPLETE").source())
-
-
-# ---------------------------------------------------------------------------------------------- output
-
-
-def _plugins(kind: str) -> list[Plugin]:
-    from ..registry import catalog
-
-    return [plugin for one, known in catalog().items() if f"{one}s" == kind for plugin in known.values()]
-
-
-def _rows(kind: str) -> list[dict[str, Any]]:
-    """What `list --json` says of each member of a kind."""
-    from ..suite.load import about, shipped_suites
-
-    if kind == "suites":
-        found = shipped_suites()
-        return [{"kind": "suite", "name": n, "about": about(p), "path": str(p)} for n, p in found.items()]
-    return [_row(plugin) for plugin in _plugins(kind)]
-
-
-def _lines(kind: str) -> list[tuple[str, str, str]]:
-    """What `list` says of each member of a kind: its name, what it is, its parameters."""
-    from ..suite.load import about, shipped_suites
-
-    if kind == "suites":
-        return [(name, about(path), "") for name, path in shipped_suites().items()]
-    return [
-        (plugin.name, plugin.summary, ", ".join(f"{p.name}={_default(p)}" for p in plugin.params))
-        for plugin in _plugins(kind)
-    ]
-
-
-def _row(plugin: Plugin) -> dict[str, Any]:
-    row: dict[str, Any] = {"kind": plugin.kind, "name": plugin.name, "about": plugin.summary}
-    row["params"] = [_param(param) for param in plugin.params]
-    if plugin.kind == "metric":
-        row["values"] = [vars(value) for value in plugin.values]
-        row["needs"] = list(plugin.needs)
-    if plugin.kind == "dataset":
-        row["provides"] = list(plugin.provides)
-    if plugin.kind == "method":
-        row["rung"] = plugin.rung
-    return {**row, "path": str(plugin.path)}
-
-
-def _param(param: Param) -> dict[str, Any]:
-    """A parameter; its default is None too where only running the file could tell it."""
-    from ..registry import UNKNOWN
-
-    default = None if param.default is UNKNOWN else param.default
-    names = ("name", "type", "required", "default", "doc")
-    return dict(zip(names, (param.name, param.annotation, param.required, default, param.doc), strict=True))
-
-
-def _default(param: Param) -> str:
-    """The default of a parameter as a reader wants it."""
-    from ..registry import UNKNOWN
-
-    if param.required or param.default is UNKNOWN:
-        return "required" if param.required else "…"
-    if isinstance(param.default, str):
-        return param.default
-    return json.dumps(param.default, ensure_ascii=False, default=str)
-
-
-def _group(kind: str, rows: list[tuple[str, str, str]]) -> str:
-    width = max(len(name) for name, _, _ in rows)
-    lines = [_heading(kind)]
-    for name, what, params in rows:
-        lines.append(_fitted(f"  {name:<{width}}  {what}".rstrip()))
-        if params:
-            lines.append(click.style(_fitted(f"  {'':<{width}}  {params}"), dim=True))
-    return "\n".join(lines)
-
-
-def _fitted(line: str) -> str:
-    """The line, cut to the terminal where there is one."""
-    width = shutil.get_terminal_size().columns
-    return line if not sys.stdout.isatty() or len(line) <= width else line[: width - 1] + "…"
-
-
-def _heading(text: str) -> str:
-    return click.style(text, bold=True)
-
-
-def _page(plugin: Plugin) -> str:
-    """What `show` prints of a plugin."""
-    blocks = [f"{_heading(f'{plugin.name} ({plugin.kind})')}\n{plugin.path}", plugin.doc.strip()]
-    if plugin.params:
-        rows = [(p.name, p.annotation, _default(p), p.doc) for p in plugin.params]
-        blocks.append("\n".join([_heading("Parameters"), *_columns(rows)]))
-    if plugin.values:
-        rows = [(value.name, value.unit, RANKS[value.better]) for value in plugin.values]
-        blocks.append("\n".join([_heading("Values"), *_columns(rows)]))
-    if plugin.needs:
-        blocks.append(f"{_heading('Needs')}  {', '.join(plugin.needs)}")
-    if plugin.provides:
-        blocks.append(f"{_heading('Provides')}  {', '.join(plugin.provides)}")
-    if plugin.rung == "fit":
-        blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
-    return "\n\n".join(block for block in blocks if block)
-
-
-def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        ("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
-
-
-def _summary(suite: Suite) -> str:
-    """What a suite that is right comes to, and which of its metrics measure nothing."""
-    from ..suite.plan import resolve
-
-    cells = resolve(suite).cells
-    parts = [
-        _count(len(suite.datasets), "dataset"),
-        _count(len(suite.methods), "method"),
-        _count(len(cells), "cell"),
-        _count(sum(len(cell.seeds) for cell in cells), "training"),
-    ]
-    idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
-    notes = [
-        f"note: {metric.name!r} applies to none of its cells: it needs {' and '.join(metric.plugin.needs)}"
-        for metric in idle
-    ]
-    return "\n".join([f"{suite.path}: {suite.name!r} is right: {', '.join(parts)}", *notes])
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .. import registry
 from ..errors import GanbenchError
 from .progress import ProgressDir, TaskResult
 
@@ -192,15 +195,22 @@ def start_server() -> ForkServerContext:
     context.set_forkserver_preload(PRELOAD)
     # The server must import the modules that we import, not those of the same name in the present folder, such as
     # a checkout of ganbench where another one is installed.
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+    # `python -m ganbench` imports the one in the present folder, which PYTHONSAFEPATH would pass over.
+    changed = {"PYTHONSAFEPATH": "1"}
+    if Path(sys.path[0] or ".").resolve() == registry.PACKAGE.parent:
+        changed["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(registry.PACKAGE.parent), os.environ.get("PYTHONPATH")])
+        )
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     return context
 
 

@@ -30,13 +30,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def load(path_or_name: str | Path, overrides: Sequence[str] = (), seeds: int | None = None) -> Suite:
+def load(path_or_name: str | Path, overrides: str | Sequence[str] = (), seeds: int | None = None) -> Suite:
     """The suite in a file, or a shipped one by its name.
 
-    `overrides` are "KEY=VALUE" with dotted keys (`train.steps=100`, `datasets.0.train.steps=5`), the value
-    in YAML, and `budget=full` chooses a budget; `seeds` stands for the suite's own. Raises SuiteError with
-    all mistakes, RequestError when there is no such suite.
+    `overrides` is "KEY=VALUE", or several of them, with dotted keys (`train.steps=100`,
+    `datasets.0.train.steps=5`) and the value in YAML; `budget=full` chooses a budget. `seeds` stands for the
+    suite's own. Raises SuiteError with all mistakes, RequestError when there is no such suite.
     """
+    if isinstance(overrides, str):  # one option, not its letters
+        overrides = (overrides,)
     path = locate(path_or_name)
     problems: list[Problem] = []
     root, text = nodes.read(path, problems)
@@ -68,7 +70,8 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The file of a suite, given by path or by the name of a shipped one. Raises RequestError."""
+    """The file of a suite, given by path or by the name of a shipped one, with or without its ending; a file of that
+    name goes first. Raises RequestError."""
     path = Path(path_or_name)
     if os.path.isfile(path):  # unlike Path.is_file it bears with names that no file can have
         return path
@@ -77,6 +80,8 @@ def locate(path_or_name: str | Path) -> Path:
         return known[str(path_or_name)]
     if os.path.isdir(path):
         raise RequestError(f"{path}: is a folder; name the suite's YAML file in it")
+    if path.suffix in (".yaml", ".yml") and len(path.parts) == 1 and path.stem in known:
+        return known[path.stem]
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
         raise RequestError(f"{path}: there is no such file")
     raise RequestError(

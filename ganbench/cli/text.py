@@ -1,0 +1,309 @@
+"""What the commands print, as text and as rows of JSON; and the streams that it is printed on."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import GanbenchError, SuiteError
+
+if TYPE_CHECKING:
+    from ..api import Measured
+    from ..conformance import Check
+    from ..contracts import Record
+    from ..registry import Param, Plugin
+    from ..suite.load import Suite
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
+
+
+@contextmanager
+def lenient_streams() -> Iterator[list[OSError]]:
+    """Keep a command going when its output cannot be written; yields the errors met on stdout.
+
+    A closed pipe, a full disk or an encoding without `±` must not end a run, and must not change what its exit code
+    means. What the encoding lacks is escaped. Descriptors 0 to 2 are opened where the caller closed them, since the
+    next file that is opened, one of the run directory, would get their number and whatever is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    before = sys.stdout, sys.stderr
+    errors: list[OSError] = []
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not None and (not _has_descriptor(stream, number) or isinstance(stream, _LenientStream)):
+            continue  # replaced by a test or a notebook
+        raw = _LenientFile(number, errors if name == "stdout" else [])
+        encoding = stream.encoding if stream else "utf-8"
+        lines = raw.isatty() or name == "stderr"
+        setattr(
+            sys,
+            name,
+            _LenientStream(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=lines),
+        )
+    try:
+        yield errors
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _LenientStream):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _LenientFile(io.FileIO):
+    """A descriptor of which failed writes are noted and dropped."""
+
+    def __init__(self, number: int, errors: list[OSError]) -> None:
+        super().__init__(number, "w", closefd=False)
+        self.errors = errors
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.errors.append(error)
+            return memoryview(data).nbytes
+
+
+class _LenientStream(io.TextIOWrapper):
+    """stdout or stderr on a `_LenientFile`."""
+
+
+def _has_descriptor(stream: Any, number: int) -> bool:
+    with suppress(OSError, AttributeError, ValueError):
+        return stream.fileno() == number
+    return False
+
+
+def unwritten(errors: list[OSError]) -> str | None:
+    """Why output was lost; None where nothing was, or where its reader had enough (`| head`)."""
+    lost = [error for error in errors if error.errno not in (errno.EPIPE, errno.EBADF)]
+    return (lost[0].strerror or str(lost[0])) if lost else None
+
+
+def escaped(text: str) -> str:
+    """A text with escapes for the control characters that a terminal would obey."""
+    return CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def error_text(error: GanbenchError) -> str:
+    """An error as the command line shows it."""
+    if not isinstance(error, SuiteError):
+        return f"error: {error}"
+    number = len(error.problems)
+    return f"{error}\n{count(number, 'mistake')}; nothing was run."
+
+
+def check_text(check: Check) -> str:
+    """`✓ losses are finite`, or ✗ (! for advice) with what is wrong below it."""
+    if check.problem is None:
+        return f"  {click.style('✓', fg='green')} {check.name}"
+    sign = click.style("!", fg="yellow") if check.advice else click.style("✗", fg="red")
+    text = textwrap.indent("\n".join(textwrap.wrap(escaped(check.problem), 96)), "      ")
+    return f"  {sign} {check.name}\n{text}"
+
+
+def unscored_text(unscored: list[Measured], total: int) -> str:
+    """Which metrics have no value or lack one, why, and what would give it."""
+    lines = [f"{total - len(unscored)} of {count(total, 'metric')} scored; not scored:"]
+    for one in unscored:
+        errors = dict.fromkeys(record.error for record in one.records if record.error)
+        advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
+        lines.append(f"  {one.metric}  {escaped('; '.join(errors))}{advice}")
+    short = [one.shortage for one in unscored if one.shortage]
+    if short:
+        lines.append(
+            f"--n {short[0].at_hand} lets all metrics take the samples at hand; their protocols differ then."
+        )
+    return "\n".join(lines)
+
+
+def score_row(record: Record, found: Measured) -> dict[str, Any]:
+    """What `score --json` says of one value."""
+    names = (
+        "dataset",
+        "metric",
+        "value",
+        "sem",
+        "n",
+        "unit",
+        "better",
+        "status",
+        "error",
+        "protocol",
+        "invalid",
+    )
+    row = {name: getattr(record, name) for name in names}
+    said = {"verdict": found.verdict, "warning": found.warning}
+    said["set"] = found.shortage.setting if found.shortage else None
+    return {**row, "protocol_text": found.sentence, "controls": found.controls, **said}
+
+
+def score_text(found: Measured) -> str:
+    """What `score` prints of one metric: its values, and below them how they were made."""
+    lines = [_score_line(record) for record in found.records if record.error is None]
+    controls = ", ".join(f"{name} {value:.5g}" for name, value in found.controls.items())
+    errors = list(dict.fromkeys(record.error for record in found.records if record.error))
+    if errors:
+        names = ", ".join(record.metric for record in found.records if record.error)
+        lines.append(f"{heading(names)}  {click.style(escaped('; '.join(errors)), fg='red')}")
+    notes = [f"verdict: {found.verdict}"] if found.verdict else []
+    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
+    notes += [f"beside it: {controls}"] if controls else []
+    notes += [f"warning: {found.warning}"] if found.warning else []
+    invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
+    notes += [f"not valid: {sentence}" for sentence in invalid]
+    wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
+    return "\n".join([*lines, *wrapped])
+
+
+def _score_line(record: Record) -> str:
+    """`kde_ll  243.1 ± 2.1 nats  (higher is better)`"""
+    sem = f" ± {record.sem:.2g}" if record.sem is not None else ""
+    return f"{heading(record.metric)}  {record.value:.5g}{sem} {record.unit}  ({RANKS[record.better]})"
+
+
+def _plugins_of(kind: str) -> list[Plugin]:
+    from ..registry import catalog
+
+    return [plugin for one, known in catalog().items() if f"{one}s" == kind for plugin in known.values()]
+
+
+def list_rows(kind: str) -> list[dict[str, Any]]:
+    """What `list --json` says of each member of a kind."""
+    from ..suite.load import about, shipped_suites
+
+    if kind == "suites":
+        found = shipped_suites()
+        return [{"kind": "suite", "name": n, "about": about(p), "path": str(p)} for n, p in found.items()]
+    return [_plugin_row(plugin) for plugin in _plugins_of(kind)]
+
+
+def list_lines(kind: str) -> list[tuple[str, str, str]]:
+    """What `list` says of each member of a kind: its name, what it is, its parameters."""
+    from ..suite.load import about, shipped_suites
+
+    if kind == "suites":
+        return [(name, about(path), "") for name, path in shipped_suites().items()]
+    return [
+        (plugin.name, plugin.summary, ", ".join(f"{p.name}={_default_text(p)}" for p in plugin.params))
+        for plugin in _plugins_of(kind)
+    ]
+
+
+def _plugin_row(plugin: Plugin) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": plugin.kind, "name": plugin.name, "about": plugin.summary}
+    row["params"] = [_param_row(param) for param in plugin.params]
+    if plugin.kind == "metric":
+        row["values"] = [vars(value) for value in plugin.values]
+        row["needs"] = list(plugin.needs)
+    if plugin.kind == "dataset":
+        row["provides"] = list(plugin.provides)
+    if plugin.kind == "method":
+        row["rung"] = plugin.rung
+    return {**row, "path": str(plugin.path)}
+
+
+def _param_row(param: Param) -> dict[str, Any]:
+    """A parameter; its default is None too where only running the file could tell it."""
+    from ..registry import UNKNOWN
+
+    default = None if param.default is UNKNOWN else param.default
+    names = ("name", "type", "required", "default", "doc")
+    return dict(zip(names, (param.name, param.annotation, param.required, default, param.doc), strict=True))
+
+
+def _default_text(param: Param) -> str:
+    """The default of a parameter as a reader wants it."""
+    from ..registry import UNKNOWN
+
+    if param.required or param.default is UNKNOWN:
+        return "required" if param.required else "…"
+    if isinstance(param.default, str):
+        return param.default
+    return json.dumps(param.default, ensure_ascii=False, default=str)
+
+
+def list_text(kind: str, rows: list[tuple[str, str, str]]) -> str:
+    width = max(len(name) for name, _, _ in rows)
+    lines = [heading(kind)]
+    for name, what, params in rows:
+        lines.append(_fit_to_terminal(f"  {name:<{width}}  {what}".rstrip()))
+        if params:
+            lines.append(click.style(_fit_to_terminal(f"  {'':<{width}}  {params}"), dim=True))
+    return "\n".join(lines)
+
+
+def _fit_to_terminal(line: str) -> str:
+    """The line, cut to the terminal where there is one."""
+    width = shutil.get_terminal_size().columns
+    return line if not sys.stdout.isatty() or len(line) <= width else line[: width - 1] + "…"
+
+
+def heading(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def plugin_text(plugin: Plugin) -> str:
+    """What `show` prints of a plugin."""
+    blocks = [f"{heading(f'{plugin.name} ({plugin.kind})')}\n{plugin.path}", plugin.doc.strip()]
+    if plugin.params:
+        rows = [(p.name, p.annotation, _default_text(p), p.doc) for p in plugin.params]
+        blocks.append("\n".join([heading("Parameters"), *_columns(rows)]))
+    if plugin.values:
+        rows = [(value.name, value.unit, RANKS[value.better]) for value in plugin.values]
+        blocks.append("\n".join([heading("Values"), *_columns(rows)]))
+    if plugin.needs:
+        blocks.append(f"{heading('Needs')}  {', '.join(plugin.needs)}")
+    if plugin.provides:
+        blocks.append(f"{heading('Provides')}  {', '.join(plugin.provides)}")
+    if plugin.rung == "fit":
+        blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        ("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def suite_text(suite: Suite) -> str:
+    """The size of a valid suite, and which of its metrics apply to none of its cells."""
+    from ..suite.plan import resolve
+
+    cells = resolve(suite).cells
+    parts = [
+        count(len(suite.datasets), "dataset"),
+        count(len(suite.methods), "method"),
+        count(len(cells), "cell"),
+        count(sum(len(cell.seeds) for cell in cells), "training"),
+    ]
+    idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
+    notes = [
+        f"note: {metric.name!r} applies to none of its cells: it needs {' and '.join(metric.plugin.needs)}"
+        for metric in idle
+    ]
+    return "\n".join([f"{suite.path}: {suite.name!r} is valid: {', '.join(parts)}", *notes])
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
