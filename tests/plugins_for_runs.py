@@ -174,3 +174,14 @@ class Leaving:
 
     def fit(self, data, seed, budget):
         sys.exit("enough")
+
+
+@metric(Value("many", "units", "neither"))
+@dataclass(frozen=True)
+class Many:
+    """Asks for more samples than are stored of a `fit` method by default, by a name of its own."""
+
+    pairs: int = 6_000  # of samples
+
+    def __call__(self, model, data):
+        return Score(model.samples(2 * self.pairs).norm(dim=1).mean().item(), None, 2 * self.pairs)

@@ -29,7 +29,7 @@ from ..store.results import open_run
 from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
 from ..suite.load import Suite, dump
-from ..training.loop import rehearse
+from ..training.loop import rehearse, samples_for_metrics
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .tracking import Tracking
@@ -217,7 +217,8 @@ def prepare(
                 stored[dataset.label] = save_data(data, digest, copies / f"{number}.safetensors")
             for index in own:
                 protocols = [protocol(metric, data) for metric in cells[index].metrics]
-                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape))
+                samples = samples_for_metrics(cells[index], data)
+                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape), samples)
                 try:
                     rehearse(cells[index], data)
                 except PluginError as error:  # a trick that cannot be used with the method

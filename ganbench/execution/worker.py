@@ -107,6 +107,8 @@ def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWor
         training = store.training(entry.id, seed, entry.train_keys[seed])
         if training is None or training.status not in SETTLED:
             untrained.append(seed)
+        elif training.status == "ok" and entry.samples and store.sample_count(entry.id, seed) < entry.samples:
+            untrained.append(seed)  # a metric was added that needs more samples than were stored
         elif training.status == "ok":
             for index, metric in enumerate(entry.cell.metrics):
                 score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
@@ -201,7 +203,7 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
                 data, digest = read_data(task.data) if task.data else _loaded(entry)
             # Results are stored under keys that were made when the run began: refuse what has changed since, or is
             # different on this node. A new cell, since the old one keeps the digests of its files.
-            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size) != entry:
+            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size, entry.samples) != entry:
                 raise PluginError(
                     "the data, or the source of the method, a trick or a metric, are not those with which the run "
                     "began; run the same command again to use the new ones"

@@ -59,9 +59,12 @@ class Entry:
     score_keys: tuple[Mapping[int, str], ...]  # of each metric, by seed
     protocols: tuple[tuple[str, str], ...]  # of each metric: short hash, sentence
     size: int  # numbers in an example
+    samples: int = 0  # that must be stored of each seed for its metrics
 
     @classmethod
-    def of(cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1) -> Entry:
+    def of(
+        cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1, samples: int = 0
+    ) -> Entry:
         """The entry of a cell whose data have this digest (see `data_digest`)."""
         return cls(
             cell=cell,
@@ -72,6 +75,7 @@ class Entry:
             ),
             protocols=tuple(protocols),
             size=size,
+            samples=samples,
         )
 
     @property
@@ -220,6 +224,8 @@ class Store(Folder):
             "versions": versions(),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
+        # Scores of an earlier training are of other samples.
+        shutil.rmtree(self._seed(cell, training.seed) / "scores", ignore_errors=True)
         self.commit(self._seed(cell, training.seed) / "train.json", document, artefacts)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -229,6 +235,16 @@ class Store(Folder):
         weights, samples = (self._seed(cell, seed) / f"{name}.safetensors" for name in ("weights", "samples"))
         state = load_file(weights) if weights.exists() else {}
         return state, load_file(samples)["samples"] if samples.exists() else None
+
+    def sample_count(self, cell: str, seed: int) -> int:
+        """How many samples are stored of a seed."""
+        from safetensors import safe_open
+
+        path = self._seed(cell, seed) / "samples.safetensors"
+        if not path.exists():
+            return 0
+        with safe_open(path, framework="numpy") as file:
+            return file.get_slice("samples").get_shape()[0]
 
     def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
         """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""

@@ -137,6 +137,7 @@ def _try_round(cell: Cell, data: Data) -> None:
         draws = Draws(game, data, [0], batch, device, dtype)
         try:
             stack.play(0, settings.steps, next(draws.rounds(1)))
+            stack.check_buffers()
             with torch.no_grad():
                 game.sample(stack.replica(0), latents(game, 0, FEW, device, dtype))
             return
@@ -158,6 +159,8 @@ def _train_game(
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
     for step, minibatches in enumerate(draws.rounds(settings.steps)):
         losses = stack.play(step, settings.steps, minibatches)
+        if step == 0:
+            stack.check_buffers()
         diary.write(step, losses, minibatches[-1])
         if diary.all_dead:
             break
@@ -250,14 +253,23 @@ def _device_name(device: torch.device) -> str:
 # ---------------------------------------------------------------------------------------------- other rungs
 
 
+def samples_for_metrics(cell: Cell, data: Data) -> int:
+    """The most samples that a metric of the cell asks for, so far as that can be known: a training of `fit` of which
+    fewer are stored has to be done again. 0 for a game, which gives as many as are wanted, and for samples that were
+    made elsewhere, of which there are no more."""
+    if cell.rung != "fit":
+        return 0
+    needs = [need for m in cell.metrics for need in (m.resolved.get("n"), samples_needed(m, data))]
+    return max((int(need) for need in needs if need), default=0)
+
+
 def _train_fit(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
 ) -> list[Trained]:
     """Seed by seed, since nothing is known of the code behind `fit`."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
-    needs = [need for m in cell.metrics for need in (m.resolved.get("n"), samples_needed(m, data))]
-    n = max([STORED_SAMPLES, *(int(need) for need in needs if need)])
+    n = max(STORED_SAMPLES, samples_for_metrics(cell, data))
     found = []
     for done, seed in enumerate(seeds):
         started = time.monotonic()

@@ -217,7 +217,6 @@ class Stack:
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
         self.initial_buffers = mapped(torch.clone, self.buffers)
-        self.played = False
         alone = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
         self.one_by_one = device.type == "cpu" and alone
         self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -240,9 +239,6 @@ class Stack:
         batches = iter([{**clock, **minibatch} for minibatch in minibatches])
         play = self._together if self.game.order == "simultaneous" else self._in_turn
         losses = play(batches)
-        if not self.played:
-            self.played = True
-            self._check_buffers()
         for name, memory in self.game.memory.items():
             new = self._each(lambda nets, m=memory, n=name: m.update(nets.recall(n), nets))
             self.memory[name] = self._keep(new, self.memory[name])
@@ -250,9 +246,9 @@ class Stack:
             self.died = torch.where(~self.alive & (self.died < 0), step, self.died)
         return losses
 
-    def _check_buffers(self) -> None:
+    def check_buffers(self) -> None:
         """Raises PluginError where a forward has written into a buffer in place: how often that happens depends on
-        snapshots and recordings, which must change no number."""
+        snapshots and recordings, which must change no number. Waits for a GPU."""
         for net, buffers in self.buffers.items():
             for name, tensor in buffers.items():
                 before = self.initial_buffers[net][name]
@@ -383,7 +379,7 @@ class Stack:
             values = {**replica._buffers[net], **replica.parameters(net)}
             found.update({f"{net}.{name}": value for name, value in values.items()})
         found.update(self._statistics(replica, latents))
-        self._check_buffers()
+        self.check_buffers()
         return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
     def _statistics(self, replica: Replica, latents: Tensor) -> dict[str, Tensor]:
