@@ -51,6 +51,26 @@ class Diverging(TinyGAN):
 
 @method
 @dataclass(frozen=True)
+class Killed(TinyGAN):
+    """Writes down its rounds; its worker is killed in round 13, the first `times` times that it gets there."""
+
+    folder: str = ""
+    times: int = 0
+
+    def game(self, data):
+        return super().game(data)
+
+    def d_loss(self, nets, b):
+        step, log = int(b.step), Path(self.folder) / "rounds"
+        with log.open("a") as file:
+            file.write(f"{step}\n")
+        if step == 13 and log.read_text().split().count("13") <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().d_loss(nets, b)
+
+
+@method
+@dataclass(frozen=True)
 class Raising:
     """Raises."""
 
@@ -174,3 +194,14 @@ class Leaving:
 
     def fit(self, data, seed, budget):
         sys.exit("enough")
+
+
+@metric(Value("many", "units", "neither"))
+@dataclass(frozen=True)
+class Many:
+    """Asks for more samples than are stored of a `fit` method by default, by a name of its own."""
+
+    pairs: int = 6_000  # of samples
+
+    def __call__(self, model, data):
+        return Score(model.samples(2 * self.pairs).norm(dim=1).mean().item(), None, 2 * self.pairs)

@@ -251,6 +251,23 @@ def test_a_dry_run_tells_and_writes_nothing(bench: Bench) -> None:
 # ---------------------------------------------------------------------------------------------- again
 
 
+def test_a_metric_with_more_samples_has_fit_trained_again_as_in_a_fresh_folder(bench: Bench) -> None:
+    log, fresh = bench.folder / "log", bench.folder / "fresh"
+    constant = f"{{method: '{OURS}Constant', params: {{log: '{log}'}}}}"
+    assert bench.run(constant, "TinyGAN", seeds=1) == 0
+    trained = bench.finished()
+    assert bench.run(constant, "TinyGAN", seeds=1, metrics="MeanNorm Many", dry_run=True) == 0
+    lines = [line.split() for line in bench.text.splitlines()]
+    assert ["ring-constant", "1", "20", "0/1", "0/2", "1", "2"] in lines
+    assert ["ring-tiny_gan", "1", "20", "1/1", "1/2", "0", "1"] in lines
+    for _ in range(2):  # the second time there is nothing to do
+        assert bench.run(constant, "TinyGAN", seeds=1, metrics="MeanNorm Many") == 0
+        assert len(log.read_text().splitlines()) == 2
+    assert bench.finished()["ring-tiny_gan/0"] == trained["ring-tiny_gan/0"]
+    assert bench.run(constant, "TinyGAN", seeds=1, metrics="MeanNorm Many", out=fresh) == 0
+    assert bench.untimed() == bench.untimed(fresh)  # scores of the first samples are not kept
+
+
 def test_the_same_suite_gives_the_same_records(bench: Bench) -> None:
     again = bench.folder / "again"
     assert bench.run("TinyGAN", "Constant", metrics="MeanNorm Range", seeds=3) == 0

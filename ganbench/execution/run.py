@@ -30,7 +30,7 @@ from ..store.results import open_run
 from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
 from ..suite.load import Suite, dump
-from ..training.loop import rehearse
+from ..training.loop import rehearse, samples_for_metrics
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .tracking import Tracking
@@ -218,7 +218,8 @@ def prepare(
                 stored[dataset.label] = save_data(data, digest, copies / f"{number}.safetensors")
             for index in own:
                 protocols = [protocol(metric, data) for metric in cells[index].metrics]
-                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape))
+                samples = samples_for_metrics(cells[index], data)
+                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape), samples)
                 try:
                     rehearse(cells[index], data)
                 except PluginError as error:  # a trick that cannot be used with the method
@@ -281,6 +282,13 @@ def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], c
         )
     heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
     print_grid("plan", heads, rows, console)
+    for task in tasks:
+        train = pending[task.number].train
+        checkpoint = store.checkpoint(task.entry, train, tensors=False) if train else None
+        if checkpoint:
+            steps = task.entry.cell.train.steps
+            where = f"to be resumed after round {checkpoint.step:,} of {steps:,}"
+            say(console, f"{task.entry.cell.label}, {seed_names(train)}: {where}")
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
 

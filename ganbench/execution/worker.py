@@ -39,7 +39,7 @@ from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
-from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
+from ..store.rundir import SETTLED, Checkpoint, Entry, Store, Training, data_digest, few
 from ..suite.load import Part
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
@@ -108,6 +108,8 @@ def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWor
         training = store.training(entry.id, seed, entry.train_keys[seed])
         if training is None or training.status not in SETTLED:
             untrained.append(seed)
+        elif training.status == "ok" and entry.samples and store.sample_count(entry.id, seed) < entry.samples:
+            untrained.append(seed)  # a metric was added that needs more samples than were stored
         elif training.status == "ok":
             for index, metric in enumerate(entry.cell.metrics):
                 score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
@@ -202,7 +204,7 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
                 data, digest = read_data(task.data) if task.data else _loaded(entry)
             # Results are stored under keys that were made when the run began: refuse what has changed since, or is
             # different on this node. A new cell, since the old one keeps the digests of its files.
-            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size) != entry:
+            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size, entry.samples) != entry:
                 raise PluginError(
                     "the data, or the source of the method, a trick or a metric, are not those with which the run "
                     "began; run the same command again to use the new ones"
@@ -224,7 +226,8 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
         report(TaskProgress("training", len(stack)))
         with _recorded_failures(task, store, stack):
             with plugin_code():
-                trained = train(cell, data, stack, device=task.device, progress=progress)
+                kept = StoredCheckpoints(store, entry, report)
+                trained = train(cell, data, stack, device=task.device, progress=progress, checkpoints=kept)
             for seed in trained:
                 samples, n = seed.samples, few(data.shape)
                 if seed.status == "ok" and samples is None:
@@ -234,6 +237,30 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
                         )
                 preview = data.floats(samples[:n]) if samples is not None else None
                 store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
+
+
+class StoredCheckpoints:
+    """The checkpoints of a cell in its run directory, one each `train.checkpoint` minutes."""
+
+    def __init__(self, store: Store, entry: Entry, report: Report) -> None:
+        self.store, self.entry, self.report = store, entry, report
+        self.saved = time.monotonic()
+
+    def load(self, seeds: Sequence[int]) -> Checkpoint | None:
+        """The checkpoint from which these seeds go on, if there is one."""
+        found = self.store.checkpoint(self.entry, seeds)
+        if found:
+            self.report(TaskProgress("training", len(seeds), found.step, self.entry.cell.train.steps))
+        return found
+
+    def due(self, step: int) -> bool:
+        """Whether the minutes have passed."""
+        return time.monotonic() - self.saved >= 60 * self.entry.cell.train.checkpoint
+
+    def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Keep it in place of the one before."""
+        self.store.write_checkpoint(self.entry, seeds, checkpoint)
+        self.saved = time.monotonic()
 
 
 def _score(task: Task, store: Store, data: Data, report: Report) -> None:

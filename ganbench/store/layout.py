@@ -22,6 +22,7 @@ LOCKS = "locks"
 RECORDS_LOCK = f"{LOCKS}/records.lock"
 QUARANTINE = "quarantine"
 LOGS = "logs"
+CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
 WEIGHTS = "weights.safetensors"  # beside train.json: of a game, or what else a sampler carries
 SAMPLES = "samples.safetensors"  # of a method that is no game
 MEDIA = "media.safetensors"  # curves, snapshots and a few samples, for the plots

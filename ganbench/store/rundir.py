@@ -60,9 +60,12 @@ class Entry:
     score_keys: tuple[Mapping[int, str], ...]  # of each metric, by seed
     protocols: tuple[tuple[str, str], ...]  # of each metric: short hash, sentence
     size: int  # numbers in an example
+    samples: int = 0  # that must be stored of each seed for its metrics
 
     @classmethod
-    def of(cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1) -> Entry:
+    def of(
+        cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1, samples: int = 0
+    ) -> Entry:
         """The entry of a cell whose data have this digest (see `data_digest`)."""
         return cls(
             cell=cell,
@@ -73,6 +76,7 @@ class Entry:
             ),
             protocols=tuple(protocols),
             size=size,
+            samples=samples,
         )
 
     @property
@@ -142,6 +146,16 @@ class Training:
             dtype=trained.dtype,
             note=trained.note,
         )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stack of seeds in the middle of its training."""
+
+    step: int  # rounds played
+    seconds: float  # spent on them
+    details: Mapping[str, Any]  # what JSON can hold
+    tensors: Tensors
 
 
 # ---------------------------------------------------------------------------------------------- the store
@@ -222,7 +236,11 @@ class Store(Folder):
             "versions": versions(),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
+        # Scores of an earlier training are of other samples.
+        shutil.rmtree(self.path(layout.scores(cell, training.seed)), ignore_errors=True)
         self.commit(self.path(layout.training(cell, training.seed)), document, artefacts)
+        if training.status in SETTLED:
+            self._remove_checkpoints(cell, training.seed)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
@@ -231,10 +249,51 @@ class Store(Folder):
             "samples"
         )
 
+    def sample_count(self, cell: str, seed: int) -> int:
+        """How many samples are stored of a seed."""
+        samples = self.open_tensors(self.path(layout.seed(cell, seed), layout.SAMPLES))
+        return samples.get_slice("samples").get_shape()[0] if samples else 0
+
     def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
         """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""
         media = self.read_tensors(self.path(layout.seed(cell, seed), layout.MEDIA))
         return {name.removeprefix("curve."): x for name, x in media.items() if name.startswith("curve.")}
+
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    def checkpoint(self, entry: Entry, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
+        """The checkpoint of a stack of these seeds, without its tensors where they are not wanted; None where there
+        is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
+        folder = layout.seed(entry.id, seeds[0])
+        needs = ("keys", "versions", "step", "seconds", "details")
+        document = self.read(self.path(folder, layout.CHECKPOINT), needs, artefacts=tensors)
+        keys = [entry.train_keys[seed] for seed in seeds]
+        if document is None or document["keys"] != keys or document["versions"] != versions():
+            return None
+        found = {}
+        for name in document["artefacts"] if tensors else ():
+            found |= self.read_tensors(self.path(folder, name), "pt")
+        return Checkpoint(document["step"], document["seconds"], document["details"], found)
+
+    def write_checkpoint(self, entry: Entry, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Keep the checkpoint of a stack, in the folder of its first seed, until the seed is trained."""
+        document = {
+            "keys": [entry.train_keys[seed] for seed in seeds],
+            "versions": versions(),
+            "step": checkpoint.step,
+            "seconds": checkpoint.seconds,
+            "details": dict(checkpoint.details),
+        }
+        # A name of its own, so that the one before stays whole until the document names the new one.
+        name = f"checkpoint-{checkpoint.step}.safetensors"
+        path = self.path(layout.seed(entry.id, seeds[0]), layout.CHECKPOINT)
+        self.commit(path, document, {name: checkpoint.tensors})
+        self._remove_checkpoints(entry.id, seeds[0], keep=(layout.CHECKPOINT, name))
+
+    def _remove_checkpoints(self, cell: str, seed: int, keep: Sequence[str] = ()) -> None:
+        for path in self.path(layout.seed(cell, seed)).glob("checkpoint*"):
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------ scores
 

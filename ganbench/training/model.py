@@ -86,7 +86,9 @@ class Generated:
             module.to(device=device, dtype=self.dtype).eval().requires_grad_(False)
         rules = Rules.of(game)
         flats = {player: layout.pack(game.nets) for player, layout in rules.layouts.items()}
-        buffers = {net: dict(module.named_buffers()) for net, module in game.nets.items()}
+        buffers = {
+            net: dict(module.named_buffers(remove_duplicate=False)) for net, module in game.nets.items()
+        }
         memory = _nested(
             {k.removeprefix("memory."): v.to(device) for k, v in state.items() if k.startswith("memory.")}
         )

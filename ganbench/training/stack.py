@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -29,26 +30,37 @@ CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTr
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parameters of a player's nets lie in its vector [P]."""
+    """Where the parameters of a player's nets lie in its vector [P]. A parameter that layers share lies there once."""
 
-    entries: tuple[tuple[str, str, torch.Size], ...]  # net, parameter, shape
+    entries: tuple[
+        tuple[tuple[tuple[str, str], ...], torch.Size], ...
+    ]  # (net, parameter) of all its uses; shape
 
     @classmethod
     def of(cls, nets: Mapping[str, nn.Module], names: Sequence[str]) -> Layout:
         """The layout of these nets, one after the other."""
-        return cls(tuple((net, name, p.shape) for net in names for name, p in nets[net].named_parameters()))
+        shapes: dict[int, torch.Size] = {}
+        uses: dict[int, list[tuple[str, str]]] = {}
+        for net in names:
+            for name, parameter in nets[net].named_parameters(remove_duplicate=False):
+                shapes[id(parameter)] = parameter.shape
+                uses.setdefault(id(parameter), []).append((net, name))
+        return cls(tuple((tuple(uses[key]), shape) for key, shape in shapes.items()))
 
     def pack(self, nets: Mapping[str, nn.Module]) -> Tensor:
         """The parameters of these nets as one vector [P]."""
-        parts = [nets[net].get_parameter(name).detach().flatten() for net, name, _ in self.entries]
+        firsts = [uses[0] for uses, _ in self.entries]
+        parts = [nets[net].get_parameter(name).detach().flatten() for net, name in firsts]
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def unpack(self, flat: Tensor) -> dict[str, dict[str, Tensor]]:
-        """[..., P] -> net -> parameter -> [..., *shape]."""
+        """[..., P] -> net -> parameter -> [..., *shape]; the same tensor wherever layers share it."""
         found: dict[str, dict[str, Tensor]] = {}
-        pieces = flat.split([shape.numel() for _, _, shape in self.entries], dim=-1)
-        for (net, name, shape), piece in zip(self.entries, pieces, strict=True):
-            found.setdefault(net, {})[name] = piece.unflatten(-1, shape) if shape else piece.squeeze(-1)
+        pieces = flat.split([shape.numel() for _, shape in self.entries], dim=-1)
+        for (uses, shape), piece in zip(self.entries, pieces, strict=True):
+            tensor = piece.unflatten(-1, shape) if shape else piece.squeeze(-1)
+            for net, name in uses:
+                found.setdefault(net, {})[name] = tensor
         return found
 
 
@@ -65,7 +77,6 @@ class Rules:
     game: Game
     layouts: Mapping[str, Layout]  # of every player's parameters; "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
-    tied: frozenset[str]  # nets that use one parameter in two places
     # Player -> (net, draw) that its loss applies.
     habits: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
@@ -82,7 +93,15 @@ class Rules:
         owns = {"": tuple(rest), **{name: player.owns for name, player in game.players.items()}}
         layouts = {player: Layout.of(game.nets, nets) for player, nets in owns.items()}
         owner = {net: player for player, nets in owns.items() for net in nets}
-        return cls(game, layouts, owner, frozenset(net for net in owner if _tied(game.nets[net])))
+        for first, second in sorted(shared_nets(game.nets)):
+            if owner[first] != owner[second]:
+                raise PluginError(
+                    f"the nets {first!r} and {second!r} share a layer but do not belong to the same player, so it is "
+                    f"not clear whose update trains it; give both to one player, as in "
+                    f"Player(({first!r}, {second!r}), ...), or make the shared layers a net of their own that one "
+                    "player owns, and apply it in the losses before the others"
+                )
+        return cls(game, layouts, owner)
 
 
 class Replica:
@@ -122,9 +141,17 @@ class Replica:
             }
             for view in self._rules.game.views.get(name, ()):
                 args = (view(args[0], self._batch, call), *args[1:])
-        values = {**self._buffers.get(name, {}), **self.parameters(name)}
-        net, tied = self._rules.game.nets[name], name in self._rules.tied
-        return torch.func.functional_call(net, values, args, kwargs, tie_weights=tied)
+        buffers = self._buffers.get(name, {})
+        values = {**buffers, **self.parameters(name)}
+        # Shared parameters are in `values` under each of their names, so there is nothing to tie.
+        result = torch.func.functional_call(
+            self._rules.game.nets[name], values, args, kwargs, tie_weights=False
+        )
+        # functional_call puts what a forward assigned (`self.x = ...`) into `values`, where it would be lost.
+        assigned = [buffer for buffer, tensor in buffers.items() if values[buffer] is not tensor]
+        if assigned:
+            raise changed_buffer(name, assigned[0])
+        return result
 
     def parameters(self, net: str) -> dict[str, Tensor]:
         """The live parameters of a net by their names."""
@@ -189,6 +216,7 @@ class Stack:
         }
         self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
+        self.initial_buffers = mapped(torch.clone, self.buffers)
         alone = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
         self.one_by_one = device.type == "cpu" and alone
         self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -217,6 +245,15 @@ class Stack:
         if not self._all_alive:
             self.died = torch.where(~self.alive & (self.died < 0), step, self.died)
         return losses
+
+    def check_buffers(self) -> None:
+        """Raises PluginError where a forward has written into a buffer in place: how often that happens depends on
+        snapshots and recordings, which must change no number. Waits for a GPU."""
+        for net, buffers in self.buffers.items():
+            for name, tensor in buffers.items():
+                before = self.initial_buffers[net][name]
+                if not torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(before)):
+                    raise changed_buffer(net, name)
 
     def _in_turn(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         losses = {}
@@ -342,13 +379,14 @@ class Stack:
             values = {**replica._buffers[net], **replica.parameters(net)}
             found.update({f"{net}.{name}": value for name, value in values.items()})
         found.update(self._statistics(replica, latents))
+        self.check_buffers()
         return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
     def _statistics(self, replica: Replica, latents: Tensor) -> dict[str, Tensor]:
         norms = {
             f"{net}.{name}" if name else net: module
             for net, root in self.game.nets.items()
-            for name, module in root.named_modules()
+            for name, module in root.named_modules(remove_duplicate=False)
             if isinstance(module, BatchNorm)
         }
         if not norms:
@@ -369,9 +407,19 @@ def _convolves(net: nn.Module) -> bool:
     return any(isinstance(module, CONVOLUTION) for module in net.modules())
 
 
-def _tied(net: nn.Module) -> bool:
-    places = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    return len({id(tensor) for _, tensor in places}) < len(places)
+def shared_nets(nets: Mapping[str, nn.Module]) -> set[tuple[str, str]]:
+    """The pairs of nets that have a parameter in common, each in the order of the game."""
+    parameters = {net: {id(p) for p in module.parameters()} for net, module in nets.items()}
+    return {(one, two) for one, two in combinations(nets, 2) if parameters[one] & parameters[two]}
+
+
+def changed_buffer(net: str, buffer: str) -> PluginError:
+    """The error for a net whose forward changes a buffer."""
+    return PluginError(
+        f"the net {net!r} changes its buffer {buffer!r} when it is applied, which would be lost or counted twice: "
+        "use ganbench.BatchNorm in place of nn.BatchNorm; for a value of your own that changes from round to round, "
+        "use the game's memory (Game.memory)"
+    )
 
 
 def _slope(loss: Tensor, flat: Tensor, player: str) -> Tensor:
@@ -389,7 +437,7 @@ def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
 
 def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Buffers [S, ...] of a net by name, one row for each replica's own net."""
-    rows = [dict(net.named_buffers()) for net in nets]
+    rows = [dict(net.named_buffers(remove_duplicate=False)) for net in nets]
     return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}
 
 
