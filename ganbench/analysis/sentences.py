@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.stats import MOST_SEEDS
-from ..format import number
+from ..format import number, p_value, plural
 
 UNCLEAR = "can't tell"
 _ORDER = ("better", "worse", UNCLEAR)
@@ -74,7 +74,7 @@ def _verdict(overall: Row, rows: Sequence[Row]) -> str:
 def _numbers(row: Row) -> str:
     """`ring: +2.1 [1.2, 3.0] modes, p = 0.004`, and of what cannot be told how many seeds would do."""
     found = [difference(row)] if math.isfinite(row["difference"]) else []
-    found += [f"p {probability(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
+    found += [f"p {p_value(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
     found += failed(row)
     if row["verdict"] == UNCLEAR:
         found.append(why(row))
@@ -87,11 +87,6 @@ def difference(row: Row) -> str:
     mean, low, high = (number(row[name], width).replace("-", "−") for name in ("difference", "low", "high"))
     sign = "+" if row["difference"] > 0 else ""
     return f"{sign}{mean}{f' [{low}, {high}]' if low else ''} {row['unit']}"
-
-
-def probability(p: float) -> str:
-    """`= 0.004`, `< 0.0001`"""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.{3 if 0.045 < p < 0.055 else 2}g}"
 
 
 def wins(value: float, low: float, high: float) -> str:
@@ -156,7 +151,7 @@ def _seeds(rows: Sequence[Row]) -> str:
     """`5 seeds`, `3–5 seeds`"""
     counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
     least, most = min(counts), max(counts)
-    return f"{least} seed{'s' * (most > 1)}" if least == most else f"{least}–{most} seeds"
+    return plural(least, "seed") if least == most else f"{least}–{most} seeds"
 
 
 def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:

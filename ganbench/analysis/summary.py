@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..contracts import Status
+from ..format import plural
 from ..store.results import Run
 from . import stats
 
@@ -88,7 +89,7 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
     found = {}
     for key, own in known.groupby(_GROUP, sort=False)["invalid"]:
         if sentences := [str(text) for text in own if text]:
-            found[key] = f"{len(sentences)} of {len(own)} seed{'s' * (len(own) > 1)}: {sentences[0]}"
+            found[key] = f"{len(sentences)} of {plural(len(own), 'seed')}: {sentences[0]}"
     return found
 
 

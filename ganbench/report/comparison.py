@@ -18,7 +18,7 @@ from rich.text import Text
 from ..analysis import rankings, sentences
 from ..analysis.compare import ALPHA, Compared
 from ..analysis.rankings import Ranking
-from ..format import escape_markdown, markdown_table
+from ..format import escape_markdown, markdown_table, p_value
 from ..store.results import write_bytes
 from . import diagram
 from . import style as drawing
@@ -73,7 +73,7 @@ def _line(row: Row) -> tuple[str, ...]:
     """Metric, dataset, difference, wins, p, verdict."""
     shown = sentences.difference(row) if math.isfinite(row["difference"]) else "–"
     known = math.isfinite(row["p_corrected"])
-    p = sentences.probability(row["p_corrected"]).removeprefix("= ") if known else "–"
+    p = p_value(row["p_corrected"]).removeprefix("= ") if known else "–"
     won = sentences.wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high")))
     arrow = {"higher": "↑", "lower": "↓"}[row["better"]]
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..analysis import controls
 from ..analysis.summary import FAILURES, TEXTS, run_summary
-from ..format import escape_markdown, markdown_table, number
+from ..format import escape_markdown, markdown_table, number, plural
 from ..store.results import Run, open_run, write_bytes
 from . import ranks
 
@@ -120,7 +120,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
         caption += " [95 % t interval over seeds; it may leave the range of a score]"
     if frame["sem"].notna().any():
         caption += " ± standard error over test points (root mean square of the seeds)"
-    caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
+    caption += f"; {plural(seeds, 'seed')} each." if complete else "; failed seeds enter no mean."
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
