@@ -12,7 +12,8 @@ from ..analysis.stats import MOST_SEEDS
 from ..format import number, p_value, plural
 
 UNCLEAR = "can't tell"
-_ORDER = ("better", "worse", UNCLEAR)
+UNLEARNED = "neither has learned"  # both are no better than their floor
+_ORDER = ("better", "worse", UNLEARNED, UNCLEAR)
 Row = Mapping[Hashable, Any]
 
 
@@ -33,10 +34,12 @@ def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
             found[str(verdict)].append(f"{metric}{where}")
     open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
     told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
-    if not told:
-        return f"{method} or {baseline}: can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}."
-    unclear = f"; can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}" if open_ else ""
-    return f"{method} is {', and '.join(told)}{unclear}."
+    parts = [f"{method} is {', and '.join(told)}"] if told else []
+    if found[UNLEARNED]:
+        parts.append(f"{UNLEARNED} on {join(found[UNLEARNED])}, where both are no better than the floor")
+    if open_:
+        parts.append(f"{UNCLEAR} with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}")
+    return f"{'' if told else f'{method} or {baseline}: '}{'; '.join(parts)}."
 
 
 def _enough(rows: Sequence[Row]) -> str:
@@ -76,7 +79,7 @@ def _numbers(row: Row) -> str:
     found = [difference(row)] if math.isfinite(row["difference"]) else []
     found += [f"p {p_value(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
     found += failed(row)
-    if row["verdict"] == UNCLEAR:
+    if row["verdict"] in (UNCLEAR, UNLEARNED):
         found.append(why(row))
     return f"{row['dataset']} ({', '.join(found)})"
 
@@ -106,7 +109,7 @@ def short(row: Row) -> str:
 
 def full(row: Row) -> str:
     """The verdict, how many seeds failed, and why it cannot be told."""
-    parts = [*failed(row), *([why(row)] if row["verdict"] == UNCLEAR else [])]
+    parts = [*failed(row), *([why(row)] if row["verdict"] in (UNCLEAR, UNLEARNED) else [])]
     return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
 
 
@@ -122,7 +125,9 @@ def failures(rows: pd.DataFrame) -> list[str]:
 
 
 def why(row: Row) -> str:
-    """Why it cannot be told, and what would help."""
+    """Why it cannot be told, and what would help; or the floor that neither is above."""
+    if row["verdict"] == UNLEARNED:
+        return f"floor {join(list(dict.fromkeys(f'{row[x]:.4g}' for x in ('floor', 'floor_baseline'))))}"
     least, needed = min(row["n_ok"], row["n_ok_baseline"]), row["seeds_needed"]
     if row["p_corrected"] < 0.05:
         return "the better mean is that of the one that failed more often"
@@ -175,6 +180,11 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         found.append(
             f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
             "paired t-test, which takes differences between seeds to be about normal."
+        )
+    if (rows["verdict"] == UNLEARNED).any():
+        found.append(
+            f"{UNLEARNED.capitalize()}: both means are no better than the floor, which a trivial sampler reaches, so "
+            "that neither is called better, whatever p is."
         )
     if rows["seeds_needed"].notna().any():
         found.append(

@@ -37,8 +37,9 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     (interquartile mean), `sem` (root mean square over seeds of the standard error over test points; NaN where one
     seed's is over 100 times the median, as no one number tells of both); `n_ok` of `n` seeds and the count of each
     failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
-    be compared), `best` (see `_best`); `invalid` (see `invalid`), empty where the values are valid; `floor`, the mean
-    over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is no better.
+    be compared), `best` (see `_best`; never of a row that is `at_floor`); `invalid` (see `invalid`), empty where the
+    values are valid; `floor`, the mean over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is
+    no better.
     """
     records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
@@ -61,6 +62,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
     frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
+    frame["best"] &= ~frame["at_floor"]  # the best of methods that have not learned is none
     return frame[TEXTS + [name for name in frame.columns if name not in TEXTS]]
 
 

@@ -27,8 +27,8 @@ from .tables import guarded_csv
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = 2  # goes up when a program that reads the JSON would have to change
-_STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
+SCHEMA = 3  # goes up when a program that reads the JSON would have to change
+_STYLES = {"better": "green", "worse": "red", sentences.UNLEARNED: "yellow", sentences.UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
 RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 Row = Mapping[Hashable, Any]
@@ -130,7 +130,7 @@ class Line:
     method: str
     baseline: str
     cells: tuple[str, ...]  # `HEADS`
-    verdict: str  # better, worse, can't tell
+    verdict: str  # better, worse, neither has learned, can't tell
     difference: float | None
     improvement: float
     p: float | None
