@@ -258,8 +258,11 @@ def _seeds(records: pd.DataFrame) -> Seeds:
 def _floors(records: pd.DataFrame) -> dict[tuple[str, ...], float]:
     """(metric, dataset, label) -> mean floor of the seeds that ended well; NaN where the metric has none."""
     good = records[(records["status"] == "ok") & records["value"].notna()]
-    keys = [good[name] for name in ("metric", "dataset", "label")]
-    return good["floor"].astype("float64").groupby(keys, sort=False).mean().to_dict()
+    groups = good.assign(floor=good["floor"].astype("float64")).groupby(
+        ["metric", "dataset", "label"], sort=False
+    )
+    means = groups["floor"].mean()
+    return {tuple(map(str, key)): value for key, value in zip(means.index, means.tolist(), strict=True)}
 
 
 def _of(seeds: Seeds, metric: str) -> dict[tuple[str, str], pd.Series]:
