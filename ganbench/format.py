@@ -28,6 +28,25 @@ def number(value: float, error: float) -> str:
     return f"{value:z.{min(shown, 5)}f}"
 
 
+def p_value(p: float) -> str:
+    """`= 0.004`, `< 0.0001`; two significant digits, three near 0.05, where two would hide on which side p is."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.{3 if 0.045 < p < 0.055 else 2}g}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 seed`, `5 seeds`"""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def seed_names(numbers: Sequence[int]) -> str:
+    """`seed 3`, `seeds 0, 1, 4`, `seeds 0–4`; numbers in ascending order."""
+    if len(numbers) == 1:
+        return f"seed {numbers[0]}"
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"seeds {numbers[0]}–{numbers[-1]}"
+    return f"seeds {', '.join(map(str, numbers))}"
+
+
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
     """A table in Markdown of cells that are Markdown already; the columns `right`, counted from 0, are set to the
     right."""

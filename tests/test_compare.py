@@ -394,6 +394,61 @@ def test_a_value_whose_control_failed_is_not_compared() -> None:
     assert len(compare(frame.drop(columns=["invalid", "floor"])).rows) == 8  # records of earlier versions
 
 
+@pytest.mark.parametrize(("better", "floor"), [("higher", 3.5), ("lower", 0.5)])
+def test_no_winner_where_neither_has_learned(better: str, floor: float) -> None:
+    """The test finds a difference, but a trivial sampler does as well as both."""
+    compared = two(A, B, better=better, floor=floor)
+    row = only(compared)
+    assert row["verdict"] == "neither has learned"
+    assert (row["floor"], row["floor_baseline"]) == (floor, floor)
+    assert row["p_corrected"] < 0.001  # the numbers stay
+    assert row["difference"] == pytest.approx(1.94)
+    assert pd.isna(row["seeds_needed"])
+    assert compared.headlines == [
+        "b or a: neither has learned on kde_ll, where both are no better than the floor."
+    ]
+    assert (
+        f"neither has learned on ring (+1.940 [1.790, 2.090] nats, p < 0.0001, floor {floor:g})"
+        in (compared.verdicts[0])
+    )
+    assert compared.overall["verdict"].tolist() == ["neither has learned"]
+    assert any(note.startswith("Neither has learned: both means") for note in compared.notes)
+    found = json.loads(comparison.as_json(compared))
+    assert found["schema"] == 3
+    assert found["comparisons"][0]["verdict"] == "neither has learned"
+    assert f"neither has learned: floor {floor:g}" in comparison.as_markdown(compared)
+
+
+@pytest.mark.parametrize(
+    ("floor", "verdict"),
+    [(2.0, "better"), (math.nan, "better"), (None, "better"), (3.1, "neither has learned")],
+)
+def test_one_above_its_floor_is_enough_for_a_verdict(floor: float | None, verdict: str) -> None:
+    assert only(two(A, B, floor=floor))["verdict"] == verdict
+
+
+def test_floors_are_those_of_each_method_and_metric() -> None:
+    """Other metrics keep their verdicts, and each method has its own floor."""
+    values = {
+        ("ring", metric, label): own
+        for metric in ("kde_ll", "modes")
+        for label, own in zip("ab", (A, B), strict=True)
+    }
+    frame = records(values)
+    at = frame["metric"] == "kde_ll"
+    frame.loc[at & (frame["label"] == "a"), "floor"] = 1.5
+    frame.loc[at & (frame["label"] == "b"), "floor"] = 3.25
+    compared = compare(frame)
+    assert compared.headlines == [
+        "b is better than a on modes; neither has learned on kde_ll, where both are no better than the floor."
+    ]
+    assert "floor 3.25 and 1.5" in compared.verdicts[0]
+    frame.loc[at & (frame["label"] == "a"), "floor"] = 0.5
+    assert compare(frame).headlines == ["b is better than a on kde_ll and modes."]
+    none = two([NAN] * 5, A, floor=9.0)  # a method without a value is not at its floor
+    assert only(none)["verdict"] == "better"
+
+
 # ---------------------------------------------------------------------------------------------- who is compared
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from fake_run import METHODS, FakeRun
+from rich.console import Console
 
 from ganbench.analysis import controls
 from ganbench.analysis.summary import summary
-from ganbench.report.tables import _html, _latex, _markdown, tables
+from ganbench.execution.progress import print_grid
+from ganbench.report.tables import ControlTable, _html, _latex, _markdown, control_tables, tables
 from ganbench.store.results import Cell, Run, ScoreFile, Seed
 from ganbench.store.results import read_records as load
 
@@ -23,14 +27,18 @@ CONTROL = {
 }
 
 
-def seed(number: int, metric: str, details: dict[str, Any], status: str = "ok") -> Seed:
-    score = ScoreFile(Path("none.json"), {"metric": metric, "details": details})
+def seed(
+    number: int,
+    metric: str,
+    details: dict[str, Any],
+    status: str = "ok",
+    values: tuple[tuple[str, str], ...] = (),
+) -> Seed:
+    score = ScoreFile(Path("none.json"), {"metric": metric, "details": details}, values)
     return Seed(number, Path("none"), {"status": status}, (score,))
 
 
 def run(**cells: list[Seed]) -> Run:
-    import pandas as pd
-
     made = tuple(Cell(Path("none"), "ring", label, {}, tuple(seeds), None) for label, seeds in cells.items())
     return Run(Path("none"), pd.DataFrame(), {}, made)
 
@@ -42,16 +50,45 @@ def test_controls_are_numbers_by_method() -> None:
     assert frame["n"].tolist() == [2, 2, 2]
 
 
-def test_one_for_all_methods_or_one_for_each() -> None:
+def test_one_row_for_all_methods_or_one_for_each() -> None:
     same = {"ceiling": 243.8124}
-    found = controls.notes(
+    found = control_tables(
         run(gan=[seed(0, "kde_ll", same)], vae=[seed(0, "kde_ll", same), seed(1, "kde_ll", same, "diverged")])
     )
-    assert found == {"ring": ("Beside kde_ll: ceiling 243.8.",)}
+    assert found["ring"].heads == ("control", "kde_ll")
+    assert found["ring"].rows == (("real data (ceiling)", "243.8"),)
     apart = run(
         gan=[seed(0, "probe", {"control_pixels": 95})], vae=[seed(0, "probe", {"control_pixels": 96.5})]
     )
-    assert controls.notes(apart) == {"ring": ("Beside probe: pixels (gan 95, vae 96.5).",)}
+    assert control_tables(apart)["ring"].rows == (("pixels, gan", "95"), ("pixels, vae", "96.5"))
+    assert control_tables(run(gan=[seed(0, "modes", {"counts": [1, 2]})])) == {}
+
+
+def test_a_control_of_several_values_is_one_row_in_their_columns() -> None:
+    """What the metric calls `floor_gaussian.reverse_kl` stands below `reverse_kl`; a value that only controls have
+    gets a column, in which the methods' own stand too; floors and ceilings come first."""
+    values = (("modes", "p"), ("reverse_kl", "p"))
+
+    def details(own: int) -> dict[str, Any]:
+        ceiling = {"modes": 8, "modes_10_pct": 7, "reverse_kl": 0.0123456}
+        floor = {"modes": 5, "modes_10_pct": 0, "reverse_kl": 0.6}
+        return {"control_modes_10_pct": own, "accuracy": 0.5, "ceiling": ceiling, "floor_gaussian": floor}
+
+    made = run(
+        gan=[seed(0, "modes", details(1), values=values)], vae=[seed(0, "modes", details(6), values=values)]
+    )
+    found = control_tables(made)["ring"]
+    assert found.heads == ("control", "modes_10_pct", "accuracy", "modes", "reverse_kl")
+    assert found.rows == (
+        ("fitted Gaussian (floor)", "0", "", "5", "0.6"),
+        ("real data (ceiling)", "7", "", "8", "0.01235"),
+        ("gan", "1", "", "", ""),
+        ("vae", "6", "", "", ""),
+        ("all methods", "", "0.5", "", ""),
+    )
+    records = pd.DataFrame({"metric": ["reverse_kl", "modes"]})
+    ordered = control_tables(replace(made, records=records))["ring"]
+    assert ordered.columns == ("reverse_kl", "modes", "modes_10_pct", "accuracy")
 
 
 def test_verdicts_are_counted_and_a_caution_is_said_once() -> None:
@@ -72,7 +109,26 @@ def test_nothing_beside_nothing() -> None:
 
 def test_tables_show_them_escaped(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], METHODS, 2)
-    shown = tables(summary(load(tmp_path)), {"ring": ("Beside <b>_x_</b>: 5 % off.",)})
+    beside = {"ring": ControlTable(("modes",), (("<b>_x_</b>", "-1.5"),))}
+    shown = tables(summary(load(tmp_path)), {"ring": ("Beside <b>_x_</b>: 5 % off.",)}, beside)
     assert r"Beside &lt;b&gt;\_x\_&lt;/b&gt;: 5 % off." in _markdown("s", shown)
+    assert r"| &lt;b&gt;\_x\_&lt;/b&gt; | -1.5 |" in _markdown("s", shown)
     assert r"Beside \textless{}b\textgreater{}\_x\_" in _latex("s", shown)
+    assert r"\textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} & $-$1.5 \\" in _latex("s", shown)
     assert "Beside &lt;b&gt;_x_&lt;/b&gt;: 5 % off." in _html("s", shown)
+    assert '<th scope="row">&lt;b&gt;_x_&lt;/b&gt;</th><td class="num">−1.5</td>' in _html("s", shown)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_number_is_cut_in_a_narrow_terminal(width: int) -> None:
+    heads, row = (
+        ("control", "high_quality_pct", "reverse_kl"),
+        ("fitted Gaussian (floor)", "12.25", "0.003732"),
+    )
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as written:
+        print_grid("ring: controls", heads, [row], console)
+    lines = written.get().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in written.get()
+    assert all(number in written.get() for number in row[1:])

@@ -231,15 +231,6 @@ def test_no_records_at_all(tmp_path: Path) -> None:
     assert "0 training runs" in Page(report.write(tmp_path).read_text()).text
 
 
-# ---------------------------------------------------------------------------------------------- in words
-
-
-def test_seeds_in_words() -> None:
-    assert [report._seeds(n) for n in ([3], [0, 2], [0, 1, 2], [0, 1, 3])] == [
-        "seed 3", "seeds 0, 2", "seeds 0–2", "seeds 0, 1, 3",
-    ]  # fmt: skip
-
-
 # ---------------------------------------------------------------------------------------------- in a browser
 
 

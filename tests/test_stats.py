@@ -1,4 +1,4 @@
-"""Intervals over seeds against what is known of them, and decimals."""
+"""Intervals over seeds against what is known of them, and numbers in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from ganbench.analysis.stats import by_size, interquartile_mean, mean_interval, share_interval
-from ganbench.format import decimals
+from ganbench.format import decimals, p_value, plural, seed_names
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -106,3 +106,19 @@ def test_ragged_groups_are_taken_by_size() -> None:
 )
 def test_decimals_show_two_digits_of_the_error(error: float, places: int) -> None:
     assert decimals(error) == places
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.00009, "< 0.0001"), (0.0001, "= 0.0001"), (0.0123, "= 0.012"), (0.0496, "= 0.0496"), (0.0504, "= 0.0504"),
+     (0.06, "= 0.06"), (0.356, "= 0.36"), (1.0, "= 1")],
+)  # fmt: skip
+def test_p_values_do_not_cross_5_percent_by_rounding(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_counts_and_seeds_in_words() -> None:
+    assert [plural(n, "row") for n in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [seed_names(n) for n in ([3], [0, 2], [0, 1, 2], [0, 1, 3])] == [
+        "seed 3", "seeds 0, 2", "seeds 0–2", "seeds 0, 1, 3",
+    ]  # fmt: skip

@@ -249,6 +249,19 @@ def test_a_value_that_is_no_better_than_the_floor_is_marked(better: str, mark: s
     )
 
 
+def test_the_best_of_methods_that_have_not_learned_is_not_bold() -> None:
+    def best(floor: float) -> list[str]:
+        rows = seeds("a", 1.0, 2.0, floor=floor) + seeds("b", 3.0, 4.0, floor=floor)
+        found = summary(frame(*rows))
+        return found[found["best"]]["label"].tolist()
+
+    assert best(3.4) == ["b"]
+    assert best(3.5) == []  # nor does the second become the best
+    (shown,) = tables.tables(summary(frame(*seeds("a", 1.0, 2.0, floor=9), *seeds("b", 3.0, 4.0, floor=9))))
+    assert "Bold" not in shown.caption
+    assert "**" not in tables._markdown("s", [shown])
+
+
 def test_order_is_that_of_the_records() -> None:
     rows = seeds("z", 1.0) + seeds("a", 1.0) + seeds("z", 1.0, dataset="b")
     found = summary(frame(*rows))

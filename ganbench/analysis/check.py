@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RequestError
+from ..format import plural
 from ..store.results import read_records
 from .reference import read, rows_of
 from .summary import summary
@@ -49,7 +50,7 @@ class Verdict:
     def headline(self) -> str:
         """`quickstart against quickstart.csv: none of 20 rows fails (12 same, 8 unclear)`"""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
-        rows = f"{len(self.rows)} row{'' if len(self.rows) == 1 else 's'}"
+        rows = plural(len(self.rows), "row")
         some = f"{len(self.failed)} of {rows} {'fails' if len(self.failed) == 1 else 'fail'}"
         found = some if self.failed else f"none of {rows} fails"
         return f"{plain(self.suite)} against {plain(self.reference)}: {found} ({counts})"

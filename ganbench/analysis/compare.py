@@ -43,8 +43,10 @@ class Compared:
     the metric's unit, over the seeds that entered the test) with its 95 % interval `low`, `high`, that of the test:
     it excludes 0 exactly where `p` is below 0.05; `improvement`, the probability that a seed of the method beats one
     of the baseline, with its 95 % interval `improvement_low`, `improvement_high` (NaN for a single seed); `test`,
-    `p`, `p_corrected`; `verdict` (better, worse, can't tell); `seeds_needed` to find the difference that was seen 8
-    times in 10, where it can't be told (1001: more than 1,000).
+    `p`, `p_corrected`; `floor` and `floor_baseline`, what a trivial sampler scores (NaN where the metric has no
+    floor); `verdict` (better, worse, can't tell, or neither has learned: both means are no better than their floor,
+    whatever the test says); `seeds_needed` to find the difference that was seen 8 times in 10, where it can't be told
+    (1001: more than 1,000).
 
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
     datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
@@ -97,7 +99,7 @@ def compare(
     pairs = list(_pairs(records, _names(baseline), _names(method)))
     valid, unfit = _valid(records[records["metric"].isin(metrics)])
     seeds = _seeds(valid)
-    rows = _tested(_rows(valid, metrics, pairs, seeds), seeds)
+    rows = _tested(_rows(valid, metrics, pairs, seeds), seeds, _floors(valid))
     if rows.empty:
         raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
     shown = [name for name in metrics if name in set(rows["metric"])]
@@ -255,6 +257,16 @@ def _seeds(records: pd.DataFrame) -> Seeds:
     }
 
 
+def _floors(records: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """(metric, dataset, label) -> mean floor of the seeds that ended well; NaN where the metric has none."""
+    good = records[(records["status"] == "ok") & records["value"].notna()]
+    groups = good.assign(floor=good["floor"].astype("float64")).groupby(
+        ["metric", "dataset", "label"], sort=False
+    )
+    means = groups["floor"].mean()
+    return {tuple(map(str, key)): value for key, value in zip(means.index, means.tolist(), strict=True)}
+
+
 def _of(seeds: Seeds, metric: str) -> dict[tuple[str, str], pd.Series]:
     """(dataset, label) -> goodness by seed, of one metric."""
     return {(dataset, label): own for (name, dataset, label), own in seeds.items() if name == metric}
@@ -336,8 +348,8 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _tested(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
-    """The rows with corrected p-values, verdicts and the seeds that are missing."""
+def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], float]) -> pd.DataFrame:
+    """The rows with corrected p-values, floors, verdicts and the seeds that are missing."""
     from statsmodels.stats.multitest import multipletests
 
     if rows.empty:
@@ -347,6 +359,9 @@ def _tested(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
     if tested.any():
         corrected[tested] = multipletests(rows.loc[tested, "p"], ALPHA, method="holm")[1]
     rows = rows.assign(p_corrected=corrected)
+    for end, name in (("", "method"), ("_baseline", "baseline")):
+        keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
+        rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
     rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
     open_ = int((tested & (rows["verdict"] == sentences.UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
@@ -355,7 +370,11 @@ def _tested(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
-    """Better or worse only where the test shows it, and not for a method that failed more often."""
+    """Better or worse only where the test shows it, not for a method that failed more often, and not where both are no
+    better than a trivial sampler."""
+    sign = -1 if row["better"] == "lower" else 1
+    if all(sign * (row[f"mean{x}"] - row[f"floor{x}"]) <= 0 for x in ("", "_baseline")):  # false for NaN
+        return sentences.UNLEARNED
     if not row["p_corrected"] < ALPHA:
         return sentences.UNCLEAR
     failed, failed_baseline = (1 - row[f"n_ok{x}"] / row[f"seeds{x}"] for x in ("", "_baseline"))

@@ -28,14 +28,9 @@ def controls(run: Run) -> pd.DataFrame:
 
 
 def notes(run: Run) -> dict[str, tuple[str, ...]]:
-    """For each dataset what its tables are to be read beside, a sentence for each metric and kind."""
-    frame = controls(run)
-    found: dict[str, tuple[str, ...]] = {}
-    for dataset in dict.fromkeys(cell.dataset for cell in run.cells):
-        cells, own = run.of(dataset), frame[frame["dataset"] == dataset]
-        beside = [_beside(str(metric), rows) for metric, rows in own.groupby("metric", sort=False)]
-        found[dataset] = (*beside, *_said(cells))
-    return found
+    """For each dataset the verdicts and cautions of its metrics, a sentence each."""
+    datasets = dict.fromkeys(cell.dataset for cell in run.cells)
+    return {dataset: tuple(_said(run.of(dataset))) for dataset in datasets}
 
 
 def _details(cell: Cell) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -55,21 +50,6 @@ def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for part, number in inside.items():
             if isinstance(number, int | float) and not isinstance(number, bool):
                 yield f"{words} {part.replace('_', ' ')}".strip(), float(number)
-
-
-def _beside(metric: str, rows: pd.DataFrame) -> str:
-    """`Beside kde_ll: ceiling 243.8, floor 102.1.` A control of which methods differ is given for each."""
-    parts = []
-    for control, own in rows.groupby("control", sort=False):
-        values = own["value"]
-        if values.max() - values.min() <= 1e-9 * max(1.0, values.abs().max()):
-            parts.append(f"{control} {values.iloc[0]:.4g}")
-        else:
-            each = ", ".join(
-                f"{label} {value:.4g}" for label, value in zip(own["label"], values, strict=True)
-            )
-            parts.append(f"{control} ({each})")
-    return f"Beside {metric}: {', '.join(parts)}."
 
 
 def _said(cells: Sequence[Cell]) -> Iterator[str]:

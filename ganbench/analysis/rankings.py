@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..format import p_value
 from ..store.layout import file_name
 from .differences import standings
 from .stats import Floats
@@ -44,7 +45,7 @@ class Ranking:
         """Over what it ranks, and what the tests say."""
         left = f"; no valid value on all of these: {', '.join(self.left_out)}" if self.left_out else ""
         return (
-            f"{self.datasets} datasets; Friedman's test: p {_below(self.p)}; critical difference "
+            f"{self.datasets} datasets; Friedman's test: p {p_value(self.p)}; critical difference "
             f"{self.critical:.2f}{left}"
         )
 
@@ -59,10 +60,6 @@ class Ranking:
         """The diagram for those who do not see it."""
         each = ", ".join(f"{label} {rank:.2f}" for label, rank in self.ranks.sort_values().items())
         return f"Critical-difference diagram of {self.metric}; mean ranks: {each}."
-
-
-def _below(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
 def least_datasets(methods: int) -> int:

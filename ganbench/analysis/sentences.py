@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.stats import MOST_SEEDS
-from ..format import number
+from ..format import number, p_value, plural
 
 UNCLEAR = "can't tell"
-_ORDER = ("better", "worse", UNCLEAR)
+UNLEARNED = "neither has learned"  # both are no better than their floor
+_ORDER = ("better", "worse", UNLEARNED, UNCLEAR)
 Row = Mapping[Hashable, Any]
 
 
@@ -33,10 +34,12 @@ def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
             found[str(verdict)].append(f"{metric}{where}")
     open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
     told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
-    if not told:
-        return f"{method} or {baseline}: can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}."
-    unclear = f"; can't tell with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}" if open_ else ""
-    return f"{method} is {', and '.join(told)}{unclear}."
+    parts = [f"{method} is {', and '.join(told)}"] if told else []
+    if found[UNLEARNED]:
+        parts.append(f"{UNLEARNED} on {join(found[UNLEARNED])}, where both are no better than the floor")
+    if open_:
+        parts.append(f"{UNCLEAR} with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}")
+    return f"{'' if told else f'{method} or {baseline}: '}{'; '.join(parts)}."
 
 
 def _enough(rows: Sequence[Row]) -> str:
@@ -74,9 +77,9 @@ def _verdict(overall: Row, rows: Sequence[Row]) -> str:
 def _numbers(row: Row) -> str:
     """`ring: +2.1 [1.2, 3.0] modes, p = 0.004`, and of what cannot be told how many seeds would do."""
     found = [difference(row)] if math.isfinite(row["difference"]) else []
-    found += [f"p {probability(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
+    found += [f"p {p_value(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
     found += failed(row)
-    if row["verdict"] == UNCLEAR:
+    if row["verdict"] in (UNCLEAR, UNLEARNED):
         found.append(why(row))
     return f"{row['dataset']} ({', '.join(found)})"
 
@@ -87,11 +90,6 @@ def difference(row: Row) -> str:
     mean, low, high = (number(row[name], width).replace("-", "−") for name in ("difference", "low", "high"))
     sign = "+" if row["difference"] > 0 else ""
     return f"{sign}{mean}{f' [{low}, {high}]' if low else ''} {row['unit']}"
-
-
-def probability(p: float) -> str:
-    """`= 0.004`, `< 0.0001`"""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.{3 if 0.045 < p < 0.055 else 2}g}"
 
 
 def wins(value: float, low: float, high: float) -> str:
@@ -111,7 +109,7 @@ def short(row: Row) -> str:
 
 def full(row: Row) -> str:
     """The verdict, how many seeds failed, and why it cannot be told."""
-    parts = [*failed(row), *([why(row)] if row["verdict"] == UNCLEAR else [])]
+    parts = [*failed(row), *([why(row)] if row["verdict"] in (UNCLEAR, UNLEARNED) else [])]
     return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
 
 
@@ -127,7 +125,9 @@ def failures(rows: pd.DataFrame) -> list[str]:
 
 
 def why(row: Row) -> str:
-    """Why it cannot be told, and what would help."""
+    """Why it cannot be told, and what would help; or the floor that neither is above."""
+    if row["verdict"] == UNLEARNED:
+        return f"floor {join(list(dict.fromkeys(f'{row[x]:.4g}' for x in ('floor', 'floor_baseline'))))}"
     least, needed = min(row["n_ok"], row["n_ok_baseline"]), row["seeds_needed"]
     if row["p_corrected"] < 0.05:
         return "the better mean is that of the one that failed more often"
@@ -156,7 +156,7 @@ def _seeds(rows: Sequence[Row]) -> str:
     """`5 seeds`, `3–5 seeds`"""
     counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
     least, most = min(counts), max(counts)
-    return f"{least} seed{'s' * (most > 1)}" if least == most else f"{least}–{most} seeds"
+    return plural(least, "seed") if least == most else f"{least}–{most} seeds"
 
 
 def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
@@ -180,6 +180,11 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         found.append(
             f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
             "paired t-test, which takes differences between seeds to be about normal."
+        )
+    if (rows["verdict"] == UNLEARNED).any():
+        found.append(
+            f"{UNLEARNED.capitalize()}: both means are no better than the floor, which a trivial sampler reaches, so "
+            "that neither is called better, whatever p is."
         )
     if rows["seeds_needed"].notna().any():
         found.append(

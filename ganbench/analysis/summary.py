@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..contracts import Status
+from ..format import plural
 from ..store.results import Run
 from . import stats
 
@@ -36,8 +37,9 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     (interquartile mean), `sem` (root mean square over seeds of the standard error over test points; NaN where one
     seed's is over 100 times the median, as no one number tells of both); `n_ok` of `n` seeds and the count of each
     failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
-    be compared), `best` (see `_best`); `invalid` (see `invalid`), empty where the values are valid; `floor`, the mean
-    over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is no better.
+    be compared), `best` (see `_best`; never of a row that is `at_floor`); `invalid` (see `invalid`), empty where the
+    values are valid; `floor`, the mean over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is
+    no better.
     """
     records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
@@ -60,6 +62,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
     frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
+    frame["best"] &= ~frame["at_floor"]  # the best of methods that have not learned is none
     return frame[TEXTS + [name for name in frame.columns if name not in TEXTS]]
 
 
@@ -88,7 +91,7 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
     found = {}
     for key, own in known.groupby(_GROUP, sort=False)["invalid"]:
         if sentences := [str(text) for text in own if text]:
-            found[key] = f"{len(sentences)} of {len(own)} seed{'s' * (len(own) > 1)}: {sentences[0]}"
+            found[key] = f"{len(sentences)} of {plural(len(own), 'seed')}: {sentences[0]}"
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..format import number
+from ..format import number, p_value, plural
 from . import error_rates
 from .reference import Entry, Key
 from .stats import MOST_SEEDS
@@ -232,7 +232,7 @@ def _judged(pair: Pair, outcome: Outcome, tolerance: float, p: float) -> str:
         return f" ({counts})" if _identical(*pair) else f", the same within {tolerance:.3g} ({counts})"
     what = "changed" if old.better == "neither" else "worse"
     doubt = f", neither shown {what} nor shown equal" if outcome == "unclear" else ""
-    return f"{doubt} ({counts}; tolerance {tolerance:.3g}, corrected p {_probability(p)})"
+    return f"{doubt} ({counts}; tolerance {tolerance:.3g}, corrected p {p_value(p)})"
 
 
 def _advice(seeds: int) -> str:
@@ -265,8 +265,7 @@ def _protocols(entries: Sequence[Entry]) -> str:
 
 
 def _value(entry: Entry, error: float) -> str:
-    seeds = f"{entry.n_ok} seed{'' if entry.n_ok == 1 else 's'}"
-    return f"{_number(entry.mean, error)}{_unit(entry)} over {seeds}"
+    return f"{_number(entry.mean, error)}{_unit(entry)} over {plural(entry.n_ok, 'seed')}"
 
 
 def _unit(entry: Entry) -> str:
@@ -280,10 +279,6 @@ def _error(entry: Entry) -> float:
 
 def _number(value: float, error: float) -> str:
     return number(value, error).replace("-", "−")
-
-
-def _probability(p: float) -> str:
-    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def plain(text: str) -> str:

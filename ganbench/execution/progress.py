@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -212,16 +213,20 @@ def printable(text: str, console: Console) -> str:
 
 
 def print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """A table on a terminal; elsewhere lines with aligned columns."""
+    """A table on a terminal, without lines between its columns where it is too wide; elsewhere lines with aligned
+    columns."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     if console.is_terminal:
+        wide = sum(widths) + 3 * len(widths) + 1 > console.width
         grid = Table(title=Text(printable(title, console)), title_justify="left")
+        if wide:
+            grid.box, grid.show_edge, grid.padding = SIMPLE_HEAD, False, 0
         for head in heads:
-            grid.add_column(Text(printable(head, console)))
+            grid.add_column(Text(printable(head, console)), overflow="fold")  # never cut a number
         for row in rows:
             grid.add_row(*(Text(printable(cell, console)) for cell in row))
         console.print(grid)
         return
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     say(console, title)
     for row in (heads, *rows):
         say(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

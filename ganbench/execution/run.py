@@ -453,6 +453,8 @@ def _print_tables(run: Path | Run, console: Console) -> None:
             for row in shown.rows
         ]
         print_grid(shown.dataset, ("method", "seeds", *heads), rows, console)
+        if shown.controls:
+            print_grid(f"{shown.dataset}: controls", shown.controls.heads, shown.controls.rows, console)
         say(console, "\n".join([shown.caption, *shown.notes]) + "\n")
 
 

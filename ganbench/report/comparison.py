@@ -18,7 +18,7 @@ from rich.text import Text
 from ..analysis import rankings, sentences
 from ..analysis.compare import ALPHA, Compared
 from ..analysis.rankings import Ranking
-from ..format import escape_markdown, markdown_table
+from ..format import escape_markdown, markdown_table, p_value
 from ..store import layout
 from ..store.files import Folder
 from . import diagram
@@ -28,8 +28,8 @@ from .tables import guarded_csv
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCHEMA = 2  # goes up when a program that reads the JSON would have to change
-_STYLES = {"better": "green", "worse": "red", sentences.UNCLEAR: ""}
+SCHEMA = 3  # goes up when a program that reads the JSON would have to change
+_STYLES = {"better": "green", "worse": "red", sentences.UNLEARNED: "yellow", sentences.UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
 RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 Row = Mapping[Hashable, Any]
@@ -74,7 +74,7 @@ def _line(row: Row) -> tuple[str, ...]:
     """Metric, dataset, difference, wins, p, verdict."""
     shown = sentences.difference(row) if math.isfinite(row["difference"]) else "–"
     known = math.isfinite(row["p_corrected"])
-    p = sentences.probability(row["p_corrected"]).removeprefix("= ") if known else "–"
+    p = p_value(row["p_corrected"]).removeprefix("= ") if known else "–"
     won = sentences.wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high")))
     arrow = {"higher": "↑", "lower": "↓"}[row["better"]]
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
@@ -131,7 +131,7 @@ class Line:
     method: str
     baseline: str
     cells: tuple[str, ...]  # `HEADS`
-    verdict: str  # better, worse, can't tell
+    verdict: str  # better, worse, neither has learned, can't tell
     difference: float | None
     improvement: float
     p: float | None

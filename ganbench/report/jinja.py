@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..format import plural
+
 
 @cache
 def environment() -> Environment:
@@ -20,4 +22,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters["minus"] = lambda text: str(text).replace("-", "−")
+    found.filters["plural"] = plural
     return found

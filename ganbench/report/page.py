@@ -20,6 +20,7 @@ from ..analysis.check import Verdict as Checked
 from ..analysis.compare import Compared, compare
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
+from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
 from . import check, comparison, style
@@ -98,7 +99,7 @@ def _overview(run: Run, frame: pd.DataFrame) -> str:
     seeds = [seed.status for cell in run.cells for seed in cell.seeds]
     bad = {status: seeds.count(status) for status in FAILURES if status in seeds}
     methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
-    did = f"{_count(methods, 'method')} on {_count(datasets, 'dataset')}, {_count(len(seeds), 'training run')}: "
+    did = f"{plural(methods, 'method')} on {plural(datasets, 'dataset')}, {plural(len(seeds), 'training run')}: "
     ended = ", ".join(f"{count} {status}" for status, count in bad.items())
     return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
 
@@ -114,10 +115,6 @@ def _compared(run: Run, frame: pd.DataFrame) -> Compared | None:
         return compare(run.records, metric=metrics) if metrics else None
     except RequestError:
         return None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 # ---------------------------------------------------------------------------------------------- pictures
@@ -245,7 +242,7 @@ def _warnings(cells: Sequence[Cell]) -> list[Notice]:
                     metric = str(score.info.get("metric", ""))
                     found.setdefault((metric, str(text)), {}).setdefault(cell.label, []).append(seed.number)
     return [
-        Notice(metric, "; ".join(f"{label}, {_seeds(numbers)}" for label, numbers in who.items()), text)
+        Notice(metric, "; ".join(f"{label}, {seed_names(numbers)}" for label, numbers in who.items()), text)
         for (metric, text), who in found.items()
     ]
 
@@ -256,15 +253,6 @@ def _missing(run: Run, dataset: str) -> Iterator[Notice]:
     for one in index.get("missing") or ():
         if isinstance(one, dict) and one.get("dataset") == dataset:
             yield Notice(str(one.get("metric")), "picture left out", str(one.get("reason")))
-
-
-def _seeds(numbers: Sequence[int]) -> str:
-    """`seed 3`, `seeds 0, 1, 4`, `seeds 0–4`"""
-    if len(numbers) == 1:
-        return f"seed {numbers[0]}"
-    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
-        return f"seeds {numbers[0]}–{numbers[-1]}"
-    return f"seeds {', '.join(map(str, numbers))}"
 
 
 def _protocols(run: Run) -> Protocols:
@@ -305,7 +293,7 @@ def _failures(run: Run) -> Iterator[Failure]:
                 key = (what, str(info["status"]), error.splitlines()[-1], trace)
                 found.setdefault(key, []).append(seed.number)
         for (what, status, reason, trace), numbers in found.items():
-            yield Failure(cell.dataset, cell.label, what, _seeds(numbers), status, reason, trace)
+            yield Failure(cell.dataset, cell.label, what, seed_names(numbers), status, reason, trace)
 
 
 def _troubles(train: Mapping[str, Any], scores: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

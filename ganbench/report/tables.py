@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..analysis import controls
 from ..analysis.summary import FAILURES, TEXTS, run_summary
-from ..format import escape_markdown, markdown_table, number
+from ..format import escape_markdown, markdown_table, number, plural
 from ..store import layout
 from ..store.results import Run, open_run
 from . import ranks
@@ -90,24 +90,46 @@ class Table:
     rows: tuple[Row, ...]
     show_seeds: bool  # some seed is missing somewhere, or methods have different numbers of seeds
     caption: str
-    notes: tuple[str, ...]  # what its marks mean, and what it is to be read beside
+    notes: tuple[str, ...]  # what its marks mean, verdicts and cautions of its metrics
+    controls: ControlTable | None = None
 
 
-def tables(frame: pd.DataFrame, notes: Mapping[str, tuple[str, ...]] | None = None) -> list[Table]:
-    """Human-readable tables of a `summary`, one for each dataset, with its `notes` (`controls.notes`)."""
+@dataclass(frozen=True)
+class ControlTable:
+    """What controls score on one dataset: a row for each control, a column for each value."""
+
+    columns: tuple[str, ...]  # in the order of the table above it, then values that only controls have
+    rows: tuple[tuple[str, ...], ...]  # name of the control, then its value in each column; empty: none
+    caption: str = "Controls: what the same metrics give for real data, trivial samplers and the like."
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The header, as many cells as a row has."""
+        return ("control", *self.columns)
+
+
+def tables(
+    frame: pd.DataFrame,
+    notes: Mapping[str, tuple[str, ...]] | None = None,
+    beside: Mapping[str, ControlTable] | None = None,
+) -> list[Table]:
+    """Human-readable tables of a `summary`, one for each dataset, with its `notes` (`controls.notes`) and the
+    `control_tables` of its run."""
     return [
-        _table(str(dataset), rows, (notes or {}).get(str(dataset), ()))
+        _table(str(dataset), rows, (notes or {}).get(str(dataset), ()), (beside or {}).get(str(dataset)))
         for dataset, rows in frame.groupby("dataset", sort=False)
     ]
 
 
 def of_run(run: Path | Run) -> list[Table]:
-    """The tables of a run with their notes. Raises StoreError."""
+    """The tables of a run with their notes and controls. Raises StoreError."""
     run = open_run(run)
-    return tables(run_summary(run), controls.notes(run))
+    return tables(run_summary(run), controls.notes(run), control_tables(run))
 
 
-def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
+def _table(
+    dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], beside: ControlTable | None = None
+) -> Table:
     lines = frame.to_dict("records")
     columns = {(line["metric"], line["protocol"]): line for line in lines}
     methods: dict[str, list[Line]] = {}
@@ -121,11 +143,11 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
         caption += " [95 % t interval over seeds; it may leave the range of a score]"
     if frame["sem"].notna().any():
         caption += " ± standard error over test points (root mean square of the seeds)"
-    caption += f"; {seeds} seed{'s' * (seeds > 1)} each." if complete else "; failed seeds enter no mean."
+    caption += f"; {plural(seeds, 'seed')} each." if complete else "; failed seeds enter no mean."
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
-    return Table(dataset, heads, tuple(rows), not complete, caption, (*footnotes(frame), *notes))
+    return Table(dataset, heads, tuple(rows), not complete, caption, (*footnotes(frame), *notes), beside)
 
 
 def footnotes(frame: pd.DataFrame) -> list[str]:
@@ -172,6 +194,90 @@ def _entry(row: Line, differs: bool) -> Entry:
     sem = number(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
     place = None if row["invalid"] else row["mean"]
     return Entry(mean, low, high, sem, row["best"], mark(row), seeds, place)
+
+
+# ---------------------------------------------------------------------------------------------- controls
+
+_CONTROL_NAMES = {
+    "floor": "trivial sampler", "ceiling": "real data", "gaussian": "fitted Gaussian", "smeared": "smeared data",
+    "flat": "flat patches", "copies": "copied examples", "heldout": "held-out examples",
+    "train": "training examples", "test": "test examples", "labels": "true labels", "perfect": "perfect generator",
+    "untrained": "untrained net",
+}  # fmt: skip
+
+
+def control_tables(run: Run) -> dict[str, ControlTable]:
+    """The controls of each dataset that has some. One that is the same for all methods has one row; where methods
+    differ, each has a row of its own."""
+    frame = controls.controls(run)
+    values: dict[str, dict[str, None]] = {}  # metric -> names of its values
+    for score in (score for cell in run.cells for seed in cell.ok for score in seed.scores):
+        known = values.setdefault(str(score.info.get("metric", "")), {})
+        known.update(dict.fromkeys(name for name, _ in score.values))
+    order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
+    return {
+        str(dataset): _control_table(rows, values, order)
+        for dataset, rows in frame.groupby("dataset", sort=False)
+    }
+
+
+def _control_table(
+    frame: pd.DataFrame, values: Mapping[str, Mapping[str, None]], order: Sequence[str]
+) -> ControlTable:
+    """`frame`: `controls.controls` of one dataset; `order`: of the values in the table above."""
+    # name -> column -> value; a value without a control has the method's name
+    cells: dict[str, dict[str, float]] = {}
+    for metric, own in frame.groupby("metric", sort=False):
+        places = _places(str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ())))
+        for control, rows in own.groupby("control", sort=False):
+            name, column = places[str(control)]
+            numbers = rows["value"]
+            shared = numbers.max() - numbers.min() <= 1e-9 * max(1.0, numbers.abs().max())
+            for label, value in zip(rows["label"], numbers, strict=True):
+                row = (name or "all methods") if shared else f"{name}, {label}".removeprefix(", ")
+                cells.setdefault(row, {})[column] = value
+    # floors and ceilings first, since values are read between them
+    rank = {"floor": 0, "ceiling": 1}
+    names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
+    used = dict.fromkeys(column for row in cells.values() for column in row)
+    columns = [name for name in order if name in used] + [name for name in used if name not in order]
+    rows = [
+        (
+            _control_name(name),
+            *(f"{cells[name][column]:.4g}" if column in cells[name] else "" for column in columns),
+        )
+        for name in names
+    ]
+    return ControlTable(tuple(columns), tuple(rows))
+
+
+def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The row and column of each control of a metric: `floor gaussian reverse kl` stands in the row `floor gaussian`
+    and the column `reverse_kl`. What names no value is a value itself, of the method: its row is empty."""
+    if len(values) < 2:
+        return {name: (name, values[0] if values else metric) for name in names}
+    found: dict[str, tuple[str, str]] = {}
+    for name in names:
+        for value in sorted(values, key=len, reverse=True):
+            if f" {name}".endswith(f" {value.replace('_', ' ')}"):
+                found[name] = name[: len(name) - len(value)].strip(), value
+                break
+    # values that only controls have, such as `modes 10 pct`: what follows the name of a row
+    rows = sorted({row for row, _ in found.values() if row}, key=len, reverse=True)
+    rest = [name for name in names if name not in found]
+    for name in rest:
+        if row := next((row for row in rows if name.startswith(f"{row} ")), None):
+            found[name] = row, name.removeprefix(row).strip().replace(" ", "_")
+    return {name: found.get(name, ("", name.replace(" ", "_"))) for name in names}
+
+
+def _control_name(name: str) -> str:
+    """`floor gaussian` -> `fitted Gaussian (floor)`"""
+    control, comma, label = name.partition(",")
+    kind, _, rest = control.partition(" ")
+    if kind in ("floor", "ceiling"):
+        control = f"{_CONTROL_NAMES.get(rest or kind, rest)} ({kind})"
+    return f"{_CONTROL_NAMES.get(control, control)}{comma}{label}"
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -229,7 +335,12 @@ def _markdown(title: str, found: Sequence[Table]) -> str:
         heads, rows = _grid(table, escape_markdown, _markdown_entry)
         body = markdown_table(heads, rows, right=range(1, len(heads)))
         notes = [escape_markdown(note) for note in table.notes]
-        blocks += [f"## {escape_markdown(table.dataset)}", body, table.caption, *notes]
+        blocks += [f"## {escape_markdown(table.dataset)}", body, table.caption]
+        if beside := table.controls:
+            lines = [list(map(escape_markdown, row)) for row in (beside.heads, *beside.rows)]
+            right = range(1, len(beside.heads))
+            blocks += [beside.caption, markdown_table(lines[0], lines[1:], right)]
+        blocks += notes
     return "\n\n".join(blocks) + "\n"
 
 
@@ -280,13 +391,23 @@ def _latex(title: str, found: Sequence[Table]) -> str:
     blocks = [f"% {' '.join(title.split())}: needs \\usepackage{{booktabs}}"]
     for table in found:
         heads, rows = _grid(table, _escape_latex, _latex_entry)
-        lines = [rf"{' & '.join(row)} \\" for row in rows]
         caption = _escape_latex(" ".join([f"{table.dataset}.", table.caption, *table.notes]))
         opening = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
-        tabular = rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}"
-        body = [tabular, r"\toprule", rf"{' & '.join(heads)} \\", r"\midrule", *lines, r"\bottomrule"]
-        blocks.append("\n".join([*opening, *body, r"\end{tabular}", r"\end{table}"]))
+        body = _tabular(heads, rows)
+        if beside := table.controls:
+            heads, *rows = (list(map(_escape_latex, row)) for row in (beside.heads, *beside.rows))
+            rows = [[row[0], *(value.replace("-", "$-$") for value in row[1:])] for row in rows]
+            body += [r"\par\medskip", _escape_latex(beside.caption), r"\par\smallskip"]
+            body += _tabular(heads, rows)
+        blocks.append("\n".join([*opening, *body, r"\end{table}"]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _tabular(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a tabular, the first column to the left and the others to the right."""
+    head, *lines = [rf"{' & '.join(row)} \\" for row in (heads, *rows)]
+    opening = rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}"
+    return [opening, r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _html(title: str, found: Sequence[Table]) -> str:
