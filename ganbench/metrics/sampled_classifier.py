@@ -50,8 +50,8 @@ class SampleClassifier:
 
     In the paper samples come with the class they were made for. Here models know no classes, so that samples are
     labelled by a classifier trained on the dataset, whose own errors enter: this number never stands beside the
-    paper's as equal. In the details, for as many training examples in the place of samples: "control_train",
-    labelled likewise; "control_labels", with their true labels; and "classes", the share of samples in each.
+    paper's as equal. Controls, for as many training examples in the place of samples: "train", labelled
+    likewise; "labels", with their true labels. Details: "classes", the share of samples in each.
 
     Checked against scikit-learn's nearest neighbour (the same errors).
     """
@@ -65,8 +65,8 @@ class SampleClassifier:
         labels = classifier(data, samples.device).predict(samples)
         score = self._score(samples, labels, data)
         shares = torch.bincount(labels, minlength=len(data.classes)).double() / len(labels)
-        found = {"control_train": controls.relabelled, "control_labels": controls.true, "classes": shares}
-        return replace(score, details=found)
+        beside = {"train": controls.relabelled, "labels": controls.true}
+        return replace(score, details={"classes": shares}, controls=beside)
 
     def reference(self, data: Data) -> Controls:
         """What training examples score."""

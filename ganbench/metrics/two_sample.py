@@ -92,7 +92,7 @@ class Control(NamedTuple):
 @dataclass(frozen=True)
 class C2ST:
     """Held-out accuracy of a classifier that tells samples from test data: ½ when it cannot, 1 when it always
-    can (Lopez-Paz & Oquab 2017). In the details "control_train": training examples in the place of samples.
+    can (Lopez-Paz & Oquab 2017). Control "train": training examples in the place of samples.
 
     Checked against scikit-learn's neighbours (the same guesses), the best rule for two Gaussians (4 standard
     errors), the spread around ½ without a difference.
@@ -107,7 +107,7 @@ class C2ST:
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = c2st(seen, control.test, classifier=self.classifier)
-        return replace(score, details={**score.details, "control_train": control.value})
+        return replace(score, controls={"train": control.value})
 
     def reference(self, data: Data) -> Once[Control]:
         """The test examples, and what training examples score."""
