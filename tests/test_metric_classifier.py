@@ -352,8 +352,8 @@ def test_classifier_score_ranks_samples_and_has_a_control():
     )
     assert fair == pytest.approx(2.0, abs=0.1)
     assert one == pytest.approx(1.0, abs=0.05)
-    found = metric(Samples(x), data).details
-    assert found["control_test"] == pytest.approx(2.0, abs=0.1)
+    found = metric(Samples(x), data).controls
+    assert found["test"] == pytest.approx(2.0, abs=0.1)
     assert found["accuracy"] == 1.0
 
 

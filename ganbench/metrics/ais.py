@@ -20,6 +20,7 @@ from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError, did_you_mean
 from .distances import check_samples
 from .kde import scale_grid
+from .statistics import standard_error
 from .subset import random_subset
 
 ACCEPTANCE = 0.65  # the step sizes aim at it, as in Wu et al.
@@ -96,7 +97,7 @@ def ais_log_likelihood(
         "log_likelihoods": values,
     }
     gap, warning = _gap(run.bdmc(simulated, test, generator), steps) if simulated else ({}, None)
-    return Score(values.mean().item(), _sem(values), len(values), details | gap, warning=warning)
+    return Score(values.mean().item(), standard_error(values), len(values), details | gap, warning=warning)
 
 
 class Sandwich(NamedTuple):
@@ -216,17 +217,13 @@ def _latents(u: Tensor, latent: Draw) -> Tensor:
     return latent.low + (latent.high - latent.low) * torch.special.ndtr(z)
 
 
-def _sem(values: Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values))
-
-
 def _gap(found: Sandwich, steps: int) -> tuple[dict[str, Any], str | None]:
     """The details that speak of the gap, and a warning where it is wide."""
     gaps = found.upper - found.lower
     gap = gaps.mean().item()
     details: dict[str, Any] = {
         "bdmc_gap": gap,
-        "bdmc_gap_sem": _sem(gaps),
+        "bdmc_gap_sem": standard_error(gaps),
         "bdmc_lower": found.lower,
         "bdmc_upper": found.upper,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples
 from .once import Once
+from .statistics import standard_error
 from .subset import random_subset
 
 
@@ -30,7 +30,7 @@ def classifier_score(probabilities: Tensor, *, splits: int = 10) -> Score:
     if p.ndim != 2 or p.min() < 0 or not torch.allclose(p.sum(1), p.new_ones(()), atol=1e-4):
         raise SampleError("probabilities: expected [n, K], numbers not below 0 that add up to 1 in each row")
     values = torch.stack([_part(part) for part in p.tensor_split(splits)])
-    sem = values.std().item() / math.sqrt(splits) if splits > 1 else None
+    sem = standard_error(values) if splits > 1 else None
     return Score(values.mean().item(), sem, len(p))
 
 

@@ -25,6 +25,7 @@ from .memorisation import (
     verdict,
 )
 from .once import Once
+from .statistics import halves_below, percentage
 from .subset import random_subset
 
 LEAST = 20  # samples in a cell that counts
@@ -124,8 +125,7 @@ def _partition(cells: int, train: Tensor, *others: Tensor) -> list[Tensor]:
 def _standardised(samples: Tensor, heldout: Tensor) -> float:
     """Mann and Whitney's U, pairs in which the sample is further, ties half, as a standard normal number."""
     n, m = len(samples), len(heldout)
-    held = heldout.sort().values
-    u = (torch.searchsorted(held, samples) + torch.searchsorted(held, samples, right=True)).sum().item() / 2
+    u = halves_below(samples, heldout).sum().item() / 2
     return (u - n * m / 2 + 0.5) / math.sqrt(n * m * (n + m + 1) / 12)
 
 
@@ -145,7 +145,7 @@ def authenticity(samples: Tensor, train: Tensor) -> Score:
 def _authenticity(to_train: Nearest, train: Tensor) -> Score:
     near, position = to_train.row.unique(return_inverse=True)
     gap = nearest(train[near], train, 2)[0][:, 1]  # the first is the example itself, or one that equals it
-    return _percentage(to_train.distance > gap[position])
+    return percentage(to_train.distance > gap[position])
 
 
 def near_duplicates(samples: Tensor, train: Tensor, test: Tensor) -> Score:
@@ -170,13 +170,8 @@ def _near_duplicates(distance: Tensor, heldout: Tensor) -> Score:
     radius = apart[math.floor(RARE * len(apart))].item() if len(apart) else 0.0
     chosen, chance = ((x < radius) | (x == 0) for x in (distance, heldout))
     false = 100 * (int(chance.sum()) + 1) / (len(heldout) + 1)
-    score = _percentage(chosen)
+    score = percentage(chosen)
     return replace(score, details={"radius": radius, "false_positive_pct": false})
-
-
-def _percentage(chosen: Tensor) -> Score:
-    share, n = chosen.double().mean().item(), len(chosen)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
 
 
 class Controls(NamedTuple):

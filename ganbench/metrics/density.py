@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples
+from .statistics import standard_error
 
 
 def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -> Score:
@@ -30,7 +30,7 @@ def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise SampleError(f"samples: {bad} of {len(samples)} have no finite log-density")
-    sem = values.std().item() / math.sqrt(len(values))
+    sem = standard_error(values)
     return Score(values.mean().item(), sem, len(values), {"lowest": values.min().item()})
 
 

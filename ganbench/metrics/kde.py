@@ -24,6 +24,7 @@ from .distances import (
     prepare,
     squared_distances,
 )
+from .statistics import standard_error
 from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
@@ -240,7 +241,7 @@ def _by_block(samples: Tensor, points: Tensor, bandwidth: float) -> _ByBlock:
 def _score(values: Tensor, details: dict[str, Any], without: Tensor | None = None) -> Score:
     """Mean of `values` [m] with its standard error, and the jackknife's by the means `without` each block; a "warning"
     among `details` is the score's."""
-    sem = values.std().item() / math.sqrt(len(values))
+    sem = standard_error(values)
     if without is not None and len(without):
         sem_samples = math.sqrt(len(without) - 1) * without.std(correction=0).item()
         details = {**details, "sem_samples": sem_samples, "sem_total": math.hypot(sem, sem_samples)}

@@ -16,6 +16,7 @@ from ..errors import SampleError
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .once import Once
+from .statistics import halves_below
 from .subset import random_subset
 
 PANEL = 10  # fair draws in the picture
@@ -355,8 +356,7 @@ def _probability_below(x: Tensor, y: Tensor) -> tuple[float, float]:
 
 def _share_below(x: Tensor, y: Tensor) -> Tensor:
     """The share of `y` that is less than each of `x`, ties counted half."""
-    y = y.sort().values
-    return (torch.searchsorted(y, x) + torch.searchsorted(y, x, right=True)) / (2.0 * len(y))
+    return halves_below(x, y) / (2.0 * len(y))
 
 
 class Controls(NamedTuple):

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Model, Modes, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
+from .statistics import binomial_sem
 from .subset import random_subset
 
 DRAWS = 10  # draws of n samples that a control is the mean of
@@ -55,7 +56,7 @@ def mode_coverage(samples: Tensor, modes: Modes, *, stds: float = 3.0) -> Score:
     details = {
         "counts": counts,
         "high_quality_pct": 100 * high,
-        "high_quality_sem": 100 * math.sqrt(high * (1 - high) / n),
+        "high_quality_sem": 100 * binomial_sem(high, n),
         "high_quality_ceiling": 100 * ceiling,
         "reverse_kl": kl,
         "reverse_kl_sem": kl_sem,

@@ -16,6 +16,7 @@ from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import BatchNorm, Sequential
 from .distances import check_samples
+from .statistics import percentage
 from .subset import random_subset
 
 SIDE = 4  # of the maps after pooling
@@ -78,8 +79,7 @@ def linear_probe(
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a share of right answers
         machine.fit(known.cpu().numpy(), train_labels.cpu().numpy())
     guesses = torch.as_tensor(machine.predict(asked.cpu().numpy()))
-    share, n = (guesses == test_labels.cpu()).double().mean().item(), len(test)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+    return percentage(guesses == test_labels.cpu())
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from ..errors import SampleError
 from ..optim import Adam
 from .distances import check_samples
 from .latent import draw_latents
+from .statistics import standard_error
 from .subset import random_subset
 
 PANEL = 10  # targets in the picture
@@ -79,7 +80,7 @@ def reconstruction_error(
         "all_errors": errors,
         "latents": latents,
     }
-    return Score(errors.mean().item(), errors.std().item() / math.sqrt(n), n, details)
+    return Score(errors.mean().item(), standard_error(errors), n, details)
 
 
 def _search(

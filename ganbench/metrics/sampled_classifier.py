@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples, nearest
+from .statistics import percentage
 from .subset import random_subset
 
 
@@ -29,8 +29,7 @@ def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_
         if y.shape != (len(x),):
             raise SampleError(f"{name}: expected {len(x)} labels [{len(x)}], got {list(y.shape)}")
     guesses = labels.to(test.device)[nearest(test, samples)[1][:, 0]]
-    share, n = (guesses != test_labels.to(test.device)).double().mean().item(), len(test)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+    return percentage(guesses != test_labels.to(test.device))
 
 
 class Controls(NamedTuple):

@@ -16,6 +16,7 @@ from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .memorisation import PIXELS
 from .once import Once
+from .statistics import binomial_sem
 from .subset import random_subset
 
 Classifier = Literal["knn", "mlp"]
@@ -55,7 +56,7 @@ def c2st(
     accuracy, count = (guesses == truth).double().mean().item(), len(truth)
     null_sd = math.sqrt(1 / (4 * count))
     p_value = 0.5 * math.erfc((accuracy - 0.5) / null_sd / math.sqrt(2))
-    sem = math.sqrt(accuracy * (1 - accuracy) / count)
+    sem = binomial_sem(accuracy, count)
     return Score(accuracy, sem, count, {"null_sd": null_sd, "p_value": p_value})
 
 
