@@ -346,25 +346,56 @@ class Sampler(Protocol):
 # ---------------------------------------------------------------------------------------------- scores
 
 
-# How the details begin that a value is to be read beside: "ceiling" is what a perfect sampler scores, "floor" what a
-# trivial one does (a fitted Gaussian), "accuracy" that of a classifier the value relies on.
+# How controls begin among the stored details; any other name of `Score.controls` gets "control_" before it.
 CONTROLS = ("ceiling", "floor", "control", "accuracy")
+SENTENCES = ("verdict", "warning", "caution", "invalid")  # fields of `Score`, stored among the details
 
 
 @dataclass(frozen=True)
 class Score:
     """One measured value. `sem` is the standard error over what it averages (test points, images), never
-    over training seeds; `details` holds what the plots and the report show (numbers, strings, tensors).
+    over training seeds; `details` holds what the metric's `figure` draws (numbers, strings, tensors).
 
-    Some details are more than that. "invalid", a sentence: the metric's own control failed, so that the value means
-    nothing; it is shown with the sentence, and neither ranked nor compared. What begins with "floor": a value that is
-    no better than it is marked; a number is the floor of the Score that holds it, a mapping gives one to each of the
-    metric's values by name. All that begins with one of `CONTROLS` is printed beside the values."""
+    `controls` are printed beside the values: what else scores under the same protocol, such as "ceiling" (a perfect
+    sampler), "train" (training examples) or "accuracy" (of a classifier that the value relies on). A value that is no
+    better than a control whose name begins with "floor" (a trivial sampler) is marked. A control is a number, of the
+    Score that holds it, or a mapping with one for each of the metric's values, by name.
+
+    A metric that returns several Scores says each control and sentence once, in any of them, but "invalid" and a
+    "floor" that is a number in the Score that they are of. All are stored among the details, as they were until now:
+    for one release more, details with such names (a control as "ceiling…", "floor…", "accuracy…" or "control_…") count
+    as well. Raises PluginError for a control that is no number."""
 
     value: float
     sem: float | None = None
     n: int | None = None  # number of things averaged
     details: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
+    verdict: str | None = None  # what the value says, in words; counted over the seeds
+    warning: str | None = None  # what may be wrong with this value
+    caution: str | None = None  # what all values of this metric are to be read with
+    invalid: str | None = (
+        None  # why the value means nothing (a control failed): shown, but not ranked or compared
+    )
+
+    def __post_init__(self) -> None:
+        for name, control in self.controls.items():
+            for value in control.values() if isinstance(control, Mapping) else [control]:
+                if not isinstance(value, int | float):
+                    raise PluginError(
+                        f"Score.controls[{name!r}]: expected a number, or a mapping of the metric's values to numbers; "
+                        f"got a {type(value).__name__}; give float(...)"
+                    )
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The details with controls and sentences among them, as they are written to disk."""
+        controls = {
+            name if name.startswith(CONTROLS) else f"control_{name}": value
+            for name, value in self.controls.items()
+        }
+        sentences = {name: text for name in SENTENCES if (text := getattr(self, name)) is not None}
+        return {**self.details, **controls, **sentences}
 
 
 @dataclass(frozen=True)

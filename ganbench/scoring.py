@@ -176,16 +176,16 @@ def _record(
         stack=training.stack,
         version=__version__,
         floor=floor,
-        invalid=str(score.details["invalid"]) if score and score.details.get("invalid") else None,
+        invalid=str(score.stored["invalid"]) if score and score.stored.get("invalid") else None,
     )
 
 
 def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None:
     """The best of the floors of a value, as `contracts.Score` says where they stand; None where there is none."""
-    stated = [(key, value) for key, value in score.details.items() if not isinstance(value, Mapping)]
+    stated = [(key, value) for key, value in score.stored.items() if not isinstance(value, Mapping)]
     for one in scores:
         stated += [
-            (key, part.get(column.name)) for key, part in one.details.items() if isinstance(part, Mapping)
+            (key, part.get(column.name)) for key, part in one.stored.items() if isinstance(part, Mapping)
         ]
     floors = [
         x for key, x in stated if key.startswith("floor") and isinstance(x, int | float) and math.isfinite(x)
@@ -199,8 +199,8 @@ def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None
 
 
 def _sorted_out(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The details of all scores: what JSON can hold, and the tensors (on the CPU)."""
-    merged = {name: value for score in scores for name, value in score.details.items()}
+    """The details of all scores, controls and sentences too: what JSON can hold, and the tensors (on the CPU)."""
+    merged = {name: value for score in scores for name, value in score.stored.items()}
     arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
     plain = {name: _plain(value) for name, value in merged.items() if name not in arrays}
     return plain, {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}

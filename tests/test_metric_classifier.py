@@ -290,7 +290,7 @@ def test_distances_rank_samples(metric, trained, monkeypatch):
     known = metric.reference(data)
     scores = [metric(Samples(made), data, known) for made in (fair, noisy, few)]
     assert scores[0].value < 0.5 * min(score.value for score in scores[1:])
-    control = scores[0].details["control_train"]
+    control = scores[0].controls["train"]
     assert control == pytest.approx(scores[0].value, abs=0.3 * min(score.value for score in scores[1:]))
     assert scores[0].value == metric(Samples(fair), data).value
     assert "200 samples against 200 test examples" in metric.protocol(data)
@@ -303,7 +303,7 @@ def test_on_pixels_a_shift_costs_its_square():
     assert metric(Samples(x + 0.1), data).value == pytest.approx(0.01 * 16, rel=1e-4)
     assert metric.protocol(data) == Frechet().protocol(data)  # no labels: no classifier
     expected = frechet_distance(data.floats(data.train).flatten(1), x.flatten(1)).value
-    assert metric(Samples(x), data).details["control_train"] == pytest.approx(expected, rel=1e-6)
+    assert metric(Samples(x), data).controls["train"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_points_are_compared_as_they_are():
@@ -352,8 +352,8 @@ def test_classifier_score_ranks_samples_and_has_a_control():
     )
     assert fair == pytest.approx(2.0, abs=0.1)
     assert one == pytest.approx(1.0, abs=0.05)
-    found = metric(Samples(x), data).details
-    assert found["control_test"] == pytest.approx(2.0, abs=0.1)
+    found = metric(Samples(x), data).controls
+    assert found["test"] == pytest.approx(2.0, abs=0.1)
     assert found["accuracy"] == 1.0
 
 
@@ -412,13 +412,13 @@ def test_stacked_classes_are_counted_channel_by_channel():
     modes, kl = metric(Samples(x), data)
     assert modes.value == 8
     assert modes.details["counts"].tolist() == y[:250].bincount(minlength=8).tolist()
-    assert modes.details["accuracy"] == 1.0
-    assert kl.value < 5 * modes.details["control_perfect"]["class_kl"]
-    assert modes.details["ceiling"]["class_modes"] == 8
-    assert modes.details["ceiling"]["class_kl"] < 5 * modes.details["control_perfect"]["class_kl"]
+    assert modes.controls["accuracy"] == 1.0
+    assert kl.value < 5 * modes.controls["perfect"]["class_kl"]
+    assert modes.controls["ceiling"]["class_modes"] == 8
+    assert modes.controls["ceiling"]["class_kl"] < 5 * modes.controls["perfect"]["class_kl"]
     # A fitted Gaussian has classes too, whatever it looks like.
-    assert modes.details["floor_gaussian"]["class_modes"] == 8
-    assert metric.reference(data).on(x.device).gaussian == modes.details["floor_gaussian"]
+    assert modes.controls["floor_gaussian"]["class_modes"] == 8
+    assert metric.reference(data).on(x.device).gaussian == modes.controls["floor_gaussian"]
     dropped, worse = metric(Samples(x[y < 4].repeat(3, 1, 1, 1)), data)
     assert dropped.value == 4
     assert worse.value == pytest.approx(math.log(2), abs=0.05)

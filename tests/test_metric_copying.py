@@ -150,21 +150,19 @@ def test_metric_prints_its_controls():
     metric = DataCopying(n=500, cells=2)
     reference = metric.reference(data)
     ct, auth, near = metric(Samples(data.valid), data, reference)
-    assert ct.details["control_copies"]["ct"] < -15
-    assert ct.details["control_copies"]["authenticity"] == 0.0
-    assert abs(ct.details["control_heldout"]["ct"]) < 4
-    assert auth.value == pytest.approx(ct.details["control_heldout"]["authenticity"], abs=12)
+    assert ct.controls["copies"]["ct"] < -15
+    assert ct.controls["copies"]["authenticity"] == 0.0
+    assert abs(ct.controls["heldout"]["ct"]) < 4
+    assert auth.value == pytest.approx(ct.controls["heldout"]["authenticity"], abs=12)
     held = random_subset(data.test, 500)
     assert ct.value == data_copying(data.valid[:500], data.train, held, cells=2).value
     assert near.value == near_duplicates(data.valid[:500], data.train, held).value
-    assert near.value == pytest.approx(ct.details["control_heldout"]["near_duplicates"], abs=3)
+    assert near.value == pytest.approx(ct.controls["heldout"]["near_duplicates"], abs=3)
     copied = metric(Samples(random_subset(data.train, 500)), data, reference)
-    assert {name: score.value for name, score in zip(NAMES, copied, strict=True)} == ct.details[
-        "control_copies"
-    ]
+    assert {name: score.value for name, score in zip(NAMES, copied, strict=True)} == ct.controls["copies"]
     assert copied[2].value == 100.0
-    assert copied[0].details["verdict"].startswith("copies")
-    assert ct.details["verdict"].startswith("no sign of copying")
+    assert copied[0].verdict.startswith("copies")
+    assert ct.verdict.startswith("no sign of copying")
     assert "500 random test and all 600 training examples" in metric.protocol(data)
     assert "near-duplicates: nearer than all but 1 % of those" in metric.protocol(data)
     few = type(data)("few", data.train, data.valid, data.test[:30], data.shape)

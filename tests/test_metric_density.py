@@ -65,7 +65,7 @@ def test_orientation_on_a_ring_and_its_control():
     assert found[0].value < control - 0.5
     assert found[1].value == pytest.approx(control, abs=5 * (found[1].sem or 0))
     assert found[2].value == pytest.approx(control + 1, abs=0.1)
-    assert found[0].details["control_test"] == control
+    assert found[0].controls["test"] == control
     assert "2000 samples of the true log-density of ring" in metric.protocol(data)
     with pytest.raises(SampleError, match="gaussian: its density is not known"):
         metric.reference(gaussian_data())

@@ -151,5 +151,5 @@ def test_birthday_metric_and_its_control():
     metric = Birthday(n=500)
     score = metric(Samples(data.valid), data, metric.reference(data))
     assert score.value == birthday_collisions(data.valid[:500], random_subset(data.test, 500)).value
-    assert 0.3 < score.details["control_train"] < 3
+    assert 0.3 < score.controls["train"] < 3
     assert "nearest 0.001 of the pairs of 500 random test examples" in metric.protocol(data)

@@ -37,9 +37,9 @@ def test_frechet_of_a_shift_and_of_a_scale(n):
 def test_frechet_warns_of_too_few_examples():
     torch.manual_seed(2)
     assert "10 examples give no covariance of 30 features" in str(
-        frechet_distance(torch.randn(500, 30), torch.randn(10, 30)).details["warning"]
+        frechet_distance(torch.randn(500, 30), torch.randn(10, 30)).warning
     )
-    assert not frechet_distance(torch.randn(100, 30), torch.randn(100, 30)).details
+    assert not frechet_distance(torch.randn(100, 30), torch.randn(100, 30)).warning
 
 
 def by_hand(x, y):

@@ -27,9 +27,9 @@ def test_metrics_in_the_features_of_a_classifier(tmp_path, monkeypatch):
         reference = metric.reference(data)
         found = [metric(Samples(x), data, reference) for x in (near, fresh, worse)]
         first = [score[0] if isinstance(score, tuple) else score for score in found]
-        assert first[0].details["verdict"].startswith("copies")
-        assert not first[1].details["verdict"].startswith("copies")
-        assert first[2].details["verdict"].startswith("far from the data")
+        assert first[0].verdict.startswith("copies")
+        assert not first[1].verdict.startswith("copies")
+        assert first[2].verdict.startswith("far from the data")
         assert "a classifier (2 convolutions, 128 features)" in metric.protocol(data)
     for metric in (C2ST(200, features="classifier"), PrecisionRecall(200, features="classifier")):
         reference = metric.reference(data)

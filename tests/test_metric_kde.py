@@ -150,7 +150,7 @@ def test_many_samples_reach_the_entropy_of_a_gaussian():
     truth = torch.distributions.Normal(0.0, 1.0).log_prob(test).mean().item()
     assert score.value == pytest.approx(truth, abs=0.01)
     assert not score.details["at_edge"]
-    assert "warning" not in score.details
+    assert score.warning is None
 
 
 def test_bandwidth_is_the_best_on_valid():
@@ -170,7 +170,7 @@ def test_a_best_bandwidth_on_the_edge_is_said():
     x = torch.randn(3, 300, 2)
     score = kde_log_likelihood(x[0], x[1], valid=x[2], bandwidths=(0.01, 0.02))
     assert score.details["at_edge"]
-    assert score.details["warning"] == (
+    assert score.warning == (
         "the best bandwidth, 0.02, ends the grid (0.01 to 0.02): the score may be higher outside it"
     )
 
@@ -236,7 +236,7 @@ def test_metric_scores_between_its_floor_and_ceiling():
     shuffled = bimodal.train[torch.randperm(1200, generator=torch.Generator().manual_seed(0))]
     bimodal = type(data)("bimodal", shuffled, bimodal.valid[::3], bimodal.test, (3,))
     score = metric(Samples(shuffled[500:1000] + 0.1), bimodal, metric.reference(bimodal))
-    assert score.details["floor"] + 0.1 < score.value < score.details["ceiling"] + 0.1
+    assert score.controls["floor"] + 0.1 < score.value < score.controls["ceiling"] + 0.1
     assert metric(Samples(shuffled[500:1000] + 0.1), bimodal).value == score.value
     assert "500 samples" in metric.protocol(bimodal)
     assert metric.protocol(bimodal) != KdeLL(n=500, n_valid=100).protocol(bimodal)
@@ -295,7 +295,7 @@ def test_cross_validation_of_sorted_and_of_repeated_samples():
     assert sorted_.details["bandwidth"] == pytest.approx(mixed.details["bandwidth"], rel=0.5)
     twice = kde_log_likelihood(torch.cat([modes, modes[:1], modes]), test, folds=3)
     assert twice.details["bandwidth"] == min(twice.details["bandwidths"])
-    assert "warning" in twice.details
+    assert twice.warning is not None
 
 
 def test_folds_each_have_their_bandwidth():
@@ -402,12 +402,12 @@ def test_variants_stand_between_floor_and_ceiling(metric, sentence):
     data = image_data()
     train = data.floats(random_subset(data.train, 150))
     copies = metric(Samples(train), data, metric.reference(data))
-    assert copies.value == pytest.approx(copies.details["ceiling"])
+    assert copies.value == pytest.approx(copies.controls["ceiling"])
     assert metric(Samples(train), data).value == copies.value
     noisy = metric(Samples(data.floats(data.train) + torch.randn(200, 1, 4, 4)), data)
     assert noisy.value < copies.value - 1
-    assert math.isfinite(copies.details["floor"])
-    assert copies.details["caution"].startswith("Theis et al. 2016")
+    assert math.isfinite(copies.controls["floor"])
+    assert copies.caution.startswith("Theis et al. 2016")
     assert sentence in metric.protocol(data)
     assert "150 samples" in metric.protocol(data)
 

@@ -120,8 +120,8 @@ def test_metric_prints_its_controls():
     metric = Memorisation(n=300)
     reference = metric.reference(data)
     score = metric(Samples(data.valid), data, reference)
-    assert score.details["control_copies"] == 1.0
-    assert score.details["control_heldout"] == pytest.approx(0.5, abs=0.15)
+    assert score.controls["copies"] == 1.0
+    assert score.controls["heldout"] == pytest.approx(0.5, abs=0.15)
     assert score.value == pytest.approx(0.5, abs=0.1)
     assert metric(Samples(data.valid), data).value == score.value
     assert metric(Samples(data.train), data, reference).value == 1.0
@@ -267,21 +267,20 @@ def test_verdict(kind, words):
         "few": train[:10],
         "one copy": train[:1].expand(600, 30),
     }[kind]
-    assert memorisation(samples, train, test[: len(samples)]).details["verdict"].startswith(words)
+    assert memorisation(samples, train, test[: len(samples)]).verdict.startswith(words)
     score = data_copying(torch.cat([samples, samples])[: max(20, len(samples))], train, test[: len(samples)])
-    assert score.details["verdict"].startswith(words)
+    assert score.verdict.startswith(words)
 
 
 SIZES = [(300, 1000), (1000, 300), (1000, 1000)]
 
 
 def verdicts(samples, train, test):
-    """The verdicts of both metrics, and the first one's details."""
-    details = memorisation(samples, train, test).details
-    copying = data_copying(samples, train, test).details
+    """The first of both metrics' scores, and their verdicts."""
+    score, copying = memorisation(samples, train, test), data_copying(samples, train, test)
     for count in ("exact_train", "exact_test"):
-        assert copying[count] == details[count]
-    return details, details["verdict"].split(" (")[0], copying["verdict"].split(" (")[0]
+        assert copying.details[count] == score.details[count]
+    return score, score.verdict.split(" (")[0], copying.verdict.split(" (")[0]
 
 
 @pytest.mark.parametrize(("n_train", "n_test"), SIZES)
@@ -319,8 +318,8 @@ def test_error_rate_on_integers(n_train, n_test, d, scale):
     fresh, dense, leans = [], [], []
     for _ in range(100):
         train, test, narrow = draw(n_train), draw(n_test), draw(500, 0.5)
-        fresh.append(memorisation(draw(500), train, test).details["verdict"].startswith("no sign"))
-        dense.append(memorisation(narrow, train, test).details["verdict"].startswith("copies"))
+        fresh.append(memorisation(draw(500), train, test).verdict.startswith("no sign"))
+        dense.append(memorisation(narrow, train, test).verdict.startswith("copies"))
         leans.append(leaning(find_nearest(narrow, train), find_nearest(narrow, test), 1.0).z)
     assert sum(fresh) >= 96
     assert sum(dense) <= 2
@@ -352,11 +351,11 @@ def test_verdict_of_leaked_data(n_copies, n_leaked, words):
     train, test = pictures(3000), pictures(1000)
     samples = torch.cat([train[:n_copies], test[:n_leaked], pictures(300 - n_copies - n_leaked)])
     for scaled in (samples, samples.double() + 1e-8):  # equal up to rounding
-        details, *both = verdicts(scaled, train, test)
+        score, *both = verdicts(scaled, train, test)
         assert both == [words, words]
-        assert (details["exact_train"], details["exact_test"]) == (n_copies, n_leaked)
+        assert (score.details["exact_train"], score.details["exact_test"]) == (n_copies, n_leaked)
     said = f"{n_copies} of 300 samples ({n_copies / 3:.1f} %) equal a training example, and 0.0 % of the test"
-    assert (said in details["verdict"]) == (n_copies + n_leaked > 0)
+    assert (said in score.verdict) == (n_copies + n_leaked > 0)
 
 
 def test_verdict_where_the_splits_hold_equal_examples():
@@ -368,9 +367,9 @@ def test_verdict_where_the_splits_hold_equal_examples():
         0.1, pytest.approx(100 / 1300), pytest.approx(1267 / 1300, abs=0.02), 100
     )
     fresh[:50] = train[50:100]  # as many as of the test set
-    details, *words = verdicts(fresh, train, test)
+    score, *words = verdicts(fresh, train, test)
     assert words == ["no sign of copying"] * 2
-    assert "50 of 500 samples (10.0 %) equal a training example, and 10.0 % of the test" in details["verdict"]
+    assert "50 of 500 samples (10.0 %) equal a training example, and 10.0 % of the test" in score.verdict
     assert verdicts(train[torch.randperm(1300)[:500]], train, test)[1:] == ("copies", "copies")
     assert verdicts(train[:300], train, test)[1] == "copies"  # only examples that stand there twice
     leaked = torch.cat([train[200:500], test[:200]])
@@ -440,4 +439,4 @@ def test_order_of_the_samples_changes_nothing():
     turned = metric(Samples(data.valid.flip(0)), data, reference)
     score = metric(Samples(data.valid), data, reference)
     assert turned.value == pytest.approx(score.value, abs=1e-12)
-    assert turned.details["verdict"] == score.details["verdict"]
+    assert turned.verdict == score.verdict

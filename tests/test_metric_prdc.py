@@ -150,7 +150,7 @@ def test_metric_and_its_control():
     expected = prdc(data.test, data.valid, k=3)
     assert [score.value for score in scores] == list(vars(expected).values())
     assert [score.n for score in scores] == [600] * 4
-    control = scores[0].details["control_train"]
+    control = scores[0].controls["train"]
     assert control["coverage"] == pytest.approx(1 - 2**-3, abs=0.05)
     assert control["density"] == pytest.approx(1.0, abs=0.1)
     parts = [prdc(random_subset(data.test, 600)[i::10], data.valid[i::10], k=3) for i in range(10)]

@@ -166,8 +166,8 @@ def test_metric_and_its_controls():
     reference = metric.reference(data)
     score = metric(playing(trained(data)), data, reference)
     assert score.value > 97
-    assert score.value >= score.details["control_untrained"] > 55
-    assert score.details["control_pixels"] == reference < 90
+    assert score.value >= score.controls["untrained"] > 55
+    assert score.controls["pixels"] == reference < 90
     assert score.details["strength"] in (0.01, 0.1, 1.0, 10.0)
     assert metric(playing(trained(data)), data).value == score.value
     assert "trained on 100 training examples" in metric.protocol(data)

@@ -41,15 +41,15 @@ def test_fresh_data_score_what_fresh_data_score():
     data, model = half_easy()
     c2st = C2ST(n=N // 2)(model, data)
     assert c2st.value == pytest.approx(0.5, abs=4 * c2st.details["null_sd"])
-    assert c2st.details["control_train"] == pytest.approx(0.5, abs=4 * c2st.details["null_sd"])
+    assert c2st.controls["train"] == pytest.approx(0.5, abs=4 * c2st.details["null_sd"])
     prdc = PrecisionRecall(n=N // 2)(model, data)
     assert prdc[2].value == pytest.approx(1, abs=4 * prdc[2].sem)
-    assert prdc[0].details["control_train"]["density"] == pytest.approx(1, abs=4 * prdc[2].sem)
+    assert prdc[0].controls["train"]["density"] == pytest.approx(1, abs=4 * prdc[2].sem)
     diversity = Diversity(n=N // 2)(model, data)
     assert diversity.value == pytest.approx(1, abs=4 * diversity.sem)
     birthday = Birthday(n=N // 2)(model, data)
     assert birthday.value == pytest.approx(1, abs=4 * birthday.sem)
-    assert birthday.details["control_train"] == pytest.approx(1, abs=4 * birthday.sem)
+    assert birthday.controls["train"] == pytest.approx(1, abs=4 * birthday.sem)
     assert Mine(n=N // 2)(model, data).value < 0.15
 
 
@@ -58,7 +58,7 @@ def test_bandwidth_and_ceiling_are_those_of_the_whole_split():
     found = KdeLL(n=N // 2, n_valid=N // 2)(model, data)
     whole = KdeLL(n=N // 2, n_valid=N)(model, data)
     assert found.details["bandwidth"] == pytest.approx(whole.details["bandwidth"], rel=0.2)
-    assert found.details["ceiling"] == pytest.approx(found.value, abs=0.1)
+    assert found.controls["ceiling"] == pytest.approx(found.value, abs=0.1)
 
 
 def test_gradients_see_all_test_points():

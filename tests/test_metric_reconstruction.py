@@ -265,9 +265,9 @@ def test_metric_has_fixed_targets_and_a_control():
     score = metric(model, data, targets)
     assert metric(model, data).value == score.value
     assert score.n == 12
-    assert score.details["control_own_samples"] < 0.1 * score.value
-    assert "invalid" not in score.details
-    assert score.details["floor_flat"] == pytest.approx(
+    assert score.controls["own_samples"] < 0.1 * score.value
+    assert score.invalid is None
+    assert score.controls["floor_flat"] == pytest.approx(
         (targets - targets.mean((2, 3), keepdim=True)).square().mean().item(), rel=1e-6
     )
     assert "12 random training examples" in metric.protocol(data)
@@ -295,11 +295,9 @@ def test_a_search_that_does_not_find_the_generators_own_images_makes_no_score():
     own = steps(torch.randn(20, 16))
     data = image_data()
     score = Reconstruction(n=12, steps=20)(Samples(own, Draw.normal(16), steps), data)
-    assert score.details["control_own_samples"] > score.value / 2
-    assert score.details["invalid"].startswith(
-        "The search did not converge: for images of the generator itself"
-    )
-    assert "Raise `steps` or `starts`." in score.details["invalid"]
+    assert score.controls["own_samples"] > score.value / 2
+    assert score.invalid.startswith("The search did not converge: for images of the generator itself")
+    assert "Raise `steps` or `starts`." in score.invalid
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def test_metric_and_its_controls(monkeypatch):
         data.floats(data.test),
         data.labels.test,
     )
-    assert score.details["control_labels"] == reference.true == expected.value
-    assert score.details["control_train"] == reference.relabelled
+    assert score.controls["labels"] == reference.true == expected.value
+    assert score.controls["train"] == reference.relabelled
     assert score.details["classes"].sum().item() == pytest.approx(1.0)
     one = data.floats(data.train[data.labels.train == 3][:1]).expand(200, 1, 8, 8)
     assert metric(Samples(one), data, reference).value > 80

@@ -149,9 +149,9 @@ def test_metric_and_its_control():
     score = metric(Samples(data.valid), data, metric.reference(data))
     assert score.value == metric(Samples(data.valid), data).value
     assert score.value == sliced_wasserstein(data.valid[:500], data.test, projections=100).value
-    assert 0 < score.details["control_train"] < 0.3
+    assert 0 < score.controls["train"] < 0.3
     drawn = sliced_wasserstein(random_subset(data.train, 500), data.test, projections=100).value
-    assert score.details["control_train"] == drawn
+    assert score.controls["train"] == drawn
     assert score.sem == pytest.approx(
         math.hypot(*(score.details[f"sem_{x}"] for x in ("samples", "test", "directions")))
     )

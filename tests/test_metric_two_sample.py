@@ -90,7 +90,7 @@ def test_metric_and_its_control():
     metric = C2ST(n=500)
     score = metric(Samples(data.valid), data, metric.reference(data))
     assert score.value == c2st(data.valid[:500], random_subset(data.test, 500)).value
-    assert abs(score.details["control_train"] - 0.5) < 0.1
+    assert abs(score.controls["train"] - 0.5) < 0.1
     assert metric(Samples(data.valid + 1), data).value > 0.7
     assert "⌊√n_train⌋ nearest" in metric.protocol(data)
     assert "20 ReLU neurons" in C2ST(classifier="mlp").protocol(data)

@@ -66,7 +66,7 @@ def test_noise_around_modes_is_seen(name, noise):
     assert score.value == pytest.approx(value, abs=0.08)
     assert 0.005 < (score.sem or 0) < 0.03
     assert score.value < value + 3 * (score.sem or 0)
-    assert "warning" not in score.details
+    assert score.warning is None
 
 
 @pytest.mark.slow
@@ -119,8 +119,8 @@ def test_a_bound_of_zero_warns_where_a_two_sample_test_differs(monkeypatch):
     x, y = torch.randn(2, 300, 2)
     score = variational_divergence(x + 1, y, JensenShannon())
     assert (score.value, score.sem) == (0, 0)
-    assert "a two-sample test tells samples from data" in score.details["warning"]
-    assert "warning" not in variational_divergence(x, y, JensenShannon()).details
+    assert "a two-sample test tells samples from data" in score.warning
+    assert variational_divergence(x, y, JensenShannon()).warning is None
 
 
 @pytest.mark.parametrize("f", [*map(find_divergence, KNOWN), GAN()], ids=str)
@@ -214,7 +214,7 @@ def test_metric_and_its_control(monkeypatch):
     reference = metric.reference(data)
     score = metric(Samples(data.valid + 2), data, reference)
     assert score.value > 0.5
-    assert abs(score.details["control_train"]) < 0.15
+    assert abs(score.controls["train"]) < 0.15
     assert (
         score.value
         == variational_divergence(data.valid[:250] + 2, random_subset(data.test, 250), JensenShannon()).value

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ganbench import __version__
-from ganbench.contracts import COLUMNS, Data
+from ganbench.contracts import COLUMNS, Data, Score
 from ganbench.errors import PluginError
 from ganbench.scoring import Scored, Scorer, explain, protocol, unmeasured
 from ganbench.store.rundir import Entry, Store, Training
@@ -90,6 +90,43 @@ def test_floors_and_what_is_not_valid_stand_in_the_records(tmp_path: Path) -> No
     assert (low.floor, low.invalid) == (1.5, None)
     assert (high.floor, high.invalid) == (6.0, "its control failed")
     assert (other.floor, other.invalid) == (None, None)
+
+
+NAMED = CHECKED.replace("details=both", "controls=both").replace(
+    """details={"floor": 6, "invalid": "its control failed"}""",
+    """controls={"floor": 6, "train": 7}, invalid="its control failed", verdict="fine", warning="few", caution="so" """,
+)
+
+
+def test_named_controls_and_sentences_are_stored_as_details_of_these_names_were(tmp_path: Path) -> None:
+    """The table of controls, the report and `ganbench score` read the file: it is the same from either."""
+    (tmp_path / "checked.py").write_text(NAMED)
+    scored = score(tmp_path, "./checked.py")
+    assert [(one.floor, one.invalid) for one in scored.records] == [
+        (1.5, None),
+        (6.0, "its control failed"),
+        (None, None),
+    ]
+    assert scored.details == {
+        "floor_gaussian": {"low": 2.0, "high": 5.0, "other": 1.0},
+        "floor_smeared": {"low": 1.5, "high": 4.0},
+        "floor": 6,
+        "control_train": 7,
+        "verdict": "fine",
+        "warning": "few",
+        "caution": "so",
+        "invalid": "its control failed",
+    }
+    assert scored.tensors == {}
+
+
+def test_a_control_is_a_number() -> None:
+    text = (
+        r"Score.controls\['train'\]: expected a number, or a mapping .* to numbers; got a Tensor; give float"
+    )
+    for control in (torch.tensor(1.0), {"low": torch.tensor(1.0)}):
+        with pytest.raises(PluginError, match=text):
+            Score(1.0, controls={"train": control})
 
 
 @pytest.mark.parametrize(("how", "text"), [("nan", "nan"), ("inf", "inf"), ("-inf", "-inf")])

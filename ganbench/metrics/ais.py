@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,6 +20,7 @@ from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError, did_you_mean
 from .distances import check_samples
 from .kde import scale_grid
+from .statistics import standard_error
 from .subset import random_subset
 
 ACCEPTANCE = 0.65  # the step sizes aim at it, as in Wu et al.
@@ -74,8 +75,8 @@ def ais_log_likelihood(
     should find on real examples that the model explains as well.
 
     Details: "sigma"; "acceptance", the share of accepted moves; "ess", effective chains, (Σw)²/Σw², mean over
-    points; "log_likelihoods" [n]; "bdmc_gap", "bdmc_gap_sem", "bdmc_lower" and "bdmc_upper" [simulated]; a
-    "warning" where the gap is above 1 nat.
+    points; "log_likelihoods" [n]; "bdmc_gap", "bdmc_gap_sem", "bdmc_lower" and "bdmc_upper" [simulated]. There is a
+    `warning` where the gap is above 1 nat.
 
     Raises SampleError for test points that are too few or not finite, for numbers that are not positive, and for
     a generator whose samples have another shape, are not finite or do not depend differentiably on z.
@@ -95,9 +96,8 @@ def ais_log_likelihood(
         "ess": found.ess.mean().item(),
         "log_likelihoods": values,
     }
-    if simulated:
-        details |= _gap(run.bdmc(simulated, test, generator), steps)
-    return Score(values.mean().item(), _sem(values), len(values), details)
+    gap, warning = _gap(run.bdmc(simulated, test, generator), steps) if simulated else ({}, None)
+    return Score(values.mean().item(), standard_error(values), len(values), details | gap, warning=warning)
 
 
 class Sandwich(NamedTuple):
@@ -217,26 +217,23 @@ def _latents(u: Tensor, latent: Draw) -> Tensor:
     return latent.low + (latent.high - latent.low) * torch.special.ndtr(z)
 
 
-def _sem(values: Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values))
-
-
-def _gap(found: Sandwich, steps: int) -> dict[str, Any]:
-    """The details that speak of the gap."""
+def _gap(found: Sandwich, steps: int) -> tuple[dict[str, Any], str | None]:
+    """The details that speak of the gap, and a warning where it is wide."""
     gaps = found.upper - found.lower
     gap = gaps.mean().item()
     details: dict[str, Any] = {
         "bdmc_gap": gap,
-        "bdmc_gap_sem": _sem(gaps),
+        "bdmc_gap_sem": standard_error(gaps),
         "bdmc_lower": found.lower,
         "bdmc_upper": found.upper,
     }
+    warning = None
     if not gap <= LOOSE:
-        details["warning"] = (
+        warning = (
             f"on examples of the model itself the bounds lie {gap:.3g} nats apart (BDMC): the true log-likelihood may "
             f"be as much above the one given; take more steps than {steps}"
         )
-    return details
+    return details, warning
 
 
 # ---------------------------------------------------------------------------------------------- annealing
@@ -484,7 +481,7 @@ class AisLL:
         if model.latent is None:
             raise SampleError("ais_ll needs a generator; these are samples alone")
         generator, like = model.generator("ais_ll"), model.samples(1)
-        sigma, chosen = self._sigma(
+        sigma, chosen, warning = self._sigma(
             model, model.latent, data.floats(random_subset(data.valid, self.n_valid)).to(like), generator
         )
         score = ais_log_likelihood(
@@ -499,21 +496,20 @@ class AisLL:
             simulated=self.n_simulated,
             generator=generator,
         )
-        return Score(score.value, score.sem, score.n, {**chosen, **score.details})
+        return replace(score, details={**chosen, **score.details}, warning=score.warning or warning)
 
     def _sigma(
         self, model: Model, latent: Draw, valid: Tensor, generator: Generator
-    ) -> tuple[float, dict[str, Any]]:
-        """The standard deviation, and the details of its choice."""
+    ) -> tuple[float, dict[str, Any], str | None]:
+        """The standard deviation, the details of its choice, and a warning where it ends the grid."""
         if self.sigma is not None:
-            return self.sigma, {}
+            return self.sigma, {}, None
         found = choose_sigma(
             model.generate, valid, latent, chains=self.chains, leapfrog=self.leapfrog, generator=generator
         )
-        details: dict[str, Any] = {"sigmas": found.sigmas, "valid_curve": found.curve}
-        if found.best == min(found.sigmas):
-            details["warning"] = f"the best sigma, {found.best:.3g}, is the smallest that was tried"
-        return found.best, details
+        warning = f"the best sigma, {found.best:.3g}, is the smallest that was tried"
+        details = {"sigmas": found.sigmas, "valid_curve": found.curve}
+        return found.best, details, warning if found.best == min(found.sigmas) else None
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""

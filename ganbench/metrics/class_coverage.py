@@ -125,10 +125,10 @@ class ClassCoverage:
     2017), or the classes of any labelled images.
 
     A classifier gives each sample a class, whatever it looks like, so that noise too covers many: read the values
-    beside their controls. Modes inside a class are not seen. Details: "kl_data", KL(p̂ ‖ data's classes); the
+    beside their controls. Modes inside a class are not seen. Details: "kl_data", KL(p̂ ‖ data's classes). Controls: the
     classifier's "accuracy" (for stacked data, on single channels); "floor_gaussian", what the Gaussian with the mean
     and covariance of training examples, clipped to the data's range, scores; "ceiling", what test examples score, at
-    most as many as there are; "control_perfect", the divergences of a perfect generator on average at this number of
+    most as many as there are; "perfect", the divergences of a perfect generator on average at this number of
     samples, (K − 1) / 2N and for `class_kl` the imbalance of the data's own classes. ± is by the jackknife.
 
     Checked against counts by hand (1e-6, relative), Metz et al.'s floor of 0.0195 nats (5e-5), the spread of a
@@ -148,13 +148,15 @@ class ClassCoverage:
         details = {
             "counts": counts,
             "kl_data": coverage.kl_data,
+        }
+        beside = {
             "floor_gaussian": controls.gaussian,
             "ceiling": controls.test,
-            "control_perfect": {"class_kl": coverage.perfect, "kl_data": coverage.perfect_data},
+            "perfect": {"class_kl": coverage.perfect, "kl_data": coverage.perfect_data},
             "accuracy": judge.accuracy,
         }
         return (
-            Score(coverage.captured, None, self.n, details),
+            Score(coverage.captured, None, self.n, details, beside),
             Score(coverage.kl, coverage.kl_sem, self.n),
         )
 

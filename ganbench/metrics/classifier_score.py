@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples
 from .once import Once
+from .statistics import standard_error
 from .subset import random_subset
 
 
@@ -30,7 +30,7 @@ def classifier_score(probabilities: Tensor, *, splits: int = 10) -> Score:
     if p.ndim != 2 or p.min() < 0 or not torch.allclose(p.sum(1), p.new_ones(()), atol=1e-4):
         raise SampleError("probabilities: expected [n, K], numbers not below 0 that add up to 1 in each row")
     values = torch.stack([_part(part) for part in p.tensor_split(splits)])
-    sem = values.std().item() / math.sqrt(splits) if splits > 1 else None
+    sem = standard_error(values) if splits > 1 else None
     return Score(values.mean().item(), sem, len(p))
 
 
@@ -47,7 +47,7 @@ class ClassifierScore:
 
     It never looks at data: copies of the training set score as data do, and so does a generator that knows one
     image of each class; samples that no person would take for images may score higher than data. Beside it
-    stands what test data score, "control_test". Papers' Inception Score is of ImageNet's 1000 classes.
+    stands what test data score, the control "test". Papers' Inception Score is of ImageNet's 1000 classes.
 
     Checked against sure and undecided classes in closed form (1e-6, relative).
     """
@@ -59,15 +59,15 @@ class ClassifierScore:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
         found = self._score(samples, data)
-        return replace(found, details={**control.details, "control_test": control.value})
+        return replace(found, details={}, controls={**control.controls, "test": control.value})
 
     def reference(self, data: Data) -> Once[Score]:
-        """What as many test examples score; details: "accuracy" of the classifier on the test split."""
+        """What as many test examples score; controls: "accuracy" of the classifier on the test split."""
         return Once(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Score:
         test = data.floats(random_subset(data.test, self._size(data))).to(place)
-        return replace(self._score(test, data), details={"accuracy": classifier(data).accuracy})
+        return replace(self._score(test, data), controls={"accuracy": classifier(data).accuracy})
 
     def _size(self, data: Data) -> int:
         return min(self.n, len(data.test))

@@ -25,6 +25,7 @@ from .memorisation import (
     verdict,
 )
 from .once import Once
+from .statistics import halves_below, percentage
 from .subset import random_subset
 
 LEAST = 20  # samples in a cell that counts
@@ -42,9 +43,9 @@ def data_copying(samples: Tensor, train: Tensor, test: Tensor, *, cells: int = 1
     Within each of `cells` cells (k-means on the training set) Mann and Whitney's U over pairs, with distances
     to training examples of that cell, ties half, continuity-corrected and standardised; then the mean over the
     cells that hold at least 20 samples, weighted by held-out mass. Details: "cells" [c], the statistic of
-    those; "weights" [c]; "null_sd", the spread of C_T when there is no copying; "verdict", what it says of
-    copying in words (`verdict` in memorisation.py); "exact_train" and "exact_test", how many samples equal a
-    training and a test example. There is no standard error: C_T is itself in units of its spread, and grows
+    those; "weights" [c]; "null_sd", the spread of C_T when there is no copying; "exact_train" and "exact_test", how
+    many samples equal a training and a test example. Its `verdict` says in words what that means for copying
+    (`verdict` in memorisation.py). There is no standard error: C_T is itself in units of its spread, and grows
     with √n.
 
     Raises SampleError for sets that are too small, of different shapes or not finite, and where no cell holds
@@ -103,7 +104,7 @@ def _with_verdict(
     null_sd, most = details["null_sd"], details.pop("most")
     exact = exact_copies(samples, to_train, to_test, heldout, shared)
     words = verdict(-ct.value / null_sd, most / null_sd, leaning(to_train, to_test, shared.copies), exact)
-    return replace(ct, details={**details, "verdict": words, **exact.counts})
+    return replace(ct, details={**details, **exact.counts}, verdict=words)
 
 
 def _partition(cells: int, train: Tensor, *others: Tensor) -> list[Tensor]:
@@ -124,8 +125,7 @@ def _partition(cells: int, train: Tensor, *others: Tensor) -> list[Tensor]:
 def _standardised(samples: Tensor, heldout: Tensor) -> float:
     """Mann and Whitney's U, pairs in which the sample is further, ties half, as a standard normal number."""
     n, m = len(samples), len(heldout)
-    held = heldout.sort().values
-    u = (torch.searchsorted(held, samples) + torch.searchsorted(held, samples, right=True)).sum().item() / 2
+    u = halves_below(samples, heldout).sum().item() / 2
     return (u - n * m / 2 + 0.5) / math.sqrt(n * m * (n + m + 1) / 12)
 
 
@@ -145,7 +145,7 @@ def authenticity(samples: Tensor, train: Tensor) -> Score:
 def _authenticity(to_train: Nearest, train: Tensor) -> Score:
     near, position = to_train.row.unique(return_inverse=True)
     gap = nearest(train[near], train, 2)[0][:, 1]  # the first is the example itself, or one that equals it
-    return _percentage(to_train.distance > gap[position])
+    return percentage(to_train.distance > gap[position])
 
 
 def near_duplicates(samples: Tensor, train: Tensor, test: Tensor) -> Score:
@@ -170,13 +170,8 @@ def _near_duplicates(distance: Tensor, heldout: Tensor) -> Score:
     radius = apart[math.floor(RARE * len(apart))].item() if len(apart) else 0.0
     chosen, chance = ((x < radius) | (x == 0) for x in (distance, heldout))
     false = 100 * (int(chance.sum()) + 1) / (len(heldout) + 1)
-    score = _percentage(chosen)
+    score = percentage(chosen)
     return replace(score, details={"radius": radius, "false_positive_pct": false})
-
-
-def _percentage(chosen: Tensor) -> Score:
-    share, n = chosen.double().mean().item(), len(chosen)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
 
 
 class Controls(NamedTuple):
@@ -202,9 +197,9 @@ class DataCopying:
 
     C_T is about 0 for fresh data, very negative for copies, positive for samples off the data; a near-duplicate is
     nearer to a training example than all but 1 % of held-out data are, those that equal a training example left
-    out. In the details stand a "verdict" in words and the numbers of samples that equal a training or a test
-    example, as `memorisation` has them, and "control_copies" and "control_heldout": what training examples, and
-    one half of the held-out data against the other, score on the same data.
+    out. There is a verdict in words, and in the details stand the numbers of samples that equal a training or a test
+    example, as `memorisation` has them. Controls are "copies" and "heldout": what training examples, and one half of
+    the held-out data against the other, score on the same data.
 
     Checked against SciPy's Mann-Whitney U (1e-6, relative), Meehan et al.'s −38.7 for copies (0.05), AuthPct by
     all distances as in dgm-eval, and 37.5 for fresh data in two dimensions (4 standard errors); near-duplicates of
@@ -227,10 +222,10 @@ class DataCopying:
         ct = _three_samples(seen, train, held, self.cells, to_train.distance, controls.heldout)
         ct = _with_verdict(ct, samples, to_train, to_test, controls.heldout, controls.shared)
         beside = {
-            "control_copies": dict(zip(NAMES, controls.copies, strict=True)),
-            "control_heldout": dict(zip(NAMES, controls.fresh, strict=True)),
+            "copies": dict(zip(NAMES, controls.copies, strict=True)),
+            "heldout": dict(zip(NAMES, controls.fresh, strict=True)),
         }
-        ct = replace(ct, details={**ct.details, **beside})
+        ct = replace(ct, controls=beside)
         return ct, _authenticity(to_train, train), _near_duplicates(to_train.distance, controls.heldout)
 
     def reference(self, data: Data) -> Once[Controls]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples
+from .statistics import standard_error
 
 
 def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -> Score:
@@ -30,7 +30,7 @@ def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise SampleError(f"samples: {bad} of {len(samples)} have no finite log-density")
-    sem = values.std().item() / math.sqrt(len(values))
+    sem = standard_error(values)
     return Score(values.mean().item(), sem, len(values), {"lowest": values.min().item()})
 
 
@@ -39,7 +39,7 @@ def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -
 class DataLogDensity:
     """Mean log-density of samples under the true density of the data, to be read beside that of test examples.
 
-    In the details "control_test" is what the test examples score. Below it samples lie off the data; above it
+    The control "test" is what the test examples score. Below it samples lie off the data; above it
     they keep to the peaks, as a collapsed generator does.
 
     Checked against the entropy of a Gaussian and of the toy mixtures in closed form (4 standard errors).
@@ -50,7 +50,7 @@ class DataLogDensity:
     def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
         control = self.reference(data) if reference is None else reference
         score = data_log_density(model.samples(self.n), _known(data))
-        return replace(score, details={**score.details, "control_test": control})
+        return replace(score, controls={"test": control})
 
     def reference(self, data: Data) -> float:
         """What the test examples score."""

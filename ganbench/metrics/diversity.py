@@ -154,8 +154,8 @@ class Diversity:
 class Birthday:
     """How often two samples nearly coincide, as a multiple of how often two examples do (Arora & Zhang 2018).
 
-    1 is right; 2 is half the data's support; below 1 the samples keep apart, as noise does. In the details
-    "control_train" is what training examples score.
+    1 is right; 2 is half the data's support; below 1 the samples keep apart, as noise does. The
+    control "train" is what training examples score.
 
     Checked against all pairs one by one (1e-6, relative), mixtures of which a known share is left out (4
     standard errors).
@@ -167,7 +167,7 @@ class Birthday:
     def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
         control = self.reference(data) if reference is None else reference
         score = self._score(model.samples(self.n), data)
-        return replace(score, details={**score.details, "control_train": control})
+        return replace(score, controls={"train": control})
 
     def reference(self, data: Data) -> float:
         """What training examples score."""

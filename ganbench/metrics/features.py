@@ -29,7 +29,7 @@ def frechet_distance(features: Tensor, reference: Tensor) -> Score:
 
     Everything is float64. With Cᵢ = RᵢᵀRᵢ the trace of the root is the sum of the singular values of R₁R₂ᵀ,
     which holds for singular covariances too and needs no small number added to them. The estimate is biased
-    upwards by an amount that falls with n and m, so compare only at the same ones; details: a "warning"
+    upwards by an amount that falls with n and m, so compare only at the same ones; there is a `warning`
     where a covariance has less than full rank.
 
     Raises SampleError for fewer than two examples, different shapes and values that are not finite.
@@ -41,13 +41,13 @@ def frechet_distance(features: Tensor, reference: Tensor) -> Score:
     spread = root.square().sum() + other_root.square().sum()
     value = shift + spread - 2 * torch.linalg.svdvals(root @ other_root.T).sum()
     least, d = min(len(features), len(reference)), len(mean)
-    details = {}
+    warning = None
     if least <= d:
-        details["warning"] = (
+        warning = (
             f"{least} examples give no covariance of {d} features full rank: the distance is mostly bias; "
             f"use more than {d}, better ten times as many"
         )
-    return Score(max(value.item(), 0.0), None, least, details)
+    return Score(max(value.item(), 0.0), None, least, warning=warning)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ class Comparison:
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self._name(data), data, samples.device)(samples)
         score = self.distance(seen, control.test)
-        return replace(score, details={**score.details, "control_train": control.train})
+        return replace(score, controls={"train": control.train})
 
     def reference(self, data: Data) -> Once[Control]:
         """The test examples' features, and what as many training examples score."""
@@ -152,7 +152,7 @@ class Frechet(Comparison):
     """Fréchet distance between Gaussians on features of samples and of test data (Heusel et al. 2017, eq. 6).
 
     Papers' FID is this with `features: inception` and 50,000 samples. It is biased upwards, the more the fewer
-    samples: in the details "control_train" is what as many training examples score, about what a perfect
+    samples: the control "train" is what as many training examples score, about what a perfect
     generator would. A generator that repeats the training set scores that too: memorisation is not seen.
 
     Checked against the formula with SciPy's matrix root (1e-8, relative), the square of a shift (1e-9,
@@ -169,7 +169,7 @@ class Kernel(Comparison):
     """Kernel distance between features of samples and of test data (Bińkowski et al. 2018): unbiased, so 0 on
     average for a perfect generator, whatever the number of samples, and sometimes below 0.
 
-    Papers' KID is this with `features: inception`. In the details "control_train" is what as many training
+    Papers' KID is this with `features: inception`. The control "train" is what as many training
     examples score. A generator that repeats the training set scores that too: memorisation is not seen.
 
     Checked against the sum over all pairs by hand (1e-10, relative), a shift in one dimension in closed form (4

@@ -24,6 +24,7 @@ from .distances import (
     prepare,
     squared_distances,
 )
+from .statistics import standard_error
 from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
@@ -55,7 +56,7 @@ def kde_log_likelihood(
     `valid` [v, *shape] or, given `folds`, by cross-validation over the samples (Nowozin et al. 2016, section
     4): the highest mean log-likelihood of each under those outside its fold. Cross-validation suits the
     samples, not the data: where samples repeat, it ends at the narrowest bandwidth. A single bandwidth needs
-    neither. Details: "bandwidth", "bandwidths", "valid_curve" (the mean for each), "at_edge", and a "warning"
+    neither. Details: "bandwidth", "bandwidths", "valid_curve" (the mean for each), "at_edge". There is a `warning`
     where the best bandwidth ends the grid.
 
     Compare such numbers only at the same n, and never across dimensions. Theis et al. 2016, section 3.2: in
@@ -96,7 +97,7 @@ def kde_log_likelihood_folds(
 
     The samples [n, *shape] are those of one model, so that ± shows what the choice of examples does; the
     official folds of the TFD, each with a model of its own, are parameters of the dataset `tfd`.
-    Details: "fold_values", "fold_bandwidths", "bandwidths", "at_edge" and "warning" as above.
+    Details: "fold_values", "fold_bandwidths", "bandwidths" and "at_edge", and the `warning`, as above.
 
     Raises SampleError as `kde_log_likelihood` does, and for fewer than two folds or examples than folds.
     """
@@ -134,7 +135,7 @@ def kde_log_likelihood_scales(
 
     `levels`: halvings (None: down to 8 pixels or fewer, or an odd number). `bandwidths` are tried on all
     levels; None: `scale_grid` of each. Details: "levels", for each "shape", "value" and the details of its
-    bandwidth; "at_edge" and "warning".
+    bandwidth; "at_edge". There is a `warning` as above.
 
     Raises SampleError as `kde_log_likelihood` does, and for images that cannot be halved so often.
     """
@@ -238,12 +239,15 @@ def _by_block(samples: Tensor, points: Tensor, bandwidth: float) -> _ByBlock:
 
 
 def _score(values: Tensor, details: dict[str, Any], without: Tensor | None = None) -> Score:
-    """Mean of `values` [m] with its standard error, and the jackknife's by the means `without` each block."""
-    sem = values.std().item() / math.sqrt(len(values))
+    """Mean of `values` [m] with its standard error, and the jackknife's by the means `without` each block; a "warning"
+    among `details` is the score's."""
+    sem = standard_error(values)
     if without is not None and len(without):
         sem_samples = math.sqrt(len(without) - 1) * without.std(correction=0).item()
         details = {**details, "sem_samples": sem_samples, "sem_total": math.hypot(sem, sem_samples)}
-    return Score(values.mean().item(), sem, len(values), details)
+    warning = details.get("warning")
+    details = {name: value for name, value in details.items() if name != "warning"}
+    return Score(values.mean().item(), sem, len(values), details, warning=warning)
 
 
 def _grid(real: Tensor | None, bandwidths: Sequence[float] | None, name: str = "valid") -> tuple[float, ...]:
@@ -374,7 +378,7 @@ class Bounds(NamedTuple):
 
 
 class _Bounded(ABC):
-    """A kernel density metric: its score, with ceiling, floor and a caution in the details."""
+    """A kernel density metric: its score, with ceiling, floor and a caution."""
 
     n: int  # samples that carry a kernel
 
@@ -382,7 +386,7 @@ class _Bounded(ABC):
         bounds = reference or self.reference(data)
         score = self._score(model.samples(self.n), data)
         found = {name: bound.value for name, bound in bounds._asdict().items()}
-        return replace(score, details={**score.details, **found, "caution": CAUTION})
+        return replace(score, controls=found, caution=CAUTION)
 
     def reference(self, data: Data) -> Bounds:
         """Ceiling and floor, the same for all models."""

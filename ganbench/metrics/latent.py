@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from ..contracts import Data, Draw, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
+from .statistics import standard_error
 
 Generate = Callable[[Tensor], Tensor]  # latents [n, *latent] -> samples [n, *shape], each by itself
 BLOCK = 256  # latents that are generated at a time
@@ -204,5 +204,5 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
 
 def _mean(values: Tensor, details: dict[str, Any] | None = None) -> Score:
     n = len(values)
-    sem = values.std().item() / math.sqrt(n) if n > 1 else None
+    sem = standard_error(values) if n > 1 else None
     return Score(values.mean().item(), sem, n, details or {})

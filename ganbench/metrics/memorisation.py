@@ -16,6 +16,7 @@ from ..errors import SampleError
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .once import Once
+from .statistics import halves_below
 from .subset import random_subset
 
 PANEL = 10  # fair draws in the picture
@@ -305,10 +306,10 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor) -> Score:
     [m, *shape] is. Mann and Whitney's U / nm; ± is DeLong's standard error over samples and test examples.
 
     Read it against 0.5, which fresh data score: 1 is copies, or noise near them; below 0.5 the samples are
-    further from the training set than data are, which may only mean that they are poor. Details: "verdict",
-    which says so in words (by `verdict` in this file, with the larger of ± and its value for fresh data);
-    "exact_train" and "exact_test", how many samples equal a training and a test example; "ct", the same statistic
-    as Meehan et al. 2020 standardise it (C_T with one cell: about 0 for fresh data, very negative for copies);
+    further from the training set than data are, which may only mean that they are poor. Its `verdict` says so in
+    words (by `verdict` in this file, with the larger of ± and its value for fresh data). Details: "exact_train" and
+    "exact_test", how many samples equal a training and a test example; "ct", the same statistic as Meehan et al.
+    2020 standardise it (C_T with one cell: about 0 for fresh data, very negative for copies);
     "distance_samples" [n] and "distance_heldout" [m]; "panel_samples" and "panel_neighbours" [10, *shape], the
     first samples and their nearest training examples (Goodfellow et al. 2014, figure 2).
 
@@ -332,13 +333,13 @@ def _compare(samples: Tensor, to_train: Nearest, to_test: Nearest, heldout: Tens
     exact = exact_copies(samples, to_train, to_test, heldout, shared)
     lean = leaning(to_train, to_test, shared.copies)
     details = {
-        "verdict": verdict((value - 0.5) / max(sem, null_sd), most, lean, exact),
         **exact.counts,
         "ct": (u - n * m / 2 + 0.5) / (n * m * null_sd),
         "distance_samples": to_train.distance,
         "distance_heldout": heldout,
     }
-    return Score(value, sem, n, details)
+    words = verdict((value - 0.5) / max(sem, null_sd), most, lean, exact)
+    return Score(value, sem, n, details, verdict=words)
 
 
 def _panel(samples: Tensor, near: Tensor) -> dict[str, Tensor]:
@@ -355,8 +356,7 @@ def _probability_below(x: Tensor, y: Tensor) -> tuple[float, float]:
 
 def _share_below(x: Tensor, y: Tensor) -> Tensor:
     """The share of `y` that is less than each of `x`, ties counted half."""
-    y = y.sort().values
-    return (torch.searchsorted(y, x) + torch.searchsorted(y, x, right=True)) / (2.0 * len(y))
+    return halves_below(x, y) / (2.0 * len(y))
 
 
 class Controls(NamedTuple):
@@ -406,8 +406,8 @@ class Memorisation:
         to_train, to_test = find_nearest(seen, train), find_nearest(seen, test)
         score = _compare(samples, to_train, to_test, controls.heldout, controls.shared)
         near = data.floats(data.train[to_train.row[:PANEL].cpu()])
-        beside = {"control_copies": controls.copies, "control_heldout": controls.fresh}
-        return replace(score, details={**score.details, **_panel(samples, near), **beside})
+        beside = {"copies": controls.copies, "heldout": controls.fresh}
+        return replace(score, details={**score.details, **_panel(samples, near)}, controls=beside)
 
     def reference(self, data: Data) -> Once[Controls]:
         """Distances of the held-out data and the controls, the same for all models."""

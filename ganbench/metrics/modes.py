@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +13,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Model, Modes, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
+from .statistics import binomial_sem
 from .subset import random_subset
 
 DRAWS = 10  # draws of n samples that a control is the mean of
@@ -27,12 +27,13 @@ def mode_coverage(samples: Tensor, modes: Modes, *, stds: float = 3.0) -> Score:
     A sample is of high quality when it lies strictly within `stds` standard deviations of its nearest mode;
     a mode is captured when it has at least one such sample. Details:
 
-    "counts" [K]: high-quality samples of each mode; "control_modes_10_pct": modes that hold at least a tenth of the
-    high-quality samples that a perfect sampler would put there, a stricter count; "high_quality_pct" and
+    "counts" [K]: high-quality samples of each mode; "high_quality_pct" and
     "high_quality_sem" (binomial), in %; "high_quality_ceiling": the % that true samples reach, P(χ²_d < stds²) for d
     dimensions with noise, 98.89 in two; "reverse_kl" and "reverse_kl_sem" (jackknife), nats: KL(p̂ ‖ weights of the
     modes) of the histogram of the high-quality samples; with equal weights this is PacGAN's reverse KL.
-    A perfect sampler's is not 0 but about "perfect_reverse_kl" = (K − 1) / 2n. Without any high-quality sample it is
+    A perfect sampler's is not 0 but about "perfect_reverse_kl" = (K − 1) / 2n. The control "modes_10_pct": modes that
+    hold at least a tenth of the high-quality samples that a perfect sampler would put there, a stricter count. A
+    `warning` where `stds` is too small for the dimension. Without any high-quality sample it is
     −log of the least weight (log K for equal ones), the worst that it can be.
 
     Raises SampleError for samples that are empty, of another shape than the modes or not finite, and for
@@ -52,22 +53,23 @@ def mode_coverage(samples: Tensor, modes: Modes, *, stds: float = 3.0) -> Score:
     noisy = modes.dims or d
     ceiling = _ceiling(noisy, stds)
     least = (LEAST_PART * n * ceiling * modes.probabilities.cpu()).clamp(min=1)
-    details: dict[str, Any] = {
+    details = {
         "counts": counts,
-        "control_modes_10_pct": int((counts >= least).sum()),
         "high_quality_pct": 100 * high,
-        "high_quality_sem": 100 * math.sqrt(high * (1 - high) / n),
+        "high_quality_sem": 100 * binomial_sem(high, n),
         "high_quality_ceiling": 100 * ceiling,
         "reverse_kl": kl,
         "reverse_kl_sem": kl_sem,
         "perfect_reverse_kl": (k - 1) / (2 * n),
     }
+    warning = None
     if ceiling < 0.5:
-        details["warning"] = (
+        warning = (
             f"only {100 * ceiling:.2g} % of true samples lie within {stds:g} standard deviations of their "
             f"mode in {noisy} dimensions; raise `stds`"
         )
-    return Score(float((counts > 0).sum()), None, n, details)
+    controls = {"modes_10_pct": int((counts >= least).sum())}
+    return Score(float((counts > 0).sum()), None, n, details, controls, warning=warning)
 
 
 def _ceiling(dims: int, stds: float) -> float:
@@ -191,7 +193,7 @@ def _values(samples: Tensor, modes: Modes, stds: float) -> dict[str, float]:
     coverage = mode_coverage(samples, modes, stds=stds)
     return {
         "modes": coverage.value,
-        "modes_10_pct": coverage.details["control_modes_10_pct"],
+        **{name: value for name, value in coverage.controls.items() if isinstance(value, int | float)},
         "high_quality_pct": coverage.details["high_quality_pct"],
         "reverse_kl": coverage.details["reverse_kl"],
         "mode_kl": mode_kl(samples, modes, stds=stds).value,
@@ -231,10 +233,10 @@ class ModeCoverage:
     """Modes captured, high-quality samples, and KL to the weights of the modes (VEEGAN, PacGAN).
 
     One sample captures a mode, so samples without any mode capture many: a Gaussian fitted to the 25 modes of the grid
-    captures 17 of them. Read the values beside their controls, in the details: "floor_gaussian", that Gaussian;
+    captures 17 of them. Read the values beside their controls: "floor_gaussian", that Gaussian;
     "floor_smeared", the data smeared until neighbouring modes are one; "ceiling", test examples. Each has the three
     values and "modes_10_pct", the modes that hold at least a tenth of the samples that a perfect sampler would put
-    there; "control_modes_10_pct" is that of the samples. ± is over samples: binomial for the percentage, the
+    there; "modes_10_pct" is that of the samples. ± is over samples: binomial for the percentage, the
     jackknife for the divergence.
 
     Checked against counts by hand (1e-6, relative), the ceiling of true samples in closed form, 98.89 % in the
@@ -254,7 +256,7 @@ class ModeCoverage:
         captured = mode_coverage(model.samples(self.n), data.modes, stds=self.stds)
         found = captured.details
         return (
-            replace(captured, details={**found, **controls}),
+            replace(captured, controls={**captured.controls, **controls}),
             Score(found["high_quality_pct"], found["high_quality_sem"], captured.n),
             Score(found["reverse_kl"], found["reverse_kl_sem"], int(found["counts"].sum())),
         )
@@ -277,7 +279,7 @@ class ModeCoverage:
 @dataclass(frozen=True)
 class ModeKL:
     """KL(weights of the modes ‖ samples): what missed modes cost, where the reverse KL of `modes` shows how
-    unevenly the captured ones are hit. Details: "perfect_kl", what a perfect generator scores on average;
+    unevenly the captured ones are hit. Details: "perfect_kl", what a perfect generator scores on average. Controls:
     "floor_gaussian", "floor_smeared" and "ceiling", what a fitted Gaussian, smeared data and test examples score,
     as in `modes`. ± is by the jackknife.
 
@@ -293,7 +295,7 @@ class ModeKL:
             raise SampleError(f"{data.name}: its modes are not known")
         controls = reference or self.reference(data)
         score = mode_kl(model.samples(self.n), data.modes, stds=self.stds)
-        return replace(score, details={**score.details, **controls})
+        return replace(score, controls=controls)
 
     def reference(self, data: Data) -> dict[str, float]:
         """The controls, the same for all models."""

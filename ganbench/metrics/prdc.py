@@ -161,7 +161,7 @@ class PrecisionRecall:
     ± is the spread over ten parts, each a tenth of the samples against a tenth of the test examples, divided by √10:
     that of fresh real and fresh fake examples, which a binomial one at fixed balls understates. It is itself uncertain
     by a quarter, and none where a part has too few examples. Fresh data do not score 1 in precision, recall and
-    coverage: in the details "control_train" is what training examples score. Neighbours are those
+    coverage: the control "train" is what training examples score. Neighbours are those
     of the data's own numbers, such as pixels, unless `features` says otherwise; published values are of an image
     classifier's features.
 
@@ -183,7 +183,7 @@ class PrecisionRecall:
             Score(value, errors.get(name), n)
             for name, value in vars(prdc(control.test, seen, self.k)).items()
         ]
-        return (replace(scores[0], details={"control_train": vars(control.scores)}), *scores[1:])
+        return (replace(scores[0], controls={"train": vars(control.scores)}), *scores[1:])
 
     def reference(self, data: Data) -> Once[Control]:
         """The test examples, and what as many training examples score."""

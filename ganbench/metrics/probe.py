@@ -16,6 +16,7 @@ from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import BatchNorm, Sequential
 from .distances import check_samples
+from .statistics import percentage
 from .subset import random_subset
 
 SIDE = 4  # of the maps after pooling
@@ -78,8 +79,7 @@ def linear_probe(
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a share of right answers
         machine.fit(known.cpu().numpy(), train_labels.cpu().numpy())
     guesses = torch.as_tensor(machine.predict(asked.cpu().numpy()))
-    share, n = (guesses == test_labels.cpu()).double().mean().item(), len(test)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+    return percentage(guesses == test_labels.cpu())
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,8 +126,8 @@ class Probe:
     """Test accuracy of a linear classifier on the features of the discriminator, max-pooled to 4 × 4 (Radford et
     al. 2016, table 1): what a D that never saw a label has learnt of the classes.
 
-    Needs a net "D" of layers one after the other (`ganbench.Sequential`). ± is binomial. In the details,
-    under the same protocol: "control_pixels", the examples' own numbers; "control_untrained", the same D with
+    Needs a net "D" of layers one after the other (`ganbench.Sequential`). ± is binomial. Controls under the same
+    protocol: "pixels", the examples' own numbers; "untrained", the same D with
     weights as PyTorch draws them. A D that is no better than the latter has learnt nothing of the classes.
 
     Checked against scikit-learn's standardised LinearSVC (0.5 %).
@@ -142,11 +142,11 @@ class Probe:
         if not isinstance(net, Sequential) or not net.hidden:
             raise SampleError("the game has no net D that is a ganbench.Sequential with hidden layers")
         score = examples.score(lambda x: discriminator_features(net, x))
-        controls = {"control_pixels": self.reference(data) if reference is None else reference}
+        controls = {"pixels": self.reference(data) if reference is None else reference}
         fresh = _untrained(net, data.floats(random_subset(data.train, BLOCK)))
         if fresh is not None:
-            controls["control_untrained"] = examples.score(lambda x: discriminator_features(fresh, x)).value
-        return replace(score, details={**score.details, **controls})
+            controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x)).value
+        return replace(score, controls=controls)
 
     def reference(self, data: Data) -> float:
         """What the examples' own numbers score."""

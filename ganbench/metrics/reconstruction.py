@@ -16,6 +16,7 @@ from ..errors import SampleError
 from ..optim import Adam
 from .distances import check_samples
 from .latent import draw_latents
+from .statistics import standard_error
 from .subset import random_subset
 
 PANEL = 10  # targets in the picture
@@ -79,7 +80,7 @@ def reconstruction_error(
         "all_errors": errors,
         "latents": latents,
     }
-    return Score(errors.mean().item(), errors.std().item() / math.sqrt(n), n, details)
+    return Score(errors.mean().item(), standard_error(errors), n, details)
 
 
 def _search(
@@ -290,9 +291,9 @@ def failed_search(score: float, own: float, targets: Tensor) -> str | None:
 class Reconstruction:
     """Mean squared error per pixel after the best z for each training image was sought (Metz et al. 2017).
 
-    The targets are the same for all methods and seeds. In the details "control_own_samples" is the same search for
-    images that the generator itself made, whose true error is 0. Where it is more than half the score, the search
-    and not the generator is the limit: "invalid" says so, and the score is not to be ranked. "floor_flat" is, for
+    The targets are the same for all methods and seeds. The control "own_samples" is the same search for images
+    that the generator itself made, whose true error is 0. Where it is more than half the score, the search
+    and not the generator is the limit: `invalid` says so, and the score is not to be ranked. "floor_flat" is, for
     images, the error of a flat patch of each target's mean colour: a generator that is no better has learned no image.
 
     Checked against least squares for a linear generator (1e-6, relative), SciPy's L-BFGS-B one image at a time
@@ -324,12 +325,11 @@ class Reconstruction:
             )
 
         score, control = error(targets), error(own)
-        details = {**score.details, "control_own_samples": control.value}
+        controls = {"own_samples": control.value}
         if targets.ndim == 4:
-            details["floor_flat"] = flat_patch_error(targets)
-        if invalid := failed_search(score.value, control.value, targets):
-            details["invalid"] = invalid
-        return replace(score, details=details)
+            controls["floor_flat"] = flat_patch_error(targets)
+        invalid = failed_search(score.value, control.value, targets)
+        return replace(score, controls=controls, invalid=invalid)
 
     def reference(self, data: Data) -> Tensor:
         """The targets: training examples in an order that is fixed for the dataset."""

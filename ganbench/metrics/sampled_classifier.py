@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples, nearest
+from .statistics import percentage
 from .subset import random_subset
 
 
@@ -29,8 +29,7 @@ def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_
         if y.shape != (len(x),):
             raise SampleError(f"{name}: expected {len(x)} labels [{len(x)}], got {list(y.shape)}")
     guesses = labels.to(test.device)[nearest(test, samples)[1][:, 0]]
-    share, n = (guesses != test_labels.to(test.device)).double().mean().item(), len(test)
-    return Score(100 * share, 100 * math.sqrt(share * (1 - share) / n), n)
+    return percentage(guesses != test_labels.to(test.device))
 
 
 class Controls(NamedTuple):
@@ -50,8 +49,8 @@ class SampleClassifier:
 
     In the paper samples come with the class they were made for. Here models know no classes, so that samples are
     labelled by a classifier trained on the dataset, whose own errors enter: this number never stands beside the
-    paper's as equal. In the details, for as many training examples in the place of samples: "control_train",
-    labelled likewise; "control_labels", with their true labels; and "classes", the share of samples in each.
+    paper's as equal. Controls, for as many training examples in the place of samples: "train", labelled
+    likewise; "labels", with their true labels. Details: "classes", the share of samples in each.
 
     Checked against scikit-learn's nearest neighbour (the same errors).
     """
@@ -65,8 +64,8 @@ class SampleClassifier:
         labels = classifier(data, samples.device).predict(samples)
         score = self._score(samples, labels, data)
         shares = torch.bincount(labels, minlength=len(data.classes)).double() / len(labels)
-        found = {"control_train": controls.relabelled, "control_labels": controls.true, "classes": shares}
-        return replace(score, details=found)
+        beside = {"train": controls.relabelled, "labels": controls.true}
+        return replace(score, details={"classes": shares}, controls=beside)
 
     def reference(self, data: Data) -> Controls:
         """What training examples score."""

@@ -124,8 +124,8 @@ class SlicedWasserstein:
     """Sliced Wasserstein-2 distance between samples and test set, along the same directions for all.
 
     ± is what fresh samples, test examples and directions would change; the parts stand in the details. Models
-    that are scored on the same test examples and directions share two of them. "control_train" is the distance of as
-    many training examples, drawn at random, from the test set: what a perfect sampler scores.
+    that are scored on the same test examples and directions share two of them. The control "train" is the distance of
+    as many training examples, drawn at random, from the test set: what a perfect sampler scores.
 
     Checked against POT along the same directions (1e-9, relative), SciPy in one dimension (1e-6), the
     distance of two Gaussians in closed form (4 standard errors), the spread over fresh sets (a fifth).
@@ -137,7 +137,7 @@ class SlicedWasserstein:
     def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
         control = self.reference(data) if reference is None else reference
         score = self._score(model.samples(self.n), data)
-        return replace(score, details={**score.details, "control_train": control})
+        return replace(score, controls={"train": control})
 
     def reference(self, data: Data) -> float:
         """The distance of training examples."""

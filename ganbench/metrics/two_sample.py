@@ -16,6 +16,7 @@ from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .memorisation import PIXELS
 from .once import Once
+from .statistics import binomial_sem
 from .subset import random_subset
 
 Classifier = Literal["knn", "mlp"]
@@ -55,7 +56,7 @@ def c2st(
     accuracy, count = (guesses == truth).double().mean().item(), len(truth)
     null_sd = math.sqrt(1 / (4 * count))
     p_value = 0.5 * math.erfc((accuracy - 0.5) / null_sd / math.sqrt(2))
-    sem = math.sqrt(accuracy * (1 - accuracy) / count)
+    sem = binomial_sem(accuracy, count)
     return Score(accuracy, sem, count, {"null_sd": null_sd, "p_value": p_value})
 
 
@@ -92,7 +93,7 @@ class Control(NamedTuple):
 @dataclass(frozen=True)
 class C2ST:
     """Held-out accuracy of a classifier that tells samples from test data: ½ when it cannot, 1 when it always
-    can (Lopez-Paz & Oquab 2017). In the details "control_train": training examples in the place of samples.
+    can (Lopez-Paz & Oquab 2017). Control "train": training examples in the place of samples.
 
     Checked against scikit-learn's neighbours (the same guesses), the best rule for two Gaussians (4 standard
     errors), the spread around ½ without a difference.
@@ -107,7 +108,7 @@ class C2ST:
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = c2st(seen, control.test, classifier=self.classifier)
-        return replace(score, details={**score.details, "control_train": control.value})
+        return replace(score, controls={"train": control.value})
 
     def reference(self, data: Data) -> Once[Control]:
         """The test examples, and what training examples score."""

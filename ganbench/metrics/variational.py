@@ -56,8 +56,8 @@ def variational_divergence(
 
     ± holds the standard error over all examples and the part of the training: the spread between the values of one
     half's nets or, where that is more, what the examples leave unexplained of the difference between the halves.
-    Details: "start_values", a list for each half; "sem_training", that part; a "warning" where the value is within
-    two standard errors of zero although a two-sample test (`c2st`) tells samples from data.
+    Details: "start_values", a list for each half; "sem_training", that part. There is a `warning` where the value is
+    within two standard errors of zero although a two-sample test (`c2st`) tells samples from data.
 
     It says how much these nets find, which for few examples of many numbers is little. The bound of
     Jensen–Shannon has the least spread; those with a power or an exponential of u (KL, Pearson, Neyman, Jeffrey)
@@ -81,14 +81,15 @@ def variational_divergence(
     training = max(over_starts, over_halves)
     sem = math.hypot(over_examples, training)
     details = {"start_values": [fold.starts.tolist() for fold in folds], "sem_training": training}
+    warning = None
     if value <= divergence.minimum + 2 * sem:
         seen = c2st(samples, test, generator=generator)
         if seen.details["p_value"] < RARE:
-            details["warning"] = (
+            warning = (
                 f"the nets find no divergence, but a two-sample test tells samples from data with an accuracy of "
                 f"{seen.value:.3g}: the true divergence is above zero; take more examples"
             )
-    return Score(value, sem, len(test) + len(samples), details)
+    return Score(value, sem, len(test) + len(samples), details, warning=warning)
 
 
 class Pair(NamedTuple):
@@ -222,7 +223,7 @@ class EstimatedDivergence:
     judged by what it was not trained on (Nowozin et al. 2016, eq. 4): for where densities are not known.
 
     The same nets for all methods, whatever they were trained by. "jensen-shannon" is twice the Jensen–Shannon
-    divergence, at most 1.386. In the details "control_train": training examples in the place of samples.
+    divergence, at most 1.386. Control "train": training examples in the place of samples.
 
     Checked against the divergence of two Gaussians by quadrature, from below (0.15 nats), and of a ring and a grid
     with noise by quadrature (0.08 nats).
@@ -239,7 +240,7 @@ class EstimatedDivergence:
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = variational_divergence(seen, control.test, self._f())
-        return replace(score, details={**score.details, "control_train": control.value})
+        return replace(score, controls={"train": control.value})
 
     def reference(self, data: Data) -> Once[Control]:
         """The test examples, and what as many training examples score."""

@@ -26,7 +26,8 @@ class Mine:
         toward = gap / distance.clamp(min=1e-12)  # to first order only the spread along it counts
         variance = (fake @ toward).var() / len(fake) + (real @ toward).var() / len(real)
         # sem: the standard error over what is averaged here; that over seeds comes from the tables.
-        # details: "invalid", a sentence, where a control of yours failed; "floor", what a trivial sampler scores.
+        # More, if you have it: controls={"ceiling": ..., "floor": ...}, what a perfect and a trivial sampler score;
+        # verdict="...", warning="..."; invalid="...", a sentence, where a control of yours failed.
         return Score(distance.item(), variance.sqrt().item(), len(fake), {"gap": gap})
 
     def figure(self, cells, style):
