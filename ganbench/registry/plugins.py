@@ -26,7 +26,8 @@ from ..contracts import Kind, Value, snake
 from ..errors import PluginError, did_you_mean
 
 PACKAGE = Path(__file__).parent.parent
-MARK = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int}  # what marks say
+# What marks say.
+MARK = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int, "reads": tuple}
 KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
 
 
@@ -58,6 +59,11 @@ class Param:
     required: bool
     doc: str  # the comment behind it
 
+    @property
+    def is_path(self) -> bool:
+        """Whether it names a file or folder: a `Path`, or what is called `path`."""
+        return self.name == "path" or re.search(r"\bPath\b", self.annotation) is not None
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -74,6 +80,7 @@ class Plugin:
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
     version: int = 1
+    reads: tuple[str, ...] = ()  # files that its code reads, relative to its own
 
     @property
     def summary(self) -> str:
