@@ -506,6 +506,7 @@ class Mark:
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
     version: int = 1
+    reads: tuple[str, ...] = ()
 
 
 def snake(name: str) -> str:
@@ -523,55 +524,76 @@ def _marker(kind: Kind, name: str | None, **extra: Any) -> Callable[[T], T]:
     return mark
 
 
-def _bare(kind: Kind, target: Any) -> Any:
+def _bare(kind: Kind, target: Any, **extra: Any) -> Any:
     """`@method`, `@method()` and `@method("name")` alike."""
-    return _marker(kind, None)(target) if callable(target) else _marker(kind, target)
+    return _marker(kind, None, **extra)(target) if callable(target) else _marker(kind, target, **extra)
 
 
-def method(name: Any = None, *, needs: tuple[str, ...] = (), provides: tuple[str, ...] = ()) -> Any:
+def method(
+    name: Any = None,
+    *,
+    needs: tuple[str, ...] = (),
+    provides: tuple[str, ...] = (),
+    reads: tuple[str, ...] = (),
+) -> Any:
     """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`.
 
     `needs`: what a dataset must have for it, such as "simulator". `provides`: what metrics may need of it
     besides samples: "parameters", "bound" (a game with a `bound`), or "discriminator" (a net "D" that is a
     `Sequential` and judges examples one by one).
+
+    `reads`, in all marks: files that the code reads, such as ("weights.json",), relative to its own file; folders are
+    read whole. Results are made again when their content changes. Modules that it imports from beside it, and files
+    that a parameter names, need not be listed.
     """
-    mark = _marker("method", None if callable(name) else name, needs=needs, provides=provides)
-    return mark(name) if callable(name) else mark
+    return _bare("method", name, needs=needs, provides=provides, reads=reads)
 
 
-def trick(name: Any = None) -> Any:
-    """Mark a frozen dataclass with `__call__(game, data) -> Game`."""
-    return _bare("trick", name)
+def trick(name: Any = None, *, reads: tuple[str, ...] = ()) -> Any:
+    """Mark a frozen dataclass with `__call__(game, data) -> Game`. `reads`: as in `method`."""
+    return _bare("trick", name, reads=reads)
 
 
-def divergence(name: Any = None) -> Any:
-    """Mark a frozen dataclass that extends `Divergence` by `f(u)`, `conjugate(t)` and `activation(v)`."""
-    return _bare("divergence", name)
+def divergence(name: Any = None, *, reads: tuple[str, ...] = ()) -> Any:
+    """Mark a frozen dataclass that extends `Divergence` by `f(u)`, `conjugate(t)` and `activation(v)`. `reads`: as in
+    `method`."""
+    return _bare("divergence", name, reads=reads)
 
 
-def feature(name: Any = None) -> Any:
+def feature(name: Any = None, *, reads: tuple[str, ...] = ()) -> Any:
     """Mark a frozen dataclass with `__call__(x) -> features`, [B, *shape] in the data's scale -> [B, d], each
-    example by itself and differentiable, for tricks that match them."""
-    return _bare("feature", name)
+    example by itself and differentiable, for tricks that match them. `reads`: as in `method`."""
+    return _bare("feature", name, reads=reads)
 
 
 def metric(
-    *values: Value, name: str | None = None, needs: tuple[str, ...] = (), version: int = 1
+    *values: Value,
+    name: str | None = None,
+    needs: tuple[str, ...] = (),
+    version: int = 1,
+    reads: tuple[str, ...] = (),
 ) -> Callable[[T], T]:
     """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
 
     `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
     "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
-    `version` goes up when the numbers change. A metric may have a picture in the report: `figure(self, cells, style)`
-    gets the methods of one dataset (`store.results.Cell`, with this metric's details alone) and what to draw with
-    (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of them, or None. Import matplotlib
-    inside it, if at all.
+    `version` goes up when the numbers change. `reads`: as in `method`. A metric may have a picture in the report:
+    `figure(self, cells, style)` gets the methods of one dataset (`store.results.Cell`, with this metric's details
+    alone) and what to draw with (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of
+    them, or None. Import matplotlib inside it, if at all.
     """
-    return _marker("metric", name, values=values, needs=needs, version=version)
+    return _marker("metric", name, values=values, needs=needs, version=version, reads=reads)
 
 
-def dataset(name: str | None = None, *, provides: tuple[str, ...] = (), version: int = 1) -> Callable[[T], T]:
+def dataset(
+    name: str | None = None,
+    *,
+    provides: tuple[str, ...] = (),
+    version: int = 1,
+    reads: tuple[str, ...] = (),
+) -> Callable[[T], T]:
     """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
     gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels", "simulator" its Data
-    has."""
-    return _marker("dataset", name, provides=provides, version=version)
+    has. `version` goes up when its density or simulator change in a way that its file does not show. `reads`: as in
+    `method`, for files that the density or the simulator need; what the data come from need not be listed."""
+    return _marker("dataset", name, provides=provides, version=version, reads=reads)

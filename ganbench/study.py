@@ -97,7 +97,7 @@ def load_model(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
         )
     data = load_part(cell.dataset.part)
-    digest = data_digest(data)
+    digest = data_digest(data, cell.dataset.part)
     training = store.training(cell.id(digest), seed, cell.train_key(digest, seed))
     if training is None or training.status != "ok":
         found = f"{training.status} ({training.error})" if training else "not trained"

@@ -259,7 +259,8 @@ def test_a_dataset_is_loaded_once_a_run(bench: Bench) -> None:
 def test_a_stored_dataset_is_the_same_and_mapped_for_each_worker_alone(tmp_path: Path) -> None:
     x, y = torch.arange(60, dtype=torch.uint8).reshape(10, 1, 2, 3), torch.arange(10)
     data = Data(
-        "tiny", x[:5], x[5:8], x[8:], (1, 2, 3), (0.0, 1.0), Modes(torch.eye(6), 0.1, 4), None,
+        "tiny", x[:5], x[5:8], x[8:], (1, 2, 3), (0.0, 1.0),
+        Modes(torch.eye(6), 0.1, 4, torch.arange(1, 7) / 21), None,
         Labels(y[:5], y[5:8], y[8:]), ("a", "b"),
     )  # fmt: skip
     digest = data_digest(data)
@@ -272,6 +273,8 @@ def test_a_stored_dataset_is_the_same_and_mapped_for_each_worker_alone(tmp_path:
         assert plain[: len(NAMED)] == plain[len(NAMED) :]
         assert found.modes
         assert (found.modes.std, found.modes.dims) == (0.1, 4)
+        assert found.modes.weights is not None
+        assert torch.equal(found.modes.weights, torch.arange(1, 7) / 21)
         found.train.zero_()
     assert worker.save_data(replace(data, log_density=torch.sum), digest, tmp_path / "none") is None
     assert worker.save_data(data, digest, tmp_path / "no" / "folder") is None

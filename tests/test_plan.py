@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 
+from ganbench.errors import PluginError
 from ganbench.suite.load import dump, load
 from ganbench.suite.plan import Cell, resolve
 
@@ -228,6 +229,62 @@ def test_samples_are_known_by_their_content(tmp_path: Path, plan: dict[str, Cell
         *("dots-theirs/1", "dots-theirs/1/hits", "flat-theirs/1"),
     }
     assert {name for name in differ if "/" not in name} == {"dots-theirs", "flat-theirs"}
+
+
+READERS = tiny.PLUGINS.replace(
+    "@method\nclass Mine", '@method(reads=("w.json", "more"))\nclass Mine'
+).replace('needs=("modes",))\nclass Hits', 'needs=("modes",), reads=("h.json",))\nclass Hits')
+
+
+def readers(folder: Path) -> dict[str, str]:
+    """The keys of a suite whose method reads `w.json` and the folder `more`, and a metric `h.json`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "more").mkdir(exist_ok=True)
+    for name in ("w.json", "h.json", "more/a.txt", "more/b.txt"):
+        if not (folder / name).exists():
+            (folder / name).write_text(name)
+    return all_keys(cells(folder, plugins=READERS))
+
+
+@pytest.mark.parametrize(
+    ("name", "touched"),
+    [
+        ("w.json", {"dots-mine", "dots-mine+noise", "flat-mine"}),
+        ("more/b.txt", {"dots-mine", "dots-mine+noise", "flat-mine"}),
+        ("more/c.txt", {"dots-mine", "dots-mine+noise", "flat-mine"}),
+        ("h.json", {f"dots-{label}" for label in ("mine", "mine+noise", "own", "theirs")}),
+    ],
+)
+def test_files_that_a_plugin_reads_are_known_by_their_content(
+    tmp_path: Path, name: str, touched: set[str]
+) -> None:
+    before = readers(tmp_path)
+    assert readers(tmp_path) == before
+    (tmp_path / name).write_text("other")
+    differ = changed(before, readers(tmp_path))
+    assert {key.split("/")[0] for key in differ} == touched
+    assert all(key.endswith("/hits") for key in differ) == (name == "h.json")
+
+
+def test_a_file_that_a_plugin_reads_and_that_is_not_there_is_told(tmp_path: Path) -> None:
+    readers(tmp_path)
+    (tmp_path / "w.json").unlink()
+    with pytest.raises(
+        PluginError, match=r"p\.py: mine needs 'reads w\.json', but .*w\.json cannot be read \(No such"
+    ):
+        all_keys(cells(tmp_path, plugins=READERS))
+
+
+def test_a_file_that_a_parameter_names_is_known_by_its_content(tmp_path: Path) -> None:
+    plugins = tiny.PLUGINS.replace(
+        "    units: int  # how many", "    units: int  # how many\n    start: Path"
+    )
+    suite = SUITE.replace("units: 3", "units: 3, start: start.bin")
+    (tmp_path / "start.bin").write_text("zeros")
+    before = all_keys(cells(tmp_path, suite, plugins))
+    (tmp_path / "start.bin").write_text("ones")
+    differ = changed(before, all_keys(cells(tmp_path, suite, plugins)))
+    assert {key.split("/")[0] for key in differ} == {"dots-own", "flat-own"}
 
 
 PINNED = '''

@@ -571,8 +571,54 @@ def test_the_digest_sees_every_part_of_the_data() -> None:
         small(modes=Modes(points[:2], 0.5)),
         small(modes=Modes(points[:2], 0.5, weights=torch.tensor([0.25, 0.75]))),
         small(modes=Modes(points[:2], 0.5, weights=torch.tensor([0.75, 0.25]))),
+        small(modes=Modes(points[:1], 0.5, dims=1)),
+        small(classes=("a", "b")),
+        small(classes=("b", "a")),
     ]
-    assert len({data_digest(data) for data in [small(), *others]}) == 13
+    assert len({data_digest(data) for data in [small(), *others]}) == 16
+
+
+DENSITY = """
+import torch
+from ganbench import Data, dataset
+
+@dataset(provides=("log_density",))
+def dots(generator, shift: float = 0.0):
+    x = torch.zeros(10, 2)
+    return Data("dots", x, x, x, (2,), log_density=lambda x: -x.square().sum(-1) - shift)
+"""
+
+
+def digest_of(folder: Path, source: str, reference: str = "./dots.py") -> str:
+    """The digest of the dataset of a file."""
+    folder.mkdir()
+    (folder / "dots.py").write_text(source)
+    (folder / "one.yaml").write_text(
+        f"name: one\nseeds: 1\ndatasets: [{reference}]\nmethods: [gan]\nmetrics: [kde_ll]\n"
+    )
+    part = load.load(folder / "one.yaml").datasets[0].part
+    return data_digest(load_data(part), part)
+
+
+def test_the_digest_sees_what_the_functions_of_a_dataset_come_from(tmp_path: Path) -> None:
+    """The tensors are the same in all of them."""
+    known = digest_of(tmp_path / "a", DENSITY)
+    assert known == digest_of(tmp_path / "b", DENSITY.replace("import torch", "import torch  # a comment"))
+    others = [
+        digest_of(tmp_path / "c", DENSITY.replace("-x.square()", "-2 * x.square()")),
+        digest_of(tmp_path / "d", DENSITY, "{./dots.py: {shift: 1.0}}"),
+        digest_of(tmp_path / "e", DENSITY.replace('("log_density",)', '("log_density",), version=2')),
+    ]
+    assert len({known, *others}) == 4
+
+
+def test_the_digest_sees_the_version_of_a_dataset_without_functions(tmp_path: Path) -> None:
+    plain = DENSITY.replace(", log_density=lambda x: -x.square().sum(-1) - shift", "")
+    known = digest_of(tmp_path / "a", plain)
+    edited = digest_of(tmp_path / "b", plain.replace("x = torch.zeros", "x = 1 * torch.zeros"))
+    assert known == edited  # its tensors say all
+    newer = plain.replace('("log_density",)', '("log_density",), version=2')
+    assert known != digest_of(tmp_path / "c", newer)
 
 
 def ring_entry(tmp_path: Path, text: str) -> load.DatasetEntry:

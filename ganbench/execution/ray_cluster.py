@@ -328,6 +328,8 @@ def _sources(entry: Entry) -> set[Path]:
             continue
         if file.suffix == ".py":
             found.update(registry.neighbours(file))
+            reads = {file.parent / name for plugin in registry.scan(file) for name in plugin.reads}
+            found.update(read for read in reads if read.is_file())
         elif file in entry.cell.method.samples:
             found.add(file)
     return found

@@ -212,7 +212,7 @@ def prepare(
             continue
         with plugin_code():
             data = load_data(dataset.part)
-            digest = data_digest(data)
+            digest = data_digest(data, dataset.part)
             previews.append(preview(dataset, data, digest))
             if copies:
                 stored[dataset.label] = save_data(data, digest, copies / f"{number}.safetensors")

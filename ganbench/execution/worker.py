@@ -366,8 +366,9 @@ def load_data(part: Part) -> Data:
 
 def _loaded(entry: Entry) -> tuple[Data, str]:
     """The dataset of a cell and its digest."""
-    data = load_data(entry.cell.dataset.part)
-    return data, data_digest(data)
+    part = entry.cell.dataset.part
+    data = load_data(part)
+    return data, data_digest(data, part)
 
 
 def save_data(data: Data, digest: str, path: Path) -> Path | None:
@@ -382,6 +383,8 @@ def save_data(data: Data, digest: str, path: Path) -> Path | None:
     if data.modes:
         tensors["centers"] = data.modes.centers
         plain["modes"] = {"std": data.modes.std, "dims": data.modes.dims}
+        if data.modes.weights is not None:
+            tensors["modes.weights"] = data.modes.weights
     try:
         metadata = {"digest": digest, "data": json.dumps(plain)}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
@@ -404,7 +407,7 @@ def read_data(path: Path) -> tuple[Data, str]:
     data = Data(
         **{split: tensors[split] for split in Labels._fields},
         **plain,
-        modes=Modes(tensors["centers"], **modes) if modes else None,
+        modes=Modes(tensors["centers"], **modes, weights=tensors.get("modes.weights")) if modes else None,
         labels=Labels(*(tensors[f"labels.{split}"] for split in Labels._fields))
         if "labels.train" in tensors
         else None,

@@ -16,7 +16,8 @@ from ..contracts import Kind, Value, snake
 from ..errors import PluginError
 
 KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
-DECORATOR = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int}  # its arguments
+# The arguments of a decorator.
+DECORATOR = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int, "reads": tuple}
 
 
 class _Unknown(Enum):
@@ -38,6 +39,11 @@ class Param:
     required: bool
     doc: str  # the comment behind it
 
+    @property
+    def is_path(self) -> bool:
+        """Whether it names a file or folder: a `Path`, or what is called `path`."""
+        return self.name == "path" or re.search(r"\bPath\b", self.annotation) is not None
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -54,6 +60,7 @@ class Plugin:
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
     version: int = 1
+    reads: tuple[str, ...] = ()  # files that its code reads, relative to its own
 
     @property
     def summary(self) -> str:

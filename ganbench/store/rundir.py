@@ -28,7 +28,8 @@ from ..atomic import explained
 from ..contracts import COLUMNS, Data, Status
 from ..errors import StoreError
 from ..suite.load import DatasetEntry
-from ..suite.plan import Cell
+from ..suite.plan import Cell, identity
+from ..suite.spec import Part
 from . import layout
 from .files import Folder
 
@@ -503,8 +504,12 @@ def _density(log_density: Callable[[Tensor], Tensor], points: Tensor) -> dict[st
 # ---------------------------------------------------------------------------------------------- identity
 
 
-def data_digest(data: Data) -> str:
-    """SHA-256 over all that a method or metric can see of a dataset, but the formula of its density."""
+def data_digest(data: Data, part: Part | None = None) -> str:
+    """SHA-256 over all that a method or metric can see of a dataset.
+
+    part: the plugin that the data come from, with its parameters. The log density and the simulator are functions,
+    which cannot be hashed: its source, parameters, version and files stand for them.
+    """
     import torch
 
     tensors = {"train": data.train, "valid": data.valid, "test": data.test}
@@ -518,6 +523,16 @@ def data_digest(data: Data) -> str:
     if data.simulator:
         known = data.simulator
         digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
+    # What data without any of these never had in their digest, so that their results stay valid.
+    more: dict[str, Any] = {"classes": data.classes} if data.classes else {}
+    if data.modes and data.modes.dims is not None:
+        more["dims"] = data.modes.dims
+    if part and part.plugin.version != 1:
+        more["version"] = part.plugin.version
+    if part and (data.log_density or data.simulator):
+        more["functions"] = identity(part)
+    if more:
+        digest.update(json.dumps(more, sort_keys=True).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
+from ..errors import PluginError
 from .load import DatasetEntry, MethodEntry, Part, Suite, TrainSettings, slug
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
@@ -67,6 +68,7 @@ class Cell:
                 "source": self._sources[metric.plugin.path],
                 "version": metric.plugin.version,
                 "params": metric.resolved,
+                **file_digests(metric),
             }
         )
 
@@ -76,8 +78,8 @@ class Cell:
             return {"protocol": PROTOCOL, "reading": READING, "samples": self._files}
         return {
             "protocol": PROTOCOL,
-            "method": _identity(self.method.part),
-            "tricks": [_identity(trick) for trick in self.method.tricks],
+            "method": identity(self.method.part),
+            "tricks": [identity(trick) for trick in self.method.tricks],
             "train": {"steps": self.train.steps, "batch": self.train.batch, "dtype": self.train.dtype},
         }
 
@@ -128,10 +130,27 @@ def _rung(method: MethodEntry) -> Literal["game", "fit", "samples"]:
     return "game" if method.part.plugin.rung == "game" else "fit"
 
 
-def _identity(part: Part) -> dict[str, Any]:
-    inner = {name: _identity(one) for name, one in part.parts.items()}  # not where their files lie
+def identity(part: Part) -> dict[str, Any]:
+    """What the numbers of a plugin depend on: its source, its parameters, and the files that it reads."""
+    inner = {name: identity(one) for name, one in part.parts.items()}  # not where their files lie
     params = {**part.resolved, **inner}
-    return {"name": part.name, "source": registry.digest(part.plugin.path), "params": params}
+    source = registry.digest(part.plugin.path)
+    return {"name": part.name, "source": source, "params": params, **file_digests(part)}
+
+
+def file_digests(part: Part) -> dict[str, dict[str, str]]:
+    """SHA-256 of the files that a plugin reads, under "files"; empty where it reads none. Raises PluginError."""
+    digests = {}
+    for name, path in part.files.items():
+        try:
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            parts = [(file.relative_to(path).as_posix(), _file_sha256(file)) for file in files]
+        except OSError as error:
+            raise PluginError(
+                f"{part.plugin.path}: {part.name} needs {name!r}, but {path} cannot be read ({error.strerror})"
+            ) from None
+        digests[name] = parts[0][1] if path.is_file() else _sha256(parts)
+    return {"files": digests} if digests else {}
 
 
 def _sha256(value: Any) -> str:
@@ -141,5 +160,11 @@ def _sha256(value: Any) -> str:
 
 
 def _file_sha256(path: Path) -> str:
+    state = path.stat()
+    return _content_sha256(path, state.st_mtime_ns, state.st_size)
+
+
+@cache  # each seed and each metric asks again
+def _content_sha256(path: Path, _changed: int, _size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -220,7 +220,7 @@ class Checker:
         if kind and isinstance(node.value, str | dict):
             return self.reference(kind, node, key)
         value = self.value(node, key, param.annotation, BROKEN)
-        if isinstance(value, str) and (param.name == "path" or re.search(r"\bPath\b", param.annotation)):
+        if isinstance(value, str) and param.is_path:
             return str(self.existing(node, key, value))
         return value
 

@@ -46,6 +46,18 @@ class Part:
         return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
 
     @property
+    def files(self) -> dict[str, Path]:
+        """What its numbers depend on besides its source, by name: the files and folders that its mark says it
+        `reads`, and those that its parameters name (a suite's paths are absolute)."""
+        named = {param.name: self.resolved.get(param.name) for param in self.plugin.params if param.is_path}
+        beside = {f"reads {name}": self.plugin.path.parent / name for name in self.plugin.reads}
+        return beside | {
+            name: Path(value)
+            for name, value in named.items()
+            if isinstance(value, str) and Path(value).is_absolute()
+        }
+
+    @property
     def parts(self) -> dict[str, Part]:
         """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
         found = {}
