@@ -1,4 +1,4 @@
-"""Begin a file of one's own: a working, commented method, trick, metric, dataset, divergence or feature.
+"""Begin a file of one's own: a working, commented method, fit, trick, metric, dataset, divergence or feature.
 
 The templates are files that work as they are, with `Mine` (`mine` for a dataset) for the name. What each says of
 its place in a suite is what `ganbench new` proposes to run.
@@ -12,16 +12,18 @@ import keyword
 import re
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from .contracts import Kind, snake
 from .errors import RequestError
 from .registry import PACKAGE
 
+Template = Kind | Literal["fit"]  # "fit" is a method with a training loop of its own
 TRIAL = ("ganbench", "run", "toy", "--seeds", "2", "--set", "train.steps=500")
 IN_A_SUITE = re.compile(r"In a suite beside it:\s+`(\w+): (.+)`")
 
 
-def write(kind: Kind, path: Path) -> list[str]:
+def write(kind: Template, path: Path) -> list[str]:
     """Write a file of this kind, named after its file (my_gan.py: the class MyGan, `my_gan` in tables); gives the
     commands to go on with. Raises RequestError where the file is there, or the name or folder will not do."""
     template = (PACKAGE / "templates" / f"{kind}.py").read_text(encoding="utf-8")
@@ -39,7 +41,7 @@ def write(kind: Kind, path: Path) -> list[str]:
     return [f"ganbench test {shlex.quote(str(path))}", _trial(text, path)]
 
 
-def _symbol(kind: Kind, path: Path, template: str) -> str:
+def _symbol(kind: Template, path: Path, template: str) -> str:
     """The name of the class or function. Raises RequestError where the file's name gives none."""
     if path.suffix != ".py":
         raise RequestError(f"{path}: must end in .py, such as my_{kind}.py")

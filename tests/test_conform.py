@@ -76,7 +76,7 @@ class Mine:
     width: int = 8  # units of the hidden layer
 
     def game(self, data):
-        nets = {{"G": {generator}, "D": mlp(2, self.width, 1)}}
+        nets = {{"G": {generator}, "D": mlp(data.shape, self.width, 1)}}
         offset = {offset}
         return Game(nets, {{"D": Player("D", lambda n, b: {d_loss}, Adam()),
                            "G": Player("G", lambda n, b: {g_loss}, Adam())}},
@@ -84,7 +84,7 @@ class Mine:
 """
 )
 RIGHT = {
-    "generator": "mlp(4, self.width, 2)",
+    "generator": "mlp(4, self.width, data.shape, squash=data.scale)",
     "offset": "0.0",
     "d_loss": "bce_real(n.D(b.x)) + bce_fake(n.D(n.G(b.z)))",
     "g_loss": "bce_real(n.D(n.G(b.z) + offset))",
@@ -190,10 +190,69 @@ def test_undocumented_parameters_and_sources(tmp_path):
 
 
 def test_samples_outside_the_scale(tmp_path):
-    (tmp_path / "mine.py").write_text(GAN.format(**RIGHT).replace("mlp(2, s", "mlp(data.shape, s").replace(
-        "self.width, 2)", "self.width, data.shape)"))  # fmt: skip
-    found = problems(conform.check_method(tmp_path / "mine.py", fixtures.images(8)))
-    assert "end the generator with squash=data.scale" in found["samples lie in the scale of the data"]
+    source = GAN.format(**{**RIGHT, "generator": "mlp(4, self.width, data.shape)"})
+    (problem,) = checked(tmp_path, source).values()
+    assert problem.startswith("on images [1, 8, 8]: values lie in ")
+    assert "squash=data.scale" in problem
+    assert "Rescale((-1.0, 1.0), data.scale)" in problem
+
+
+def test_a_method_that_only_plays_points_is_told_how_to_say_so(tmp_path):
+    for name in "abcd":  # a module is loaded once
+        (tmp_path / name).mkdir()
+    source = GAN.format(**{**RIGHT, "generator": "mlp(4, self.width, 2)"}).replace("mlp(data.shape", "mlp(2")
+    (problem,) = checked(tmp_path / "a", source).values()
+    assert problem.startswith("on images [1, 8, 8]: RuntimeError: ")
+    assert "raises ganbench.PluginError in game() or fit()" in problem
+    refusing = "if len(data.shape) > 1: raise PluginError('mine: is for points')\n        nets = {"
+    assert checked(tmp_path / "b", source.replace("nets = {", refusing, 1)) == {}
+    source = FIT.format(samples="torch.randn(n, 2, generator=generator)")
+    (problem,) = checked(tmp_path / "c", source).values()
+    assert problem.startswith("on images [1, 8, 8]: the sampler of mine: samples have the shape")
+    source = source.replace(
+        "        return", "        if len(data.shape) > 1: raise PluginError('points only')\n        return"
+    )
+    assert checked(tmp_path / "d", source) == {}
+
+
+PENALTY = "(torch.autograd.grad(n.D({x}).sum(), {x}, create_graph=True)[0]).square().sum()"
+
+
+@pytest.mark.parametrize(
+    ("d_loss", "hint"),
+    [
+        (f"n.D(b.x).mean() + {PENALTY.format(x='b.x')}", "take ganbench.gradient_norm(net, x)"),
+        (
+            f"n.D(b.x).mean() + {PENALTY.format(x='b.x.requires_grad_()')}",
+            "take ganbench.gradient_norm(net, x)",
+        ),
+        (
+            "(n.D(b.x) @ torch.ones(1, 1, dtype=torch.float64)).mean()",
+            "make constants in the type of what they meet",
+        ),
+        ("(n.D(b.x) @ torch.ones(1, 1)).mean()", "make constants in the type of what they meet"),
+    ],
+)
+def test_hints_on_frequent_mistakes(tmp_path, d_loss, hint):
+    assert hint in checked(tmp_path, GAN.format(**{**RIGHT, "d_loss": d_loss}))["it runs"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("@dataclass(frozen=True)\n", ""),
+        (
+            "@dataclass(frozen=True)\nclass Mine:\n    '''Someone 2026, eq. 1: a GAN.'''\n\n    width: int = 8",
+            "class Mine:\n    '''Someone 2026, eq. 1: a GAN.'''\n\n    def __init__(self, width=8):\n"
+            "        self.width = width",
+        ),
+    ],
+)
+def test_parameters_are_fields_of_a_dataclass(tmp_path, change):
+    source = GAN.format(**RIGHT)
+    assert change[0] in source
+    found = checked(tmp_path, source.replace(*change, 1))
+    assert "write @dataclass(frozen=True) below @method" in found["its parameters are fields of a dataclass"]
 
 
 FIT = (
@@ -213,16 +272,26 @@ class Mine:
 @pytest.mark.parametrize(
     ("samples", "problem"),
     [
-        ("torch.randn(n, 2, generator=generator)", None),
+        ("torch.rand(n, *data.shape, generator=generator)", None),
         ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave other samples"),
         ("torch.zeros(n, 3)", "samples have the shape [10000, 3], expected [N, 2]"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
+        ("torch.zeros(n, 3)", "a sampler is a function (n, generator) -> tensor [n, *data.shape]"),
+        ("torch.zeros(5, 2)", "gave 5 samples instead of 10000"),
+        ("3", "a sampler is a function (n, generator)"),
     ],
 )
 def test_methods_that_train_by_themselves(tmp_path, samples, problem):
     found = checked(tmp_path, FIT.format(samples=samples))
     assert (problem is None) == (found == {})
     assert problem is None or any(problem in text for text in found.values())
+
+
+@pytest.mark.parametrize("sampler", ["lambda n: torch.zeros(n, *data.shape)", "None"])
+def test_what_is_no_sampler_is_told_its_signature(tmp_path, sampler):
+    source = FIT.replace("lambda n, generator: {samples}", sampler)
+    found = checked(tmp_path, source)
+    assert "(n, generator) -> tensor [n, *" in found["it runs"]
 
 
 TRICK = (

@@ -23,11 +23,11 @@ from . import text
 from .text import RANKS as RANKS
 
 if TYPE_CHECKING:
-    from ..contracts import Kind
+    from .. import scaffold
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
-MADE = ("method", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
+MADE = ("method", "fit", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 FORMATS = ("text", "json", "junit", "markdown")
 RUNS = Path("results/runs")
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
@@ -360,8 +360,10 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
 @_command()
 @click.argument("kind", type=click.Choice(MADE))
 @click.argument("file", type=click.Path(path_type=Path))
-def new(kind: Kind, file: Path) -> None:
+def new(kind: scaffold.Template, file: Path) -> None:
     """Begin a file of your own: a method, trick, metric, dataset, divergence or feature.
+
+    `fit` is a method too, one with a training loop of its own, for code that nobody wants to rewrite.
 
     Writes FILE, which works as it is and says what each line is for; what it marks is named after it. Prints the
     two commands to go on with. A file that is there already is left alone.
@@ -369,11 +371,12 @@ def new(kind: Kind, file: Path) -> None:
     \b
     Examples:
       ganbench new method my_gan.py
+      ganbench new fit my_fit.py
       ganbench new metric my_metric.py
     """
-    from .. import scaffold as templates
+    from .. import scaffold
 
-    commands = templates.write(kind, file)
+    commands = scaffold.write(kind, file)
     click.echo("\n".join([f"{file} is written. Next:", *(f"  {command}" for command in commands)]))
 
 

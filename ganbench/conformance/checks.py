@@ -6,7 +6,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def run_checks(part: Part, checks: Callable[[], Checks]) -> list[Check]:
         text = f"it has not been run; give {' and '.join(required)} a default, so that it can be"
         return [*results, Check("it can be made without parameters", text, advice=True)]
     try:
+        results.append(_dataclass_check(registry.load(part.plugin), part.plugin))
         results.extend(checks())
     except CheckFailed as error:
         results.append(Check(*error.args))
@@ -90,7 +91,34 @@ def run_checks(part: Part, checks: Callable[[], Checks]) -> list[Check]:
     return results
 
 
+def _dataclass_check(loaded: Any, plugin: Plugin) -> Check:
+    """Suites set the fields of dataclasses, and nothing else."""
+    fields = isinstance(loaded, type) and not is_dataclass(loaded)
+    wrong = fields and (plugin.params or "__init__" in vars(loaded))
+    text = (
+        f"write @dataclass(frozen=True) below @{plugin.kind}, and parameters as fields, `lr: float = 1e-3  # learning "
+        "rate`, instead of an __init__: a suite sets the fields of a dataclass"
+    )
+    return Check("its parameters are fields of a dataclass", text if wrong else None)
+
+
+def merge(first: list[Check], second: list[Check], where: str) -> list[Check]:
+    """The checks of one plugin on two kinds of data: a problem on the second alone says `where` it was met."""
+    met = {check.name for check in first if check.problem}
+    results = {check.name: check for check in first}
+    for check in second:
+        if check.problem and check.name not in met:
+            results[check.name] = replace(check, problem=f"{where}: {check.problem}")
+        else:
+            results.setdefault(check.name, check)
+    return list(results.values())
+
+
 HINTS = {
+    "functorch transform": "inside a loss, torch.autograd.grad, .backward() and requires_grad_() do not work: for the "
+    "norm of a gradient take ganbench.gradient_norm(net, x), for others torch.func.grad",
+    "does not require grad": "inside a loss, torch.autograd.grad does not work: for the norm of a gradient take "
+    "ganbench.gradient_norm(net, x), for others torch.func.grad",
     "called random operation": "draw no random numbers inside a loss: declare them as draws of the game, "
     "`draws={'noise': (2,)}`, and read b.noise (for nn.Dropout, multiply by a mask made from a draw)",
     ".item()": "inside a loss there are no numbers, only tensors: no .item(), float(x), or `if` on a value "
@@ -99,7 +127,7 @@ HINTS = {
     "in-place": "inside a loss, do not write into tensors (x += 1, x[0] = 1): make new ones; for nn.BatchNorm take "
     "ganbench.BatchNorm, which has no running statistics",
     "same dtype": "make constants in the type of what they meet, as b.x.new_ones(3) or torch.ones_like(x): games are "
-    "also played in float64",
+    "played in float32 and in float64, and numpy's numbers are float64",
 }
 
 

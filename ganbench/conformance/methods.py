@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..contracts import Data, Game
+from ..errors import GanbenchError, SampleError
 from ..nets import Sequential
 from ..suite.plan import Cell
 from ..suite.spec import Part
@@ -28,29 +29,80 @@ from .checks import (
     Target,
     as_plugin,
     documentation,
+    explain,
+    merge,
     run_checks,
     trial_cell,
 )
 from .fixtures import images, plane, suitable
 
+SAMPLER = (
+    "a sampler is a function (n, generator) -> tensor [n, *data.shape] of floats in data.scale, which takes its random "
+    "numbers from the generator"
+)
+REFUSAL = (
+    "make the nets from data.shape and data.scale; a method that is not meant for such data raises "
+    "ganbench.PluginError in game() or fit(), and one for images alone says @method(needs=('pixels',))"
+)
+
 
 def check_method(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
-    """Check a method with these parameters on `data`, else on points or, where it wants images, on images.
+    """Check a method with these parameters on `data`, else on points and on small images, where it can be built.
     Raises PluginError where there is no such method."""
     plugin = as_plugin("method", target)
     part = Part(plugin, params)
     if plugin.rung is None:
-        text = "give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler"
+        text = f"give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler; {SAMPLER}"
         return [*documentation(plugin), Check("it has a game or a fit", text)]
-    if plugin.needs and data is None:
-        data = suitable(plugin.needs)
+    check = _fit if plugin.rung == "fit" else lambda part, data: game_checks(trial_cell(part), data)
+    first, *others = [data] if data else _playgrounds(part)
+    results = run_checks(part, lambda: check(part, first))
+    for other in others:
+        where = f"on {'images' if len(other.shape) == 3 else 'points'} {list(other.shape)}"
+        results = merge(
+            results, run_checks(part, lambda data=other: _unless_refused(check, part, data)), where
+        )
+    return results
+
+
+def _playgrounds(part: Part) -> list[Data]:
+    """Small data on which the method is tried: points and images, of both those for which it can be built."""
+    plugin = part.plugin
+    if plugin.needs and not set(plugin.needs) <= {"labels"}:
+        return [suitable(plugin.needs) or plane()]
     if plugin.rung == "fit":
-        return run_checks(part, lambda: _fit(part, data or plane()))
-    return run_checks(part, lambda: game_checks(trial_cell(part), data))
+        return [plane(), images(8)]
+    chosen = [data for data in (plane(), images(8)) if _can_be_built(part, data)]
+    if not any(len(data.shape) == 3 for data in chosen) and _can_be_built(part, images()):
+        chosen.append(images())  # what needs 28 pixels
+    return chosen or [images()]
 
 
-def game_checks(cell: Cell, data: Data | None) -> Checks:
-    data = data or _that_suits(cell)
+def _can_be_built(part: Part, data: Data) -> bool:
+    try:
+        build(trial_cell(part), data, 0)
+    except Exception:
+        return False
+    return True
+
+
+def _unless_refused(check: Callable[[Part, Data], Checks], part: Part, data: Data) -> Checks:
+    """The checks on further data, none where the method refuses these with an error of ganbench's. One that means
+    to play but cannot is told how to refuse."""
+    try:
+        yield from check(part, data)
+    except GanbenchError as error:
+        if isinstance(error, SampleError):
+            raise
+    except CheckFailed as error:
+        name, problem = error.args
+        raise CheckFailed(name, f"{problem}\n{REFUSAL}") from None
+    except Exception as error:
+        raise CheckFailed("it runs", f"{explain(error)}\n{REFUSAL}") from error
+
+
+def game_checks(cell: Cell, data: Data) -> Checks:
+    """The checks of a game on these data."""
     game = build(cell, data, 0)
     if not isinstance(game, Game):
         raise CheckFailed(
@@ -62,30 +114,21 @@ def game_checks(cell: Cell, data: Data | None) -> Checks:
     lacks = [name for name in says if has.get(name) is None]
     text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
     yield Check("it has what it says it provides", text)
-    yield from _round(cell, data)
+    yield from _round(cell, data, torch.float32)
+    yield from _round(cell, data, torch.float64)
     trained = loop.train(cell, data, [0, 1, 2])
     yield _diverged(trained)
     yield _alone(cell, data, trained[1])
     yield from _samples(cell, data, trained[1])
 
 
-def _that_suits(cell: Cell) -> Data:
-    """Points, or images for what cannot be built for points; what cannot be built for these either raises
-    its exception."""
-    try:
-        build(cell, plane(), 0)
-    except Exception:
-        return images()
-    return plane()
-
-
-def _round(cell: Cell, data: Data) -> Checks:
-    """The first losses and gradients of two seeds."""
+def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
+    """The first losses and gradients of two seeds; in float32 only whether they can be computed, and are finite."""
     games = [build(cell, data, seed) for seed in (0, 1)]
-    stack = Stack(games, torch.device("cpu"), torch.float64)
-    draws = Draws(stack.game, data, (0, 1), SETTINGS.batch, torch.device("cpu"), torch.float64)
+    stack = Stack(games, torch.device("cpu"), dtype)
+    draws = Draws(stack.game, data, (0, 1), SETTINGS.batch, torch.device("cpu"), dtype)
     batch = next(draws.rounds(1))[0]
-    batch |= {name: torch.tensor(0.0, dtype=torch.float64) for name in ("step", "progress")}
+    batch |= {name: torch.tensor(0.0, dtype=dtype) for name in ("step", "progress")}
     bad, still = [], []
     for name in stack.game.players:
         loss, grad = stack.gradient(name, batch)
@@ -104,6 +147,8 @@ def _round(cell: Cell, data: Data) -> Checks:
         still += [
             (name, net) for net, slopes in parts.items() if not any(bool(s.any()) for s in slopes.values())
         ]
+    if dtype == torch.float32:
+        return
     yield Check("losses are single numbers")
     yield Check("losses and gradients are finite", "; ".join(bad) or None)
     text = "; ".join(
@@ -191,13 +236,24 @@ def _in_scale(x: Tensor, data: Data) -> Check:
     low, high = data.scale or (-math.inf, math.inf)
     if low - 1e-3 <= float(x.min()) and float(x.max()) <= high + 1e-3:
         return Check(name)
+    remedy = (
+        "end the generator with squash=data.scale (mlp, conv_generator) or with Squash(data.scale); behind a tanh of "
+        "your own take Rescale((-1.0, 1.0), data.scale)"
+    )
     found = f"values lie in {float(x.min()):.3g} to {float(x.max()):.3g}, expected {low:g} to {high:g}"
-    return Check(name, f"{found}; end the generator with squash=data.scale")
+    return Check(name, f"{found}; {remedy}")
 
 
 def _fit(part: Part, data: Data) -> Checks:
     cell = trial_cell(part)
-    (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))
+    try:
+        (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))
+    except TypeError as error:
+        if "positional argument" not in str(error):
+            raise
+        raise CheckFailed("it runs", f"{explain(error)}\n{SAMPLER}") from error
+    except SampleError as error:
+        raise CheckFailed("it runs", f"{error}\n{SAMPLER}") from None
     yield Check("its sampler gives samples of the data's shape and scale")  # train has looked, and raises
     if first.samples is None or second.samples is None:
         raise TypeError("fit gave no samples")

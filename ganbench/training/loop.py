@@ -317,8 +317,8 @@ def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -
     """n samples of what `fit` gave back. Raises SampleError where it is no sampler."""
     if not callable(sampler):
         raise SampleError(
-            f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function of the number of "
-            "samples and a generator"
+            f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function "
+            "(n, generator) -> tensor [n, *shape]"
         )
     samples = check_samples(sampler(n, generator), data, f"the sampler of {label!r}")
     if len(samples) != n:
