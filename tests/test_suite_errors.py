@@ -27,7 +27,7 @@ def mistakes(path: Path, overrides: tuple[str, ...] = (), seeds: int | None = No
 BAD = {
     "unknown key": ("sedes: 5", ["4:1: sedes: unknown key 'sedes'; did you mean 'seeds'?"]),
     "unknown key of train": ("train: {epochs: 5}", [
-        "4:9: train.epochs: unknown key 'epochs'; expected one of: batch, dtype, snapshots, steps",
+        "4:9: train.epochs: unknown key 'epochs'; expected one of: batch, checkpoint, dtype, snapshots, steps",
     ]),
     "unknown dataset": ('datasets: [p.py:dost]', [
         "3:12: datasets[0].dataset: p.py: no dataset 'dost'; did you mean 'dots'?",
@@ -115,6 +115,9 @@ BAD = {
         "4:16: train.steps: must be 1 or more, got 0",
         "4:26: train.batch: must be 1 or more, got -1",
         "4:41: train.snapshots: must be 0 or more, got -1",
+    ]),
+    "no time between checkpoints": ("train: {checkpoint: 0}", [
+        "4:21: train.checkpoint: must be more than 0 and finite, got 0",
     ]),
     "unknown precision": ("train: {dtype: float16}", [
         "4:16: train.dtype: 'float16' is not one of its values; did you mean 'float64'?",

@@ -281,6 +281,13 @@ def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], c
         )
     heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
     print_grid("plan", heads, rows, console)
+    for task in tasks:
+        train = pending[task.number].train
+        checkpoint = store.checkpoint(task.entry, train, tensors=False) if train else None
+        if checkpoint:
+            steps = task.entry.cell.train.steps
+            where = f"to be resumed after round {checkpoint.step:,} of {steps:,}"
+            say(console, f"{task.entry.cell.label}, {seed_names(train)}: {where}")
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
 

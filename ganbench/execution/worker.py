@@ -40,6 +40,7 @@ from ..scoring import Scorer, explain, unmeasured
 from ..store.files import explained
 from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
 from ..suite.load import Part
+from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
@@ -225,7 +226,8 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
         report(TaskProgress("training", len(stack)))
         with _recorded_failures(task, store, stack):
             with plugin_code():
-                trained = train(cell, data, stack, device=task.device, progress=progress)
+                kept = StoredCheckpoints(store, entry, report)
+                trained = train(cell, data, stack, device=task.device, progress=progress, checkpoints=kept)
             for seed in trained:
                 samples, n = seed.samples, few(data.shape)
                 if seed.status == "ok" and samples is None:
@@ -235,6 +237,30 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
                         )
                 preview = data.floats(samples[:n]) if samples is not None else None
                 store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
+
+
+class StoredCheckpoints:
+    """The checkpoints of a cell in its run directory, one each `train.checkpoint` minutes."""
+
+    def __init__(self, store: Store, entry: Entry, report: Report) -> None:
+        self.store, self.entry, self.report = store, entry, report
+        self.saved = time.monotonic()
+
+    def load(self, seeds: Sequence[int]) -> Checkpoint | None:
+        """The checkpoint from which these seeds go on, if there is one."""
+        found = self.store.checkpoint(self.entry, seeds)
+        if found:
+            self.report(TaskProgress("training", len(seeds), found.step, self.entry.cell.train.steps))
+        return found
+
+    def due(self, step: int) -> bool:
+        """Whether the minutes have passed."""
+        return time.monotonic() - self.saved >= 60 * self.entry.cell.train.checkpoint
+
+    def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Keep it in place of the one before."""
+        self.store.write_checkpoint(self.entry, seeds, checkpoint)
+        self.saved = time.monotonic()
 
 
 def _score(task: Task, store: Store, data: Data, report: Report) -> None:

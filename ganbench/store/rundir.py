@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..scoring import Scored
+    from ..training.checkpoint import Checkpoint
     from ..training.loop import Trained
 
 SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
 PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
+CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
 GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
 
@@ -227,6 +229,8 @@ class Store(Folder):
         # Scores of an earlier training are of other samples.
         shutil.rmtree(self._seed(cell, training.seed) / "scores", ignore_errors=True)
         self.commit(self._seed(cell, training.seed) / "train.json", document, artefacts)
+        if training.status in SETTLED:
+            self._remove_checkpoints(self._seed(cell, training.seed))
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
@@ -253,6 +257,46 @@ class Store(Folder):
         media = self._seed(cell, seed) / "media.safetensors"
         found = load_file(media) if media.exists() else {}
         return {name.removeprefix("curve."): x for name, x in found.items() if name.startswith("curve.")}
+
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    def checkpoint(self, entry: Entry, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
+        """The checkpoint of a stack of these seeds, without its tensors where they are not wanted; None where there
+        is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
+        from safetensors.torch import load_file
+
+        from ..training.checkpoint import Checkpoint
+
+        folder = self._seed(entry.id, seeds[0])
+        needs = ("keys", "versions", "step", "seconds", "details")
+        document = self.read(folder / CHECKPOINT, needs, artefacts=tensors)
+        keys = [entry.train_keys[seed] for seed in seeds]
+        if document is None or document["keys"] != keys or document["versions"] != versions():
+            return None
+        found = {}
+        for name in document["artefacts"] if tensors else ():
+            found |= load_file(folder / name)
+        return Checkpoint(document["step"], document["seconds"], document["details"], found)
+
+    def write_checkpoint(self, entry: Entry, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Keep the checkpoint of a stack, in the folder of its first seed, until the seed is trained."""
+        folder = self._seed(entry.id, seeds[0])
+        document = {
+            "keys": [entry.train_keys[seed] for seed in seeds],
+            "versions": versions(),
+            "step": checkpoint.step,
+            "seconds": checkpoint.seconds,
+            "details": dict(checkpoint.details),
+        }
+        # A name of its own, so that the one before stays whole until the document names the new one.
+        name = f"checkpoint-{checkpoint.step}.safetensors"
+        self.commit(folder / CHECKPOINT, document, {name: checkpoint.tensors})
+        self._remove_checkpoints(folder, keep=(CHECKPOINT, name))
+
+    def _remove_checkpoints(self, folder: Path, keep: Sequence[str] = ()) -> None:
+        for path in folder.glob("checkpoint*"):
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------ scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -163,7 +164,9 @@ class Checker:
         for name, child in self.fields(node, key, types).items():
             value = self.value(child, joined(key, name), types[name])
             least = 0 if name == "snapshots" else 1
-            if isinstance(value, int) and value < least:
+            if isinstance(value, float) and not 0 < value < math.inf:
+                self.note(child, joined(key, name), f"must be more than 0 and finite, got {value:g}")
+            elif isinstance(value, int) and value < least:
                 self.note(child, joined(key, name), f"must be {least} or more, got {value}")
             elif value is not None:
                 given[name] = value

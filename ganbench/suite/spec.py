@@ -22,6 +22,9 @@ class TrainSettings:
     batch: int = 256  # examples in a minibatch
     dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
     snapshots: int = 4  # pictures of the samples kept along the way; they change no number
+    checkpoint: float = (
+        10.0  # minutes after which a game is saved, to be resumed if it is killed; changes no number
+    )
 
 
 @dataclass(frozen=True)

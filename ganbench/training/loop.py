@@ -14,6 +14,7 @@ from ..contracts import Budget, Data, Status
 from ..errors import PluginError, SampleError
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
+from .checkpoint import Checkpoints, capture, restore
 from .games import build, make, under
 from .rng import Draws, generator, latents
 from .stack import Stack
@@ -64,23 +65,35 @@ Report = Callable[[Progress], None]
 
 
 def train(
-    cell: Cell, data: Data, seeds: Sequence[int], *, device: str = "cpu", progress: Report | None = None
+    cell: Cell,
+    data: Data,
+    seeds: Sequence[int],
+    *,
+    device: str = "cpu",
+    progress: Report | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Trained]:
     """Train these seeds of a cell; one result for each, in their order.
+
+    checkpoints: where the training of a game is kept while it goes on, and is resumed from; other methods begin again
 
     A seed that diverges has the status "diverged" and leaves the others alone. A stack that does not fit
     into memory is trained in halves, and the results say so. Whatever the method itself raises is passed on.
     """
-    run = {"game": _train_game, "fit": _train_fit, "samples": _read_samples}[cell.rung]
+    seeds, where, report = tuple(seeds), torch.device(device), progress or (lambda _: None)
     try:
-        return run(cell, data, tuple(seeds), torch.device(device), progress or (lambda _: None))
+        if cell.rung == "game":
+            return _train_game(cell, data, seeds, where, report, checkpoints)
+        run = {"fit": _train_fit, "samples": _read_samples}[cell.rung]
+        return run(cell, data, seeds, where, report)
     except Exception as error:
         if not out_of_memory(error) or len(seeds) == 1:
             raise
     # Outside the handler: its traceback would keep the tensors alive that did not fit.
     half = len(seeds) // 2
     parts = [
-        train(cell, data, part, device=device, progress=progress) for part in (seeds[:half], seeds[half:])
+        train(cell, data, part, device=device, progress=progress, checkpoints=checkpoints)
+        for part in (seeds[:half], seeds[half:])
     ]
     note = f"out of memory with {len(seeds)} seeds in one stack: trained as {half} + {len(seeds) - half}"
     return [replace(one, note=f"{note}; {one.note}" if one.note else note) for part in parts for one in part]
@@ -149,26 +162,41 @@ def _try_round(cell: Cell, data: Data) -> None:
 
 
 def _train_game(
-    cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
+    cell: Cell,
+    data: Data,
+    seeds: Sequence[int],
+    device: torch.device,
+    progress: Report,
+    checkpoints: Checkpoints | None,
 ) -> list[Trained]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     games = [build(cell, data, seed) for seed in seeds]
     stack = Stack(games, device, dtype, rounds=settings.steps)
     del games
-    diary = Diary(stack, data, seeds, settings.steps, settings.snapshots, progress)
+    history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
-    for step, minibatches in enumerate(draws.rounds(settings.steps)):
+    start = 0
+    checkpoint = checkpoints.load(seeds) if checkpoints else None
+    if checkpoint and checkpoint.details["device"] == _device_name(device):  # another one rounds differently
+        restore(checkpoint, stack, draws, history)
+        start, started = checkpoint.step, started - checkpoint.seconds
+    del checkpoint  # holds a copy of all parameters
+    for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
         losses = stack.play(step, settings.steps, minibatches)
-        if step == 0:
+        if step == start:
             stack.check_buffers()
-        diary.write(step, losses, minibatches[-1])
-        if diary.all_dead:
+        history.write(step, losses, minibatches[-1])
+        if history.all_dead:
             break
+        done = step + 1
+        if checkpoints and done < settings.steps and checkpoints.due(done):
+            spent = time.monotonic() - started
+            checkpoints.save(seeds, capture(done, spent, _device_name(device), stack, draws, history))
     seconds = (time.monotonic() - started) / len(seeds)
-    steps = torch.tensor(diary.points)
+    steps = torch.tensor(history.points)
     found = []
     for index, (seed, died) in enumerate(zip(seeds, stack.died.tolist(), strict=True)):
-        rows = {**diary.losses, **{f"probe.{name}": values for name, values in diary.probes.items()}}
+        rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
         curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
         found.append(
             Trained(
@@ -178,8 +206,10 @@ def _train_game(
                 state=stack.state(index, latents(stack.game, seed, CALIBRATION, device, dtype)),
                 samples=None,
                 curves={"step": steps, **curves},
-                snapshots=torch.stack([shot[index] for shot in diary.snapshots]) if diary.snapshots else None,
-                snapshot_steps=tuple(diary.snapshot_steps),
+                snapshots=torch.stack([shot[index] for shot in history.snapshots])
+                if history.snapshots
+                else None,
+                snapshot_steps=tuple(history.snapshot_steps),
                 seconds=seconds,
                 stack=len(seeds),
                 device=_device_name(device),
@@ -189,8 +219,8 @@ def _train_game(
     return found
 
 
-class Diary:
-    """What is written down while a stack plays: losses, snapshots, and how far it has come."""
+class History:
+    """Losses, probes and snapshots recorded during training."""
 
     def __init__(
         self, stack: Stack, data: Data, seeds: Sequence[int], steps: int, snapshots: int, progress: Report

@@ -7,7 +7,7 @@ two methods under one seed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -53,14 +53,30 @@ class Draws:
         widest = max([1, *(torch.Size(d.shape).numel() for d in self.draws.values())])
         self.ahead = max(1, min(64, DRAWN_AHEAD // (self.updates * batch * widest)))
         self.buffer: dict[str, Tensor] = {}
+        self.block_states: dict[str, list[Tensor]] = {}  # of the generators, before the buffer was drawn
 
-    def rounds(self, steps: int) -> Iterator[list[dict[str, Tensor]]]:
-        """For every round, the minibatches [S, B, ...] of its updates."""
-        for step in range(steps):
-            if step % self.ahead == 0:
+    def rounds(self, steps: int, start: int = 0) -> Iterator[list[dict[str, Tensor]]]:
+        """For every round from `start` on, the minibatches [S, B, ...] of its updates."""
+        for step in range(start, steps):
+            if step % self.ahead == 0 or step == start:
+                self.block_states = self._states()
                 self.buffer = {name: self._fill(name) for name in self.generators}
             here = {name: buffer[:, step % self.ahead] for name, buffer in self.buffer.items()}
             yield [self._minibatch({n: v[:, i] for n, v in here.items()}) for i in range(self.updates)]
+
+    def _states(self) -> dict[str, list[Tensor]]:
+        return {name: [one.get_state() for one in own] for name, own in self.generators.items()}
+
+    def random_states(self, step: int) -> dict[str, list[Tensor]]:
+        """The states of all generators from which `rounds(steps, start=step)` goes on after round `step`, counted
+        from 1: those before the block of rounds that is drawn, where there are rounds left in it."""
+        return self.block_states if step % self.ahead else self._states()
+
+    def set_random_states(self, states: Mapping[str, Sequence[Tensor]]) -> None:
+        """Bring all generators to these states."""
+        for name, own in self.generators.items():
+            for generator_, state in zip(own, states[name], strict=True):
+                generator_.set_state(state.cpu())
 
     def _fill(self, name: str) -> Tensor:
         generators = self.generators[name]

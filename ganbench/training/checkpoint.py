@@ -1,0 +1,95 @@
+"""Checkpoints of a game: all that its next round depends on, so that a killed training goes on to the same numbers.
+
+What follows from the cell and the seed alone (nets, buffers, layouts, latents of snapshots) is built again. What code
+keeps in itself cannot be stored, but a recorded loss that depends on it is refused anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from .rng import Draws
+from .stack import Stack
+
+if TYPE_CHECKING:
+    from .loop import History
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stack of seeds in the middle of its training."""
+
+    step: int  # rounds played
+    seconds: float  # spent on them
+    details: Mapping[str, Any]  # what JSON can hold
+    tensors: Mapping[str, Tensor]
+
+
+class Checkpoints(Protocol):
+    """Where the checkpoints of a cell are kept, and when the next one is due."""
+
+    def load(self, seeds: Sequence[int]) -> Checkpoint | None:
+        """The checkpoint of a stack of these seeds; None where there is none."""
+        ...
+
+    def due(self, step: int) -> bool:
+        """Whether to save after `step` rounds."""
+        ...
+
+    def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Keep it in place of the one before."""
+        ...
+
+
+def capture(
+    step: int, seconds: float, device: str, stack: Stack, draws: Draws, history: History
+) -> Checkpoint:
+    """The checkpoint after `step` rounds, on which so many seconds were spent."""
+    state: dict[str, Any] = {
+        "parameters": stack.flats,
+        "optimisers": stack.states,
+        "memory": stack.memory,
+        "alive": stack.alive,
+        "died": stack.died,
+        "random": draws.random_states(step),
+        "losses": history.losses,
+        "probes": history.probes,
+        "snapshots": history.snapshots,
+    }
+    leaves, structure = pytree.tree_flatten(state)
+    details = {
+        "device": device,
+        "structure": pytree.treespec_dumps(structure),
+        "points": history.points,
+        "snapshot_steps": history.snapshot_steps,
+        # A player's first loss is always vectorised; without these the first one after a resumption would be too,
+        # which rounds differently.
+        "cached_inputs": {player: sorted(inputs) for player, inputs in stack.rules.habits.items()},
+    }
+    return Checkpoint(step, seconds, details, {str(index): leaf for index, leaf in enumerate(leaves)})
+
+
+def restore(checkpoint: Checkpoint, stack: Stack, draws: Draws, history: History) -> None:
+    """Bring a new stack, its draws and its history to where the checkpoint was taken."""
+    details, tensors = checkpoint.details, checkpoint.tensors
+    leaves = [tensors[str(index)] for index in range(len(tensors))]
+    state = pytree.tree_unflatten(leaves, pytree.treespec_loads(details["structure"]))
+    # Copies: optimisers write into these, and tensors of a file may be mapped, at any alignment.
+    at_device = {
+        name: pytree.tree_map(lambda tensor: tensor.to(stack.alive.device, copy=True), state[name])
+        for name in ("parameters", "optimisers", "memory", "alive", "died", "losses", "probes")
+    }
+    stack.flats, stack.states = at_device["parameters"], at_device["optimisers"]
+    stack.memory, stack.alive, stack.died = (at_device[name] for name in ("memory", "alive", "died"))
+    for player, inputs in details["cached_inputs"].items():
+        stack.rules.habits[player] = {(net, draw) for net, draw in inputs}
+    draws.set_random_states(state["random"])
+    history.losses, history.probes = at_device["losses"], at_device["probes"]
+    history.points, history.snapshot_steps = details["points"], details["snapshot_steps"]
+    history.snapshots = state["snapshots"]
+    history.told = checkpoint.step
