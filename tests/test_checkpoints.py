@@ -11,8 +11,8 @@ from runs import OURS, Bench
 from safetensors.torch import load, load_file, save
 
 from ganbench.execution import worker
-from ganbench.store.rundir import Checkpoint
 from ganbench.training import stack as stack_module
+from ganbench.training.checkpoint import Checkpoint
 from ganbench.training.loop import train
 
 

@@ -39,8 +39,9 @@ from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
-from ..store.rundir import SETTLED, Checkpoint, Entry, Store, Training, data_digest, few
+from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
 from ..suite.load import Part
+from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..scoring import Scored
+    from ..training.checkpoint import Checkpoint
     from ..training.loop import Trained
 
 SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
 PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
+CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
 GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
 
@@ -147,16 +149,6 @@ class Training:
             dtype=trained.dtype,
             note=trained.note,
         )
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A stack of seeds in the middle of its training."""
-
-    step: int  # rounds played
-    seconds: float  # spent on them
-    details: Mapping[str, Any]  # what JSON can hold
-    tensors: Tensors
 
 
 # ---------------------------------------------------------------------------------------------- the store
@@ -265,6 +257,8 @@ class Store(Folder):
     def checkpoint(self, entry: Entry, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
         """The checkpoint of a stack of these seeds, without its tensors where they are not wanted; None where there
         is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
+        from ..training.checkpoint import Checkpoint
+
         folder = layout.seed(entry.id, seeds[0])
         needs = ("keys", "versions", "step", "seconds", "details")
         document = self.read(self.path(folder, layout.CHECKPOINT), needs, artefacts=tensors)

@@ -6,17 +6,28 @@ keeps in itself cannot be stored, but a recorded loss that depends on it is refu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..store.rundir import Checkpoint
 from .rng import Draws
 from .stack import Stack
 
 if TYPE_CHECKING:
     from .loop import History
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stack of seeds in the middle of its training."""
+
+    step: int  # rounds played
+    seconds: float  # spent on them
+    details: Mapping[str, Any]  # what JSON can hold
+    tensors: Mapping[str, Tensor]
 
 
 class Checkpoints(Protocol):
