@@ -23,7 +23,7 @@ from ganbench.analysis.compare import Compared, compare
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError
-from ganbench.report import comparison, diagram, style
+from ganbench.report import comparison, diagram, sentences, style
 from ganbench.store.results import read_records
 
 NAN = math.nan
@@ -557,7 +557,7 @@ def test_ranks_are_of_datasets() -> None:
     assert found is not None
     assert (found.datasets, found.left_out) == (5, ("alone",))
     assert found.ranks.tolist() == [3, 2, 1]
-    assert "no valid value on all of these: alone" in found.caption
+    assert "no valid value on all of these: alone" in sentences.diagram_caption(found)
     known = scipy.stats.friedmanchisquare(*np.tile([[3], [2], [1]], 5))
     assert found.p == pytest.approx(known.pvalue)
 

@@ -22,12 +22,14 @@ from ..errors import RequestError, did_you_mean
 from ..store import layout
 from ..store.files import Folder
 from ..store.results import read_records
-from . import differences, rankings, sentences
+from . import differences, rankings
 from .rankings import Ranking
 from .stats import Floats
 from .summary import invalid, with_protocols
 
 ALPHA = 0.05
+UNCLEAR = "can't tell"
+UNLEARNED = "neither has learned"  # both means are no better than their floor
 Results = Path | str | Sequence[Path | str] | pd.DataFrame
 Pair = tuple[str, str, str]  # dataset, method, baseline
 Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> goodness by seed; -inf: failed
@@ -57,24 +59,42 @@ class Compared:
 
     `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
     and Nemenyi's tests and what the critical-difference diagram shows.
+
+    `headlines`, `verdicts` and `notes` are the same in plain words (`report.sentences`).
     """
 
     rows: pd.DataFrame
     overall: pd.DataFrame
     standings: pd.DataFrame
     rankings: tuple[Ranking, ...]
-    notes: tuple[str, ...]
     labels: tuple[str, ...]  # of all methods in the results, compared or not
+    alone: tuple[str, ...]  # methods that take part in no comparison
+    repeated: int  # results that stand in several directories, of which the first was taken
+    invalid: Mapping[tuple[str, ...], str]  # dataset, label, metric, protocol that is not compared -> why
+    undrawn: Mapping[
+        int, int
+    ]  # number of methods without a critical-difference diagram -> datasets that it needs
 
     @property
     def headlines(self) -> list[str]:
         """For each method and baseline, one sentence in plain words."""
+        from ..report import sentences
+
         return sentences.headlines(self.rows)
 
     @property
     def verdicts(self) -> list[str]:
         """For each method, baseline and metric, one sentence with its numbers."""
+        from ..report import sentences
+
         return sentences.verdicts(self.rows, self.overall)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and how the comparisons are to be read."""
+        from ..report import sentences
+
+        return tuple(sentences.notes(self))
 
 
 def compare(
@@ -93,25 +113,31 @@ def compare(
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
     """
-    joined, notes = (results, []) if isinstance(results, pd.DataFrame) else _join(_paths(results))
+    joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(_paths(results))
     records = with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
-    valid, unfit = _valid(records[records["metric"].isin(metrics)])
+    chosen = records[records["metric"].isin(metrics)]
+    unfit = invalid(chosen)
+    keys = zip(*(chosen[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
+    valid = chosen[[key not in unfit for key in keys]] if unfit else chosen
     seeds = _seeds(valid)
     rows = _tested(_rows(valid, metrics, pairs, seeds), seeds, _floors(valid))
     if rows.empty:
-        raise RequestError(f"there is nothing to compare: {' '.join(unfit) or _nothing(records, metrics)}")
+        from ..report.sentences import excluded
+
+        raise RequestError(
+            f"there is nothing to compare: {' '.join(excluded(unfit)) or _nothing(records, metrics)}"
+        )
     shown = [name for name in metrics if name in set(rows["metric"])]
     ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
     standings = _standings(shown, seeds)
-    notes += [
-        *unfit,
-        *sentences.notes(rows, ALPHA, _alone(records, pairs)),
-        *_undrawn([_of(seeds, name) for name in shown]),
-    ]
     labels = tuple(map(str, dict.fromkeys(records["label"])))
-    return Compared(rows, _overall(rows, seeds), standings, ranked, tuple(notes), labels)
+    compared = {name for pair in pairs for name in pair[1:]}
+    alone = tuple(label for label in labels if label not in compared)
+    undrawn = _undrawn([_of(seeds, name) for name in shown])
+    overall = _overall(rows, seeds)
+    return Compared(rows, overall, standings, ranked, labels, alone, repeated, unfit, undrawn)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -126,8 +152,8 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
-def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The records of all directories, each result once, and a note where some stood in several."""
+def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, int]:
+    """The records of all directories, each result once, and how many stood in several."""
     frames = [read_records(path) for path in paths]
     _same_budget(paths, frames)
     records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -139,10 +165,7 @@ def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
             "budget differ; give them different labels in their suites, and run these again"
         )
     twice = records.duplicated(["dataset", "label", "metric", "protocol", "seed"])
-    count = int(twice.sum())
-    stand = "result stands" if count == 1 else "results stand"
-    note = f"{count} {stand} in several of the directories; the first was taken."
-    return records[~twice].reset_index(drop=True), [note] if count else []
+    return records[~twice].reset_index(drop=True), int(twice.sum())
 
 
 def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
@@ -212,34 +235,12 @@ def _nothing(records: pd.DataFrame, metrics: Sequence[str]) -> str:
     return "no metric was measured of two of these methods on the same dataset"
 
 
-def _alone(records: pd.DataFrame, pairs: Sequence[Pair]) -> list[str]:
-    """Methods that take part in no comparison."""
-    compared = {name for pair in pairs for name in pair[1:]}
-    return [label for label in dict.fromkeys(records["label"]) if label not in compared]
-
-
-def _valid(records: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The records less those of values that are not valid, and a note for each of these."""
-    reasons = invalid(records)
-    if not reasons:
-        return records, []
-    keys = zip(*(records[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
-    notes = [
-        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
-        for (dataset, label, metric, _), reason in reasons.items()
-    ]
-    return records[[key not in reasons for key in keys]], notes
-
-
-def _undrawn(metrics: Sequence[rankings.Values]) -> list[str]:
-    """Why there is no critical-difference diagram of metrics that three methods share."""
+def _undrawn(metrics: Sequence[rankings.Values]) -> dict[int, int]:
+    """For metrics that three methods share on too few datasets for a critical-difference diagram: how many methods,
+    and how many datasets it needs."""
     shared = [rankings.complete(values) for values in metrics]
     few = {len(labels) for labels, datasets in shared if rankings.too_few(labels, datasets)} - {0, 1, 2}
-    return [
-        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
-        f"others only on {rankings.least_datasets(methods)} datasets or more."
-        for methods in sorted(few)
-    ]
+    return {methods: rankings.least_datasets(methods) for methods in sorted(few)}
 
 
 def _seeds(records: pd.DataFrame) -> Seeds:
@@ -363,7 +364,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
         keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
         rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
     rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
-    open_ = int((tested & (rows["verdict"] == sentences.UNCLEAR)).sum())
+    open_ = int((tested & (rows["verdict"] == UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
     rows["seeds_needed"] = pd.array(needed, dtype="Int64")
     return rows.drop(columns=["_gain", "_step"])
@@ -374,20 +375,20 @@ def _verdict(row: Mapping[Any, Any]) -> str:
     better than a trivial sampler."""
     sign = -1 if row["better"] == "lower" else 1
     if all(sign * (row[f"mean{x}"] - row[f"floor{x}"]) <= 0 for x in ("", "_baseline")):  # false for NaN
-        return sentences.UNLEARNED
+        return UNLEARNED
     if not row["p_corrected"] < ALPHA:
-        return sentences.UNCLEAR
+        return UNCLEAR
     failed, failed_baseline = (1 - row[f"n_ok{x}"] / row[f"seeds{x}"] for x in ("", "_baseline"))
     if row["test"] == "Fisher":
         return "worse" if failed > failed_baseline else "better"
     if row["_gain"] > 0:
-        return "better" if failed <= failed_baseline else sentences.UNCLEAR
-    return "worse" if failed_baseline <= failed else sentences.UNCLEAR
+        return "better" if failed <= failed_baseline else UNCLEAR
+    return "worse" if failed_baseline <= failed else UNCLEAR
 
 
 def _needed(row: Mapping[Any, Any], seeds: Seeds, level: float) -> int | None:
     """Seeds that would tell, at the level that the comparisons which are still open leave to each."""
-    if row["verdict"] != sentences.UNCLEAR or not row["p_corrected"] >= ALPHA:
+    if row["verdict"] != UNCLEAR or not row["p_corrected"] >= ALPHA:
         return None
     own, base = (seeds[row["metric"], row["dataset"], row[name]] for name in ("method", "baseline"))
     a, b, pairs = _entering(own, base)

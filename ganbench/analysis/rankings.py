@@ -10,16 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..format import p_value
 from ..store.layout import file_name
 from .differences import standings
 from .stats import Floats
 
 ALPHA = 0.05
-READING = (
-    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
-    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
-)
 Values = Mapping[tuple[str, str], pd.Series]  # (dataset, label) -> goodness by seed; -inf: failed
 
 
@@ -39,27 +34,6 @@ class Ranking:
     def name(self) -> str:
         """Of the diagram's files, without the ending."""
         return file_name("critical-difference", self.metric)
-
-    @property
-    def summary(self) -> str:
-        """Over what it ranks, and what the tests say."""
-        left = f"; no valid value on all of these: {', '.join(self.left_out)}" if self.left_out else ""
-        return (
-            f"{self.datasets} datasets; Friedman's test: p {p_value(self.p)}; critical difference "
-            f"{self.critical:.2f}{left}"
-        )
-
-    @property
-    def caption(self) -> str:
-        """What the diagram shows; `READING` is to stand near it."""
-        bars = "A bar joins methods whose ranks are nearer than the critical difference."
-        return f"Mean ranks by {self.metric} over {self.summary}. {bars}"
-
-    @property
-    def alt(self) -> str:
-        """The diagram for those who do not see it."""
-        each = ", ".join(f"{label} {rank:.2f}" for label, rank in self.ranks.sort_values().items())
-        return f"Critical-difference diagram of {self.metric}; mean ranks: {each}."
 
 
 def least_datasets(methods: int) -> int:

@@ -15,13 +15,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis import rankings, sentences
-from ..analysis.compare import ALPHA, Compared
+from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Compared
 from ..analysis.rankings import Ranking
 from ..format import escape_markdown, markdown_table, p_value
 from ..store import layout
 from ..store.files import Folder
-from . import diagram
+from . import diagram, sentences
 from . import style as drawing
 from .tables import guarded_csv
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA = 3  # goes up when a program that reads the JSON would have to change
-_STYLES = {"better": "green", "worse": "red", sentences.UNLEARNED: "yellow", sentences.UNCLEAR: ""}
+_STYLES = {"better": "green", "worse": "red", UNLEARNED: "yellow", UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
 RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 Row = Mapping[Hashable, Any]
@@ -44,7 +43,7 @@ def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
         failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
         parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
     for ranked in compared.rankings:
-        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranked.summary}")
+        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {sentences.ranking(ranked)}")
         parts += [head, Padding(_grid(_standing(compared, ranked), RANK_HEADS), (0, 0, 1, 2))]
     parts += [Text(note) for note in shown(compared).notes]
     system = "standard" if color else None
@@ -160,7 +159,7 @@ def shown(compared: Compared) -> Shown:
         )
         for row in compared.rows.to_dict("records")
     ]
-    notes = [*compared.notes, *([rankings.READING] if compared.rankings else [])]
+    notes = [*compared.notes, *([sentences.READING] if compared.rankings else [])]
     return Shown(compared.headlines, lines, notes)
 
 
@@ -223,7 +222,7 @@ def as_markdown(compared: Compared) -> str:
         blocks += [
             f"## All methods by {escape_markdown(ranked.metric)}",
             standing,
-            escape_markdown(ranked.caption),
+            escape_markdown(sentences.diagram_caption(ranked)),
         ]
     return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
 

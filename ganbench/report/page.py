@@ -23,7 +23,7 @@ from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, style
+from . import check, comparison, sentences, style
 from . import figures as plots
 from . import tables as table
 from .jinja import environment
@@ -166,7 +166,11 @@ def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequenc
 def _diagrams(compared: Compared) -> Iterator[Picture]:
     """Critical-difference diagrams."""
     for ranked in compared.rankings:
-        words = {"title": f"Ranks by {ranked.metric}", "caption": ranked.caption, "alt": ranked.alt}
+        words = {
+            "title": f"Ranks by {ranked.metric}",
+            "caption": sentences.diagram_caption(ranked),
+            "alt": sentences.diagram_alt(ranked),
+        }
         content = comparison.picture(ranked, compared.labels)
         yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
 

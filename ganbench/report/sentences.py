@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Compared
+from ..analysis.rankings import Ranking
 from ..analysis.stats import MOST_SEEDS
 from ..format import number, p_value, plural
 
-UNCLEAR = "can't tell"
-UNLEARNED = "neither has learned"  # both are no better than their floor
 _ORDER = ("better", "worse", UNLEARNED, UNCLEAR)
 Row = Mapping[Hashable, Any]
 
@@ -159,15 +159,28 @@ def _seeds(rows: Sequence[Row]) -> str:
     return plural(least, "seed") if least == most else f"{least}–{most} seeds"
 
 
-def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
-    """How the comparisons are to be read."""
+def excluded(invalid: Mapping[tuple[str, ...], str]) -> list[str]:
+    """What is not compared as it is not valid, a sentence each (`Compared.invalid`)."""
+    return [
+        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
+        for (dataset, label, metric, _), reason in invalid.items()
+    ]
+
+
+def notes(compared: Compared) -> list[str]:
+    """What was left out of a comparison, and how it is to be read."""
+    rows = compared.rows
     tested = int(rows["p"].notna().sum())
     found = []
+    if compared.repeated:
+        stand = "result stands" if compared.repeated == 1 else "results stand"
+        found.append(f"{compared.repeated} {stand} in several of the directories; the first was taken.")
+    found += excluded(compared.invalid)
     if tested:
         many = f", corrected by Holm's method for {tested} comparisons" if tested > 1 else ""
         found.append(
             f"p: how often seeds alone would give a difference as large{many}. Where nothing differs, at most "
-            f"{100 * alpha:.0f} % of such tables say better or worse of anything."
+            f"{100 * ALPHA:.0f} % of such tables say better or worse of anything."
         )
     if rows["low"].notna().any():
         found.append(
@@ -176,7 +189,7 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
         )
     pairs = rows.loc[rows["pairs"] > 0, "pairs"]
     least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree
-    if least > alpha / max(tested, 1):
+    if least > ALPHA / max(tested, 1):
         found.append(
             f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
             "paired t-test, which takes differences between seeds to be about normal."
@@ -200,11 +213,45 @@ def notes(rows: pd.DataFrame, alpha: float, alone: Sequence[str]) -> list[str]:
             "A seed that failed enters no mean, but it loses every comparison of seeds, and a method that fails more "
             "often is not called better."
         )
-    if alone:
-        found.append(f"Not compared: {join(alone)}.")
+    if compared.alone:
+        found.append(f"Not compared: {join(compared.alone)}.")
+    found += [
+        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
+        f"others only on {datasets} datasets or more."
+        for methods, datasets in compared.undrawn.items()
+    ]
     return found
 
 
 def join(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`"""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# ---------------------------------------------------------------------------------------------- rankings
+
+READING = (
+    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
+    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
+)
+
+
+def ranking(ranked: Ranking) -> str:
+    """Over what it ranks, and what the tests say."""
+    left = f"; no valid value on all of these: {', '.join(ranked.left_out)}" if ranked.left_out else ""
+    return (
+        f"{ranked.datasets} datasets; Friedman's test: p {p_value(ranked.p)}; critical difference "
+        f"{ranked.critical:.2f}{left}"
+    )
+
+
+def diagram_caption(ranked: Ranking) -> str:
+    """What the critical-difference diagram shows; `READING` is to stand near it."""
+    bars = "A bar joins methods whose ranks are nearer than the critical difference."
+    return f"Mean ranks by {ranked.metric} over {ranking(ranked)}. {bars}"
+
+
+def diagram_alt(ranked: Ranking) -> str:
+    """The critical-difference diagram for those who do not see it."""
+    each = ", ".join(f"{label} {rank:.2f}" for label, rank in ranked.ranks.sort_values().items())
+    return f"Critical-difference diagram of {ranked.metric}; mean ranks: {each}."
