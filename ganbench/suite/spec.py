@@ -22,9 +22,7 @@ class TrainSettings:
     batch: int = 256  # examples in a minibatch
     dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
     snapshots: int = 4  # pictures of the samples kept along the way; they change no number
-    checkpoint: float = (
-        10.0  # minutes after which a game is saved, to be resumed if it is killed; changes no number
-    )
+    checkpoint: float = 10.0  # minutes between saves of a game, which a killed run resumes; changes no number
 
 
 @dataclass(frozen=True)
