@@ -83,7 +83,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("recorded", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seeds", [(1,), (0, 1, 2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path, monkeypatch, method, seeds, recorded):
@@ -117,7 +117,7 @@ DIVERGES = """
 """
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("recorded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_seeds_that_diverge_before_and_after_the_checkpoint(tmp_path, monkeypatch, recorded):
     monkeypatch.setattr(stack_module, "WORTH", 1 if recorded else 10**9)
     (cell,) = cells(tmp_path, "[./mine.py]", train="{steps: 14, batch: 8}", plugins=DIVERGES)
@@ -162,6 +162,7 @@ def numbers(bench: Bench, out):
     return values, tensors
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(bench: Bench) -> None:
     whole = bench.folder / "whole"
     assert bench.run_suite(suite(bench, "undisturbed", 0), whole, jobs=1) == 0

@@ -208,7 +208,7 @@ def test_a_method_that_only_plays_points_is_told_how_to_say_so(tmp_path):
     assert checked(tmp_path / "b", source.replace("nets = {", refusing, 1)) == {}
     source = FIT.format(samples="torch.randn(n, 2, generator=generator)")
     (problem,) = checked(tmp_path / "c", source).values()
-    assert problem.startswith("on images [1, 8, 8]: the sampler of mine: samples have the shape")
+    assert problem.startswith("on images [1, 8, 8]: the sampler of 'mine': samples have the shape")
     source = source.replace(
         "        return", "        if len(data.shape) > 1: raise PluginError('points only')\n        return"
     )

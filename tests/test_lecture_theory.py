@@ -21,9 +21,11 @@ from ganbench.datasets.toy import mixture1d, mixture_log_density
 from ganbench.errors import SampleError
 from ganbench.metrics import bounds
 from ganbench.metrics.bounds import Gaussian, GaussianFit, Quadrature, VariationalBound
+from ganbench.metrics.figures import variational_bound
 from ganbench.metrics.gradients import GeneratorGradient
 from ganbench.metrics.subset import random_subset
 from ganbench.report import figures, style
+from ganbench.store.files import Folder
 from ganbench.store.results import Cell, Dataset, ScoreFile, Seed
 from ganbench.training.games import build
 from ganbench.training.loop import train
@@ -164,14 +166,15 @@ def test_the_discriminators_are_drawn_where_there_are_some(tmp_path):
     write_arrays(
         tmp_path / "bound.safetensors", {**curves, "discriminator": d + 0.01, "optimal_discriminator": d}
     )
-    score = ScoreFile(tmp_path / "bound.json", {})
+    score = ScoreFile(tmp_path / "bound.json", {}, files=Folder(tmp_path))
     seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, (score,)) for number in range(3))
     drawn = Cell(tmp_path, "line", "gan", {}, seeds, 0)
     bare = Cell(tmp_path, "line", "kde", {}, (Seed(0, tmp_path, {"status": "ok"}, ()),), 0)
     dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2", "kde": "#d55e00"}
     with style.style():
-        plot = figures._discriminators(dataset, [bare, drawn], colours)
-        assert figures._discriminators(dataset, [bare], colours) is None
+        with_both = style.Style("variational_bound", dataset, [bare, drawn], colours)
+        plot = variational_bound.figure([bare, drawn], with_both)
+        assert variational_bound.figure([bare], with_both) is None
     assert plot is not None
     (panel,) = plot.figure.axes
     *lines, optimal = panel.get_lines()
@@ -241,7 +244,8 @@ def test_probes_are_drawn_apart_from_the_losses(tmp_path):
         tmp_path / "media.safetensors",
         {"curve.step": steps, "curve.D": steps, f"{figures.PROBE}gradient": values},
     )
-    seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, ()) for number in range(2))
+    files = Folder(tmp_path)
+    seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, (), files) for number in range(2))
     cell = Cell(tmp_path, "line", "gan", {}, seeds, 0)
     assert figures._curve_names(cell) == ["curve.D"]
     probed = figures._probed(cell)

@@ -108,6 +108,7 @@ def test_equals_scikit_learn():
     assert score.n == 100
 
 
+@pytest.mark.slow
 def test_total_standard_error_is_the_spread_over_fresh_samples_and_test_points():
     """± over test points alone, which papers print, is too small by a third here; the jackknife holds the rest."""
     scores = []
@@ -142,6 +143,7 @@ def test_the_jackknife_leaves_out_every_twentieth_sample():
     assert "sem_total" not in kde_log_likelihood(samples[:1], points, bandwidths=[0.5]).details
 
 
+@pytest.mark.slow
 def test_many_samples_reach_the_entropy_of_a_gaussian():
     torch.manual_seed(2)
     samples, valid, test = torch.randn(20_000, 1), torch.randn(1000, 1), torch.randn(2000, 1)

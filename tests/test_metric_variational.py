@@ -24,7 +24,7 @@ def exact(f, shift: float) -> float:
     return float(torch.trapezoid(values, x))
 
 
-@pytest.mark.parametrize(("f", "d"), [(JensenShannon(), 8), (KL(), 1)])
+@pytest.mark.parametrize(("f", "d"), [pytest.param(JensenShannon(), 8, marks=pytest.mark.slow), (KL(), 1)])
 def test_bound_of_gaussians_is_below_the_exact_divergence_and_near_it(f, d):
     torch.manual_seed(0)
     shift = torch.zeros(d)
@@ -56,7 +56,9 @@ def mixture(name: str, n: int, seed: int) -> torch.Tensor:
     return 2.0 * torch.randint(-2, 3, (n, 2), generator=g) + 0.05 * torch.randn(n, 2, generator=g)
 
 
-@pytest.mark.parametrize(("name", "noise"), [("ring", 0.1), ("grid", 0.3)])
+@pytest.mark.parametrize(
+    ("name", "noise"), [("ring", 0.1), pytest.param("grid", 0.3, marks=pytest.mark.slow)]
+)
 def test_noise_around_modes_is_seen(name, noise):
     """Scales of a hundredth of the data's, which a net does not resolve: the bound was 0 ± 0 here."""
     x, test = mixture(name, 1500, 0), mixture(name, 1500, 1)

@@ -23,9 +23,10 @@ from ganbench import (
     conformance,
 )
 from ganbench.datasets.simulators import asymmetry
+from ganbench.metrics.figures import parameter_distance as figure_of_distances
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
 from ganbench.registry import find, load
-from ganbench.report import figures, style
+from ganbench.report import style
 from ganbench.store.rundir import data_digest
 from ganbench.suite.load import load as load_suite
 from ganbench.suite.plan import resolve
@@ -404,7 +405,8 @@ def test_searches_are_drawn_against_their_calls():
     cells = [cell("quick$", early), cell("late", late, early), cell("other")]
     colours = {"quick$": "#111111", "late": "#222222", "other": "#333333"}
     with style.style():
-        plot = figures._searches(SimpleNamespace(label="xor"), cells, colours)
+        drawn_with = style.Style("parameter_distance", SimpleNamespace(label="xor"), cells, colours)
+        plot = figure_of_distances.figure(cells, drawn_with)
         assert style.png(plot.figure)
     (axes,) = plot.figure.axes
     quick, median = axes.lines
@@ -413,4 +415,4 @@ def test_searches_are_drawn_against_their_calls():
     assert median.get_ydata()[-1] == pytest.approx((0.001 + 0.0005) / 2)
     assert {text.get_text() for text in plot.figure.legends[0].get_texts()} == {"quick$", "late"}
     assert not any("$" in label.get_text() for label in axes.get_yticklabels(which="both"))
-    assert figures._searches(SimpleNamespace(label="xor"), [cell("other")], colours) is None
+    assert figure_of_distances.figure([cell("other")], drawn_with) is None
