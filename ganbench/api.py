@@ -23,8 +23,8 @@ from .suite.nodes import Node, Place
 from .suite.normalise import override
 from .suite.plan import Cell
 from .suite.reader import Checker
-from .suite.spec import DatasetEntry, MethodEntry, Part, TrainSettings
-from .training.model import StoredSamples
+from .suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
+from .training.model import SampleModel
 
 ARRAYS = (".npy", ".npz")
 
@@ -33,8 +33,8 @@ ARRAYS = (".npy", ".npz")
 class Request:
     """Which dataset, which metrics, with which parameters."""
 
-    dataset: Part
-    metrics: tuple[Part, ...]
+    dataset: PluginSpec
+    metrics: tuple[PluginSpec, ...]
     n: int | None = None  # samples that every metric takes, where `metrics` do not say how many
 
 
@@ -85,9 +85,9 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
         problems.append(tree.keys[name].problem(name, what))
     checker = Checker(Path.cwd() / "-", problems)
 
-    def part(kind: Kind, plugin: registry.Plugin) -> Part:
+    def part(kind: Kind, plugin: registry.Plugin) -> PluginSpec:
         named = Node(plugin.name, Place(f"--{kind}", 0, 0))
-        return Part(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
+        return PluginSpec(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
 
     asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
     for plugin in wanted:
@@ -171,7 +171,7 @@ def score(
         yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
     scorer = Scorer(entry, data)
     for index in (index for index in range(len(needs)) if index not in short):
-        model = StoredSamples(0, samples, data=data, device=device)
+        model = SampleModel(0, samples, data=data, device=device)
         scored, shortage = scorer(index, model, training), None
         if model.most > len(samples):  # of a metric whose need only trying could tell
             found = _that_asked(asked.metrics[index], model.most, len(samples))
@@ -179,13 +179,13 @@ def score(
         yield _measured(scored, protocols[index][1], shortage)
 
 
-def _taking(metric: Part, data: Data, n: int) -> Part:
+def _taking(metric: PluginSpec, data: Data, n: int) -> PluginSpec:
     """The metric on `n` samples, unless its parameters say how many already."""
     found = count_setting(metric, data, n)
     return with_param(metric, *found) if found and found[0] not in metric.params else metric
 
 
-def _that_asked(metric: Part, asked: int, at_hand: int) -> tuple[str, int] | None:
+def _that_asked(metric: PluginSpec, asked: int, at_hand: int) -> tuple[str, int] | None:
     """The parameter that has the value for which the metric asked, and what it would have to be."""
     names = [name for name, value in metric.resolved.items() if type(value) is int and value == asked]
     return (names[0], at_hand) if names else None
@@ -209,8 +209,8 @@ def _reading(samples: Samples, data: Data) -> Iterator[str]:
 
 def _cell(path: Path, asked: Request) -> Cell:
     """The samples as a cell of a suite without a name."""
-    method = MethodEntry(path.stem, None, (), (path,), {}, None)
-    dataset = DatasetEntry(asked.dataset, asked.dataset.name, {})
+    method = MethodSpec(path.stem, None, (), (path,), {}, None)
+    dataset = DatasetSpec(asked.dataset, asked.dataset.name, {})
     return Cell("", dataset, method, (0,), TrainSettings(), asked.metrics)
 
 

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from . import registry
 from .contracts import Data
 from .errors import SampleError
-from .suite.spec import Part
+from .suite.spec import PluginSpec
 
 
 class _Asked:
@@ -38,7 +38,7 @@ class _Asked:
         return Generator().manual_seed(0)
 
 
-def samples_needed(metric: Part, data: Data) -> int | None:
+def samples_needed(metric: PluginSpec, data: Data) -> int | None:
     """How many samples the metric first asks its model for on these data; None where that cannot be known.
 
     The metric is called with a model that only writes the number down, with a reference that nothing can be read
@@ -57,7 +57,7 @@ def samples_needed(metric: Part, data: Data) -> int | None:
     return model.n
 
 
-def count_setting(metric: Part, data: Data, n: int) -> tuple[str, int] | None:
+def count_setting(metric: PluginSpec, data: Data, n: int) -> tuple[str, int] | None:
     """The parameter, and its value, with which the metric asks for `n` samples, or fewer where it never asks for so
     many; None where no parameter does that.
 
@@ -82,7 +82,7 @@ def count_setting(metric: Part, data: Data, n: int) -> tuple[str, int] | None:
     return None
 
 
-def with_param(metric: Part, name: str, value: int) -> Part:
+def with_param(metric: PluginSpec, name: str, value: int) -> PluginSpec:
     """The metric with another value of one parameter."""
     return replace(metric, params={**metric.params, name: value})
 

@@ -20,9 +20,9 @@ from .contracts import Data, Model, Record, Score, Status, Value
 from .errors import GanbenchError, PluginError, SampleError
 from .sample_counts import count_setting, samples_needed, too_few
 from .store.rundir import Entry, Training
-from .suite.load import Part
+from .suite.load import PluginSpec
 from .training.loop import out_of_memory
-from .training.model import StoredSamples
+from .training.model import SampleModel
 from .training.rng import derive
 
 
@@ -40,7 +40,7 @@ class Scored:
     tensors: Mapping[str, Tensor]
 
 
-def protocol(metric: Part, data: Data) -> tuple[str, str]:
+def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
     """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
 
     Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
@@ -55,7 +55,7 @@ def protocol(metric: Part, data: Data) -> tuple[str, str]:
     return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
 
 
-def make(metric: Part) -> Any:
+def make(metric: PluginSpec) -> Any:
     """The metric itself, with its parameters. Raises PluginError."""
     target = registry.load(metric.plugin)
     try:
@@ -94,7 +94,7 @@ class Scorer:
     def _name(self, index: int) -> str:
         return self.entry.cell.metrics[index].plugin.name
 
-    def _check_count(self, metric: Part, at_hand: int) -> None:
+    def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError where the metric needs more samples, before its reference is computed."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
@@ -104,7 +104,7 @@ class Scorer:
 
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
         metric = self.entry.cell.metrics[index]
-        if isinstance(model, StoredSamples):
+        if isinstance(model, SampleModel):
             self._check_count(metric, len(model.stored))
         made = make(metric)
         # For metrics that draw from PyTorch's own generator instead of the model's.

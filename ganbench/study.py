@@ -20,9 +20,9 @@ def load_data(name: str, **params: Any) -> Data:
     """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same for everybody.
     Raises PluginError, and DatasetError where its files are missing or wrong."""
     from .execution.worker import load_data as load
-    from .suite.load import Part
+    from .suite.load import PluginSpec
 
-    return load(Part(registry.find("dataset", name), params))
+    return load(PluginSpec(registry.find("dataset", name), params))
 
 
 def run_suite(

@@ -12,7 +12,7 @@ from ganbench import registry
 from ganbench.conformance import suitable
 from ganbench.contracts import Data
 from ganbench.sample_counts import count_setting, samples_needed, with_param
-from ganbench.suite.spec import Part
+from ganbench.suite.spec import PluginSpec
 
 POINTS = Data("points", torch.rand(90, 2), torch.rand(20, 2), torch.rand(60, 2), (2,))
 OF_THE_METHOD = {"generator", "bound", "discriminator", "parameters"}
@@ -67,9 +67,9 @@ OWN = """
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> dict[str, Part]:
+def own(tmp_path: Path) -> dict[str, PluginSpec]:
     (tmp_path / "own.py").write_text(textwrap.dedent(OWN), encoding="utf-8")
-    return {plugin.name: Part(plugin, {}) for plugin in registry.scan(tmp_path / "own.py")}
+    return {plugin.name: PluginSpec(plugin, {}) for plugin in registry.scan(tmp_path / "own.py")}
 
 
 @pytest.mark.parametrize("plugin", SHIPPED, ids=lambda plugin: plugin.name)
@@ -77,19 +77,19 @@ def test_the_need_of_every_shipped_metric_is_known(plugin: registry.Plugin) -> N
     """It is `n`, or the number of test examples where the metric takes no more; and `n` changes it."""
     data = suitable(plugin.needs)
     assert data is not None
-    metric = Part(plugin, {})
+    metric = PluginSpec(plugin, {})
     n = metric.resolved["n"]
     assert samples_needed(metric, data) == (min(n, len(data.test)) if plugin.name in AT_MOST_TEST else n)
     assert count_setting(metric, data, 70) == ("n", 70)
     assert samples_needed(with_param(metric, "n", 70), data) == 70
 
 
-def test_the_need_of_metrics_of_the_users(own: dict[str, Part]) -> None:
+def test_the_need_of_metrics_of_the_users(own: dict[str, PluginSpec]) -> None:
     needs = {name: samples_needed(metric, POINTS) for name, metric in own.items()}
     assert needs == {"by_class": 500, "all_of_test": 60, "fixed": 100, "values_first": None}
 
 
-def test_the_parameter_is_found_whatever_it_is_called(own: dict[str, Part]) -> None:
+def test_the_parameter_is_found_whatever_it_is_called(own: dict[str, PluginSpec]) -> None:
     found = {name: count_setting(metric, POINTS, 40) for name, metric in own.items()}
     assert found == {
         "by_class": ("per_class", 4),
@@ -99,8 +99,8 @@ def test_the_parameter_is_found_whatever_it_is_called(own: dict[str, Part]) -> N
     }
 
 
-def test_global_randomness_is_left_alone(own: dict[str, Part]) -> None:
+def test_global_randomness_is_left_alone(own: dict[str, PluginSpec]) -> None:
     before = torch.random.get_rng_state()
     for plugin in SHIPPED:
-        samples_needed(Part(plugin, {}), POINTS)
+        samples_needed(PluginSpec(plugin, {}), POINTS)
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -12,7 +12,7 @@ from ganbench.errors import SampleError
 from ganbench.execution.worker import load_data
 from ganbench.metrics.density import DataLogDensity, data_log_density
 from ganbench.registry import find
-from ganbench.suite.spec import Part
+from ganbench.suite.spec import PluginSpec
 
 
 def standard(x):
@@ -51,7 +51,7 @@ def test_bad_input(samples, text):
 
 
 def test_orientation_on_a_ring_and_its_control():
-    data = load_data(Part(find("dataset", "ring"), {"n_train": 2000, "n_test": 4000}))
+    data = load_data(PluginSpec(find("dataset", "ring"), {"n_train": 2000, "n_test": 4000}))
     metric = DataLogDensity(n=2000)
     control = metric.reference(data)
     sigma, modes = 0.02, 8

@@ -18,7 +18,7 @@ from ganbench.metrics.figures import latent, modes, reconstruction
 from ganbench.report import figures, page, ranks, style, tables
 from ganbench.store.files import Folder
 from ganbench.store.layout import file_name
-from ganbench.store.results import Dataset, Kept, Run, open_run
+from ganbench.store.results import Dataset, LazyTensors, Run, open_run
 
 SMALL = (METHODS[0], NASTY[0], NASTY[1], FakeMethod("broken", failures=((0, "failed"), (1, "timeout"))))
 
@@ -175,9 +175,9 @@ def test_scores_of_an_earlier_plan_are_not_read(tmp_path: Path) -> None:
 
 def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "media.safetensors"
-    assert dict(Kept(Folder(path.parent), path)) == {}
+    assert dict(LazyTensors(Folder(path.parent), path)) == {}
     write_arrays(path, {"a": np.arange(3), "b": np.ones(2)})
-    kept = Kept(Folder(path.parent), path, {"verdict": "fine", "a": "hidden"})
+    kept = LazyTensors(Folder(path.parent), path, {"verdict": "fine", "a": "hidden"})
     assert (sorted(kept), len(kept)) == (["a", "b", "verdict"], 3)
     assert (kept["a"].tolist(), kept["verdict"], kept.get("c")) == ([0, 1, 2], "fine", None)
     path.write_bytes(path.read_bytes()[:-1])
@@ -185,7 +185,7 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
         kept["b"]
     with pytest.raises(StoreError, match="cannot be read as safetensors"):
-        Kept(Folder(path.parent), path)
+        LazyTensors(Folder(path.parent), path)
 
 
 def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(

@@ -17,10 +17,10 @@ from ganbench.errors import PluginError
 from ganbench.scoring import Scored, Scorer, explain, protocol, unmeasured
 from ganbench.store.rundir import Entry, Store, Training
 from ganbench.suite import load, plan
-from ganbench.training.model import StoredSamples
+from ganbench.training.model import SampleModel
 
 TRAINING = Training("key", 4, "ok", None, None, 2.5, 2, "cpu", "float32", None)
-MODEL = StoredSamples(4, torch.full((200, 2), 3.0))
+MODEL = SampleModel(4, torch.full((200, 2), 3.0))
 POINTS = torch.zeros(10, 2)
 DATA = Data("points", POINTS, POINTS, POINTS, (2,))
 OURS = "./plugins_for_runs.py:"

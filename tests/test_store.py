@@ -621,7 +621,7 @@ def test_the_digest_sees_the_version_of_a_dataset_without_functions(tmp_path: Pa
     assert known != digest_of(tmp_path / "c", newer)
 
 
-def ring_entry(tmp_path: Path, text: str) -> load.DatasetEntry:
+def ring_entry(tmp_path: Path, text: str) -> load.DatasetSpec:
     """The dataset entry of a suite."""
     (tmp_path / "one.yaml").write_text(
         f"name: one\nseeds: 1\ndatasets: [{text}]\nmethods: [gan]\nmetrics: [kde_ll]\n"

@@ -12,7 +12,7 @@ from cells import cells, pixels, points
 
 from ganbench import Batch, PluginError, SampleError
 from ganbench.registry import scan
-from ganbench.suite.spec import Part
+from ganbench.suite.spec import PluginSpec
 from ganbench.training import loop as engine
 from ganbench.training import rng as draws
 from ganbench.training.loop import train
@@ -510,7 +510,7 @@ def test_fit_draws_what_every_metric_asks_for_whatever_its_parameter_is_called(t
     (cell,) = cells(tmp_path, "[kde]")
     (tmp_path / "many.py").write_text(MANY, encoding="utf-8")
     (plugin,) = scan(tmp_path / "many.py")
-    (found,) = train(replace(cell, metrics=(Part(plugin, {}),)), points(), [0])
+    (found,) = train(replace(cell, metrics=(PluginSpec(plugin, {}),)), points(), [0])
     assert len(found.samples) == 12_200
 
 

@@ -15,7 +15,7 @@ from ..contracts import Kind
 from ..errors import GanbenchError
 from ..registry import Plugin
 from ..suite.plan import Cell
-from ..suite.spec import DatasetEntry, MethodEntry, Part, TrainSettings
+from ..suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
 
 SETTINGS = TrainSettings(steps=3, batch=8, dtype="float64", snapshots=1)
 RTOL = 1e-8  # between numbers in float64 that should be the same
@@ -70,7 +70,7 @@ class CheckFailed(Exception):
     """A check failed and the next ones build on it. Arguments: those of `Check`."""
 
 
-def run_checks(part: Part, checks: Callable[[], Checks]) -> list[Check]:
+def run_checks(part: PluginSpec, checks: Callable[[], Checks]) -> list[Check]:
     """The checks of its documentation, then `checks`, up to the first that raises."""
     results = list(documentation(part.plugin))
     required = [
@@ -144,8 +144,8 @@ def explain(error: Exception) -> str:
     return "\n".join([text.split("\n")[0] + where, *hints])
 
 
-def trial_cell(part: Part, *tricks: Part) -> Cell:
+def trial_cell(part: PluginSpec, *tricks: PluginSpec) -> Cell:
     """A cell for `train`; its dataset is only a name, since the data are handed over beside it."""
-    entry = MethodEntry(part.name, part, tricks, (), {}, None)
-    nowhere = DatasetEntry(part, "data", {})
+    entry = MethodSpec(part.name, part, tricks, (), {}, None)
+    nowhere = DatasetSpec(part, "data", {})
     return Cell("conformance", nowhere, entry, (0, 1, 2), SETTINGS, ())

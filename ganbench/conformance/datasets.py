@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from .. import registry
 from ..contracts import Data
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from .checks import Check, CheckFailed, Checks, Target, as_plugin, run_checks
 
 MAX_OVERLAP = 0.01  # share of a split's examples that may stand in another one
@@ -21,11 +21,11 @@ MAX_OVERLAP = 0.01  # share of a split's examples that may stand in another one
 
 def check_dataset(target: Target, **params: Any) -> list[Check]:
     """Check a dataset with these parameters. Raises PluginError where there is no such dataset."""
-    part = Part(as_plugin("dataset", target), params)
+    part = PluginSpec(as_plugin("dataset", target), params)
     return run_checks(part, lambda: _dataset(part))
 
 
-def _dataset(part: Part) -> Checks:
+def _dataset(part: PluginSpec) -> Checks:
     with torch.random.fork_rng(devices=[]):
         first, second = (_loaded(part, seed) for seed in (1, 2))
     if not isinstance(first, Data):
@@ -88,7 +88,7 @@ def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
     yield Check("its splits hold different examples", text, advice=not wrong)
 
 
-def _loaded(part: Part, seed: int) -> Any:
+def _loaded(part: PluginSpec, seed: int) -> Any:
     torch.manual_seed(seed)  # which must not matter
     return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
 

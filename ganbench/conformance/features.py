@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import registry
 from ..contracts import Data
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from .checks import RTOL, Check, CheckFailed, Checks, Target, as_plugin, run_checks
 from .fixtures import images, plane
 
@@ -17,7 +17,7 @@ from .fixtures import images, plane
 def check_feature(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
     """Check a feature function with these parameters on `data`, else on points or, where it wants images, on
     images. Raises PluginError where there is no such feature function."""
-    part = Part(as_plugin("feature", target), params)
+    part = PluginSpec(as_plugin("feature", target), params)
     return run_checks(part, lambda: _feature(registry.load(part.plugin)(**params), data))
 
 

@@ -15,7 +15,7 @@ from ..contracts import Data, Game
 from ..errors import GanbenchError, SampleError
 from ..nets import Sequential
 from ..suite.plan import Cell
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from ..training import loop, model
 from ..training.games import build
 from ..training.rng import Draws
@@ -50,7 +50,7 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
     """Check a method with these parameters on `data`, else on points and on small images, where it can be built.
     Raises PluginError where there is no such method."""
     plugin = as_plugin("method", target)
-    part = Part(plugin, params)
+    part = PluginSpec(plugin, params)
     if plugin.rung is None:
         text = f"give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler; {SAMPLER}"
         return [*documentation(plugin), Check("it has a game or a fit", text)]
@@ -65,7 +65,7 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
     return results
 
 
-def _playgrounds(part: Part) -> list[Data]:
+def _playgrounds(part: PluginSpec) -> list[Data]:
     """Small data on which the method is tried: points and images, of both those for which it can be built."""
     plugin = part.plugin
     if plugin.needs and not set(plugin.needs) <= {"labels"}:
@@ -78,7 +78,7 @@ def _playgrounds(part: Part) -> list[Data]:
     return chosen or [images()]
 
 
-def _can_be_built(part: Part, data: Data) -> bool:
+def _can_be_built(part: PluginSpec, data: Data) -> bool:
     try:
         build(trial_cell(part), data, 0)
     except Exception:
@@ -86,7 +86,7 @@ def _can_be_built(part: Part, data: Data) -> bool:
     return True
 
 
-def _unless_refused(check: Callable[[Part, Data], Checks], part: Part, data: Data) -> Checks:
+def _unless_refused(check: Callable[[PluginSpec, Data], Checks], part: PluginSpec, data: Data) -> Checks:
     """The checks on further data, none where the method refuses these with an error of ganbench's. One that means
     to play but cannot is told how to refuse."""
     try:
@@ -201,7 +201,7 @@ def _same(first: loop.Trained, second: loop.Trained) -> bool:
 
 def _samples(cell: Cell, data: Data, trained: loop.Trained) -> Checks:
     subject = model.model(cell, data, trained.seed, trained.state, None)
-    if not isinstance(subject, model.Generated):
+    if not isinstance(subject, model.TrainedModel):
         raise TypeError(f"a game gave a {type(subject).__name__}")
     z = subject._latents(6, "conformance")
     with torch.no_grad():
@@ -244,7 +244,7 @@ def _in_scale(x: Tensor, data: Data) -> Check:
     return Check(name, f"{found}; {remedy}")
 
 
-def _fit(part: Part, data: Data) -> Checks:
+def _fit(part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(part)
     try:
         (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from .. import registry
 from ..contracts import Better, Data, Score
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from .checks import Check, CheckFailed, Checks, Target, as_plugin, documentation, run_checks
 from .fixtures import SampledModel, suitable
 
@@ -17,7 +17,7 @@ from .fixtures import SampledModel, suitable
 def check_metric(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
     """Check a metric with these parameters on `data`, or on what it needs: points, or images. Raises
     PluginError where there is no such metric."""
-    part = Part(as_plugin("metric", target), params)
+    part = PluginSpec(as_plugin("metric", target), params)
     data = data or suitable(part.plugin.needs)
     if data is None:
         text = f"it has not been run; no data here have {' and '.join(part.plugin.needs)}"
@@ -25,7 +25,7 @@ def check_metric(target: Target, data: Data | None = None, **params: Any) -> lis
     return run_checks(part, lambda: _metric(part, data))
 
 
-def _metric(part: Part, data: Data) -> Checks:
+def _metric(part: PluginSpec, data: Data) -> Checks:
     plugin = part.plugin
     odd = [v.name for v in plugin.values if v.better not in get_args(Better)]
     text = None if plugin.values else "say what it measures: @metric(Value('distance', 'nats', 'lower'))"

@@ -9,7 +9,7 @@ import torch
 from .. import registry
 from ..contracts import Data, Game
 from ..suite.plan import Cell
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from ..training import loop
 from ..training.games import build
 from . import fixtures
@@ -21,13 +21,13 @@ from .methods import game_checks
 def check_trick(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
     """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError where
     there is no such trick."""
-    part = Part(as_plugin("trick", target), params)
-    plain = Part(registry.find("method", f"{fixtures.__file__}:Reference"), {})
+    part = PluginSpec(as_plugin("trick", target), params)
+    plain = PluginSpec(registry.find("method", f"{fixtures.__file__}:Reference"), {})
     data = data or plane()
     return run_checks(part, lambda: _trick(trial_cell(plain), part, data))
 
 
-def _trick(plain: Cell, part: Part, data: Data) -> Checks:
+def _trick(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(*[p for p in (plain.method.part, part) if p])
     game = build(plain, data, 0)
     given = dict(game.nets)

@@ -40,7 +40,7 @@ from ..errors import GanbenchError, PluginError, StoreError
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
 from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
-from ..suite.load import Part
+from ..suite.load import PluginSpec
 from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
@@ -348,7 +348,7 @@ def record_timeout(task: Task, stacks: str) -> str:
 # ---------------------------------------------------------------------------------------------- data
 
 
-def load_data(part: Part) -> Data:
+def load_data(part: PluginSpec) -> Data:
     """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
     PluginError where a dataset's code fails."""
     threads = torch.get_num_threads()

@@ -60,7 +60,7 @@ class Dataset:
         return (np.asarray(modes["centers"], dtype=float), float(modes["std"])) if modes else None
 
 
-class Kept(Mapping[str, Any]):
+class LazyTensors(Mapping[str, Any]):
     """The tensors of a safetensors file, and `plain` values beside them, by name. A tensor is read when it is asked
     for and not kept: what all seeds of a large run hold would not fit into memory. Raises StoreError for a file that
     is damaged; one that is missing holds nothing."""
@@ -97,7 +97,7 @@ class ScoreFile:
     def details(self) -> Mapping[str, Any]:
         """What the metric says besides its values: numbers, strings and arrays."""
         plain = self.info.get("details") or {}
-        return Kept(self.files, self.path.with_suffix(layout.TENSORS), plain) if self.files else plain
+        return LazyTensors(self.files, self.path.with_suffix(layout.TENSORS), plain) if self.files else plain
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Seed:
     @cached_property
     def media(self) -> Mapping[str, Array]:
         """Preview samples, curves and snapshots; empty where there are none."""
-        return Kept(self.files, self.folder / layout.MEDIA) if self.files else {}
+        return LazyTensors(self.files, self.folder / layout.MEDIA) if self.files else {}
 
     def details(self, name: str) -> Mapping[str, Any] | None:
         """Details of the score that has one of this name, such as "counts"."""

@@ -27,9 +27,9 @@ from .. import __version__
 from ..atomic import explained
 from ..contracts import COLUMNS, Data, Status
 from ..errors import StoreError
-from ..suite.load import DatasetEntry
+from ..suite.load import DatasetSpec
 from ..suite.plan import Cell, identity
-from ..suite.spec import Part
+from ..suite.spec import PluginSpec
 from . import layout
 from .files import Folder
 
@@ -449,7 +449,7 @@ class Preview:
     tensors: dict[str, Tensor]
 
 
-def preview(entry: DatasetEntry, data: Data, digest: str) -> Preview:
+def preview(entry: DatasetSpec, data: Data, digest: str) -> Preview:
     """Numbers, names, some test examples [n, *shape] and, where it is known and can be drawn, the log density
     in nats: [w] over `extent` (x0, x1), or [h, w] over (x0, x1, y0, y1) with y growing along the rows."""
     import torch
@@ -498,7 +498,7 @@ def _density(log_density: Callable[[Tensor], Tensor], points: Tensor) -> dict[st
 # ---------------------------------------------------------------------------------------------- identity
 
 
-def data_digest(data: Data, part: Part | None = None) -> str:
+def data_digest(data: Data, part: PluginSpec | None = None) -> str:
     """SHA-256 over all that a method or metric can see of a dataset.
 
     part: the plugin that the data come from, with its parameters. The log density and the simulator are functions,

@@ -22,10 +22,10 @@ from ..errors import Problem, RequestError, SuiteError, did_you_mean
 from . import nodes
 from .normalise import budgeted, long_forms, override
 from .reader import Checker
-from .spec import DatasetEntry, MethodEntry, Part, Suite, TrainSettings
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings
 
 __all__ = [
-    "DatasetEntry", "MethodEntry", "Part", "Suite", "TrainSettings",
+    "DatasetSpec", "MethodSpec", "PluginSpec", "Suite", "TrainSettings",
     "about", "dump", "load", "locate", "shipped_suites", "slug",
 ]  # fmt: skip
 
@@ -128,11 +128,11 @@ def dump(suite: Suite) -> str:
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _written(kind: Kind, part: Part) -> dict[str, Any]:
+def _written(kind: Kind, part: PluginSpec) -> dict[str, Any]:
     return {kind: part.reference, **_if_any(params=part.resolved)}
 
 
-def _written_method(entry: MethodEntry) -> dict[str, Any]:
+def _written_method(entry: MethodSpec) -> dict[str, Any]:
     only = list(entry.datasets or ())
     if entry.part is None:
         return {"samples": list(map(str, entry.samples)), "label": entry.label, **_if_any(datasets=only)}

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from .. import registry
 from ..errors import PluginError
-from .load import DatasetEntry, MethodEntry, Part, Suite, TrainSettings, slug
+from .load import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings, slug
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
 READING = 2  # goes up when files of samples are read in another way
@@ -27,11 +27,11 @@ class Cell:
     """A dataset, a method and all seeds."""
 
     suite: str
-    dataset: DatasetEntry
-    method: MethodEntry
+    dataset: DatasetSpec
+    method: MethodSpec
     seeds: tuple[int, ...]
     train: TrainSettings  # the suite's, then the dataset's, then the method's
-    metrics: tuple[Part, ...]  # those that apply
+    metrics: tuple[PluginSpec, ...]  # those that apply
 
     @property
     def label(self) -> str:
@@ -59,7 +59,7 @@ class Cell:
             recipe = {**recipe, "samples": self._files[self.seeds.index(seed)]}
         return _sha256({**recipe, "data": data_digest, "seed": seed})
 
-    def score_key(self, data_digest: str, seed: int, metric: Part) -> str:
+    def score_key(self, data_digest: str, seed: int, metric: PluginSpec) -> str:
         """Everything that this score of this seed depends on."""
         return _sha256(
             {
@@ -111,7 +111,7 @@ def resolve(suite: Suite) -> Plan:
     return Plan(suite, cells)
 
 
-def _cell(suite: Suite, dataset: DatasetEntry, method: MethodEntry) -> Cell:
+def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
@@ -124,13 +124,13 @@ def _cell(suite: Suite, dataset: DatasetEntry, method: MethodEntry) -> Cell:
     )
 
 
-def _rung(method: MethodEntry) -> Literal["game", "fit", "samples"]:
+def _rung(method: MethodSpec) -> Literal["game", "fit", "samples"]:
     if method.part is None:
         return "samples"
     return "game" if method.part.plugin.rung == "game" else "fit"
 
 
-def identity(part: Part) -> dict[str, Any]:
+def identity(part: PluginSpec) -> dict[str, Any]:
     """What the numbers of a plugin depend on: its source, its parameters, and the files that it reads."""
     inner = {name: identity(one) for name, one in part.parts.items()}  # not where their files lie
     params = {**part.resolved, **inner}
@@ -138,7 +138,7 @@ def identity(part: Part) -> dict[str, Any]:
     return {"name": part.name, "source": source, "params": params, **file_digests(part)}
 
 
-def file_digests(part: Part) -> dict[str, dict[str, str]]:
+def file_digests(part: PluginSpec) -> dict[str, dict[str, str]]:
     """SHA-256 of the files that a plugin reads, under "files"; empty where it reads none. Raises PluginError."""
     digests = {}
     for name, path in part.files.items():

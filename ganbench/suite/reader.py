@@ -18,7 +18,7 @@ from ..registry import Param, Plugin
 from . import annotations, nodes
 from .nodes import BROKEN, Node, Place, joined
 from .normalise import ENTRY_KEYS, KEYS
-from .spec import DatasetEntry, MethodEntry, Part, Suite, TrackerName, TrainSettings
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrackerName, TrainSettings
 
 MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
@@ -36,7 +36,7 @@ class Checker:
         self.folder = path.resolve().parent
         self.problems = problems
         self.labels: list[str] = []  # of the datasets, the broken ones too
-        self.sound: list[DatasetEntry] = []  # the datasets that are not broken
+        self.sound: list[DatasetSpec] = []  # the datasets that are not broken
 
     # ------------------------------------------------------------ pieces
 
@@ -174,7 +174,9 @@ class Checker:
 
     # ------------------------------------------------------------ entries
 
-    def part(self, kind: Kind, found: Mapping[str, Node], key: str, swept: Iterable[str] = ()) -> Part | None:
+    def part(
+        self, kind: Kind, found: Mapping[str, Node], key: str, swept: Iterable[str] = ()
+    ) -> PluginSpec | None:
         """The plugin of an entry with its parameters; None where there is no such plugin."""
         node = found.get(kind)
         plugin = self.plugin(kind, node, joined(key, kind))
@@ -183,7 +185,9 @@ class Checker:
         if kind == "method" and plugin.rung is None:
             what = f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
             self.note(node, joined(key, kind), what)
-        return Part(plugin, self.params(found.get("params"), joined(key, "params"), plugin, node, swept))
+        return PluginSpec(
+            plugin, self.params(found.get("params"), joined(key, "params"), plugin, node, swept)
+        )
 
     def plugin(self, kind: Kind, node: Node | None, key: str) -> Plugin | None:
         """The plugin that is named here; None where there is no such plugin."""
@@ -237,7 +241,7 @@ class Checker:
         plugin = self.plugin(kind, node, key)
         if plugin is None:
             return BROKEN
-        part = Part(plugin, self.params(params, key, plugin, node))
+        part = PluginSpec(plugin, self.params(params, key, plugin, node))
         return {part.reference: dict(part.params)} if part.params else part.reference
 
     def entry(self, node: Node, key: str, kind: str) -> dict[str, Node]:
@@ -247,8 +251,8 @@ class Checker:
             self.note(node, key, f"the key {kind!r} is missing: which {kind} is it?")
         return found
 
-    def datasets(self, node: Node | None) -> list[DatasetEntry]:
-        entries: list[DatasetEntry] = []
+    def datasets(self, node: Node | None) -> list[DatasetSpec]:
+        entries: list[DatasetSpec] = []
         places: list[tuple[str, Place, str]] = []
         for child, key in self.items(node, "datasets"):
             found = self.entry(child, key, "dataset")
@@ -257,14 +261,14 @@ class Checker:
             default = part.name if part else str(found["dataset"].value) if "dataset" in found else ""
             label = self.name(found.get("label"), joined(key, "label"), default)
             if part:
-                entries.append(DatasetEntry(part, label, train))
+                entries.append(DatasetSpec(part, label, train))
                 places.append((label, child.place, key))
             self.labels.append(label)
         self.distinct(places)
         return entries
 
-    def methods(self, node: Node | None) -> list[MethodEntry]:
-        entries: list[MethodEntry] = []
+    def methods(self, node: Node | None) -> list[MethodSpec]:
+        entries: list[MethodSpec] = []
         places: list[tuple[str, Place, str]] = []
         for child, key in self.items(node, "methods"):
             made = isinstance(child.value, dict) and "samples" in child.value
@@ -274,7 +278,7 @@ class Checker:
         self.distinct(places)
         return entries
 
-    def method(self, node: Node, key: str) -> list[MethodEntry]:
+    def method(self, node: Node, key: str) -> list[MethodSpec]:
         found = self.entry(node, key, "method")
         sweep = found.get("sweep")
         swept = tuple(sweep.value) if sweep and isinstance(sweep.value, dict) else ()
@@ -287,10 +291,10 @@ class Checker:
         if part is None:
             return []
         self.suits(node, joined(key, "method"), part, only)
-        base = MethodEntry(label, part, tricks, (), train, only)
+        base = MethodSpec(label, part, tricks, (), train, only)
         return [base] if sweep is None else self.swept(base, part, sweep, joined(key, "sweep"))
 
-    def suits(self, node: Node, key: str, part: Part, only: tuple[str, ...] | None) -> None:
+    def suits(self, node: Node, key: str, part: PluginSpec, only: tuple[str, ...] | None) -> None:
         """Every dataset that the method runs on has what it needs."""
         for dataset in self.sound:
             lacks = sorted(set(part.plugin.needs) - set(dataset.part.plugin.provides))
@@ -298,7 +302,7 @@ class Checker:
                 what = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
                 self.note(node, key, f"{what}; say under `datasets` on which it shall run")
 
-    def swept(self, base: MethodEntry, part: Part, node: Node, key: str) -> list[MethodEntry]:
+    def swept(self, base: MethodSpec, part: PluginSpec, node: Node, key: str) -> list[MethodSpec]:
         """An entry for each combination of the sweep's values."""
         known = {param.name: param for param in part.plugin.params}
         choices: dict[str, list[Any]] = {}
@@ -325,7 +329,7 @@ class Checker:
             entries.append(replace(base, label=label, part=replace(part, params=params)))
         return entries
 
-    def tricks(self, node: Node | None, key: str, part: Part | None) -> tuple[Part, ...]:
+    def tricks(self, node: Node | None, key: str, part: PluginSpec | None) -> tuple[PluginSpec, ...]:
         if node is None:
             return ()
         parts = [
@@ -337,7 +341,7 @@ class Checker:
             self.note(node, key, what)
         return tuple(trick for trick in parts if trick)
 
-    def samples(self, node: Node, key: str) -> list[MethodEntry]:
+    def samples(self, node: Node, key: str) -> list[MethodSpec]:
         """Samples made elsewhere: one file, or a list with a file for each seed."""
         found = self.fields(node, key, ENTRY_KEYS["samples"])
         given = found["samples"]
@@ -354,7 +358,7 @@ class Checker:
             paths.append(self.existing(child, child_key, name))
         only = self.only(found.get("datasets"), joined(key, "datasets"))
         label = self.name(found.get("label"), joined(key, "label"), paths[0].stem if paths else "")
-        return [MethodEntry(label, None, (), tuple(paths), {}, only)] if paths else []
+        return [MethodSpec(label, None, (), tuple(paths), {}, only)] if paths else []
 
     def only(self, node: Node | None, key: str) -> tuple[str, ...] | None:
         """The labels of the datasets that a method is restricted to."""
@@ -372,8 +376,8 @@ class Checker:
                 labels.append(label)
         return tuple(labels)
 
-    def metrics(self, node: Node | None) -> list[Part]:
-        parts: list[Part] = []
+    def metrics(self, node: Node | None) -> list[PluginSpec]:
+        parts: list[PluginSpec] = []
         for child, key in self.items(node, "metrics"):
             part = self.part("metric", self.entry(child, key, "metric"), key)
             if part and any(part.plugin == p.plugin and part.resolved == p.resolved for p in parts):

@@ -26,7 +26,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Part:
+class PluginSpec:
     """A plugin with the parameters that the suite gives it."""
 
     plugin: Plugin
@@ -56,14 +56,14 @@ class Part:
         }
 
     @property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, PluginSpec]:
         """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
         found = {}
         for param in self.plugin.params:
             kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
             if kind and value is not None:
                 name, params = registry.named(value)
-                found[param.name] = Part(registry.find(kind, name), params)
+                found[param.name] = PluginSpec(registry.find(kind, name), params)
         return found
 
     @property
@@ -77,22 +77,22 @@ class Part:
 
 
 @dataclass(frozen=True)
-class DatasetEntry:
+class DatasetSpec:
     """A dataset of the suite; `train` are the settings that it overrides."""
 
-    part: Part
+    part: PluginSpec
     label: str
     train: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class MethodEntry:
+class MethodSpec:
     """A method of the suite with its tricks, or (`part` is None) samples that were made elsewhere, a file
     for each seed; `train` are the settings that it overrides, `datasets` the only labels it runs on."""
 
     label: str
-    part: Part | None
-    tricks: tuple[Part, ...]
+    part: PluginSpec | None
+    tricks: tuple[PluginSpec, ...]
     samples: tuple[Path, ...]
     train: Mapping[str, Any]
     datasets: tuple[str, ...] | None
@@ -106,9 +106,9 @@ class Suite:
     about: str
     seeds: tuple[int, ...]
     train: TrainSettings
-    datasets: tuple[DatasetEntry, ...]
-    methods: tuple[MethodEntry, ...]
-    metrics: tuple[Part, ...]
+    datasets: tuple[DatasetSpec, ...]
+    methods: tuple[MethodSpec, ...]
+    metrics: tuple[PluginSpec, ...]
     path: Path
     source_text: str
     track: tuple[str, ...] = ()  # trackers that are told of every finished seed; they change no number

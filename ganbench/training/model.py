@@ -14,7 +14,7 @@ from ..sample_counts import too_few
 from ..samples import Samples
 from .games import build
 from .rng import fill, generator, latents
-from .stack import Replica, Rules
+from .stack import GameLayout, Replica
 
 if TYPE_CHECKING:
     from ..suite.plan import Cell
@@ -33,11 +33,11 @@ def model(
 ) -> Model:
     """What a metric sees of a stored seed."""
     if samples is not None:
-        return StoredSamples(seed, samples, state, data=data, device=device)
-    return Generated(build(cell, data, seed), seed, state, torch.device(device))
+        return SampleModel(seed, samples, state, data=data, device=device)
+    return TrainedModel(build(cell, data, seed), seed, state, torch.device(device))
 
 
-class StoredSamples:
+class SampleModel:
     """A seed of which only samples are known."""
 
     latent = game = nets = None
@@ -72,7 +72,7 @@ class StoredSamples:
         return generator(self.seed, f"score/{purpose}", torch.device(self.device))
 
 
-class Generated:
+class TrainedModel:
     """A seed of a game: its nets with fixed statistics, so that no sample depends on its batch."""
 
     def __init__(self, game: Game, seed: int, state: Mapping[str, Tensor], device: torch.device) -> None:
@@ -84,7 +84,7 @@ class Generated:
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             module.load_state_dict(own)
             module.to(device=device, dtype=self.dtype).eval().requires_grad_(False)
-        rules = Rules.of(game)
+        rules = GameLayout.of(game)
         flats = {player: layout.pack(game.nets) for player, layout in rules.layouts.items()}
         buffers = {
             net: dict(module.named_buffers(remove_duplicate=False)) for net, module in game.nets.items()

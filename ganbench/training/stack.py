@@ -71,7 +71,7 @@ Flats = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Rules:
+class GameLayout:
     """What all replicas of a game share."""
 
     game: Game
@@ -81,7 +81,7 @@ class Rules:
     habits: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, game: Game) -> Rules:
+    def of(cls, game: Game) -> GameLayout:
         """Raises PluginError where players and nets do not fit together."""
         owners = [net for player in game.players.values() for net in player.owns]
         missing = sorted(set(owners) - set(game.nets))
@@ -109,7 +109,7 @@ class Replica:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: GameLayout,
         flats: Flats,
         states: Mapping[str, tuple[Tensor, ...]],
         memory: Mapping[str, Any],
@@ -206,7 +206,7 @@ class Stack:
     ) -> None:
         """rounds: how many will be played at the least, as far as is known"""
         self.game = games[0]
-        self.rules = Rules.of(self.game)
+        self.rules = GameLayout.of(self.game)
         for net in self.game.nets.values():
             net.to(device=device, dtype=dtype).train()
         layouts = self.rules.layouts
