@@ -36,6 +36,8 @@ def pages() -> dict[str, str]:
     found = {
         "index.md": moved((ROOT / "README.md").read_text("utf-8")),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text("utf-8"),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text("utf-8"),
+        "papers/index.md": papers(),
         "notebook.md": notebook(ROOT / "docs" / "notebook.ipynb"),
     }
     for path in sorted(RESULTS.rglob("*.md")):
@@ -48,6 +50,15 @@ def pages() -> dict[str, str]:
     return found
 
 
+def papers() -> str:
+    """The list of the papers whose tables are suites."""
+    titles = {
+        path.name: re.search(r"^# (.*)$", path.read_text("utf-8"), re.MULTILINE)
+        for path in sorted((ROOT / "docs" / "papers").glob("*.md"))
+    }
+    return "# Papers\n\n" + "".join(f"- [{title[1]}]({name})\n" for name, title in titles.items() if title)
+
+
 def moved(text: str) -> str:
     """The README with its links as they are from the site: pages of docs/ beside it, folders by their list."""
 
@@ -55,6 +66,7 @@ def moved(text: str) -> str:
         target = match[2].removeprefix("docs/").replace(".ipynb", ".md")
         return f"{match[1]}({target}/index.md)" if (ROOT / match[2]).is_dir() else f"{match[1]}({target})"
 
+    text = text.replace("](CONTRIBUTING.md)", "](contributing.md)")
     return re.sub(r"(\])\(((?:docs|results)/[^)]*)\)", link, text)
 
 
