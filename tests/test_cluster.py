@@ -73,6 +73,7 @@ def test_paths_are_moved_wherever_they_stand() -> None:
     assert ray_cluster.relocate(before, places) == after
 
 
+@pytest.mark.slow
 def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
     assert bench.run("Constant", seeds=1) == 0
     done = bench.untimed()

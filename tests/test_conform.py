@@ -17,15 +17,24 @@ SMALL = {"kde_ll_cv": {"n": 500}, "ais_ll": {"steps": 50}}  # metrics that take 
 PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files
 
 
+# They take a second or more each.
+SLOW = {"metz_2017", "estimated_divergence", "kde_ll_scales", "kde_ll_folds", "kde_ll", "kde_ll_cv"} | {
+    *("sliced_wasserstein", "ais_ll", "class_coverage")
+}
+
+
 def shipped(kind):
-    return list(catalog()[kind].values())
+    return [
+        pytest.param(plugin, marks=pytest.mark.slow if name in SLOW else (), id=name)
+        for name, plugin in catalog()[kind].items()
+    ]
 
 
 def problems(checks):
     return {check.name: check.problem for check in checks if check.problem}
 
 
-@pytest.mark.parametrize("plugin", shipped("method"), ids=lambda p: p.name)
+@pytest.mark.parametrize("plugin", shipped("method"))
 def test_shipped_methods(plugin):
     small = {"width": 8} if plugin.param("width") else {}
     checks = conform.check_method(plugin, **small)
@@ -33,14 +42,12 @@ def test_shipped_methods(plugin):
     assert len(checks) >= 4
 
 
-@pytest.mark.parametrize("plugin", shipped("trick"), ids=lambda p: p.name)
+@pytest.mark.parametrize("plugin", shipped("trick"))
 def test_shipped_tricks(plugin):
     assert problems(conform.check(plugin)) == {}
 
 
-@pytest.mark.parametrize(
-    "plugin", [*shipped("divergence"), *shipped("feature"), *shipped("metric")], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("plugin", [*shipped("divergence"), *shipped("feature"), *shipped("metric")])
 def test_shipped_divergences_features_and_metrics(plugin):
     checks = (
         conform.check_metric(plugin, **SMALL[plugin.name]) if plugin.name in SMALL else conform.check(plugin)

@@ -143,6 +143,7 @@ def test_fresh_data_have_no_divergence():
     assert score.value > -0.1
 
 
+@pytest.mark.slow
 def test_orientation(monkeypatch):
     monkeypatch.setattr(variational, "STARTS", 2)
     torch.manual_seed(2)
