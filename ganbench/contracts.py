@@ -238,6 +238,8 @@ class Player:
     optimiser: Optimiser
     steps: int = 1  # updates in each round
     project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
+    # Factor of every update, a scalar tensor, at a fraction of all rounds in [0, 1): a falling learning rate.
+    schedule: Callable[[Tensor], Tensor] | None = None
     extended: bool = False  # whether a trick has built on its loss, which another one must not replace
 
     @property
