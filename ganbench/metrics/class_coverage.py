@@ -16,7 +16,7 @@ from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import Classifier, classifier, recipe
 from .modes import FittedGaussian, histogram_kl
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 
 FITTED = 10_000  # training examples that the Gaussian of the control is fitted to
@@ -138,7 +138,7 @@ class ClassCoverage:
     n: int = 25_600  # samples, as Metz et al. 2017
 
     def __call__(
-        self, model: Model, data: Data, reference: Once[Controls] | None = None
+        self, model: Model, data: Data, reference: PerDevice[Controls] | None = None
     ) -> tuple[Score, Score]:
         singles, samples = _singles(data), model.samples(self.n)
         judge = classifier(singles, samples.device)
@@ -160,9 +160,9 @@ class ClassCoverage:
             Score(coverage.kl, coverage.kl_sem, self.n),
         )
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """The controls, the same for all models."""
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         singles, generator = _singles(data), torch.Generator().manual_seed(0)

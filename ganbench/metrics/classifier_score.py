@@ -11,7 +11,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .classifier import classifier, recipe
 from .distances import check_samples
-from .once import Once
+from .per_device import PerDevice
 from .statistics import standard_error
 from .subset import random_subset
 
@@ -55,15 +55,15 @@ class ClassifierScore:
     n: int = 5000  # samples, at most as many as there are test examples
     splits: int = 10  # parts, over which the score is averaged
 
-    def __call__(self, model: Model, data: Data, reference: Once[Score] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Score] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
         found = self._score(samples, data)
         return replace(found, details={}, controls={**control.controls, "test": control.value})
 
-    def reference(self, data: Data) -> Once[Score]:
+    def reference(self, data: Data) -> PerDevice[Score]:
         """What as many test examples score; controls: "accuracy" of the classifier on the test split."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Score:
         test = data.floats(random_subset(data.test, self._size(data))).to(place)

@@ -24,7 +24,7 @@ from .memorisation import (
     real_features,
     verdict,
 )
-from .once import Once
+from .per_device import PerDevice
 from .statistics import halves_below, percentage
 from .subset import random_subset
 
@@ -211,7 +211,7 @@ class DataCopying:
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
     def __call__(
-        self, model: Model, data: Data, reference: Once[Controls] | None = None
+        self, model: Model, data: Data, reference: PerDevice[Controls] | None = None
     ) -> tuple[Score, Score, Score]:
         samples = check_samples(model.samples(self.n), "samples", least=LEAST)
         controls = (reference or self.reference(data)).on(samples.device)
@@ -228,14 +228,14 @@ class DataCopying:
         ct = replace(ct, controls=beside)
         return ct, _authenticity(to_train, train), _near_duplicates(to_train.distance, controls.heldout)
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """The controls, the same for all models."""
         if min(self.n, len(data.test)) < 2 * LEAST:
             raise SampleError(
                 f"{data.name}: data copying needs at least {2 * LEAST} test examples; there are "
                 f"{min(self.n, len(data.test))}"
             )
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         train, every = real_features(self.features, data, place)

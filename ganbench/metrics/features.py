@@ -17,7 +17,7 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from .distances import check_samples, full_precision
 from .extractors import extractor, identity
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 
 ROWS = 1024  # features of each set whose kernel values are held at once
@@ -117,16 +117,16 @@ class Comparison:
     n: int = 5000  # samples, and test examples, at most as many as there are of the latter
     features: str | None = None  # an extractor; null: classifier of labelled images, pixels of other data
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self._name(data), data, samples.device)(samples)
         score = self.distance(seen, control.test)
         return replace(score, controls={"train": control.train})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples' features, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         n, see = self._size(data), extractor(self._name(data), data, place)

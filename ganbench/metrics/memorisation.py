@@ -15,7 +15,7 @@ from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
-from .once import Once
+from .per_device import PerDevice
 from .statistics import halves_below
 from .subset import random_subset
 
@@ -398,7 +398,7 @@ class Memorisation:
     n: int = 2000  # samples, and held-out examples at most
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Controls] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Controls] | None = None) -> Score:
         samples = check_samples(model.samples(self.n), "samples", least=2)
         controls = (reference or self.reference(data)).on(samples.device)
         train, test = controls.real or real_features(self.features, data, samples.device)
@@ -409,13 +409,13 @@ class Memorisation:
         beside = {"copies": controls.copies, "heldout": controls.fresh}
         return replace(score, details={**score.details, **_panel(samples, near)}, controls=beside)
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """Distances of the held-out data and the controls, the same for all models."""
         if len(data.test) < 4:
             raise SampleError(
                 f"{data.name}: memorisation needs at least 4 test examples; there are {len(data.test)}"
             )
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         train, test = real_features(self.features, data, place)

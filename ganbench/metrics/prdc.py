@@ -28,7 +28,7 @@ from .distances import (
 )
 from .extractors import extractor, identity
 from .memorisation import PIXELS
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 
 PARTS = 10  # of both sets, whose spread gives the standard errors
@@ -173,7 +173,9 @@ class PrecisionRecall:
     k: int = 5  # neighbour that a ball reaches to
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> tuple[Score, ...]:
+    def __call__(
+        self, model: Model, data: Data, reference: PerDevice[Control] | None = None
+    ) -> tuple[Score, ...]:
         n = self._size(data)
         samples = check_samples(model.samples(n), "samples", least=self.k + 1)
         control = (reference or self.reference(data)).on(samples.device)
@@ -185,9 +187,9 @@ class PrecisionRecall:
         ]
         return (replace(scores[0], controls={"train": vars(control.scores)}), *scores[1:])
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _size(self, data: Data) -> int:
         return min(self.n, len(data.test))

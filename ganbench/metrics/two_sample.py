@@ -15,7 +15,7 @@ from ..errors import SampleError
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .memorisation import PIXELS
-from .once import Once
+from .per_device import PerDevice
 from .statistics import binomial_sem
 from .subset import random_subset
 
@@ -103,16 +103,16 @@ class C2ST:
     classifier: Literal["knn", "mlp"] = "knn"  # neighbours, or a small net
     features: str = PIXELS  # what it sees: pixels, or features of classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(min(self.n, len(data.test))), "samples", least=8)
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = c2st(seen, control.test, classifier=self.classifier)
         return replace(score, controls={"train": control.value})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)

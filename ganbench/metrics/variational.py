@@ -19,7 +19,7 @@ from ..registry import find_divergence
 from .distances import check_samples, nearest
 from .extractors import extractor, identity
 from .kde import log_densities
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 from .two_sample import c2st
 
@@ -235,16 +235,16 @@ class EstimatedDivergence:
     ] = "jensen-shannon"  # which one; of data from samples
     features: str = "pixels"  # what the net sees: the numbers themselves, or what an extractor makes of them
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(self._size(data)), "samples", least=16)
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = variational_divergence(seen, control.test, self._f())
         return replace(score, controls={"train": control.value})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)
