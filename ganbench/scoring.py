@@ -43,16 +43,26 @@ class ScoredSeed:
 
 
 def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
-    """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
+    """The protocol of a metric on these data: a hash of 8 hexadecimal digits, and a sentence for people.
 
-    Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
+    Values with different hashes are never compared. Hashed are the metric's name, version and parameters, and its
+    `protocol_fields(data)`: then the sentence can be reworded. A metric without fields has its sentence hashed.
+    Raises PluginError where the metric cannot be made, or its fields are no mapping that JSON can hold.
     """
     plugin, made = metric.plugin, make(metric)
     try:
         sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
+        fields = made.protocol_fields(data) if hasattr(made, "protocol_fields") else sentence
+        # No `default`: the text of an object may hold its address, and the hash would change with every run.
+        hashed = json.dumps(fields, sort_keys=True)
     except Exception as error:
         raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
-    identity = [plugin.name, plugin.version, dict(metric.resolved), sentence]
+    if not isinstance(fields, Mapping | str):
+        raise PluginError(
+            f"{plugin.path}: protocol_fields of {plugin.name} must return a mapping of names to numbers and texts; "
+            f"it returned a {type(fields).__name__}"
+        )
+    identity = [plugin.name, plugin.version, dict(metric.resolved), json.loads(hashed)]
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
 
