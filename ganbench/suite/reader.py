@@ -63,7 +63,7 @@ class Cursor:
         if isinstance(self.content, dict):
             values = self.content
         elif self.content is not None and self.content is not BROKEN:
-            self.note(f"expected a mapping (key: value), got {annotations.shown(self.content)}")
+            self.note(f"expected a mapping (key: value), got {annotations.describe(self.content)}")
         for name in values:
             if name not in names and self.node:
                 unknown = f"{of} has no parameter {name!r}" if of else f"unknown key {name!r}"
@@ -76,7 +76,7 @@ class Cursor:
         if self.node is None or self.content is BROKEN:
             return []
         if not isinstance(self.content, list):
-            self.note(f"expected a list (- one - two), got {annotations.shown(self.content)}")
+            self.note(f"expected a list (- one - two), got {annotations.describe(self.content)}")
             return []
         if len(self.content) < least:
             self.note("is empty; it needs one entry at least")
@@ -157,7 +157,7 @@ class Reader:
                 return ()
             return tuple(range(seeds.content))
         if not isinstance(seeds.content, list):
-            got = annotations.shown(seeds.content)
+            got = annotations.describe(seeds.content)
             seeds.note(f"expected how many (5 means 0 to 4) or a list of seeds, got {got}")
             return ()
         numbers: list[int] = []
@@ -233,7 +233,7 @@ class Reader:
         }
         for param in plugin.params:
             if param.required and param.name not in (*given, *swept):
-                expected = annotations.expected(param.annotation)
+                expected = annotations.describe_type(param.annotation)
                 text = f"{plugin.name} needs the parameter {param.name!r} ({expected})"
                 params.note(f"{text}: {param.doc}" if param.doc else text, at=named)
         return given
@@ -241,7 +241,7 @@ class Reader:
     def param(self, cursor: Cursor, param: Param) -> Any:
         """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for beside
         the suite and becomes absolute; so does the file of a plugin that the parameter names."""
-        kind = annotations.refers(param.annotation)
+        kind = annotations.plugin_kind(param.annotation)
         if kind and isinstance(cursor.content, str | dict):
             return self.reference(kind, cursor)
         value = cursor.value(param.annotation, BROKEN)
@@ -435,7 +435,7 @@ def unusable(name: str) -> str | None:
 
 def _choice(param: Param, value: Any) -> str:
     """A value of a sweep in the label of its method; a plugin by its name and parameters."""
-    kind = annotations.refers(param.annotation)
+    kind = annotations.plugin_kind(param.annotation)
     if kind is None or value is None:
         return _as_label(value)
     name, params = registry.named(value)
@@ -445,7 +445,7 @@ def _choice(param: Param, value: Any) -> str:
 def _as_label(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(_as_label, value))
-    return value if isinstance(value, str) else annotations.shown(value)
+    return value if isinstance(value, str) else annotations.describe(value)
 
 
 def _quotes(annotation: str, value: Any) -> str:
