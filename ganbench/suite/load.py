@@ -18,10 +18,10 @@ import yaml
 
 from .. import registry
 from ..contracts import Kind
-from ..errors import Problem, RequestError, SuiteError, did_you_mean
+from ..errors import RequestError, SuiteError, SuiteIssue, did_you_mean
 from . import nodes
-from .normalise import budgeted, long_forms, override
-from .reader import Checker
+from .normalise import apply_budget, expand, override
+from .reader import Reader
 from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings
 
 __all__ = [
@@ -40,28 +40,24 @@ def load(path_or_name: str | Path, overrides: str | Sequence[str] = (), seeds: i
     if isinstance(overrides, str):  # one option, not its letters
         overrides = (overrides,)
     path = locate(path_or_name)
-    problems: list[Problem] = []
-    root, text = nodes.read(path, problems)
-    root = long_forms(root)
+    issues: list[SuiteIssue] = []
+    root, text = nodes.read(path, issues)
+    root = expand(root)
     options = [(f"--set {option}", option) for option in overrides]
     if seeds is not None:
         options.append((f"--seeds {seeds}", f"seeds={seeds}"))
-    chosen, options = _parted(options, "budget")  # first, so that all other options have the last word
-    for shown, option in chosen:
-        root = override(root, shown, option, problems)
-    root = long_forms(budgeted(root, path, problems))
-    for shown, option in options:
-        root = long_forms(override(root, shown, option, problems))
-    suite = Checker(path, problems).suite(root, text)
-    if problems:
-        raise SuiteError(problems)
+    # The budget first, so that all other options have the last word. Every change may bring short forms in.
+    budgets = [pair for pair in options if pair[1].partition("=")[0].strip() == "budget"]
+    for name, option in budgets:
+        root = override(root, name, option, issues)
+    root = expand(apply_budget(root, path, issues))
+    for name, option in options:
+        if (name, option) not in budgets:
+            root = expand(override(root, name, option, issues))
+    suite = Reader(path, issues).suite(root, text)
+    if issues:
+        raise SuiteError(issues)
     return suite
-
-
-def _parted(options: Sequence[tuple[str, str]], key: str) -> tuple[list[tuple[str, str]], ...]:
-    """The options for this key, and the others."""
-    own = [pair for pair in options if pair[1].partition("=")[0].strip() == key]
-    return own, [pair for pair in options if pair not in own]
 
 
 def shipped_suites() -> dict[str, Path]:

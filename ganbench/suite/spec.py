@@ -60,7 +60,7 @@ class PluginSpec:
         """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
         found = {}
         for param in self.plugin.params:
-            kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
+            kind, value = annotations.plugin_kind(param.annotation), self.resolved.get(param.name)
             if kind and value is not None:
                 name, params = registry.named(value)
                 found[param.name] = PluginSpec(registry.find(kind, name), params)
