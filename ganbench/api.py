@@ -12,17 +12,17 @@ from typing import Any
 from . import registry
 from .contracts import CONTROLS, Data, Kind, Record
 from .datasets import files
-from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
+from .errors import DatasetError, SampleError, SuiteError, SuiteIssue, did_you_mean
 from .execution.run import choose_device
 from .execution.worker import load_data
 from .sample_counts import count_setting, samples_needed, too_few, with_param
 from .samples import Samples, range_warning, read_samples
 from .scoring import Scored, Scorer, protocol, unmeasured
 from .store.rundir import Entry, Training
-from .suite.nodes import Node, Place
+from .suite.nodes import Position, YamlNode
 from .suite.normalise import override
 from .suite.plan import Cell
-from .suite.reader import Checker
+from .suite.reader import Cursor, Reader
 from .suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
 from .training.model import SampleModel
 
@@ -72,30 +72,30 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     data = registry.find("dataset", name)
     wanted = [registry.find("metric", name) for name in dict.fromkeys(metrics)]
     chosen = wanted or [p for p in registry.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
-    problems: list[Problem] = []
-    nowhere = Place("", 0, 0)
-    known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
-    named = Place(f"--dataset {dataset}", 0, 0)
-    known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
-    tree = Node(known, nowhere)
+    issues: list[SuiteIssue] = []
+    nowhere = Position("", 0, 0)
+    known = {plugin.name: YamlNode({}, nowhere) for plugin in (data, *chosen)}
+    named = Position(f"--dataset {dataset}", 0, 0)
+    known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
+    tree = YamlNode(known, nowhere)
     for option in options:
-        tree = override(tree, f"--set {option}", option, problems, "kde_ll.n=5000")
+        tree = override(tree, f"--set {option}", option, issues, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
-        problems.append(tree.keys[name].problem(name, what))
-    checker = Checker(Path.cwd() / "-", problems)
+        issues.append(tree.keys[name].issue(name, what))
+    reader = Reader(Path.cwd() / "-", issues)
 
     def part(kind: Kind, plugin: registry.Plugin) -> PluginSpec:
-        named = Node(plugin.name, Place(f"--{kind}", 0, 0))
-        return PluginSpec(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
+        params = Cursor(tree.value[plugin.name], plugin.name, issues)
+        return PluginSpec(plugin, reader.params(params, plugin, Position(f"--{kind}", 0, 0)))
 
     asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
     for plugin in wanted:
         if lacking := set(plugin.needs) - set(data.provides):
             what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
-            problems.append(Problem("--metrics", 0, 0, plugin.name, what))
-    if problems:
-        raise SuiteError(problems)
+            issues.append(SuiteIssue("--metrics", 0, 0, plugin.name, what))
+    if issues:
+        raise SuiteError(issues)
     return asked
 
 

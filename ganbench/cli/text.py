@@ -105,7 +105,7 @@ def error_text(error: GanbenchError) -> str:
     """An error as the command line shows it."""
     if not isinstance(error, SuiteError):
         return f"error: {error}"
-    number = len(error.problems)
+    number = len(error.issues)
     return f"{error}\n{count(number, 'mistake')}; nothing was run."
 
 

@@ -18,10 +18,10 @@ import yaml
 
 from .. import registry
 from ..contracts import Kind
-from ..errors import Problem, RequestError, SuiteError, did_you_mean
+from ..errors import RequestError, SuiteError, SuiteIssue, did_you_mean
 from . import nodes
 from .normalise import budgeted, long_forms, override
-from .reader import Checker
+from .reader import Reader
 from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings
 
 __all__ = [
@@ -40,21 +40,21 @@ def load(path_or_name: str | Path, overrides: str | Sequence[str] = (), seeds: i
     if isinstance(overrides, str):  # one option, not its letters
         overrides = (overrides,)
     path = locate(path_or_name)
-    problems: list[Problem] = []
-    root, text = nodes.read(path, problems)
+    issues: list[SuiteIssue] = []
+    root, text = nodes.read(path, issues)
     root = long_forms(root)
     options = [(f"--set {option}", option) for option in overrides]
     if seeds is not None:
         options.append((f"--seeds {seeds}", f"seeds={seeds}"))
     chosen, options = _parted(options, "budget")  # first, so that all other options have the last word
     for shown, option in chosen:
-        root = override(root, shown, option, problems)
-    root = long_forms(budgeted(root, path, problems))
+        root = override(root, shown, option, issues)
+    root = long_forms(budgeted(root, path, issues))
     for shown, option in options:
-        root = long_forms(override(root, shown, option, problems))
-    suite = Checker(path, problems).suite(root, text)
-    if problems:
-        raise SuiteError(problems)
+        root = long_forms(override(root, shown, option, issues))
+    suite = Reader(path, issues).suite(root, text)
+    if issues:
+        raise SuiteError(issues)
     return suite
 
 

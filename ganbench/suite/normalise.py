@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, SuiteError, did_you_mean
+from ..errors import SuiteError, SuiteIssue, did_you_mean
 from . import annotations, nodes
-from .nodes import Node, Place
+from .nodes import Position, YamlNode
 
 KEYS = ("name", "about", "budget", "budgets", "seeds", "train", "datasets", "methods", "metrics", "track")
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
@@ -22,7 +22,7 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def long_forms(root: Node) -> Node:
+def long_forms(root: YamlNode) -> YamlNode:
     """The suite with every entry in its long form: `ring: {modes: 8}` as `{dataset: ring, params: ...}`."""
     if not isinstance(root.value, dict):
         return root
@@ -33,15 +33,15 @@ def long_forms(root: Node) -> Node:
     return replace(root, value=value)
 
 
-def _each(node: Node, change: Callable[[Node], Node]) -> Node:
+def _each(node: YamlNode, change: Callable[[YamlNode], YamlNode]) -> YamlNode:
     return (
         replace(node, value=[change(item) for item in node.value]) if isinstance(node.value, list) else node
     )
 
 
-def _long_form(node: Node, kind: str) -> Node:
+def _long_form(node: YamlNode, kind: str) -> YamlNode:
     if isinstance(node.value, str):
-        return Node({kind: node}, node.place, {kind: node.place})
+        return YamlNode({kind: node}, node.position, {kind: node.position})
     if not isinstance(node.value, dict):
         return node
     if len(node.value) == 1:
@@ -49,16 +49,16 @@ def _long_form(node: Node, kind: str) -> Node:
         if name not in (*ENTRY_KEYS[kind], "samples") and (
             params.value is None or isinstance(params.value, dict)
         ):
-            place = node.keys[name]
-            entry = {kind: Node(name, place), "params": params}
-            return Node(entry, node.place, {kind: place, "params": params.place})
+            position = node.keys[name]
+            entry = {kind: YamlNode(name, position), "params": params}
+            return YamlNode(entry, node.position, {kind: position, "params": params.position})
     if "tricks" in node.value:
         tricks = _each(node.value["tricks"], lambda trick: _long_form(trick, "trick"))
         return replace(node, value={**node.value, "tricks": tricks})
     return node
 
 
-def budgeted(root: Node, path: Path, problems: list[Problem]) -> Node:
+def budgeted(root: YamlNode, path: Path, issues: list[SuiteIssue]) -> YamlNode:
     """The tree under its chosen budget: `budget` names one of `budgets`, each a mapping of dotted keys to the values
     that they have under it (`train.steps: 100`, `methods.*.params.width: 60`, where `*` is every entry). The budget
     becomes part of the suite's name, and so of its folder and of every table, so that two budgets never meet in
@@ -67,30 +67,30 @@ def budgeted(root: Node, path: Path, problems: list[Problem]) -> Node:
         return root
     budgets, chosen = root.value.get("budgets"), root.value.get("budget")
     if budgets is None or not isinstance(budgets.value, dict) or not budgets.value:
-        at = budgets or root.keys.get("budget", root.place)
+        at = budgets or root.keys.get("budget", root.position)
         what = "expected the budgets by name, as in `{ci: {train.steps: 100}, full: {}}`"
-        problems.append((at.place if isinstance(at, Node) else at).problem("budgets", what))
+        issues.append((at.position if isinstance(at, YamlNode) else at).issue("budgets", what))
         return root
     if chosen is None:
         what = f"which of them is meant? Say `budget: {next(iter(budgets.value))}`"
-        problems.append(root.keys["budgets"].problem("budgets", what))
+        issues.append(root.keys["budgets"].issue("budgets", what))
         return root
     if chosen.value not in list(budgets.value):
         what = f"there is no budget {chosen.value!r}{did_you_mean(str(chosen.value), budgets.value)}"
-        problems.append(chosen.place.problem("budget", what))
+        issues.append(chosen.position.issue("budget", what))
         return root
-    name = root.value.get("name") or Node(path.stem, chosen.place)
-    named = Node(f"{name.value}-{chosen.value}", name.place)
+    name = root.value.get("name") or YamlNode(path.stem, chosen.position)
+    named = YamlNode(f"{name.value}-{chosen.value}", name.position)
     changed = replace(root, value={**root.value, "name": named})
-    return _under(changed, chosen.value, budgets.value[chosen.value], problems)
+    return _under(changed, chosen.value, budgets.value[chosen.value], issues)
 
 
-def _under(root: Node, budget: str, changes: Node, problems: list[Problem]) -> Node:
+def _under(root: YamlNode, budget: str, changes: YamlNode, issues: list[SuiteIssue]) -> YamlNode:
     """The tree with the changes of a budget in it."""
     if not isinstance(changes.value, dict | None):
         got = annotations.shown(changes.value)
         what = f"expected a mapping of keys to their values (train.steps: 100), got {got}"
-        problems.append(changes.place.problem(f"budgets.{budget}", what))
+        issues.append(changes.position.issue(f"budgets.{budget}", what))
         return root
     for key, value in (changes.value or {}).items():
         try:
@@ -98,7 +98,7 @@ def _under(root: Node, budget: str, changes: Node, problems: list[Problem]) -> N
                 raise _Unreachable("expected a dotted key, such as train.steps")
             root = _assign(root, keys, value)
         except _Unreachable as error:
-            problems.append(changes.keys[key].problem(f"budgets.{budget}.{key}", str(error)))
+            issues.append(changes.keys[key].issue(f"budgets.{budget}.{key}", str(error)))
     return root
 
 
@@ -112,42 +112,42 @@ class _Unreachable(Exception):
 
 
 def override(
-    root: Node, shown: str, option: str, problems: list[Problem], example: str = "train.steps=100"
-) -> Node:
+    root: YamlNode, shown: str, option: str, issues: list[SuiteIssue], example: str = "train.steps=100"
+) -> YamlNode:
     """The tree with one KEY=VALUE of the command line in it; `shown` is how messages name the option."""
-    place = Place(shown, 0, 0)
+    position = Position(shown, 0, 0)
     key, sign, text = option.partition("=")
     keys = _steps(key)
     if not sign or not keys or len(keys) > nodes.MAX_DEPTH:
-        problems.append(place.problem("", f"expected KEY=VALUE, such as {example}"))
+        issues.append(position.issue("", f"expected KEY=VALUE, such as {example}"))
         return root
-    found: list[Problem] = []
+    found: list[SuiteIssue] = []
     try:
-        value = nodes.parse(text, shown, found) if text.strip() else Node(None, place)
-        root = _assign(root, keys, _moved(value, place))
+        value = nodes.parse(text, shown, found) if text.strip() else YamlNode(None, position)
+        root = _assign(root, keys, _moved(value, position))
     except SuiteError as error:
-        found.extend(error.problems)
+        found.extend(error.issues)
     except _Unreachable as error:
-        problems.append(place.problem(key, str(error)))
-    problems.extend(place.problem(key, problem.message) for problem in found)
+        issues.append(position.issue(key, str(error)))
+    issues.extend(position.issue(key, problem.message) for problem in found)
     return root
 
 
-def _moved(node: Node, place: Place) -> Node:
-    """The node as if all of it stood at one place."""
+def _moved(node: YamlNode, position: Position) -> YamlNode:
+    """The node as if all of it stood at one position."""
     if isinstance(node.value, dict):
-        value: Any = {key: _moved(child, place) for key, child in node.value.items()}
-        return Node(value, place, dict.fromkeys(value, place))
+        value: Any = {key: _moved(child, position) for key, child in node.value.items()}
+        return YamlNode(value, position, dict.fromkeys(value, position))
     if isinstance(node.value, list):
-        return Node([_moved(child, place) for child in node.value], place)
-    return Node(node.value, place)
+        return YamlNode([_moved(child, position) for child in node.value], position)
+    return YamlNode(node.value, position)
 
 
-def _assign(node: Node | None, keys: Sequence[str], value: Node) -> Node:
+def _assign(node: YamlNode | None, keys: Sequence[str], value: YamlNode) -> YamlNode:
     if not keys:
         return value
     if node is None or node.value is None:
-        node = Node({}, value.place)
+        node = YamlNode({}, value.position)
     head, rest = keys[0], keys[1:]
     if isinstance(node.value, list):
         if head == "*":
@@ -162,4 +162,4 @@ def _assign(node: Node | None, keys: Sequence[str], value: Node) -> Node:
     if not isinstance(node.value, dict):
         raise _Unreachable(f"there is no key {head!r} in {annotations.shown(node.value)}")
     child = _assign(node.value.get(head), rest, value)
-    return Node({**node.value, head: child}, node.place, {head: value.place, **node.keys})
+    return YamlNode({**node.value, head: child}, node.position, {head: value.position, **node.keys})
