@@ -387,12 +387,12 @@ def _log_mean(log_weights: Tensor) -> Tensor:
 
 
 def _noise(seeds: Sequence[int], chains: int, d: int, like: Tensor) -> Noise:
-    """Random numbers without end; those of a point follow from its seed alone, whichever points run beside it."""
-    device = like.device
-    own = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    """Random numbers without end; those of a point follow from its seed alone, whichever points run beside it. They are
+    drawn on the CPU, so that all devices have the same."""
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
-        normal = [torch.randn(CHUNK, chains, d, generator=g, device=device) for g in own]
-        uniform = [torch.rand(CHUNK, 2, chains, generator=g, device=device) for g in own]
+        normal = [torch.randn(CHUNK, chains, d, generator=g) for g in own]
+        uniform = [torch.rand(CHUNK, 2, chains, generator=g) for g in own]
         yield from zip(
             torch.stack(normal, 1).flatten(1, 2).to(like),
             torch.stack(uniform, 2).flatten(2, 3).to(like),

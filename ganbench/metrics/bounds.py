@@ -187,9 +187,11 @@ def _bound(model: Model) -> tuple[str, Divergence]:
 
 def _outputs(model: Model, net: str, points: Tensor) -> Tensor:
     """Of the net at points [n, *shape], [n] in float64."""
-    like = next((t for t in model.state.values() if t.is_floating_point()), points)
+    # The state is stored on the CPU; the nets are where the samples are.
+    place = model.samples(1).device
+    dtype = next((t.dtype for t in model.state.values() if t.is_floating_point()), points.dtype)
     with torch.no_grad():
-        parts = [getattr(model.nets, net)(part.to(like)) for part in points.split(BLOCK)]
+        parts = [getattr(model.nets, net)(part.to(place, dtype)) for part in points.split(BLOCK)]
     return torch.cat(parts).reshape(-1).cpu().double()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
@@ -24,6 +24,7 @@ from .distances import (
     prepare,
     squared_distances,
 )
+from .per_device import PerDevice
 from .statistics import standard_error
 from .subset import random_subset
 
@@ -383,15 +384,19 @@ class _Bounded(ABC):
 
     n: int  # samples that carry a kernel
 
-    def __call__(self, model: Model, data: Data, reference: Bounds | None = None) -> Score:
-        bounds = reference or self.reference(data)
-        score = self._score(model.samples(self.n), data)
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Bounds] | None = None) -> Score:
+        samples = model.samples(self.n)
+        bounds = (reference or self.reference(data)).on(samples.device)
+        score = self._score(samples, data)
         found = {name: bound.value for name, bound in bounds._asdict().items()}
         return replace(score, controls=found, caution=CAUTION)
 
-    def reference(self, data: Data) -> Bounds:
+    def reference(self, data: Data) -> PerDevice[Bounds]:
         """Ceiling and floor, the same for all models."""
-        train = data.floats(data.train)
+        return PerDevice(lambda place: self._bounds(data, place))
+
+    def _bounds(self, data: Data, place: device) -> Bounds:
+        train = data.floats(data.train.to(place))
         return Bounds(
             self._score(random_subset(train, self.n), data), self._score(_gaussian(train, self.n), data)
         )
@@ -585,10 +590,10 @@ def _grid_fields(bandwidths: tuple[float, ...] | None, data: Data) -> list[float
 def _gaussian(x: Tensor, n: int) -> Tensor:
     """`n` draws [n, *shape] from the Gaussian with the mean and covariance of `x`: random combinations of
     its deviations from the mean, so that no covariance matrix is ever built."""
-    generator = torch.Generator(x.device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # on the CPU, so that all devices have the same draws
     mean = x.mean(0, keepdim=True)
     draws = mean.flatten(1).repeat(n, 1)
     for part in (x - mean).flatten(1).split(8192):
-        mix = torch.randn(n, len(part), generator=generator, device=x.device, dtype=x.dtype)
-        draws.addmm_(mix, part, alpha=len(x) ** -0.5)
+        mix = torch.randn(n, len(part), generator=generator, dtype=x.dtype)
+        draws.addmm_(mix.to(x.device), part, alpha=len(x) ** -0.5)
     return draws.unflatten(1, x.shape[1:])

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import FEW_DIMENSIONS, check_samples, full_precision
+from .per_device import PerDevice
 from .subset import random_subset
 
 AT_ONCE = 64  # projections that are sorted together
@@ -135,14 +136,15 @@ class SlicedWasserstein:
     n: int = 10_000  # samples
     projections: int = 1000  # random directions
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
-        control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(self.n), data)
-        return replace(score, controls={"train": control})
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
+        samples = model.samples(self.n)
+        control = (reference or self.reference(data)).on(samples.device)
+        return replace(self._score(samples, data), controls={"train": control})
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """The distance of training examples."""
-        return self._score(data.floats(random_subset(data.train, self.n)), data).value
+        train = data.floats(random_subset(data.train, self.n))
+        return PerDevice(lambda place: self._score(train.to(place), data).value)
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test = data.floats(data.test).to(samples.device)

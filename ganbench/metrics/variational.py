@@ -173,8 +173,11 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
                 best, chosen, when = value - sem / 2, copy.deepcopy(net.state_dict()), step
             elif step - when >= PATIENCE:
                 break
-        rows = [torch.randint(len(z), (BATCH,), generator=generator).to(z.device) for z in fitted]
-        p, q = (net(z[row]) for z, row in zip(fitted, rows, strict=True))
+            # The rows of all steps until the next look, so that a GPU is waited for once.
+            sizes = [len(z) for _ in range(min(EVERY, STEPS + 1 - step)) for z in fitted]
+            drawn = torch.stack([torch.randint(n, (BATCH,), generator=generator) for n in sizes])
+            rows = drawn.view(-1, 2, BATCH).to(fitted.real.device)
+        p, q = (net(z[row]) for z, row in zip(fitted, rows[step % EVERY], strict=True))
         optimiser.zero_grad()
         (softplus(-p).mean() + softplus(q).mean()).backward()
         optimiser.step()

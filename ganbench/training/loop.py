@@ -29,6 +29,10 @@ STORED_SAMPLES = 10_000  # kept of a sampler that cannot be stored itself, at th
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
 FEW = 8  # examples of a rehearsal
 
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -82,9 +86,10 @@ def train(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the host or the GPU has no memory left."""
+    """Whether an exception says that the host or the GPU has no memory left: PyTorch's own, or a RuntimeError (which
+    AcceleratorError, such as of the capture of a CUDA graph, is) with the words of the host, CUDA, cuBLAS or cuDNN."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 
