@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RequestError, StoreError
-from ..store.rundir import SETTLED, Entry, Store, Training
+from ..store.rundir import SETTLED, Store
+from ..suite.plan import Cell
+from ..training.trained import TrainedSeed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,39 +207,38 @@ class Tracking:
             self._look(task, final=True)
 
     def _look(self, task: Task, *, final: bool) -> None:
-        entry = task.entry
+        cell = task.cell
         for seed in task.seeds:
-            if (entry.id, seed) in self.logged:
+            if (cell.id, seed) in self.logged:
                 continue
-            training = self.store.training(entry.id, seed, entry.train_keys[seed], artefacts=False)
-            rows = list(self._rows(entry, training)) if training else []
-            settled = training and training.status in SETTLED and None not in rows
-            if training and (final or settled):
-                self._log(entry, training, [record for row in rows if row for record in row])
-                self.logged.add((entry.id, seed))
+            trained = self.store.training(cell, seed, artefacts=False)
+            rows = list(self._rows(cell, trained)) if trained else []
+            settled = trained and trained.status in SETTLED and None not in rows
+            if trained and (final or settled):
+                self._log(cell, trained, [record for row in rows if row for record in row])
+                self.logged.add((cell.id, seed))
 
-    def _rows(self, entry: Entry, training: Training) -> Iterator[list[dict[str, Any]] | None]:
+    def _rows(self, cell: Cell, trained: TrainedSeed) -> Iterator[list[dict[str, Any]] | None]:
         """The records of each metric, None where there are none yet."""
-        for index, metric in enumerate(entry.cell.metrics if training.status == "ok" else ()):
-            key = entry.score_keys[index][training.seed]
-            score = self.store.score(entry.id, training.seed, metric.name, key, artefacts=False)
+        for index in range(len(cell.metrics)) if trained.status == "ok" else ():
+            score = self.store.score(cell, trained.seed, index, artefacts=False)
             yield score["records"] if score else None
 
-    def _log(self, entry: Entry, training: Training, records: list[dict[str, Any]]) -> None:
+    def _log(self, cell: Cell, trained: TrainedSeed, records: list[dict[str, Any]]) -> None:
         """Log a seed with all trackers; one that fails is left out from here. Raises StoreError."""
-        content = json.dumps({**asdict(training), "records": records}, sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        label = entry.id.rpartition("-")[0]
+        known = {"key": cell.train_keys[trained.seed], **trained.summary, "records": records}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        label = cell.id.rpartition("-")[0]
         for name, tracker in list(self.trackers.items()):
-            folder = self.store.path("tracking", name, label, f"seed-{training.seed}")
+            folder = self.store.path("tracking", name, label, f"seed-{trained.seed}")
             logged = folder / "logged.json"
             try:
-                with self.store.lock(f"{entry.id}-{name}", [training.seed]):  # another run may be at it
+                with self.store.lock(f"{cell.id}-{name}", [trained.seed]):  # another run may be at it
                     before = self.store.read(logged, ["digest"])
                     if before and before["digest"] == digest:
                         continue
                     shutil.rmtree(folder, ignore_errors=True)  # what was logged of it before it changed
-                    tracker.log(self._seed(entry, training, label, records), folder)
+                    tracker.log(self._seed(cell, trained, label, records), folder)
                     self.store.write_json(logged, {"digest": digest})
             except StoreError:
                 raise
@@ -249,10 +250,10 @@ class Tracking:
                     "what is missing"
                 )
 
-    def _seed(self, entry: Entry, training: Training, label: str, records: list[dict[str, Any]]) -> Seed:
-        columns = entry.columns
+    def _seed(self, cell: Cell, trained: TrainedSeed, label: str, records: list[dict[str, Any]]) -> Seed:
+        columns = cell.columns
         scores = {row["metric"]: row["value"] for row in records if row["value"] is not None}
-        curves = self.store.curves(entry.id, training.seed)
+        curves = self.store.curves(cell.id, trained.seed)
         score_names, curve_names = allowed_names(scores), allowed_names(curves)
         renamed = {
             f"name.{kind}.{short}": name
@@ -262,13 +263,13 @@ class Tracking:
         }
         config = {
             **{name: columns[name] for name in ("dataset", "method", "label", "tricks")},
-            **asdict(entry.cell.train),
-            **{name: getattr(training, name) for name in ("seed", "status", "device", "seconds")},
+            **asdict(cell.train),
+            **{name: getattr(trained, name) for name in ("seed", "status", "device", "seconds")},
             **{f"params.{name}": value for name, value in columns["params"].items()},
             **renamed,
         }
         return Seed(
-            columns["suite"], label, training.seed, training.status, config,
+            columns["suite"], label, trained.seed, trained.status, config,
             {curve_names[name]: curve for name, curve in curves.items()},
             {score_names[name]: value for name, value in scores.items()},
         )  # fmt: skip
