@@ -37,7 +37,7 @@ def outcome(folder, method, tricks, data, **params):
     )
     (cell,) = cells(folder, f"[{entry}]", train=TRAIN)
     try:
-        engine.rehearse(cell, data)
+        engine.smoke_test(cell, data)
     except PluginError as error:
         return str(error)
     found = engine.train(cell, data, [0, 1])

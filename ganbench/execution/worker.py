@@ -255,7 +255,8 @@ class StoredCheckpoints:
         """The checkpoint from which these seeds go on, if there is one."""
         found = self.store.checkpoint(self.cell, seeds)
         if found:
-            self.report(TaskProgress("training", len(seeds), found.step, self.cell.train.steps))
+            steps = self.cell.train.steps
+            self.report(TaskProgress("training", len(seeds), found.step, steps, resumed=found.step))
         return found
 
     def due(self, step: int) -> bool:

@@ -96,7 +96,7 @@ def out_of_memory(error: BaseException) -> bool:
 # ---------------------------------------------------------------------------------------------- games
 
 
-def rehearse(cell: Cell, data: Data) -> None:
+def smoke_test(cell: Cell, data: Data) -> None:
     """Play one round of a cell with tricks on a few examples, and sample, before anything is trained.
 
     Raises PluginError where a trick refuses the method, or where the round fails with the tricks and not
