@@ -84,22 +84,22 @@ class Scorer:
             return unmeasured(self.entry, index, training, status, explain(error), trace)
         details, tensors = _sorted_out(scores)
         seconds = max(0.0, time.monotonic() - started)
-        values = self.entry.cell.metrics[index].plugin.values
+        metric = self.entry.cell.metrics[index]
         records = [
-            _record(self.entry, index, training, value, score, seconds, floor=_floor(value, score, scores))
-            for value, score in zip(values, scores, strict=True)
+            _record(self.entry, index, training, column, score, seconds, floor=_floor(value, score, scores))
+            for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
         return Scored(index, self._name(index), "ok", None, None, tuple(records), details, tensors)
 
     def _name(self, index: int) -> str:
-        return self.entry.cell.metrics[index].plugin.name
+        return self.entry.cell.metrics[index].name
 
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError where the metric needs more samples, before its reference is computed."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
             found = count_setting(metric, self.data, at_hand)
-            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            advice = f"; `{metric.plugin.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
             raise SampleError(too_few(needed, at_hand) + advice)
 
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
@@ -108,7 +108,7 @@ class Scorer:
             self._check_count(metric, len(model.stored))
         made = make(metric)
         # For metrics that draw from PyTorch's own generator instead of the model's.
-        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):
             found = made(model, self.data)
         else:
@@ -130,11 +130,11 @@ def unmeasured(
     entry: Entry, index: int, training: Training, status: Status, error: str, trace: str | None = None
 ) -> Scored:
     """A metric that gave nothing."""
-    plugin = entry.cell.metrics[index].plugin
+    metric = entry.cell.metrics[index]
     records = tuple(
-        _record(entry, index, training, value, None, 0.0, status, error) for value in plugin.values
+        _record(entry, index, training, value, None, 0.0, status, error) for value in metric.values
     )
-    return Scored(index, plugin.name, status, error, trace, records, {}, {})
+    return Scored(index, metric.name, status, error, trace, records, {}, {})
 
 
 def explain(error: BaseException) -> str:
