@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ganbench.errors import RequestError, SuiteError, SuiteIssue
 from ganbench.suite import nodes
 from ganbench.suite.load import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
-from ganbench.suite.plan import resolve
+from ganbench.suite.plan import make_cells
 
 FULL = """\
 name: full
@@ -115,11 +115,13 @@ def test_variants_of_a_metric_do_not_move_each_others_keys(tmp_path: Path) -> No
     )
     assert (default.name, variant.name) == ("hits", "hits(radius=2.0)")
     assert default == alone
-    cell = resolve(load(small(tmp_path, metrics="[p.py:Hits, {p.py:Hits: {radius: 2}}]"))).cells[0]
-    keys = [
-        cell.score_key("0" * 64, 0, metric) for metric in (default, replace(default, label="few"), variant)
-    ]
-    assert len(set(keys)) == 3
+    cell = make_cells(load(small(tmp_path, metrics="[p.py:Hits]")))[0]
+    metrics = (default, replace(default, label="few"), variant)
+    assert len({keys[0] for keys in replace(cell, metrics=metrics, digest="0" * 64).score_keys}) == 3
+    assert (
+        replace(cell, digest="0" * 64).score_keys[0]
+        == replace(cell, metrics=metrics, digest="0" * 64).score_keys[0]
+    )
 
 
 def test_defaults_are_resolved_in_the_order_of_the_source(tmp_path: Path) -> None:
@@ -350,9 +352,10 @@ def test_the_shipped_suites_are_right(name: str) -> None:
 def test_reading_and_planning_start_no_torch(full: Path) -> None:
     code = f"""
 import sys
-from ganbench.suite.plan import resolve
+from dataclasses import replace
+from ganbench.suite.plan import make_cells
 from ganbench.suite.load import load
-resolve(load({str(full)!r})).cells[0].key("d")
+assert replace(make_cells(load({str(full)!r}))[0], digest="d").key
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

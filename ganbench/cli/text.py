@@ -288,9 +288,9 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 def suite_text(suite: Suite) -> str:
     """The size of a valid suite, and which of its metrics apply to none of its cells."""
-    from ..suite.plan import resolve
+    from ..suite.plan import make_cells
 
-    cells = resolve(suite).cells
+    cells = make_cells(suite)
     parts = [
         count(len(suite.datasets), "dataset"),
         count(len(suite.methods), "method"),

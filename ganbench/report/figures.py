@@ -526,11 +526,8 @@ class Metrics:
         every = [_only(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
-            made = (
-                figure(every[:MOST_METHODS], Style(name, dataset, every, colours, metric.removeprefix(name)))
-                if figure
-                else None
-            )
+            look = Style(name, dataset, every, colours, metric.removeprefix(name))
+            made = figure(every[:MOST_METHODS], look) if figure else None
             yield from [made] if isinstance(made, Plot) else made or ()
         except GanbenchError:
             raise

@@ -22,10 +22,10 @@ from ..errors import RequestError, SuiteError, SuiteIssue, did_you_mean
 from . import nodes
 from .normalise import apply_budget, expand, override
 from .reader import Reader
-from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings, TuneSettings
 
 __all__ = [
-    "DatasetSpec", "MethodSpec", "PluginSpec", "Suite", "TrainSettings",
+    "DatasetSpec", "MethodSpec", "PluginSpec", "Suite", "TrainSettings", "TuneSettings",
     "about", "dump", "load", "locate", "shipped_suites", "slug",
 ]  # fmt: skip
 
@@ -114,12 +114,14 @@ def dump(suite: Suite) -> str:
         "seeds": list(suite.seeds),
         "train": {field.name: getattr(suite.train, field.name) for field in fields(suite.train)},
         "datasets": [
-            _written("dataset", entry.part) | {"label": entry.label} | _if_any(train=dict(entry.train))
+            _written("dataset", entry.part)
+            | {"label": entry.label}
+            | _if_any(train=dict(entry.train), split="" if entry.split == "test" else entry.split)
             for entry in suite.datasets
         ],
         "methods": [_written_method(entry) for entry in suite.methods],
         "metrics": [_written("metric", part) | _if_any(label=part.label) for part in suite.metrics],
-        **_if_any(track=list(suite.track)),
+        **_if_any(tune=_written_search(suite.tune) if suite.tune else None, track=list(suite.track)),
     }
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
@@ -133,8 +135,17 @@ def _written_method(entry: MethodSpec) -> dict[str, Any]:
     if entry.part is None:
         return {"samples": list(map(str, entry.samples)), "label": entry.label, **_if_any(datasets=only)}
     tricks = [_written("trick", trick) for trick in entry.tricks]
-    rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only)
+    rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only, tuned=entry.tuned)
     return {**_written("method", entry.part), "label": entry.label, **rest}
+
+
+def _written_search(tune: TuneSettings) -> dict[str, Any]:
+    ranges = {
+        label: {name: _if_any(log=r.log, linear=r.linear, among=r.among) for name, r in own.items()}
+        for label, own in tune.ranges.items()
+    }
+    shown = {"trials": tune.trials, "seeds": list(tune.seeds), "by": dict(tune.by)}
+    return {**shown, **_if_any(steps=tune.steps, ranges=ranges)}
 
 
 def _if_any(**values: Any) -> dict[str, Any]:

@@ -12,10 +12,22 @@ from ..errors import SuiteError, SuiteIssue, did_you_mean
 from . import annotations, nodes
 from .nodes import Position, YamlNode
 
-KEYS = ("name", "about", "budget", "budgets", "seeds", "train", "datasets", "methods", "metrics", "track")
+KEYS = (
+    "name",
+    "about",
+    "budget",
+    "budgets",
+    "seeds",
+    "train",
+    "datasets",
+    "methods",
+    "metrics",
+    "tune",
+    "track",
+)
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
-    "dataset": ("dataset", "params", "label", "train"),
-    "method": ("method", "params", "tricks", "label", "sweep", "train", "datasets"),
+    "dataset": ("dataset", "params", "label", "train", "split"),
+    "method": ("method", "params", "tricks", "label", "sweep", "train", "datasets", "tuned"),
     "samples": ("samples", "label", "datasets"),
     "trick": ("trick", "params"),
     "metric": ("metric", "params", "label"),

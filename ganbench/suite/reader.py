@@ -16,10 +16,11 @@ from .. import registry
 from ..contracts import Kind
 from ..errors import PluginError, SuiteIssue, did_you_mean
 from ..registry import Param, Plugin
+from ..search_range import SearchRange
 from . import annotations, nodes
 from .nodes import BROKEN, Position, YamlNode, join_key
 from .normalise import ENTRY_KEYS, KEYS
-from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrackerName, TrainSettings
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrackerName, TrainSettings, TuneSettings
 
 MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
@@ -127,7 +128,7 @@ class Reader:
             if isinstance(root.value, dict) and not keys[name].given:
                 top.note(f"the key {name!r} is missing")
         self.valid_datasets = self.datasets(keys["datasets"])  # first: methods name their labels
-        return Suite(
+        suite = Suite(
             name=keys["name"].name(self.path.stem, top),
             about=keys["about"].value("str", ""),
             seeds=self.seeds(keys["seeds"]),
@@ -139,6 +140,83 @@ class Reader:
             source_text=text,
             track=self.track(keys["track"]),
         )
+        return replace(suite, tune=self.tune(keys["tune"], suite)) if keys["tune"].given else suite
+
+    # ------------------------------------------------------------ the search
+
+    def tune(self, tune: Cursor, suite: Suite) -> TuneSettings:
+        """The search, whose datasets, methods, metrics and seeds are checked against those of the suite."""
+        keys = tune.fields(field.name for field in fields(TuneSettings))
+        trials, steps = keys["trials"].value("int", 16), keys["steps"].value("int | None")
+        if trials < 2:
+            keys["trials"].note(f"expected 2 trials at least, the default and another setting, got {trials}")
+        if steps is not None and steps < 1:
+            keys["steps"].note(f"must be 1 or more, got {steps}")
+        seeds = self.seeds(keys["seeds"]) if keys["seeds"].given else (1000, 1001)
+        if both := sorted(set(seeds) & set(suite.seeds)):
+            keys["seeds"].note(
+                f"the seed {both[0]} is one of the suite's; seeds of the search take no part in the result",
+                at=keys["seeds"].node.position if keys["seeds"].node else tune.node and tune.node.position,
+            )
+        labels = [dataset.label for dataset in suite.datasets]
+        by: dict[str, str] = {}
+        if not keys["by"].given:
+            tune.note(
+                "the key 'by' is missing: the value by which settings are judged, for all or for each dataset"
+            )
+        elif isinstance(keys["by"].content, str):
+            by = dict.fromkeys(labels, self.judged_by(keys["by"], suite))
+        else:
+            by = {
+                label: self.judged_by(cursor, suite)
+                for label, cursor in keys["by"].fields(labels).items()
+                if cursor.given
+            }
+            if lacks := [label for label in labels if label not in by]:
+                keys["by"].note(f"names no value for the dataset {lacks[0]!r}")
+        return TuneSettings(trials, seeds, by, steps, self.ranges(keys["ranges"], suite))
+
+    def judged_by(self, value: Cursor, suite: Suite) -> str:
+        """The name of a value of the suite's metrics that has a direction."""
+        name = value.value("str", "")
+        known = {v.name: v for metric in suite.metrics for v in metric.values}
+        if name and name not in known:
+            value.note(f"no metric of this suite has the value {name!r}{did_you_mean(name, known)}")
+        elif name and known[name].better == "neither":
+            value.note(f"{name!r} says how something is, not what is better, so nothing can be chosen by it")
+        return name
+
+    def ranges(self, ranges: Cursor, suite: Suite) -> dict[str, dict[str, SearchRange]]:
+        """Search ranges by the label of a method and the parameter."""
+        methods = {method.label: method for method in suite.methods if method.part}
+        result: dict[str, dict[str, SearchRange]] = {}
+        for label, parameters in ranges.fields(methods).items():
+            if not parameters.given:
+                continue
+            spec = methods[label]
+            names = {param.name: param for param in spec.part.plugin.params} if spec.part else {}
+            names |= {f"{t.name}.{param.name}": param for t in spec.tricks for param in t.plugin.params}
+            result[label] = {}
+            for name, limits in parameters.fields(names, of=label).items():
+                if limits.given and (found := self.range(limits, names[name])):
+                    result[label][name] = found
+        return result
+
+    def range(self, limits: Cursor, param: Param) -> SearchRange | None:
+        """A search range: `{log: [1e-4, 1e-2]}`, `{linear: [0, 1]}` or `{among: [1, 2, 5]}`."""
+        keys = {
+            name: cursor for name, cursor in limits.fields(("log", "linear", "among")).items() if cursor.given
+        }
+        values = {
+            name: tuple(self.param(item, param) for item in cursor.items()) for name, cursor in keys.items()
+        }
+        if any(value is BROKEN for items in values.values() for value in items):
+            return None
+        try:
+            return SearchRange(**values)
+        except PluginError as error:
+            limits.note(str(error))
+            return None
 
     def track(self, track: Cursor) -> tuple[str, ...]:
         """The trackers: one by its name, or a list."""
@@ -296,9 +374,10 @@ class Reader:
             keys = self.entry(entry, "dataset")
             part = self.part("dataset", keys)
             train = self.train(keys["train"])
+            split = keys["split"].value("Literal['test', 'valid']", "test")
             label = keys["label"].name(part.name if part else None, entry)
             if part:
-                specs.append(DatasetSpec(part, label, train))
+                specs.append(DatasetSpec(part, label, train, split))
                 labels.append((label, entry))
             self.labels.append(label or str(keys["dataset"].content or ""))
         self.distinct(labels)
@@ -310,9 +389,14 @@ class Reader:
         labels: list[tuple[str, Cursor]] = []
         for entry in methods.items():
             has_samples = isinstance(entry.content, dict) and "samples" in entry.content
-            expanded = self.samples(entry) if has_samples else self.method(entry)
-            specs += expanded
-            labels += [(spec.label, entry) for spec in expanded]
+            for spec in self.samples(entry) if has_samples else self.method(entry):
+                # Two methods may share a label on different datasets, as tuned ones do.
+                taken = [s for s in specs if s.label == spec.label]
+                apart = all(
+                    s.datasets and spec.datasets and not {*s.datasets} & {*spec.datasets} for s in taken
+                )
+                labels += [(spec.label, entry)] if not taken or not apart else []
+                specs.append(spec)
         self.distinct(labels)
         return specs
 
@@ -334,7 +418,7 @@ class Reader:
             if lacks and (only is None or dataset.label in only):
                 lack = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
                 entry.note(f"{lack}; say under `datasets` on which it shall run", "method")
-        base = MethodSpec(label, part, tricks, (), train, only)
+        base = MethodSpec(label, part, tricks, (), train, only, keys["tuned"].value("str", ""))
         return self.swept(base, part, sweep) if sweep.given else [base]
 
     def swept(self, base: MethodSpec, part: PluginSpec, sweep: Cursor) -> list[MethodSpec]:

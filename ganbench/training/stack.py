@@ -178,6 +178,8 @@ class Replica:
         self._foresee(player, b)
         grad = torch.func.grad(lambda flat: spec.loss(self._with(player, flat, self._states, b), b))(here)
         there, state = spec.optimiser.step(here, grad, self._states[player])
+        if spec.schedule:
+            there = here + spec.schedule(b.progress) * (there - here)
         if spec.project:
             there = spec.project(there)
         return self._with(player, there, {**self._states, player: state}, b)
@@ -259,8 +261,9 @@ class Stack:
         losses = {}
         for name, player in self.game.players.items():
             for _ in range(player.steps):
-                losses[name], grad = self.gradient(name, next(batches))
-                self._update(name, losses[name], grad)
+                batch = next(batches)
+                losses[name], grad = self.gradient(name, batch)
+                self._update(name, losses[name], grad, batch["progress"])
         return losses
 
     def _together(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -270,7 +273,7 @@ class Stack:
             found = {name: self.gradient(name, batch) for name in movers}
             for name, (loss, grad) in found.items():
                 losses[name] = loss
-                self._update(name, loss, grad)
+                self._update(name, loss, grad, batch["progress"])
         return losses
 
     def gradient(self, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -332,15 +335,18 @@ class Stack:
                 self.flats, self.states, self.memory, self.buffers, tensors
             )
 
-    def _update(self, player: str, losses: Tensor, grad: Tensor) -> None:
+    def _update(self, player: str, losses: Tensor, grad: Tensor, progress: Tensor) -> None:
         spec, old, state = self.game.players[player], self.flats[player], self.states[player]
         with torch.no_grad():
             self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
+            before = old.clone() if spec.schedule else old  # an update in place overwrites `old`
             if isinstance(spec.optimiser, InPlace):
                 here = (old, state) if self._all_alive else mapped(torch.clone, (old, state))
                 new, next_state = spec.optimiser.update(here[0], grad, here[1])
             else:
                 new, next_state = spec.optimiser.step(old, grad, state)
+            if spec.schedule:
+                new = before + spec.schedule(progress) * (new - before)
             if spec.project:
                 new = spec.project(new)
             self.flats[player], self.states[player] = self._keep((new, next_state), (old, state))
