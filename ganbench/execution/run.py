@@ -416,7 +416,7 @@ def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -
     count, absent = 0, []
     there = Counter((row["cell"], row["seed"], row["metric"]) for row in rows)
     for cell in cells:
-        values = [value.name for metric in cell.metrics for value in metric.plugin.values]
+        values = [value.name for metric in cell.metrics for value in metric.values]
         planned = Counter((cell.id, seed, value) for seed in cell.seeds for value in values)
         count += planned.total()
         absent += (planned - there).elements()
