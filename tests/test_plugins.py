@@ -388,5 +388,5 @@ def test_reading_starts_no_torch() -> None:
 def test_a_dataset_may_be_marked_without_parentheses(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("from ganbench import dataset\n\n@dataset\ndef dots(generator):\n    '''Dots.'''\n    return 3\n")
-    (plugin,) = registry.scan(path)
-    assert registry.load(plugin)(None) == 3
+    (plugin,) = scan(path)
+    assert load(plugin)(None) == 3
