@@ -96,24 +96,24 @@ class Scorer:
             return unmeasured(self.cell, index, trained, status, explain(error), trace)
         details, tensors = _sorted_out(scores)
         seconds = max(0.0, time.monotonic() - started)
-        values = self.cell.metrics[index].plugin.values
+        metric = self.cell.metrics[index]
         records = [
-            _record(self.cell, index, trained, value, score, seconds, floor=_floor(value, score, scores))
-            for value, score in zip(values, scores, strict=True)
+            _record(self.cell, index, trained, column, score, seconds, floor=_floor(value, score, scores))
+            for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
         return ScoredSeed(
             trained.seed, index, self._name(index), "ok", None, None, tuple(records), details, tensors
         )
 
     def _name(self, index: int) -> str:
-        return self.cell.metrics[index].plugin.name
+        return self.cell.metrics[index].name
 
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError where the metric needs more samples, before its reference is computed."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
             found = count_setting(metric, self.data, at_hand)
-            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            advice = f"; `{metric.plugin.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
             raise SampleError(too_few(needed, at_hand) + advice)
 
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
@@ -122,7 +122,7 @@ class Scorer:
             self._check_count(metric, len(model.stored))
         made = make(metric)
         # For metrics that draw from PyTorch's own generator instead of the model's.
-        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):
             found = made(model, self.data)
         else:
@@ -144,9 +144,9 @@ def unmeasured(
     cell: Cell, index: int, trained: TrainedSeed, status: Status, error: str, trace: str | None = None
 ) -> ScoredSeed:
     """A metric that gave nothing."""
-    plugin = cell.metrics[index].plugin
-    records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in plugin.values)
-    return ScoredSeed(trained.seed, index, plugin.name, status, error, trace, records, {}, {})
+    metric = cell.metrics[index]
+    records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in metric.values)
+    return ScoredSeed(trained.seed, index, metric.name, status, error, trace, records, {}, {})
 
 
 def explain(error: BaseException) -> str:

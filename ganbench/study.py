@@ -97,7 +97,7 @@ def load_model(
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
         )
-    data = load_part(cell.dataset.part)
+    data = load_part(cell.dataset.part, cell.dataset.split)
     cell = replace(cell, digest=data_digest(data, cell.dataset.part))
     trained = store.training(cell, seed)
     if trained is None or trained.status != "ok":

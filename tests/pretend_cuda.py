@@ -43,7 +43,9 @@ MEMORY = 2**34  # bytes that the device says it has
 class PretendDevice:
     """What the device has seen."""
 
-    waits: Counter[str] = field(default_factory=Counter)  # "file.py:line operation" -> times that the host waited
+    waits: Counter[str] = field(
+        default_factory=Counter
+    )  # "file.py:line operation" -> times that the host waited
     operations: int = 0
     debug: str = "default"  # of torch.cuda.set_sync_debug_mode
     largest: float = MEMORY  # bytes of a tensor that still fits
@@ -238,7 +240,9 @@ class Dispatch(TorchDispatchMode):
             for one in func._schema.arguments
             if one.alias_info is not None and one.alias_info.is_write and one.name in named
         ]
-        given = [one for one in func._schema.returns if one.alias_info is not None and one.alias_info.is_write]
+        given = [
+            one for one in func._schema.returns if one.alias_info is not None and one.alias_info.is_write
+        ]
         if not given:
             return tree_map(self._wrapped, result)
         return written[0] if len(given) == 1 else tuple(written[: len(given)])
@@ -247,7 +251,9 @@ class Dispatch(TorchDispatchMode):
         if type(one) is not torch.Tensor:
             return one
         if one.numel() * one.element_size() > self.seen.largest:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than the pretend device has")
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate more than the pretend device has"
+            )
         return CudaTensor(one)
 
 

@@ -112,7 +112,8 @@ class Examples:
         sizes = (self.n_train, self.n_test, self.n_test)
         splits = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (
-            features(self.data.floats(random_subset(x, n).to(place))) for x, n in zip(splits, sizes, strict=True)
+            features(self.data.floats(random_subset(x, n).to(place)))
+            for x, n in zip(splits, sizes, strict=True)
         )
         of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(

@@ -328,7 +328,7 @@ def _planned(cell: Cell) -> dict[str, Any]:
                 "metric": metric.name,
                 "protocol": protocol,
                 "protocol_text": sentence,
-                "values": [asdict(value) for value in metric.plugin.values],
+                "values": [asdict(value) for value in metric.values],
                 "keys": {str(seed): key for seed, key in keys.items()},
             }
             for metric, keys, (protocol, sentence) in zip(

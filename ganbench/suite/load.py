@@ -120,7 +120,7 @@ def dump(suite: Suite) -> str:
             for entry in suite.datasets
         ],
         "methods": [_written_method(entry) for entry in suite.methods],
-        "metrics": [_written("metric", part) for part in suite.metrics],
+        "metrics": [_written("metric", part) | _if_any(label=part.label) for part in suite.metrics],
         **_if_any(tune=_written_search(suite.tune) if suite.tune else None, track=list(suite.track)),
     }
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
