@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -426,6 +427,13 @@ metrics: [p.py:Hits, mods]
         ["suite.yaml:7:30", "methods[1].datasets[0]"],
         ["suite.yaml:8:22", "metrics[1].metric"],
     ]
+
+
+def test_a_pipe_in_place_of_samples_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    path = tiny.write(tmp_path, bad("methods: [{samples: pipe.npy}]"))
+    (found,) = mistakes(path)
+    assert found.endswith("samples: pipe.npy is a pipe or a device; expected a file or a folder")
 
 
 def test_a_large_suite_is_read(tmp_path: Path) -> None:

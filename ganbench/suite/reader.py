@@ -362,6 +362,8 @@ class Reader:
             return self.folder
         if not exists:
             cursor.note(f"there is no file or folder {path}")
+        elif not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            cursor.note(f"{path} is a pipe or a device; expected a file or a folder")
         return path
 
     # ------------------------------------------------------------ datasets, methods, metrics
