@@ -431,8 +431,8 @@ class Model(Protocol):
         ...
 
     def generator(self, purpose: str) -> Generator:
-        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are: draw there and
-        move what was drawn, `torch.randn(n, generator=g).to(samples)`, so that a score does not depend on the device."""
+        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are. Draw there and
+        move what was drawn, `torch.randn(n, generator=g).to(samples)`: then a score does not depend on the device."""
         ...
 
     @property
