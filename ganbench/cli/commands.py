@@ -471,7 +471,7 @@ def score(
     def report(line: str) -> None:
         click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
 
-    for one in api.score(samples, asked, device, report):
+    for one in api.score_samples(samples, asked, device, report):
         found.append(one)
         if as_json:
             rows += [text.score_row(record, one) for record in one.records]
