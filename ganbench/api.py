@@ -119,7 +119,7 @@ def load_model(
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
         )
-    data = worker.load_data(cell.dataset.part)
+    data = worker.load_data(cell.dataset.part, cell.dataset.split)
     cell = replace(cell, digest=data_digest(data, cell.dataset.part))
     trained = store.training(cell, seed)
     if trained is None or trained.status != "ok":

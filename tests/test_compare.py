@@ -19,7 +19,7 @@ from PIL import Image
 
 import ganbench
 from ganbench.analysis import differences, rankings
-from ganbench.analysis.compare import Compared, compare
+from ganbench.analysis.compare import Comparison, compare
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError
@@ -48,12 +48,12 @@ def records(
     return pd.DataFrame(rows)
 
 
-def two(a: Sequence[float], b: Sequence[float], **changes: Any) -> Compared:
+def two(a: Sequence[float], b: Sequence[float], **changes: Any) -> Comparison:
     """`b` against the baseline `a` by one metric on one dataset."""
     return compare(records({("ring", "kde_ll", "a"): a, ("ring", "kde_ll", "b"): b}, **changes))
 
 
-def only(compared: Compared) -> dict[str, Any]:
+def only(compared: Comparison) -> dict[str, Any]:
     """The only comparison."""
     (row,) = compared.rows.to_dict("records")
     return {str(name): value for name, value in row.items()}
@@ -168,8 +168,8 @@ def test_the_interval_of_wins_has_a_width_where_one_always_wins() -> None:
     assert "wins 100 % of the pairs" in two([1.0], [2.0]).verdicts[0]
 
 
-def test_standings_are_the_share_of_others_beaten() -> None:
-    first, second = differences.standings([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
+def test_win_rates_are_the_share_of_others_beaten() -> None:
+    first, second = differences.win_rates([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
     np.testing.assert_allclose(first, [87.5, 0])
     np.testing.assert_allclose(second, [25, 50, 87.5])
 
@@ -184,7 +184,7 @@ def test_seeds_needed_have_the_power_that_is_promised() -> None:
     found = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.01
     assert 0.77 < found.mean() < 0.87
     assert (differences.seeds_needed(1 + pattern, pattern[::-1], False, 0.01) or 0) > needed
-    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MOST_SEEDS + 1
+    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MAX_SEEDS + 1
     assert differences.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
 
 
@@ -386,7 +386,7 @@ def test_a_value_whose_control_failed_is_not_compared() -> None:
     assert note in compared.notes
     assert note in comparison.as_text(compared, width=300)
     assert note in json.loads(comparison.as_json(compared))["notes"]
-    assert compared.standings.set_index(["metric", "label"])["datasets"].to_dict()["recon", "b"] == 1
+    assert compared.win_rates.set_index(["metric", "label"])["datasets"].to_dict()["recon", "b"] == 1
     with pytest.raises(
         RequestError, match="nothing to compare: Not compared, as it is not valid: recon of b on ring"
     ):
@@ -459,7 +459,7 @@ def three(**changes: Any) -> pd.DataFrame:
     return records(values, **changes)
 
 
-def pairs(compared: Compared) -> list[str]:
+def pairs(compared: Comparison) -> list[str]:
     """`method baseline` of each comparison."""
     return list(compared.rows["method"] + " " + compared.rows["baseline"])
 

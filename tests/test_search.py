@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from ganbench import PluginError, SuiteError, tunable
+from ganbench import PluginError, SuiteError, load_records, run_suite, tunable
 from ganbench.analysis.search import changes_of_place, search_curve
 from ganbench.registry import catalog, digest, scan
 from ganbench.search_range import SearchRange
@@ -304,3 +305,69 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
     assert [(m.label, m.datasets, m.tuned) for m in load(path).methods] == [
         (m.label, m.datasets, m.tuned) for m in tuned.methods
     ]
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+PLUGINS = '''
+from dataclasses import dataclass
+
+import torch
+from ganbench import Data, Score, Value, dataset, method, metric, tunable
+
+
+@dataset
+def shifted(generator):
+    """Its test examples lie elsewhere than all others."""
+    low, high = torch.zeros(40, 2), torch.full((40, 2), 5.0)
+    return Data("shifted", low, low[:20], high, (2,))
+
+
+@method
+@dataclass(frozen=True)
+class Place:
+    """All samples at one place."""
+    at: float = tunable(2.0, among=(0.0, 5.0, 2.0))
+
+    def fit(self, data, seed, budget):
+        if self.at == 5.0 and (data.test == 5.0).any():
+            raise RuntimeError("the search sees the test split")
+        return lambda n, generator: torch.full((n, 2), self.at)
+
+
+@metric(Value("distance", "data units", "lower"))
+@dataclass(frozen=True)
+class Distance:
+    """Mean distance of samples and test examples."""
+
+    def protocol(self, data):
+        return "all samples"
+
+    def __call__(self, model, data):
+        return Score((model.samples(20).mean() - data.test.mean()).abs().item())
+'''
+
+
+@pytest.mark.slow
+def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_path):
+    """Samples at 5 lie on the test examples, those at 0 on the validation examples."""
+    (tmp_path / "mine.py").write_text(PLUGINS)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "{seeds: [0], train: {steps: 1}, datasets: [./mine.py:shifted], methods: [./mine.py:Place], "
+        "metrics: [./mine.py:Distance], tune: {trials: 9, seeds: [7], by: distance}}"
+    )
+    out = tmp_path / "out"
+    records = run_suite(suite, out, quiet=True).set_index("label")["value"]
+    assert records["place-tuned"] == pytest.approx(5.0)  # at 0
+    assert records["place"] == pytest.approx(3.0)  # at its default
+    trials = load_records(out / "search" / "shifted")
+    assert set(trials["status"]) == {"ok"}
+    assert set(trials["value"]) == {0.0, 2.0, 5.0}
+    found = json.loads((out / "search" / "search.json").read_text())["datasets"][0]
+    (place,) = found["methods"]
+    assert place["settings"][place["best"]] == {"at": 0.0}
+    # Running it again trains nothing.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
+    run_suite(suite, out, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("train.json")} == before

@@ -36,7 +36,7 @@ Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> 
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """What was compared and what came of it.
 
     `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
@@ -53,8 +53,8 @@ class Compared:
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
     datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
 
-    `standings`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the mean rank of its
-    seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
+    `win_rates`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the rank of its
+    mean win rate), `iqm`, `low`, `high`: interquartile mean of its seeds' win rates, the percentage of all other
     seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
 
     `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
@@ -65,7 +65,7 @@ class Compared:
 
     rows: pd.DataFrame
     overall: pd.DataFrame
-    standings: pd.DataFrame
+    win_rates: pd.DataFrame
     rankings: tuple[Ranking, ...]
     labels: tuple[str, ...]  # of all methods in the results, compared or not
     alone: tuple[str, ...]  # methods that take part in no comparison
@@ -102,7 +102,7 @@ def compare(
     baseline: str | Sequence[str] = (),
     method: str | Sequence[str] = (),
     metric: str | Sequence[str] = (),
-) -> Compared:
+) -> Comparison:
     """Methods against baselines: `results` is a run directory, several of them whose seeds are joined, or records
     as `load_records` gives them.
 
@@ -131,13 +131,13 @@ def compare(
         )
     shown = [name for name in metrics if name in set(rows["metric"])]
     ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
-    standings = _standings(shown, seeds)
+    win_rates = _win_rates(shown, seeds)
     labels = tuple(map(str, dict.fromkeys(records["label"])))
     compared = {name for pair in pairs for name in pair[1:]}
     alone = tuple(label for label in labels if label not in compared)
     undrawn = _undrawn([_of(seeds, name) for name in shown])
     overall = _overall(rows, seeds)
-    return Compared(rows, overall, standings, ranked, labels, alone, repeated, unfit, undrawn)
+    return Comparison(rows, overall, win_rates, ranked, labels, alone, repeated, unfit, undrawn)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -411,7 +411,7 @@ def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(found, columns=pd.Index(columns))
 
 
-def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
+def _win_rates(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
     found = []
     for metric in metrics:
         scores: dict[str, list[Floats]] = {}
@@ -419,7 +419,7 @@ def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
         values = _of(seeds, metric)
         for dataset in dict.fromkeys(dataset for dataset, _ in values):
             labels = [label for where, label in values if where == dataset]
-            shares = differences.standings([values[dataset, label].to_numpy() for label in labels])
+            shares = differences.win_rates([values[dataset, label].to_numpy() for label in labels])
             means = pd.Series([share.mean() for share in shares]).rank(ascending=False)
             for label, share, rank in zip(labels, shares, means, strict=True):
                 scores.setdefault(label, []).append(share)

@@ -1,10 +1,11 @@
-"""What a search found: the best setting of each method, and how good it would be after fewer trials."""
+"""What a search comes to: the best setting of each method, and how good it would be after fewer trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,45 @@ class SearchCurve:
     expected: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MethodSearch:
+    """The trials of one method on one dataset, the default first.
+
+    scores: of each trial and seed, on validation data [T, S]; NaN where the seed failed or diverged
+    """
+
+    label: str
+    settings: tuple[Mapping[str, Any], ...]
+    scores: NDArray[np.float64]
+    better: str
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The mean over seeds of each trial [T]; NaN where one of its seeds failed."""
+        return self.scores.mean(1)
+
+    @property
+    def best(self) -> int:
+        """The best trial by its mean; the first of equals, and the default where all trials failed."""
+        means = self.means if self.better == "higher" else -self.means
+        return int(np.nanargmax(means)) if not np.isnan(means).all() else 0
+
+    @property
+    def curve(self) -> SearchCurve | None:
+        """The best score after 1 … T trials; None where all trials failed."""
+        return None if np.isnan(self.means).all() else search_curve(list(self.means), self.better)
+
+
+@dataclass(frozen=True)
+class DatasetSearch:
+    """The search on one dataset: `value` [`unit`] is what settings were judged by."""
+
+    dataset: str
+    value: str
+    unit: str
+    methods: tuple[MethodSearch, ...]
 
 
 def search_curve(scores: Sequence[float], better: str) -> SearchCurve:

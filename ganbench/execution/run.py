@@ -33,6 +33,7 @@ from ..suite.plan import Cell, make_cells
 from ..training.loop import rehearse, samples_for_metrics
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
+from .search import search
 from .tracking import Tracking
 from .worker import (
     Task,
@@ -83,11 +84,42 @@ def run(
     fresh: forget what is there of these cells first
     dry_run: only print what would be done; nothing is written
 
+    A suite with a search (`tune`) is run twice: first the trials on each dataset, in run directories of their own, then
+    the suite with the best settings beside the defaults.
+
     Returns the exit code: 0; 1 where something failed, records are missing or every seed diverged; 130 after Ctrl-C,
     SIGTERM or SIGHUP. Raises RequestError for data, plugins or a device that are not there, before anything is
     written, and StoreError for a directory that cannot be used.
     """
     console = console or Console()
+    options = {
+        "device": device, "executor": executor, "jobs": jobs, "timeout": timeout, "shard": shard, "fresh": fresh,
+        "dry_run": dry_run, "console": console,
+    }  # fmt: skip
+    if suite.tune:
+        root = Path(os.getcwd(), out)
+        tuned, code = search(suite, root, partial(_run, **options, reports=()), console, dry_run=dry_run)
+        if tuned is None:
+            return code
+        suite = tuned
+    return _run(suite, out, **options)
+
+
+def _run(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str,
+    executor: Literal["local", "ray"],
+    jobs: int | None,
+    timeout: float | None,
+    shard: tuple[int, int] | None,
+    fresh: bool,
+    dry_run: bool,
+    console: Console,
+    reports: Sequence[str] = REPORTS,
+) -> int:
+    """Run a suite without a search; `reports`: what is written of its results."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
@@ -113,7 +145,7 @@ def run(
             tracking = Tracking(suite.track, store)
             _write_plan(store, suite, cells, previews, device, forget=own if fresh else ())
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
-            code = _conclude(store, out, own, console, stopped)
+            code = _conclude(store, out, own, console, stopped, reports)
             if not stopped:
                 tracking.finish(tasks)
                 _print_warnings(tracking.warnings, console)
@@ -210,7 +242,7 @@ def prepare(
         if not own:
             continue
         with plugin_code():
-            data = load_data(dataset.part)
+            data = load_data(dataset.part, dataset.split)
             digest = data_digest(data, dataset.part)
             previews.append(preview(dataset, data, digest))
             if copies:
@@ -389,13 +421,15 @@ def _print_warnings(warnings: list[str], console: Console) -> None:
 # ---------------------------------------------------------------------------------------------- after
 
 
-def _conclude(store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool) -> int:
+def _conclude(
+    store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool, reports: Sequence[str]
+) -> int:
     """Write records, tables, plots and report, and print what is not ok; the exit code."""
     rows = store.write_records()
     _print_warnings(store.warnings, console)
-    names = (REPORTS[:1] if stopped else REPORTS) if rows else ()
+    names = (reports[:1] if stopped else reports) if rows else ()
     run, errors = _write_reports(store.root, names)
-    if rows and not errors:
+    if names and not errors:
         _print_tables(run, console)
     bad = _print_failures(rows, console)
     for text in errors:
@@ -406,7 +440,7 @@ def _conclude(store: Store, out: Path, cells: Sequence[Cell], console: Console, 
     missing = _missing_records(cells, rows)
     if missing:
         say(console, f"error: {missing}; {RESUME}")
-    if rows and not errors:
+    if names and not errors:
         say(console, f"report: {out / layout.REPORT}")
     return 1 if bad or errors or missing else 0
 

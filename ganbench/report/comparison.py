@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Compared
+from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Comparison
 from ..analysis.rankings import Ranking
 from ..format import escape_markdown, markdown_table, p_value
 from ..store import layout
@@ -34,7 +34,7 @@ RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstra
 Row = Mapping[Hashable, Any]
 
 
-def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
+def as_text(compared: Comparison, width: int = 100, color: bool = False) -> str:
     """For each method and baseline a sentence and its numbers, then how all methods rank, then how to read it."""
     parts: list[RenderableType] = []
     groups = compared.rows.groupby(["method", "baseline"], sort=False)
@@ -79,9 +79,9 @@ def _line(row: Row) -> tuple[str, ...]:
     return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
 
 
-def _standing(compared: Compared, ranked: Ranking) -> list[tuple[str, str, str]]:
+def _standing(compared: Comparison, ranked: Ranking) -> list[tuple[str, str, str]]:
     """Name, mean rank and interquartile standing of each method, the best first."""
-    rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
+    rows = compared.win_rates[compared.win_rates["metric"] == ranked.metric].to_dict("records")
     shown = {row["label"]: f"{row['iqm']:.0f}{_ends(row)}" for row in rows}
     return [(str(label), f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()]
 
@@ -90,9 +90,9 @@ def _ends(row: Row) -> str:
     return f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
 
 
-def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
+def as_json(compared: Comparison, files: Sequence[Path] = ()) -> str:
     """One object: `schema`, `alpha`, `headlines`, `verdicts`, `notes`, `files`, and lists of objects `comparisons`,
-    `overall` and `standings`, whose names are those of `compare.Compared`, and `rankings`."""
+    `overall` and `standings` (its `win_rates`), whose columns are those of `compare.Comparison`, and `rankings`."""
     found = {
         "schema": SCHEMA,
         "alpha": ALPHA,
@@ -100,7 +100,7 @@ def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
         "verdicts": compared.verdicts,
         "comparisons": _objects(compared.rows),
         "overall": _objects(compared.overall),
-        "standings": _objects(compared.standings),
+        "standings": _objects(compared.win_rates),
         "rankings": [_ranking(ranked) for ranked in compared.rankings],
         "notes": list(compared.notes),
         "files": [str(path) for path in files],
@@ -145,7 +145,7 @@ class Shown:
     notes: list[str]
 
 
-def shown(compared: Compared) -> Shown:
+def shown(compared: Comparison) -> Shown:
     """A comparison for the report's template."""
     lines = [
         Line(
@@ -170,7 +170,7 @@ def _finite(value: float) -> float | None:
 # ---------------------------------------------------------------------------------------------- files
 
 
-def write(folder: Path, compared: Compared) -> list[Path]:
+def write(folder: Path, compared: Comparison) -> list[Path]:
     """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
     paths; diagrams of an earlier comparison are removed. Raises StoreError."""
     files = Folder(Path(folder))
@@ -201,7 +201,7 @@ def _diagram(ranked: Ranking, labels: Sequence[str]) -> Figure:
     return drawing.settle(diagram.figure(ranked, drawing.colours(labels)))
 
 
-def _with_overall(compared: Compared) -> pd.DataFrame:
+def _with_overall(compared: Comparison) -> pd.DataFrame:
     """The comparisons, with the probability of improvement over all datasets beside that of each."""
     names = ["method", "baseline", "metric"]
     wins = {
@@ -212,7 +212,7 @@ def _with_overall(compared: Compared) -> pd.DataFrame:
     return compared.rows.merge(overall, on=names, how="left")
 
 
-def as_markdown(compared: Compared) -> str:
+def as_markdown(compared: Comparison) -> str:
     """Verdicts first, then the numbers."""
     heads = ("method", "baseline", *HEADS)
     lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..analysis.check import Verdict as Checked
-from ..analysis.compare import Compared, compare
+from ..analysis.check import CheckResult
+from ..analysis.compare import Comparison, compare
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
 from ..format import plural, seed_names
@@ -26,7 +26,7 @@ from ..store.results import Cell, Run, open_run
 from . import check, comparison, sentences, style
 from . import figures as plots
 from . import tables as table
-from .jinja import environment
+from .document import environment
 
 MAX_SUITE = 2**24  # bytes of the YAML of a suite
 COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
@@ -35,7 +35,7 @@ ganbench compare . --help           # other baselines, chosen metrics"""
 Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
 
 
-def write(run: Path | Run, checked: Checked | None = None) -> Path:
+def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
     older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
     run = open_run(run)
@@ -104,7 +104,7 @@ def _overview(run: Run, frame: pd.DataFrame) -> str:
     return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
 
 
-def _compared(run: Run, frame: pd.DataFrame) -> Compared | None:
+def _compared(run: Run, frame: pd.DataFrame) -> Comparison | None:
     """The first method of each dataset against the others, by what was measured by one protocol; None where there is
     nothing to compare."""
     mixed = set(frame.loc[frame["mixed"], "metric"])
@@ -163,7 +163,7 @@ def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequenc
     )
 
 
-def _diagrams(compared: Compared) -> Iterator[Picture]:
+def _diagrams(compared: Comparison) -> Iterator[Picture]:
     """Critical-difference diagrams."""
     for ranked in compared.rankings:
         words = {

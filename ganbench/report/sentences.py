@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Compared
+from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Comparison
 from ..analysis.rankings import Ranking
-from ..analysis.stats import MOST_SEEDS
+from ..analysis.stats import MAX_SEEDS
 from ..format import number, p_value, plural
 
 _ORDER = ("better", "worse", UNLEARNED, UNCLEAR)
@@ -19,7 +19,7 @@ Row = Mapping[Hashable, Any]
 
 def headlines(rows: pd.DataFrame) -> list[str]:
     """`b is better than a on modes and kde_ll, worse on recon_mse; on coverage can't tell with 5 seeds.`, one for
-    each method and baseline of `compare.Compared.rows`."""
+    each method and baseline of `compare.Comparison.rows`."""
     return [
         _headline(str(method), str(baseline), own)
         for (method, baseline), own in rows.groupby(["method", "baseline"], sort=False)
@@ -48,14 +48,14 @@ def _enough(rows: Sequence[Row]) -> str:
     if not needed or len(needed) < len(rows):
         return ""
     seen = "the difference seen" if len(needed) == 1 else "the differences seen"
-    if min(needed) > MOST_SEEDS:
-        return f", where more than {MOST_SEEDS:,} would be needed for {seen}"
-    most = f" to more than {MOST_SEEDS:,}" if max(needed) > MOST_SEEDS else f" to {max(needed)}"
+    if min(needed) > MAX_SEEDS:
+        return f", where more than {MAX_SEEDS:,} would be needed for {seen}"
+    most = f" to more than {MAX_SEEDS:,}" if max(needed) > MAX_SEEDS else f" to {max(needed)}"
     return f", where about {min(needed)}{most if max(needed) > min(needed) else ''} would do for {seen}"
 
 
 def verdicts(rows: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
-    """One sentence for each row of `compare.Compared.overall`, with the numbers of its datasets."""
+    """One sentence for each row of `compare.Comparison.overall`, with the numbers of its datasets."""
     names = ["method", "baseline", "metric"]
     groups = {key: own.to_dict("records") for key, own in rows.groupby(names, sort=False)}
     return [
@@ -104,7 +104,7 @@ def short(row: Row) -> str:
     if pd.isna(needed) or row["difference"] == 0:
         unfair = row["verdict"] == UNCLEAR and row["p_corrected"] < 0.05
         return f"{UNCLEAR} (failures)" if unfair else row["verdict"]
-    return f"{row['verdict']} ({f'> {MOST_SEEDS:,}' if needed > MOST_SEEDS else needed} seeds)"
+    return f"{row['verdict']} ({f'> {MAX_SEEDS:,}' if needed > MAX_SEEDS else needed} seeds)"
 
 
 def full(row: Row) -> str:
@@ -137,8 +137,8 @@ def why(row: Row) -> str:
         return "too few seeds ended well"
     if row["difference"] == 0:
         return f"no difference was seen in {least} seeds"
-    if needed > MOST_SEEDS:
-        return f"more than {MOST_SEEDS:,} seeds"
+    if needed > MAX_SEEDS:
+        return f"more than {MAX_SEEDS:,} seeds"
     return f"about {needed} seeds would do"
 
 
@@ -160,14 +160,14 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 
 def excluded(invalid: Mapping[tuple[str, ...], str]) -> list[str]:
-    """What is not compared as it is not valid, a sentence each (`Compared.invalid`)."""
+    """What is not compared as it is not valid, a sentence each (`Comparison.invalid`)."""
     return [
         f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
         for (dataset, label, metric, _), reason in invalid.items()
     ]
 
 
-def notes(compared: Compared) -> list[str]:
+def notes(compared: Comparison) -> list[str]:
     """What was left out of a comparison, and how it is to be read."""
     rows = compared.rows
     tested = int(rows["p"].notna().sum())

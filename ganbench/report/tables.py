@@ -411,6 +411,6 @@ def _tabular(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _html(title: str, found: Sequence[Table]) -> str:
-    from .jinja import environment
+    from .document import environment
 
     return environment().get_template("summary.html.j2").render(title=title, tables=found)
