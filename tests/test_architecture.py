@@ -30,7 +30,7 @@ ROOMS = [
     ),
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),
+    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}

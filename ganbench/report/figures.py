@@ -540,7 +540,7 @@ class Metrics:
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
-        return getattr(registry.load(plugin)(**params), "figure", None)
+        return getattr(registry.build(plugin, params), "figure", None)
 
 
 def _only(cell: Cell, metric: str) -> Cell:
