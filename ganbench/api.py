@@ -173,9 +173,9 @@ def score(
     for index in (index for index in range(len(needs)) if index not in short):
         model = SampleModel(0, samples, data=data, device=device)
         scored, shortage = scorer(index, model, training), None
-        if model.most > len(samples):  # of a metric whose need only trying could tell
-            found = _that_asked(asked.metrics[index], model.most, len(samples))
-            shortage = _shortage(scored, model.most, len(samples), found)
+        if model.max_requested > len(samples):  # of a metric whose need only trying could tell
+            found = _that_asked(asked.metrics[index], model.max_requested, len(samples))
+            shortage = _shortage(scored, model.max_requested, len(samples), found)
         yield _measured(scored, protocols[index][1], shortage)
 
 

@@ -9,9 +9,9 @@ from cells import cells, pixels, points
 
 from ganbench import registry
 from ganbench.errors import PluginError
-from ganbench.training.games import build
-from ganbench.training.rng import _updates
+from ganbench.training.rng import build_game, minibatches_per_round
 from ganbench.training.stack import Stack
+from ganbench.training.trace import record_losses
 
 META = torch.device("meta")
 BATCH = 32
@@ -28,15 +28,16 @@ def play(folder, method: str) -> Stack:
     """Two rounds of three seeds on points, or on images where the method refuses these."""
     (cell,) = cells(folder, f"[{method}]")
     try:
-        data, games = points(), [build(cell, points(), seed) for seed in range(3)]
+        data, games = points(), [build_game(cell, points(), seed) for seed in range(3)]
     except PluginError:
-        data, games = pixels(28), [build(cell, pixels(28), seed) for seed in range(3)]
-    stack = Stack(games, META, torch.float32, rounds=1000)
+        data, games = pixels(28), [build_game(cell, pixels(28), seed) for seed in range(3)]
+    stack = Stack(games, META, torch.float32)
+    record_losses(stack, 1000)
     shapes = {"x": data.shape, **{name: games[0].draw(name).shape for name in games[0].draws}}
     for step in range(2):
         minibatches = [
             {name: torch.empty(3, BATCH, *shape, device=META) for name, shape in shapes.items()}
-            for _ in range(_updates(games[0]))
+            for _ in range(minibatches_per_round(games[0]))
         ]
         losses = stack.play(step, 2, minibatches)
         stack.probe(step, 2, minibatches[-1])
@@ -47,7 +48,7 @@ def play(folder, method: str) -> Stack:
 @pytest.mark.parametrize("method", [*GAMES, *TRICKS])
 def test_a_round_reads_no_number_and_stays_on_its_device(tmp_path, method):
     stack = play(tmp_path, method)
-    assert all(flat.device == META for flat in stack.flats.values())
+    assert all(flat.device == META for flat in stack.params.values())
     stack.game.sample(
         stack.replica(2), torch.empty(BATCH, *stack.game.draw(stack.game.latent).shape, device=META)
     )

@@ -521,7 +521,7 @@ def test_a_cell_is_described(store: Store, entries: list[Entry]) -> None:
     cell = json.loads((store.root / "cells" / entries[0].id / "cell.json").read_text())
     assert cell["about"] == "A real GAN, as small as can be."
     assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4, "checkpoint": 10}
-    assert (cell["rung"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
+    assert (cell["interface"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
     assert entries[0].id.endswith(cell["key"])
 
 

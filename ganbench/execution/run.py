@@ -30,7 +30,7 @@ from ..store.results import open_run
 from ..store.rundir import Entry, Preview, Store, data_digest, preview
 from ..suite import plan as planning
 from ..suite.load import Suite, dump
-from ..training.loop import rehearse, samples_for_metrics
+from ..training.loop import samples_for_metrics, smoke_test
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .tracking import Tracking
@@ -221,7 +221,7 @@ def prepare(
                 samples = samples_for_metrics(cells[index], data)
                 entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape), samples)
                 try:
-                    rehearse(cells[index], data)
+                    smoke_test(cells[index], data)
                 except PluginError as error:  # a trick that cannot be used with the method
                     refusals.append(f"{cells[index].label}: {error}")
     if refusals:

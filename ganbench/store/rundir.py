@@ -418,7 +418,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
         "train": asdict(cell.train),
         "key": entry.id.rpartition("-")[2],
-        "rung": cell.rung,
+        "interface": cell.interface,
         "about": method.part.plugin.summary if method.part else "samples made elsewhere",
     }
 

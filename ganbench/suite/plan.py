@@ -39,9 +39,9 @@ class Cell:
         return f"{self.dataset.label}-{self.method.label}"
 
     @property
-    def rung(self) -> Literal["game", "fit", "samples"]:
+    def interface(self) -> Literal["game", "fit", "samples"]:
         """How much of the method ganbench knows: its game, how to train it, or only its samples."""
-        return _rung(self.method)
+        return _interface(self.method)
 
     def key(self, data_digest: str) -> str:
         """Everything that training depends on but the seed, as 64 hexadecimal digits."""
@@ -55,7 +55,7 @@ class Cell:
     def train_key(self, data_digest: str, seed: int) -> str:
         """Everything that the training of this seed depends on."""
         recipe = self._recipe
-        if self.rung == "samples":
+        if self.interface == "samples":
             recipe = {**recipe, "samples": self._files[self.seeds.index(seed)]}
         return _sha256({**recipe, "data": data_digest, "seed": seed})
 
@@ -112,7 +112,7 @@ def resolve(suite: Suite) -> Plan:
 
 
 def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
-    has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
+    has = {*dataset.part.plugin.provides, *(["generator"] if _interface(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
         suite=suite.name,
@@ -124,10 +124,10 @@ def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     )
 
 
-def _rung(method: MethodSpec) -> Literal["game", "fit", "samples"]:
+def _interface(method: MethodSpec) -> Literal["game", "fit", "samples"]:
     if method.part is None:
         return "samples"
-    return "game" if method.part.plugin.rung == "game" else "fit"
+    return "game" if method.part.plugin.interface == "game" else "fit"
 
 
 def identity(part: PluginSpec) -> dict[str, Any]:

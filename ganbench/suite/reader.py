@@ -182,7 +182,7 @@ class Checker:
         plugin = self.plugin(kind, node, joined(key, kind))
         if node is None or plugin is None:
             return None
-        if kind == "method" and plugin.rung is None:
+        if kind == "method" and plugin.interface is None:
             what = f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
             self.note(node, joined(key, kind), what)
         return PluginSpec(
@@ -336,7 +336,7 @@ class Checker:
             self.part("trick", self.entry(child, at, "trick"), at)
             for child, at in self.items(node, key, least=0)
         ]
-        if parts and part and part.plugin.rung == "fit":
+        if parts and part and part.plugin.interface == "fit":
             what = f"{part.name!r} trains by itself and takes no tricks; they change methods that are a game"
             self.note(node, key, what)
         return tuple(trick for trick in parts if trick)
