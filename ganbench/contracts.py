@@ -431,7 +431,8 @@ class Model(Protocol):
         ...
 
     def generator(self, purpose: str) -> Generator:
-        """A generator of random numbers for this seed and purpose, on the samples' device."""
+        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are: draw there and
+        move what was drawn, `torch.randn(n, generator=g).to(samples)`, so that a score does not depend on the device."""
         ...
 
     @property
@@ -579,7 +580,14 @@ def metric(
 
     `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
     "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
-    `version` goes up when the numbers change. `reads`: as in `method`. A metric may have a picture in the report:
+    `version` goes up when the numbers change. `reads`: as in `method`.
+
+    Values are compared only under one protocol. `protocol(self, data) -> str` says in a sentence how the value is
+    measured; `protocol_fields(self, data)` returns a mapping of what that takes from the data (such as the number of
+    test examples) and from constants, as numbers, texts and lists. Name, version, parameters and fields are hashed; the
+    sentence is hashed only where there are no fields, and then rewording it makes another protocol.
+
+    A metric may have a picture in the report:
     `figure(self, cells, style)` gets the methods of one dataset (`store.results.Cell`, with this metric's details
     alone) and what to draw with (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of
     them, or None. Import matplotlib inside it, if at all.

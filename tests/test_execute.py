@@ -26,8 +26,8 @@ from ganbench.execution import run as execute
 from ganbench.execution import worker as work
 from ganbench.execution.progress import Display, ProgressDir, TaskProgress, print_grid, say
 from ganbench.execution.worker import Task
-from ganbench.store.rundir import Entry
 from ganbench.suite import load, plan
+from ganbench.suite.plan import Cell
 
 # ---------------------------------------------------------------------------------------------- failures
 
@@ -402,11 +402,13 @@ def test_a_run_ends_with_tables_plots_and_a_report(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- tasks
 
 
-def entries(bench: Bench, seeds: int, methods: int = 1) -> list[Entry]:
+def planned(bench: Bench, seeds: int, methods: int = 1) -> list[Cell]:
     """A plan of so many cells of so many seeds."""
     named = [f"{{method: '{OURS}TinyGAN', label: m{i}}}" for i in range(methods)]
-    cells = plan.resolve(load.load(bench.suite(*named, seeds=seeds))).cells
-    return [Entry.of(cell, "digest", [("", "")]) for cell in cells]
+    return [
+        replace(cell, digest="digest")
+        for cell in plan.make_cells(load.load(bench.suite(*named, seeds=seeds)))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -416,14 +418,14 @@ def entries(bench: Bench, seeds: int, methods: int = 1) -> list[Entry]:
 def test_few_cells_are_cut_so_that_all_cores_are_busy(
     bench: Bench, seeds: int, cores: int, expected: list[int]
 ) -> None:
-    tasks = list(execute.split_tasks(entries(bench, seeds), bench.out, "cpu", cores))
+    tasks = list(execute.split_tasks(planned(bench, seeds), bench.out, "cpu", cores))
     assert [len(task.seeds) for task in tasks] == expected
     assert [seed for task in tasks for seed in task.seeds] == list(range(seeds))
     assert [task.number for task in tasks] == list(range(len(tasks)))
 
 
 def test_many_cells_and_cuda_keep_their_stacks_whole(bench: Bench) -> None:
-    eight = entries(bench, 4, methods=8)
+    eight = planned(bench, 4, methods=8)
     assert len(list(execute.split_tasks(eight, bench.out, "cpu", 2))) == 8
     assert len(list(execute.split_tasks(eight[:4], bench.out, "cpu", 2))) == 4
     assert len(list(execute.split_tasks(eight[:3], bench.out, "cpu", 2))) == 6
@@ -433,10 +435,10 @@ def test_many_cells_and_cuda_keep_their_stacks_whole(bench: Bench) -> None:
 
 
 def test_labels_of_tasks(bench: Bench) -> None:
-    (entry,) = entries(bench, 4)
+    (cell,) = planned(bench, 4)
 
     def label(*seeds: int) -> str:
-        return Task(0, entry, seeds, bench.out, "cpu").label
+        return Task(0, cell, seeds, bench.out, "cpu").label
 
     assert label(2) == "ring-m0, seed 2"
     assert label(0, 1, 2) == "ring-m0, seeds 0-2"
@@ -450,9 +452,9 @@ def test_deaths_are_told_in_words() -> None:
 
 
 def test_the_longest_looking_task_comes_first(bench: Bench) -> None:
-    (entry,) = entries(bench, 4)
-    task = Task(0, entry, (0, 1, 2, 3), bench.out, "cpu")
-    images = replace(task, entry=replace(entry, size=784))
+    (cell,) = planned(bench, 4)
+    task = Task(0, cell, (0, 1, 2, 3), bench.out, "cpu")
+    images = replace(task, cell=replace(cell, size=784))
     assert task.cost(0) < task.cost(2) < task.cost(4) < images.cost(4)
 
 

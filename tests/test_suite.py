@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganbench.errors import Problem, RequestError, SuiteError
+from ganbench.errors import RequestError, SuiteError, SuiteIssue
 from ganbench.suite import nodes
 from ganbench.suite.load import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
 
@@ -230,19 +230,19 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
 def test_places_are_counted_from_one() -> None:
     root = nodes.parse("a: 1\nb:\n  - x\n  - {c: 2}\n", "f", [])
     item = root.value["b"].value[1]
-    assert (item.place.line, item.place.column) == (4, 5)
+    assert (item.position.line, item.position.column) == (4, 5)
     assert (item.keys["c"].line, item.keys["c"].column) == (4, 6)
-    assert (item.value["c"].place.line, item.value["c"].place.column) == (4, 9)
+    assert (item.value["c"].position.line, item.value["c"].position.column) == (4, 9)
 
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_reader(text: str) -> None:
     """Any text is either read or answered with a located error."""
-    found: Sequence[Problem] = ()
+    found: Sequence[SuiteIssue] = ()
     try:
         nodes.parse(text, "x", [])
     except SuiteError as error:
-        found = error.problems
+        found = error.issues
     assert all(problem.line >= 1 and problem.column >= 1 for problem in found)
 
 
@@ -311,9 +311,10 @@ def test_the_shipped_suites_are_right(name: str) -> None:
 def test_reading_and_planning_start_no_torch(full: Path) -> None:
     code = f"""
 import sys
-from ganbench.suite.plan import resolve
+from dataclasses import replace
+from ganbench.suite.plan import make_cells
 from ganbench.suite.load import load
-resolve(load({str(full)!r})).cells[0].key("d")
+assert replace(make_cells(load({str(full)!r}))[0], digest="d").key
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

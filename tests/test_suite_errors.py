@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from ganbench.errors import Problem, SuiteError
+from ganbench.errors import SuiteError, SuiteIssue
 from ganbench.registry import catalog
 from ganbench.suite import nodes
 from ganbench.suite.load import load
@@ -20,7 +20,7 @@ def mistakes(path: Path, overrides: tuple[str, ...] = (), seeds: int | None = No
     """The messages of a suite without the folder in which it stands."""
     with pytest.raises(SuiteError) as caught:
         load(path, overrides, seeds)
-    return [str(problem).replace(f"{path.parent}/", "") for problem in caught.value.problems]
+    return [str(issue).replace(f"{path.parent}/", "") for issue in caught.value.issues]
 
 
 # What is wrong, the lines of the suite after HEAD (or in place of its keys), the mistakes without `suite.yaml:`.
@@ -404,7 +404,7 @@ def test_a_large_suite_is_read_in_seconds(tmp_path: Path) -> None:
 
 
 def test_the_reader_stands_any_depth_of_keys() -> None:
-    problems: list[Problem] = []
+    issues: list[SuiteIssue] = []
     deep = "".join(f"{'  ' * i}k:\n" for i in range(nodes.MAX_DEPTH - 1)) + "  " * 19 + "k: 1"
-    assert nodes.parse(deep, "x", problems).value
-    assert problems == []
+    assert nodes.parse(deep, "x", issues).value
+    assert issues == []

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..contracts import Better
 from ..errors import RequestError
+from ..store.protocols import current_protocol
 from .summary import FAILURES
 
 Key = tuple[str, str, str]  # dataset, label, metric
@@ -168,7 +169,7 @@ def _entry(line: Line) -> Entry:
         dataset,
         label,
         metric,
-        protocol,
+        current_protocol(protocol),
         unit,
         cast(Better, better),
         mean,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
-from ..contracts import Budget, Data, Status
+from ..contracts import Budget, Data
 from ..errors import PluginError, SampleError
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
@@ -18,6 +18,7 @@ from .checkpoint import Checkpoints, capture, restore
 from .rng import Draws, build_game, build_plugin, generator, latents, seeded
 from .stack import Stack
 from .trace import record_losses
+from .trained import TrainedSeed
 
 if TYPE_CHECKING:
     from ..suite.plan import Cell
@@ -28,6 +29,10 @@ MIN_STORED_SAMPLES = 10_000  # of a sampler that cannot be stored itself; more w
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
 SMOKE_TEST_BATCH = 8
 REPORT_INTERVAL = 0.5  # seconds between two reports of progress
+
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -43,25 +48,6 @@ class Progress:
     rate: float  # rounds a second, of the whole stack
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One trained seed."""
-
-    seed: int
-    status: Status
-    error: str | None
-    state: dict[str, Tensor]  # "G.0.weight" -> tensor, for games; what else the sampler of `fit` carries
-    samples: Tensor | None  # [N, *shape], uint8 pixels or floats, for methods that are not games
-    curves: dict[str, Tensor]  # "step" [L], and the loss of each player [L]; or those of the sampler
-    snapshots: Tensor | None  # [T, n, *shape]
-    snapshot_steps: tuple[int, ...]
-    seconds: float  # of its stack, divided by the seeds in it
-    stack: int  # seeds trained together
-    device: str
-    dtype: str
-    note: str | None = None  # what the record must say, such as a stack split for want of memory
-
-
 Report = Callable[[Progress], None]
 
 
@@ -73,7 +59,7 @@ def train(
     device: str = "cpu",
     progress: Report | None = None,
     checkpoints: Checkpoints | None = None,
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Train these seeds of a cell; one result for each, in their order.
 
     checkpoints: where the training of a game is saved as it goes on, and resumed from; other methods start again
@@ -101,9 +87,10 @@ def train(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the host or the GPU has no memory left."""
+    """Whether an exception says that the host or the GPU has no memory left: PyTorch's own, or a RuntimeError (which
+    AcceleratorError, such as of the capture of a CUDA graph, is) with the words of the host, CUDA, cuBLAS or cuDNN."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 
@@ -164,7 +151,7 @@ def _train_game(
     device: torch.device,
     progress: Report,
     checkpoints: Checkpoints | None,
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     stack = Stack([build_game(cell, data, seed) for seed in seeds], device, dtype)
     record_losses(stack, settings.steps)
@@ -198,12 +185,11 @@ def _train_game(
         rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
         curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
         trained.append(
-            Trained(
+            TrainedSeed(
                 seed=seed,
                 status="ok" if died < 0 else "diverged",
                 error=None if died < 0 else f"a loss or gradient was not finite at step {died}",
                 state=stack.state(index, latents(stack.game, seed, CALIBRATION_LATENTS, device, dtype)),
-                samples=None,
                 curves={"step": steps, **curves},
                 snapshots=torch.stack([shot[index] for shot in history.snapshots])
                 if history.snapshots
@@ -292,7 +278,7 @@ def samples_for_metrics(cell: Cell, data: Data) -> int:
 
 def _train_fit(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Seed by seed: the code behind `fit` is unknown, so it cannot be vectorised."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
@@ -332,15 +318,17 @@ def _call_sampler(sampler: Any, n: int, generator: Generator, data: Data, label:
 
 def _read_samples(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Samples that were made elsewhere: file i belongs to seed i."""
     files = dict(zip(cell.seeds, cell.method.samples, strict=True))
     return [_of_samples(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
 
 
-def _of_samples(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> Trained:
+def _of_samples(
+    cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str
+) -> TrainedSeed:
     """A seed of which only samples are stored. The note says where they were not floats in the data's scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
     dtype = cell.train.dtype
-    return Trained(seed, "ok", None, {}, samples[:], {}, None, (), seconds, 1, device, dtype, note)
+    return TrainedSeed(seed, "ok", seconds=seconds, device=device, dtype=dtype, note=note, samples=samples[:])

@@ -68,7 +68,7 @@ class SampleModel:
         return ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", torch.device(self.device))
+        return generator(self.seed, f"score/{purpose}")
 
 
 class TrainedModel:
@@ -111,7 +111,7 @@ class TrainedModel:
         with torch.no_grad():
             blocks = [self.cache]
             while sum(map(len, blocks)) < n:
-                z = torch.empty((SAMPLE_BLOCK, *self.latent.shape), dtype=self.dtype, device=self.device)
+                z = torch.empty((SAMPLE_BLOCK, *self.latent.shape), dtype=self.dtype)  # `generate` moves it
                 blocks.append(self.generate(fill(z, self.latent, self.stream)).float())
             self.cache = torch.cat(blocks) if len(blocks) > 1 else self.cache
         return self.cache[:n]
@@ -123,4 +123,4 @@ class TrainedModel:
         return self.game.stages(self.nets, z.to(self.device, self.dtype)) if self.game.stages else ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", self.device)
+        return generator(self.seed, f"score/{purpose}")
