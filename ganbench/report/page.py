@@ -18,12 +18,13 @@ import yaml
 
 from ..analysis.check import CheckResult
 from ..analysis.compare import Comparison, compare
+from ..analysis.search import read_search
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, sentences, style
+from . import check, comparison, search, sentences, style
 from . import figures as plots
 from . import tables as table
 from .document import environment
@@ -55,6 +56,7 @@ def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
         diagrams=list(_diagrams(compared)) if compared else [],
         against=check.shown(checked) if checked else None,
         sections=_sections(run, pictures),
+        searches=[search.table(one) for one in read_search(files)],
         protocols=_protocols(run),
         score_plots=[picture for picture in pictures if not picture.dataset],
         failures=list(_failures(run)),
