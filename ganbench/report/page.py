@@ -23,7 +23,7 @@ from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, sentences, style
+from . import check, comparison, style
 from . import figures as plots
 from . import tables as table
 from .document import environment
@@ -168,10 +168,11 @@ def _diagrams(compared: Comparison) -> Iterator[Picture]:
     for ranked in compared.rankings:
         words = {
             "title": f"Ranks by {ranked.metric}",
-            "caption": sentences.diagram_caption(ranked),
-            "alt": sentences.diagram_alt(ranked),
+            "caption": comparison.diagram_caption(ranked),
+            "alt": comparison.diagram_alt(ranked),
         }
-        content = comparison.picture(ranked, compared.labels)
+        with style.style():
+            content = style.png(comparison.diagram(ranked, style.colours(compared.labels)))
         yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
 
 
@@ -203,7 +204,7 @@ class Section:
 
 def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     sections = []
-    for i, shown in enumerate(table.of_run(run)):
+    for i, shown in enumerate(table.dataset_tables(run)):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
         sections.append(
             Section(

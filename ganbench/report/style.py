@@ -13,10 +13,8 @@ import numpy as np
 
 from ..store.layout import file_name
 from ..store.results import Array, Cell, Dataset
-from . import ranks
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -349,10 +347,6 @@ class Style:
     def scatter(self, ax: Axes, points: Array, colour: str) -> None:
         """Points [n, d], the first two coordinates, over the true density and the modes."""
         scatter(ax, self.dataset, points, colour)
-
-    def ranks(self) -> pd.DataFrame:
-        """Ranks of all methods of the dataset over single examples, see `ranks.ranks`."""
-        return ranks.ranks(self.cells)
 
     def plot(
         self, figure: Figure, caption: str, alt: str, *, title: str = "", kind: str = "", label: str = ""
