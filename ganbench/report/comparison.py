@@ -305,11 +305,17 @@ def _rank_cells(compared: Comparison, ranked: Ranking) -> list[tuple[str, ...]]:
     return [(str(label), f"{rank:.2f}", shares[label]) for label, rank in ranked.ranks.sort_values().items()]
 
 
-def shown(compared: Comparison) -> dict[str, Any]:
-    """What the templates show. `lines`: of each comparison its row, None for what there is not, and its `HEADS`."""
+def shown(compared: Comparison, copying: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the templates show. `lines`: of each comparison its row, None for what there is not, and its `HEADS`.
+    `copying`: of methods that copy a sentence that says so, since one that does is better than others by most
+    metrics."""
     rows = compared.rows.to_dict("records")
+    pairs = dict.fromkeys((row["method"], row["baseline"]) for row in rows)
+    warnings = [" ".join((copying or {})[name] for name in pair if name in (copying or {})) for pair in pairs]
     return {
-        "headlines": compared.headlines,
+        "headlines": [
+            f"{text} {more}".rstrip() for text, more in zip(compared.headlines, warnings, strict=True)
+        ],
         "lines": list(zip(_objects(compared.rows), map(_cells, rows), strict=True)),
         "notes": [*compared.notes, *([READING] if compared.rankings else [])],
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..store.layout import file_name
-from ..store.results import Array, Cell, Dataset
+from ..store.results import Array, Cell, Dataset, Seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,6 +190,17 @@ def why(cell: Cell) -> str:
     return f"no seed ended well\n({', '.join(statuses)})"
 
 
+def median_seeds(shown: Sequence[tuple[str, Seed | None]]) -> str:
+    """Which seeds a picture shows where only one of each method has room: `of each method the seed whose first score is
+    the median (gan: 2, vae: 0)`; of one method its seed alone."""
+    numbers = {label: seed.number for label, seed in shown if seed}
+    if len(set(numbers.values())) == 1:
+        each = f"seed {next(iter(numbers.values()))}"
+    else:
+        each = ", ".join(f"{label}: {number}" for label, number in numbers.items())
+    return f"of each method the seed whose first score is the median{f' ({each})' if each else ''}"
+
+
 # ---------------------------------------------------------------------------------------------- examples
 
 
@@ -335,6 +346,7 @@ class Style:
         staticmethod(headline),
     )
     shortened, below, handle = staticmethod(shortened), staticmethod(below), staticmethod(handle)
+    median_seeds = staticmethod(median_seeds)
 
     def examples(self, ax: Axes, points: Array, colour: str, *, columns: int = 6) -> None:
         """Examples [n, *shape] as the dataset shows them: pictures, a scatter or a histogram."""

@@ -275,49 +275,53 @@ _CONTROL_NAMES = {
 }  # fmt: skip
 
 
-def control_tables(run: Run) -> dict[str, ControlTable]:
-    """The controls of each dataset that has some. One that is the same for all methods has one row; where methods
-    differ, each has a row of its own."""
-    frame = controls.controls(run)
+def control_values(run: Run) -> dict[str, dict[str, dict[str, float]]]:
+    """dataset -> control -> value's name -> number, of the datasets that have controls. One that is the same for all
+    methods stands once; where methods differ, each is a control of its own: `pixels, gan`."""
     values: dict[str, dict[str, None]] = {}  # metric -> names of its values
     for score in (score for cell in run.cells for seed in cell.ok for score in seed.scores):
         known = values.setdefault(str(score.info.get("metric", "")), {})
         known.update(dict.fromkeys(name for name, _ in score.values))
-    order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
-    return {
-        str(dataset): _control_table(rows, values, order)
-        for dataset, rows in frame.groupby("dataset", sort=False)
-    }
-
-
-def _control_table(
-    frame: pd.DataFrame, values: Mapping[str, Mapping[str, None]], order: Sequence[str]
-) -> ControlTable:
-    """`frame`: `controls.controls` of one dataset; `order`: of the values in the table above."""
-    # name -> column -> value; a value without a control has the method's name
-    cells: dict[str, dict[str, float]] = {}
-    for metric, own in frame.groupby("metric", sort=False):
+    datasets: dict[str, dict[str, dict[str, float]]] = {}
+    for (dataset, metric), own in controls.controls(run).groupby(["dataset", "metric"], sort=False):
+        cells = datasets.setdefault(str(dataset), {})
         places = _places(str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ())))
         for control, rows in own.groupby("control", sort=False):
             name, column = places[str(control)]
             numbers = rows["value"]
             shared = numbers.max() - numbers.min() <= 1e-9 * max(1.0, numbers.abs().max())
             for label, value in zip(rows["label"], numbers, strict=True):
+                # a value without a control has the method's name
                 row = (name or "all methods") if shared else f"{name}, {label}".removeprefix(", ")
                 cells.setdefault(row, {})[column] = value
-    # floors and ceilings first, since values are read between them
-    rank = {"floor": 0, "ceiling": 1}
-    names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
-    used = dict.fromkeys(column for row in cells.values() for column in row)
-    columns = [name for name in order if name in used] + [name for name in used if name not in order]
-    rows = [
-        (
-            _control_name(name),
-            *(f"{cells[name][column]:.4g}" if column in cells[name] else "" for column in columns),
-        )
-        for name in names
-    ]
-    return ControlTable(tuple(columns), tuple(rows))
+    return datasets
+
+
+def control_tables(run: Run) -> dict[str, ControlTable]:
+    """The controls of each dataset that has some, their columns in the order of the records."""
+    order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
+    made = {}
+    for dataset, cells in control_values(run).items():
+        # floors and ceilings first, since values are read between them
+        rank = {"floor": 0, "ceiling": 1}
+        names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
+        used = dict.fromkeys(column for row in cells.values() for column in row)
+        columns = [name for name in order if name in used] + [name for name in used if name not in order]
+        texts = {
+            column: _column({name: row[column] for name, row in cells.items() if column in row})
+            for column in columns
+        }
+        rows = [(_control_name(name), *(texts[column].get(name, "") for column in columns)) for name in names]
+        made[dataset] = ControlTable(tuple(columns), tuple(rows))
+    return made
+
+
+def _column(values: Mapping[str, float]) -> dict[str, str]:
+    """Four digits each, in one notation."""
+    texts = {name: f"{value:.4g}" for name, value in values.items()}
+    if any("e" in text for text in texts.values()):
+        return {name: _with_exponent(value, math.nan) for name, value in values.items()}
+    return texts
 
 
 def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -36,9 +36,10 @@ def figure(cells: Sequence[Cell], style: Style) -> Plot | None:
         else "Circles: training examples as targets; dots: the nearest that the generator reaches; lines join them"
     )
     places = ranks(style.cells)
+    seeds = style.median_seeds([(cell.label, cell.median("reconstructions")) for cell, _ in found])
     return style.plot(
         draw(found, _rank_notes(places), style),
-        f"{how}; of each method the seed whose first score is the median.{_ranked(places)}",
+        f"{how}; {seeds}.{_ranked(places)}",
         f"Training examples of {style.dataset.label} and the nearest that each generator reaches.",
         title="Reconstructions",
         kind="reconstructions",
