@@ -19,6 +19,7 @@ _HOME = {
                conv_discriminator conv_generator gradient_norm mlp orthogonal""",
     "optim": "SGD Adam RMSprop",
     "registry": "find_divergence find_feature",
+    "search_range": "tunable",
     "study": "load_data load_model load_records run_suite",
     "tuning": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",

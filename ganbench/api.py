@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,19 +11,19 @@ from typing import Any
 from . import registry
 from .contracts import CONTROLS, Data, Kind, Record
 from .datasets import files
-from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
+from .errors import DatasetError, SampleError, SuiteError, SuiteIssue, did_you_mean
 from .execution.run import choose_device
 from .execution.worker import load_data
 from .sample_counts import count_setting, samples_needed, too_few, with_param
 from .samples import Samples, range_warning, read_samples
-from .scoring import Scored, Scorer, protocol, unmeasured
-from .store.rundir import Entry, Training
-from .suite.nodes import Node, Place
+from .scoring import ScoredSeed, Scorer, protocol, unmeasured
+from .suite.nodes import Position, YamlNode
 from .suite.normalise import override
 from .suite.plan import Cell
-from .suite.reader import Checker
+from .suite.reader import Cursor, Reader
 from .suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
 from .training.model import SampleModel
+from .training.trained import TrainedSeed
 
 ARRAYS = (".npy", ".npz")
 
@@ -72,30 +71,30 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     data = registry.find("dataset", name)
     wanted = [registry.find("metric", name) for name in dict.fromkeys(metrics)]
     chosen = wanted or [p for p in registry.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
-    problems: list[Problem] = []
-    nowhere = Place("", 0, 0)
-    known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
-    named = Place(f"--dataset {dataset}", 0, 0)
-    known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
-    tree = Node(known, nowhere)
+    issues: list[SuiteIssue] = []
+    nowhere = Position("", 0, 0)
+    known = {plugin.name: YamlNode({}, nowhere) for plugin in (data, *chosen)}
+    named = Position(f"--dataset {dataset}", 0, 0)
+    known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
+    tree = YamlNode(known, nowhere)
     for option in options:
-        tree = override(tree, f"--set {option}", option, problems, "kde_ll.n=5000")
+        tree = override(tree, f"--set {option}", option, issues, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
-        problems.append(tree.keys[name].problem(name, what))
-    checker = Checker(Path.cwd() / "-", problems)
+        issues.append(tree.keys[name].issue(name, what))
+    reader = Reader(Path.cwd() / "-", issues)
 
     def part(kind: Kind, plugin: registry.Plugin) -> PluginSpec:
-        named = Node(plugin.name, Place(f"--{kind}", 0, 0))
-        return PluginSpec(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
+        params = Cursor(tree.value[plugin.name], plugin.name, issues)
+        return PluginSpec(plugin, reader.params(params, plugin, Position(f"--{kind}", 0, 0)))
 
     asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
     for plugin in wanted:
         if lacking := set(plugin.needs) - set(data.provides):
             what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
-            problems.append(Problem("--metrics", 0, 0, plugin.name, what))
-    if problems:
-        raise SuiteError(problems)
+            issues.append(SuiteIssue("--metrics", 0, 0, plugin.name, what))
+    if issues:
+        raise SuiteError(issues)
     return asked
 
 
@@ -161,18 +160,17 @@ def score(
     if asked.n is not None:
         asked = replace(asked, metrics=tuple(_taking(metric, data, asked.n) for metric in asked.metrics))
     protocols = [protocol(metric, data) for metric in asked.metrics]
-    entry = Entry(_cell(path, asked), "", {}, (), tuple(protocols), math.prod(data.shape))
-    training = Training("", 0, "ok", None, None, 0.0, 1, device, "float32", None)
+    cell, trained = _cell(path, asked, protocols), TrainedSeed(0, "ok", device=device)
     needs = [samples_needed(metric, data) or 0 for metric in asked.metrics]
     short = [index for index, needed in enumerate(needs) if needed > len(samples)]
     for index in short:
-        scored = unmeasured(entry, index, training, "failed", too_few(needs[index], len(samples)))
+        scored = unmeasured(cell, index, trained, "failed", too_few(needs[index], len(samples)))
         found = count_setting(asked.metrics[index], data, len(samples))
         yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
-    scorer = Scorer(entry, data)
+    scorer = Scorer(cell, data)
     for index in (index for index in range(len(needs)) if index not in short):
         model = SampleModel(0, samples, data=data, device=device)
-        scored, shortage = scorer(index, model, training), None
+        scored, shortage = scorer(index, model, trained), None
         if model.most > len(samples):  # of a metric whose need only trying could tell
             found = _that_asked(asked.metrics[index], model.most, len(samples))
             shortage = _shortage(scored, model.most, len(samples), found)
@@ -191,7 +189,7 @@ def _that_asked(metric: PluginSpec, asked: int, at_hand: int) -> tuple[str, int]
     return (names[0], at_hand) if names else None
 
 
-def _shortage(scored: Scored, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
+def _shortage(scored: ScoredSeed, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
     setting = f"{scored.metric}.{found[0]}={found[1]}" if found else None
     return Shortage(needed, at_hand, setting)
 
@@ -207,14 +205,15 @@ def _reading(samples: Samples, data: Data) -> Iterator[str]:
         yield f"warning: {warning}"
 
 
-def _cell(path: Path, asked: Request) -> Cell:
+def _cell(path: Path, asked: Request, protocols: Sequence[tuple[str, str]]) -> Cell:
     """The samples as a cell of a suite without a name."""
     method = MethodSpec(path.stem, None, (), (path,), {}, None)
     dataset = DatasetSpec(asked.dataset, asked.dataset.name, {})
-    return Cell("", dataset, method, (0,), TrainSettings(), asked.metrics)
+    settings = TrainSettings()
+    return Cell("", dataset, method, (0,), settings, asked.metrics, protocols=tuple(protocols))
 
 
-def _measured(scored: Scored, sentence: str, shortage: Shortage | None) -> Measured:
+def _measured(scored: ScoredSeed, sentence: str, shortage: Shortage | None) -> Measured:
     verdict, warning = (
         str(words) if (words := scored.details.get(name)) else None for name in ("verdict", "warning")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,24 +86,24 @@ def load_model(
     from .store import layout
     from .store.rundir import Store, data_digest
     from .suite.load import load
-    from .suite.plan import resolve
+    from .suite.plan import make_cells
     from .training.model import model
 
     store = Store(Path(out), read_only=True)
     path = store.path(layout.SUITE)
     store.read_text(path)  # `load` would follow links and wait for a FIFO
-    cell = _cell(resolve(load(path)).cells, label, dataset)
+    cell = _cell(make_cells(load(path)), label, dataset)
     if seed not in cell.seeds:
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
         )
-    data = load_part(cell.dataset.part)
-    digest = data_digest(data, cell.dataset.part)
-    training = store.training(cell.id(digest), seed, cell.train_key(digest, seed))
-    if training is None or training.status != "ok":
-        found = f"{training.status} ({training.error})" if training else "not trained"
+    data = load_part(cell.dataset.part, cell.dataset.split)
+    cell = replace(cell, digest=data_digest(data, cell.dataset.part))
+    trained = store.training(cell, seed)
+    if trained is None or trained.status != "ok":
+        found = f"{trained.status} ({trained.error})" if trained else "not trained"
         raise RequestError(f"{out}: seed {seed} of {cell.label} is {found}; run the suite again")
-    return model(cell, data, seed, *store.tensors(cell.id(digest), seed), device=device)
+    return model(cell, data, seed, *store.tensors(cell.id, seed), device=device)
 
 
 def _cell(cells: Sequence[Cell], label: str, dataset: str | None) -> Cell:

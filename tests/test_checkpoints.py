@@ -209,5 +209,5 @@ def test_the_key_is_in_minutes(bench: Bench, monkeypatch) -> None:
     clock = iter([100.0, 129.9, 130.1])
     monkeypatch.setattr(worker.time, "monotonic", lambda: next(clock))
     (cell,) = cells(bench.folder, "[gan]", train="{steps: 8, batch: 8, checkpoint: 0.5}")
-    checkpoints = worker.StoredCheckpoints(None, type("Entry", (), {"cell": cell}), None)
+    checkpoints = worker.StoredCheckpoints(None, cell, None)
     assert [checkpoints.due(1), checkpoints.due(2)] == [False, True]

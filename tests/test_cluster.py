@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,7 @@ from runs import Bench, slow, until
 from ganbench.errors import RequestError, StoreError
 from ganbench.execution import ray_cluster, run
 from ganbench.execution.worker import Task
-from ganbench.store.rundir import Entry, Store
+from ganbench.store.rundir import Store
 from ganbench.suite import load, plan
 
 FAULTS = "./plugins_for_faults.py:"
@@ -36,8 +37,9 @@ os.environ.update(
 
 def task(bench: Bench, *methods: str, **settings: Any) -> Task:
     """The only task of a suite."""
-    (cell,) = plan.resolve(load.load(bench.suite(*methods, **settings))).cells
-    return Task(0, Entry.of(cell, "digest", [("", "")]), cell.seeds, bench.out, "cpu")
+    (cell,) = plan.make_cells(load.load(bench.suite(*methods, **settings)))
+    cell = replace(cell, digest="digest", protocols=(("", ""),))
+    return Task(0, cell, cell.seeds, bench.out, "cpu")
 
 
 def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_path: Path) -> None:
@@ -49,19 +51,27 @@ def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_pa
     assert [Path(name).name for name in payload.sources] == ["helper.py", "plugins_for_runs.py"]
     node = tmp_path / "node"
     unpacked = ray_cluster.unpack(payload, node)
-    method = unpacked.entry.cell.method.part
+    method = unpacked.cell.method.part
     assert method is not None
     assert method.plugin.path.is_relative_to(node)
     assert method.plugin.path.with_name("helper.py").read_text() == "VALUE = 1\n"
-    assert unpacked.entry.cell.dataset.part.plugin.path == payload.task.entry.cell.dataset.part.plugin.path
-    assert unpacked.entry.cell.key("digest") == payload.task.entry.cell.key("digest")
+    assert unpacked.cell.dataset.part.plugin.path == payload.task.cell.dataset.part.plugin.path
+    assert replace(unpacked.cell).train_keys == payload.task.cell.train_keys  # made again
     assert (unpacked.root, unpacked.seeds) == (node / "run", payload.task.seeds)
+
+
+def test_a_node_with_other_code_does_not_make_keys_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    payload = ray_cluster.pack(task(bench, "Constant"), set())
+    edited = {name: source + b"EDITED = 1\n" for name, source in payload.sources.items()}
+    cell = ray_cluster.unpack(replace(payload, sources=edited), tmp_path / "node").cell
+    assert cell.train_keys == payload.task.cell.train_keys
+    assert replace(cell) != cell  # which the worker refuses
 
 
 def test_a_payload_brings_samples(bench: Bench, tmp_path: Path) -> None:
     np.save(bench.folder / "a.npy", np.zeros((9, 2), dtype=np.float32))
     payload = ray_cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
-    (file,) = ray_cluster.unpack(payload, tmp_path / "node").entry.cell.method.samples
+    (file,) = ray_cluster.unpack(payload, tmp_path / "node").cell.method.samples
     assert file.is_relative_to(tmp_path / "node")
     assert np.load(file).shape == (9, 2)
 
@@ -78,8 +88,9 @@ def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
     assert bench.run("Constant", seeds=1) == 0
     done = bench.untimed()
     (cell,) = bench.out.glob("cells/*")
-    entry = replace(task(bench, "Constant", seeds=1).entry, id=cell.name)
-    payload = ray_cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
+    digest = json.loads((bench.out / "datasets" / "ring.json").read_text())["digest"]
+    planned = replace(task(bench, "Constant", seeds=1).cell, digest=digest)
+    payload = ray_cluster.pack(Task(0, planned, (0,), bench.out, "cpu"), {0})
     shutil.rmtree(cell / "seed-0")
     ray_cluster.store_files(Store(bench.out), payload.stored)
     assert Store(bench.out).write_records() != []

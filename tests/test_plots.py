@@ -396,6 +396,31 @@ def test_no_code_that_a_strange_run_directory_names_is_run(tmp_path: Path) -> No
     assert ["is run by `ganbench run` alone" in one.reason for one in missing] == [True]
 
 
+def test_a_strange_run_directory_cannot_name_a_file_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.py"
+    path.write_text("raise SystemExit('it was run')\n")
+    run = tmp_path / "run"
+    _with_metric(run, path)
+    (run / "suite.resolved.yaml").write_text(f"metrics: [{path.with_suffix('')}]\n")
+    for score in (run / "cells").rglob("modes-*.json"):
+        document = json.loads(score.read_text())
+        score.write_text(json.dumps(document | {"metric": str(path.with_suffix(""))}))
+    with style.style():
+        assert "evil" not in " ".join(plot.kind for plot in figures.figures(open_run(run)))
+
+
+def test_a_labelled_metric_has_its_own_picture(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:2], seeds=2)
+    suite = tmp_path / "suite.resolved.yaml"
+    suite.write_text(f"{suite.read_text()}metrics:\n- metric: modes\n  label: few\n")
+    for score in tmp_path.glob("cells/*/seed-*/scores/modes-*.json"):
+        score.write_text(json.dumps(json.loads(score.read_text()) | {"metric": "modes(few)"}))
+    with style.style():
+        plots = {plot.kind: plot for plot in figures.figures(open_run(tmp_path))}
+    assert plots["modes"].title == "Mode occupancy (few)"
+    assert plots["modes"].name == style.file_name("modes(few)", "ring")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_sheet_of_pictures(channels: int) -> None:
     images = np.random.default_rng(0).random((5, channels, 28, 28))

@@ -178,7 +178,10 @@ def test_training_ends_when_all_seeds_have_diverged(tmp_path):
     [
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("can't allocate memory: 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_a_stack_that_does_not_fit_is_split_and_says_so(tmp_path, monkeypatch, error):

@@ -89,12 +89,12 @@ def test_feature_matching_on_a_feature_function_of_the_users(tmp_path):
     rig = Rig(tmp_path, f"{{feature_matching: {{features: {features}}}}}, {{instance_noise: {{sigma: 0.3}}}}")
     real, fake = ((2 * x.flatten(1) ** 3).mean(0) for x in (rig.x, rig.G(rig.z)))
     assert rig.loss("G") == close((real - fake).square().sum())
-    before = rig.cell.train_key("data", 0)
+    before = replace(rig.cell, digest="data").train_keys[0]
     (tmp_path / "cubes.py").write_text(textwrap.dedent(FEATURE).replace("** 3", "** 2"), encoding="utf-8")
     edited = Rig(
         tmp_path, f"{{feature_matching: {{features: {features}}}}}, {{instance_noise: {{sigma: 0.3}}}}"
     )
-    assert edited.cell.train_key("data", 0) != before  # what is edited is trained again
+    assert replace(edited.cell, digest="data").train_keys[0] != before  # what is edited is trained again
 
 
 def test_feature_matching_on_moments(tmp_path):

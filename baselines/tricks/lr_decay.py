@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ganbench import trick
+from ganbench import trick, tunable
 
 
 @trick("lr_decay")
@@ -18,10 +18,12 @@ class LRDecay:
     With p the fraction of the rounds played: linear 1 - (1 - end) p, cosine (Loshchilov & Hutter 2017, eq. 5)
     end + (1 - end) (1 + cos πp) / 2. For Adam, RMSprop and SGD this is a falling learning rate. The updates that
     unrolling foresees fall with it. At a constant rate players may circle around the equilibrium of a game for ever.
+
+    Searched: both shapes, and an end at 0, 1 % and 10 %.
     """
 
-    shape: Literal["linear", "cosine"] = "linear"  # of the fall
-    end: float = 0.0  # factor at the end, at least 0
+    shape: Literal["linear", "cosine"] = tunable("linear", among=("linear", "cosine"))  # of the fall
+    end: float = tunable(0.0, among=(0.0, 0.01, 0.1))  # factor at the end, at least 0
     player: str | None = None  # whose updates shrink; null: those of all players
 
     def __post_init__(self):

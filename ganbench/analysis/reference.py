@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..contracts import Better
 from ..errors import RequestError
+from ..store.protocols import current_protocol
 from .summary import FAILURES
 
 Key = tuple[str, str, str]  # dataset, label, metric
@@ -155,4 +156,5 @@ def _entry(line: Line) -> Entry:
     if math.isnan(std) != (n_ok < 2) or std < 0:
         line.fail("std", f"{line.cells['std']!r} does not fit {n_ok} seeds that are ok")
     texts = {name: line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit", *_OPTIONAL)}
+    texts["protocol"] = current_protocol(texts["protocol"])
     return Entry(**texts, better=cast(Better, better), mean=mean, std=std, n_ok=n_ok, n=n, failures=failures)

@@ -105,7 +105,7 @@ def error_text(error: GanbenchError) -> str:
     """An error as the command line shows it."""
     if not isinstance(error, SuiteError):
         return f"error: {error}"
-    number = len(error.problems)
+    number = len(error.issues)
     return f"{error}\n{count(number, 'mistake')}; nothing was run."
 
 
@@ -288,9 +288,9 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 def suite_text(suite: Suite) -> str:
     """The size of a valid suite, and which of its metrics apply to none of its cells."""
-    from ..suite.plan import resolve
+    from ..suite.plan import make_cells
 
-    cells = resolve(suite).cells
+    cells = make_cells(suite)
     parts = [
         count(len(suite.datasets), "dataset"),
         count(len(suite.methods), "method"),

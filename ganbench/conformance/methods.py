@@ -20,6 +20,7 @@ from ..training import loop, model
 from ..training.games import build
 from ..training.rng import Draws
 from ..training.stack import Stack
+from ..training.trained import TrainedSeed
 from .checks import (
     RTOL,
     SETTINGS,
@@ -166,12 +167,12 @@ def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     yield Check("every net has a player", text, advice=True)
 
 
-def _diverged(trained: Sequence[loop.Trained]) -> Check:
+def _diverged(trained: Sequence[TrainedSeed]) -> Check:
     bad = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
     return Check(f"{SETTINGS.steps} rounds are played without diverging", "; ".join(sorted(bad)) or None)
 
 
-def _alone(cell: Cell, data: Data, stacked: loop.Trained) -> Check:
+def _alone(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
     """The same seed in a stack of three, alone, and where that differs, alone once more."""
     name = "a seed alone gives what it gives in a stack"
     (alone,) = loop.train(cell, data, [stacked.seed])
@@ -191,7 +192,7 @@ def _alone(cell: Cell, data: Data, stacked: loop.Trained) -> Check:
     )
 
 
-def _same(first: loop.Trained, second: loop.Trained) -> bool:
+def _same(first: TrainedSeed, second: TrainedSeed) -> bool:
     """Whether losses and samples agree. Parameters need not: rounding alone moves a bias before a BatchNorm."""
     pairs = [(first.curves[name], curve) for name, curve in second.curves.items()]
     if first.snapshots is not None and second.snapshots is not None:
@@ -199,7 +200,7 @@ def _same(first: loop.Trained, second: loop.Trained) -> bool:
     return all(torch.allclose(one, other, rtol=RTOL, atol=RTOL, equal_nan=True) for one, other in pairs)
 
 
-def _samples(cell: Cell, data: Data, trained: loop.Trained) -> Checks:
+def _samples(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     subject = model.model(cell, data, trained.seed, trained.state, None)
     if not isinstance(subject, model.TrainedModel):
         raise TypeError(f"a game gave a {type(subject).__name__}")

@@ -522,15 +522,19 @@ class Metrics:
         ] = {}  # the user's, with their parameters
         self.unread: list[str] = []  # why files of the user's cannot be read
         self.order: list[str] = []
+        self.shipped: dict[str, str] = {}  # the name of a shipped metric without its label
         try:
             suite = yaml.safe_load(run.files.read_text(run.files.path(layout.SUITE)) or "") or {}
             entries = suite.get("metrics") or []
         except (StoreError, AttributeError, yaml.YAMLError):
             entries = []
         for entry in entries if isinstance(entries, list) else []:
-            reference = str(entry.get("metric") if isinstance(entry, Mapping) else entry)
+            known = entry if isinstance(entry, Mapping) else {"metric": entry}
+            reference, label = str(known.get("metric")), known.get("label")
+            label = f"({label})" if label else ""  # as `PluginSpec.name` has it
             if not reference.partition(":")[0].endswith(".py"):
-                self.order.append(reference)
+                self.order.append(f"{reference}{label}")
+                self.shipped[f"{reference}{label}"] = reference
                 continue
             if not self.trusted:  # not even read: it may lead anywhere
                 self.unread.append(
@@ -542,8 +546,8 @@ class Metrics:
             except PluginError as error:
                 self.unread.append(str(error))
             else:
-                self.own[plugin.name] = (plugin, (isinstance(entry, Mapping) and entry.get("params")) or {})
-                self.order.append(plugin.name)
+                self.own[f"{plugin.name}{label}"] = (plugin, known.get("params") or {})
+                self.order.append(f"{plugin.name}{label}")
 
     def of(self, cells: Sequence[Cell]) -> list[str]:
         """The metrics of which these cells have details, in the suite's order."""
@@ -554,17 +558,19 @@ class Metrics:
         self, metric: str, dataset: Dataset, cells: Sequence[Cell], colours: Mapping[str, str]
     ) -> Iterator[Plot]:
         """What a metric draws of a dataset. Raises PluginError where its file cannot be read or its code fails."""
-        path = registry.PACKAGE / "metrics" / "figures" / f"{metric}.py"
+        name = self.own[metric][0].name if metric in self.own else self.shipped.get(metric, metric)
+        path = registry.PACKAGE / "metrics" / "figures" / f"{name}.py"
         if metric in self.own:
             path = self.own[metric][0].path
-        elif not path.is_file():
+        elif not (name.isidentifier() and path.is_file()):  # a run directory of a stranger may name any file
             if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
         every = [_only(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
-            made = figure(every[:MOST_METHODS], Style(metric, dataset, every, colours)) if figure else None
+            look = Style(name, dataset, every, colours, metric.removeprefix(name))
+            made = figure(every[:MOST_METHODS], look) if figure else None
             yield from [made] if isinstance(made, Plot) else made or ()
         except GanbenchError:
             raise

@@ -335,6 +335,7 @@ class Style:
     dataset: Dataset
     cells: Sequence[Cell]  # of all methods, also where there are too many to draw
     colours: Mapping[str, str]  # of the methods, by label
+    variant: str = ""  # `(n=500)`, where a suite has the metric with other parameters too
 
     ink, muted, faint, strokes = INK, MUTED, FAINT, STROKES
     grid = staticmethod(grid)
@@ -367,5 +368,6 @@ class Style:
         it, by default the metric's name; `kind`: how its files are named, by default after the metric; `label`: of
         the method, where it is of a single one."""
         kind, parts = kind or self.metric, [self.dataset.label, *([label] if label else [])]
-        name = file_name(kind, *parts)
-        return Plot(name, kind, self.dataset.label, title or self.metric, caption, alt, figure, label)
+        name = file_name(f"{kind}{self.variant}", *parts)
+        title = f"{title} {self.variant}".strip() if title else f"{self.metric}{self.variant}"
+        return Plot(name, kind, self.dataset.label, title, caption, alt, figure, label)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
-from ..contracts import Budget, Data, Status
+from ..contracts import Budget, Data
 from ..errors import PluginError, SampleError
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
@@ -18,6 +18,7 @@ from .checkpoint import Checkpoints, capture, restore
 from .games import build, make, under
 from .rng import Draws, generator, latents
 from .stack import Stack
+from .trained import TrainedSeed
 
 if TYPE_CHECKING:
     from ..suite.plan import Cell
@@ -27,6 +28,10 @@ CALIBRATION = 1024  # latents from which the statistics of BatchNorm are fixed f
 STORED_SAMPLES = 10_000  # kept of a sampler that cannot be stored itself, at the least
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
 FEW = 8  # examples of a rehearsal
+
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -42,25 +47,6 @@ class Progress:
     rate: float  # rounds of the whole stack in a second
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One trained seed."""
-
-    seed: int
-    status: Status
-    error: str | None
-    state: dict[str, Tensor]  # "G.0.weight" -> tensor, for games; what else the sampler of `fit` carries
-    samples: Tensor | None  # [N, *shape], uint8 pixels or floats, for methods that are not games
-    curves: dict[str, Tensor]  # "step" [L], and the loss of each player [L]; or those of the sampler
-    snapshots: Tensor | None  # [T, n, *shape]
-    snapshot_steps: tuple[int, ...]
-    seconds: float  # of its stack, divided by the seeds in it
-    stack: int  # seeds trained together
-    device: str
-    dtype: str
-    note: str | None = None  # what the record must say, such as a stack split for want of memory
-
-
 Report = Callable[[Progress], None]
 
 
@@ -72,7 +58,7 @@ def train(
     device: str = "cpu",
     progress: Report | None = None,
     checkpoints: Checkpoints | None = None,
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Train these seeds of a cell; one result for each, in their order.
 
     checkpoints: where the training of a game is kept while it goes on, and is resumed from; other methods begin again
@@ -100,9 +86,10 @@ def train(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the host or the GPU has no memory left."""
+    """Whether an exception says that the host or the GPU has no memory left: PyTorch's own, or a RuntimeError (which
+    AcceleratorError, such as of the capture of a CUDA graph, is) with the words of the host, CUDA, cuBLAS or cuDNN."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 
@@ -168,7 +155,7 @@ def _train_game(
     device: torch.device,
     progress: Report,
     checkpoints: Checkpoints | None,
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     games = [build(cell, data, seed) for seed in seeds]
     stack = Stack(games, device, dtype, rounds=settings.steps)
@@ -199,12 +186,11 @@ def _train_game(
         rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
         curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
         found.append(
-            Trained(
+            TrainedSeed(
                 seed=seed,
                 status="ok" if died < 0 else "diverged",
                 error=None if died < 0 else f"a loss or gradient was not finite at step {died}",
                 state=stack.state(index, latents(stack.game, seed, CALIBRATION, device, dtype)),
-                samples=None,
                 curves={"step": steps, **curves},
                 snapshots=torch.stack([shot[index] for shot in history.snapshots])
                 if history.snapshots
@@ -295,7 +281,7 @@ def samples_for_metrics(cell: Cell, data: Data) -> int:
 
 def _train_fit(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Seed by seed, since nothing is known of the code behind `fit`."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
@@ -328,7 +314,7 @@ def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -
 
 def _read_samples(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
-) -> list[Trained]:
+) -> list[TrainedSeed]:
     """Samples that were made elsewhere: file i belongs to seed i."""
     files = dict(zip(cell.seeds, cell.method.samples, strict=True))
     return [_sampled(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
@@ -339,9 +325,9 @@ def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> Trained:
+def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> TrainedSeed:
     """What is kept of samples, with a note where they were not floats of the data's shape and scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
     dtype = cell.train.dtype
-    return Trained(seed, "ok", None, {}, samples[:], {}, None, (), seconds, 1, device, dtype, note)
+    return TrainedSeed(seed, "ok", seconds=seconds, device=device, dtype=dtype, note=note, samples=samples[:])

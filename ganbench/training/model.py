@@ -69,7 +69,7 @@ class SampleModel:
         return ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", torch.device(self.device))
+        return generator(self.seed, f"score/{purpose}")
 
 
 class TrainedModel:
@@ -105,7 +105,7 @@ class TrainedModel:
         with torch.no_grad():
             blocks = [self.made]
             while sum(map(len, blocks)) < n:
-                z = torch.empty((BLOCK, *self.latent.shape), dtype=self.dtype, device=self.device)
+                z = torch.empty((BLOCK, *self.latent.shape), dtype=self.dtype)  # `generate` moves it
                 blocks.append(self.generate(fill(z, self.latent, self.stream)).float())
             self.made = torch.cat(blocks) if len(blocks) > 1 else self.made
         return self.made[:n]
@@ -117,7 +117,7 @@ class TrainedModel:
         return self.game.stages(self.nets, z.to(self.device, self.dtype)) if self.game.stages else ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", self.device)
+        return generator(self.seed, f"score/{purpose}")
 
 
 def _nested(values: Mapping[str, Tensor]) -> dict[str, Any]:

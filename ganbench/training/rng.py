@@ -122,7 +122,7 @@ def _updates(game: Game) -> int:
 def latents(
     game: Game, seed: int, n: int, device: torch.device, dtype: torch.dtype, purpose: str = "preview"
 ) -> Tensor:
-    """n latents [n, ...] of a seed, for looking at a replica rather than for training it."""
+    """n latents [n, ...] of a seed, for looking at a replica rather than for training it. They are drawn on the CPU:
+    a stored seed has the same samples and scores on every device."""
     draw = game.draw(game.latent)
-    out = torch.empty((n, *draw.shape), dtype=dtype, device=device)
-    return fill(out, draw, generator(seed, purpose, device))
+    return fill(torch.empty((n, *draw.shape), dtype=dtype), draw, generator(seed, purpose)).to(device)
