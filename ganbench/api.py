@@ -314,7 +314,9 @@ def score_samples(
         scored = scorer(index, model, trained)
         if model.max_requested > len(samples):  # what it needs could only be known by trying
             names = [
-                name for name, value in metric.resolved.items() if type(value) is int and value == model.max_requested
+                name
+                for name, value in metric.resolved.items()
+                if type(value) is int and value == model.max_requested
             ]
             lack = shortage(metric, model.max_requested, (names[0], len(samples)) if names else None)
         yield _measured(scored, protocols[index][1], lack)

@@ -73,7 +73,9 @@ def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[tor
             torch.cuda.set_sync_debug_mode("default")
     stack.check_buffers()
     assert all(bool(loss.isfinite().all()) for loss in losses.values())
-    return [one.detach().cpu() for one in tree_leaves((stack.params, stack.states, stack.memory, losses, probes))]
+    return [
+        one.detach().cpu() for one in tree_leaves((stack.params, stack.states, stack.memory, losses, probes))
+    ]
 
 
 def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
