@@ -18,6 +18,7 @@ from ganbench.analysis.summary import summary
 from ganbench.contracts import COLUMNS
 from ganbench.errors import StoreError
 from ganbench.report import tables
+from ganbench.report.document import escape_latex, render
 from ganbench.store.results import open_run, read_records
 
 
@@ -225,11 +226,11 @@ def test_a_value_whose_control_failed_is_shown_and_not_ranked() -> None:
         "0.02)."
     )
     assert shown.notes == (note,)
-    assert "4.00† [" in tables._markdown("s", [shown])
-    assert note in tables._markdown("s", [shown])
-    assert r"$4.00^\dagger\;[" in tables._latex("s", [shown])
-    assert r"\dag{} modes is" in tables._latex("s", [shown])
-    page = tables._html("s", [shown])
+    assert "4.00† [" in render("summary.md.j2", title="s", tables=[shown])
+    assert note in render("summary.md.j2", title="s", tables=[shown])
+    assert r"$4.00^\dagger\;[" in render("summary.tex.j2", title="s", tables=[shown])
+    assert r"\dag{} modes is" in render("summary.tex.j2", title="s", tables=[shown])
+    page = render("summary.html.j2", title="s", tables=[shown])
     assert '<td class="num">4.00<sup>†</sup>' in page
     assert note in page
 
@@ -258,7 +259,7 @@ def test_the_best_of_methods_that_have_not_learned_is_not_bold() -> None:
     assert best(3.5) == []  # nor does the second become the best
     (shown,) = tables.tables(summary(frame(*seeds("a", 1.0, 2.0, floor=9), *seeds("b", 3.0, 4.0, floor=9))))
     assert "Bold" not in shown.caption
-    assert "**" not in tables._markdown("s", [shown])
+    assert "**" not in render("summary.md.j2", title="s", tables=[shown])
 
 
 def test_order_is_that_of_the_records() -> None:
@@ -346,7 +347,7 @@ def test_markdown() -> None:
         *seeds("_<x>_", 4.0, 4.0, unit="nats"),
         *seeds("c", None, None, unit="nats"),
     ]
-    text = tables._markdown("s", tables.tables(summary(frame(*rows))))
+    text = render("summary.md.j2", title="s", tables=tables.tables(summary(frame(*rows))))
     assert text == (
         "# s\n\n## ring\n\n"
         "| method | seeds | modes ↑ (nats) |\n"
@@ -369,7 +370,7 @@ def test_latex_is_escaped(run: Path) -> None:
         r"kde\_ll $\uparrow$ (nats)",
     ):
         assert line in text
-    assert tables._escape_latex("[a] * 50 % & #1_{x}^~\\") == (
+    assert escape_latex("[a] * 50 % & #1_{x}^~\\") == (
         r"{[}a] {*} 50 \% \& \#1\_\{x\}\textasciicircum{}\textasciitilde{}\textbackslash{}"
     )
 

@@ -479,7 +479,7 @@ def _print_tables(run: Run, console: Console) -> None:
     """The tables of the report, in short."""
     from ..report import tables
 
-    for shown in tables.of_run(run):
+    for shown in tables.dataset_tables(run):
         heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))

@@ -237,7 +237,7 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
     def progress(now: Progress) -> None:
         report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    stacks = [seeds] if seeds and cell.rung == "game" else [(seed,) for seed in seeds]
+    stacks = [seeds] if seeds and cell.interface == "game" else [(seed,) for seed in seeds]
     for stack in stacks:
         report(TaskProgress("training", len(stack)))
         with _store_failures(task, store, stack):

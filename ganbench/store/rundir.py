@@ -347,7 +347,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
         "train": asdict(cell.train),
         "key": cell.key[:12],
-        "rung": cell.rung,
+        "interface": cell.interface,
         "about": method.part.plugin.summary if method.part else "samples made elsewhere",
     }
 
