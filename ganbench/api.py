@@ -228,7 +228,7 @@ def read(path: Path, data: Data) -> Samples:
 
     if not path.is_dir():
         if path.suffix.lower() not in ARRAYS:
-            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.KINDS} images")
+            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.IMAGE_KINDS} images")
         return read_samples(path, data)
     if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.shape[1] != data.shape[2]:
         shape = ", ".join(map(str, data.shape))
