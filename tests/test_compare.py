@@ -469,6 +469,8 @@ def test_who_is_compared_with_whom() -> None:
     assert pairs(compare(three(), baseline="b")) == ["a b", "c b"]
     assert pairs(compare(three(), method="b")) == ["b a", "b c"]
     assert pairs(compare(three(), method=["b", "c"], baseline="a")) == ["b a", "c a"]
+    assert pairs(compare(three(), method=["c", "b", "c"])) == ["c b"]
+    assert pairs(compare(three(), method=["c", "b", "a"])) == ["c b", "c a", "b a"]
     assert "Not compared: d and e." in compare(three(), method="b").notes
 
 

@@ -387,6 +387,8 @@ def test_reading_starts_no_torch() -> None:
 
 def test_a_dataset_may_be_marked_without_parentheses(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from ganbench import dataset\n\n@dataset\ndef dots(generator):\n    '''Dots.'''\n    return 3\n")
+    path.write_text(
+        "from ganbench import dataset\n\n@dataset\ndef dots(generator):\n    '''Dots.'''\n    return 3\n"
+    )
     (plugin,) = scan(path)
     assert load(plugin)(None) == 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +108,8 @@ def compare(
     as `load_records` gives them.
 
     Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
-    alone is compared with every other method, a `method` alone too. `metric`: only these; else all that have a
-    better direction. Choose before you look: every comparison made is corrected for, those not made are not.
+    alone is compared with every other method, a `method` alone too, several of `method` with each other. `metric`:
+    only these; else all that have a better direction. Choose before you look: every comparison made is corrected for, those not made are not.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
@@ -221,6 +222,12 @@ def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str
         raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
     for dataset, rows in records.groupby("dataset", sort=False):
         here = list(dict.fromkeys(rows["label"]))
+        if (
+            len(methods) > 1 and not baselines
+        ):  # with each other: the one that is named first against the others
+            pairs = combinations(dict.fromkeys(methods), 2)
+            yield from ((str(dataset), name, base) for name, base in pairs if {name, base} <= set(here))
+            continue
         against = baselines or (tuple(n for n in here if n not in methods) if methods else here[:1])
         for name in methods or [n for n in here if n not in against]:
             yield from ((str(dataset), name, base) for base in against if {name, base} <= set(here))

@@ -515,10 +515,10 @@ def compare(
     """Is one method better than another, or did the seed decide?
 
     RESULTS are folders of runs, whose seeds are joined. On each dataset the first method is the baseline of the
-    others; a --method alone is compared with all others, a --baseline alone with all others too. Differences are
-    paired by seed, and p-values corrected for all comparisons made: ask for the metrics that matter before you
-    look. Writes tables/compare.csv and .md and the critical-difference diagrams into the first folder. Exit code 0
-    whatever comes out.
+    others. A --method alone is compared with all others, a --baseline alone too, several --method with each other.
+    Differences are paired by seed, and p-values corrected for all comparisons made: ask for the metrics that matter
+    before you look. Writes tables/compare.csv and .md and the critical-difference diagrams into the first folder. Exit
+    code 0 whatever comes out.
 
     \b
     Examples:
