@@ -109,7 +109,8 @@ def compare(
 
     Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
     alone is compared with every other method, a `method` alone too, several of `method` with each other. `metric`:
-    only these; else all that have a better direction. Choose before you look: every comparison made is corrected for, those not made are not.
+    only these; else all that have a better direction. Choose before you look: every comparison made is corrected
+    for, those not made are not.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
