@@ -5,6 +5,7 @@ What starts torch is imported by the function that needs it, so that reading rec
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -181,6 +182,10 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
     tree = YamlNode(known, nowhere)
     for option in options:
+        if "=" in option and not re.search(r"[.\[]", option.partition("=")[0]):
+            position = Position(f"--set {option}", 0, 0)
+            issues.append(position.issue("", "expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"))
+            continue
         tree = override(tree, f"--set {option}", option, issues, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 MADE = ("method", "fit", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 FORMATS = ("text", "json", "junit", "markdown")
-RUNS = Path("results/runs")
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
 
 
@@ -187,7 +186,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     with no_collection():
         from ..execution import run as execute  # after the suite is known to be right: this starts torch
 
-    code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)
+    code = execute.run(loaded, out or options.RUNS / slug(loaded.name), **settings)
     click.get_current_context().exit(code)
 
 
@@ -497,7 +496,7 @@ def check(
     metavar="RESULTS...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.RunFolder(),
 )
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="LABEL", help="What to compare with; repeatable."
