@@ -69,7 +69,11 @@ def locate(path_or_name: str | Path) -> Path:
     """The file of a suite, given by path or by the name of a shipped one, with or without its ending (a shipped one
     `toy` goes before a file toy.yaml here, but not before one that is called `toy`). Raises RequestError."""
     path = Path(path_or_name)
-    if os.path.isfile(path):  # unlike Path.is_file it bears with names that no file can have
+    if path.suffix == ".py":
+        raise RequestError(
+            f"{path}: is Python and no suite; name it in one, as in `methods: [gan, ./{path.name}]`"
+        )
+    if os.path.isfile(path):  # Path.is_file raises for names that no file can have
         return path
     known = shipped_suites()
     if str(path_or_name) in known:
