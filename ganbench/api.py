@@ -317,11 +317,13 @@ def score_samples(
             continue
         model, lack = SampleModel(0, samples, data=data, device=device), None
         scored = scorer(index, model, trained)
-        if model.most > len(samples):  # what it needs could only be known by trying
+        if model.max_requested > len(samples):  # what it needs could only be known by trying
             names = [
-                name for name, value in metric.resolved.items() if type(value) is int and value == model.most
+                name
+                for name, value in metric.resolved.items()
+                if type(value) is int and value == model.max_requested
             ]
-            lack = shortage(metric, model.most, (names[0], len(samples)) if names else None)
+            lack = shortage(metric, model.max_requested, (names[0], len(samples)) if names else None)
         yield _measured(scored, protocols[index][1], lack)
 
 

@@ -26,10 +26,9 @@ ROOMS = [
         "nets",
         "optim",
         "registry",
-        "tuning",
     ),
     *("datasets", "metrics"),
-    *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
+    *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
     *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}

@@ -164,7 +164,7 @@ def test_list_as_json(kind: str) -> None:
 def test_list_as_json_says_what_programs_need() -> None:
     rows = {(row["kind"], row["name"]): row for row in json.loads(call("list", "--json").stdout)}
     gan = rows["method", "gan"]
-    assert gan["rung"] == "game"
+    assert gan["interface"] == "game"
     loss = next(param for param in gan["params"] if param["name"] == "loss")
     assert loss["type"] == "Literal['non-saturating', 'minimax']"
     assert (loss["required"], loss["default"]) == (False, "non-saturating")

@@ -15,7 +15,7 @@ from PIL import Image
 from ganbench import scaffold
 from ganbench.errors import StoreError
 from ganbench.metrics.figures import latent, modes, reconstruction
-from ganbench.report import figures, page, ranks, style, tables
+from ganbench.report import figures, page, style, tables
 from ganbench.store.files import Folder
 from ganbench.store.layout import file_name
 from ganbench.store.results import Dataset, LazyTensors, Run, open_run
@@ -232,9 +232,9 @@ def _with_errors(folder: Path, methods: tuple[FakeMethod, ...], errors: dict[str
 def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     a = [[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.9, 0.9]]
     b = [[0.2, 0.1, 0.4, 0.5], [0.2, 0.2, 0.1, 0.1]]  # seed 0: second, first, second, second
-    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", rung="fit"))
+    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", interface="fit"))
     run = _with_errors(tmp_path, methods, {"a": a, "b": b})
-    found = ranks.ranks(run.cells).set_index("label")
+    found = reconstruction.ranks(run.cells).set_index("label")
     assert list(found.index) == ["a", "b"]
     assert found["rank"].tolist() == pytest.approx([(5 / 4 + 6.5 / 4) / 2, (7 / 4 + 5.5 / 4) / 2])
     assert found["best_pct"].tolist() == pytest.approx([(75 + 37.5) / 2, (25 + 62.5) / 2])
@@ -253,14 +253,16 @@ def test_ranks_of_reconstructions(tmp_path: Path) -> None:
 def test_no_ranks_of_different_images_or_of_one_method(tmp_path: Path) -> None:
     methods = (FakeMethod("a"), FakeMethod("b"))
     run = _with_errors(tmp_path, methods, {"a": [[0.1, 0.2]], "b": [[0.1, 0.2, 0.3]]})
-    assert len(ranks.ranks(run.cells)) == 0
-    assert len(ranks.ranks(run.cells[:1])) == 0
+    assert len(reconstruction.ranks(run.cells)) == 0
+    assert len(reconstruction.ranks(run.cells[:1])) == 0
     assert not any(path.name == "reconstruction-ranks.csv" for path in tables.write(tmp_path))
 
 
 def test_a_seed_that_one_method_lacks_is_not_ranked(tmp_path: Path) -> None:
     methods = (FakeMethod("a"), FakeMethod("b", failures=((0, "diverged"),)))
-    found = ranks.ranks(_with_errors(tmp_path, methods, {"a": [[1.0], [0.2]], "b": [[0.5], [0.5]]}).cells)
+    found = reconstruction.ranks(
+        _with_errors(tmp_path, methods, {"a": [[1.0], [0.2]], "b": [[0.5], [0.5]]}).cells
+    )
     assert found["n"].tolist() == [1, 1]
     assert found["best_pct"].tolist() == [100, 0]
     assert found["rank_low"].isna().all()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +60,7 @@ class Comparison:
     `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
     and Nemenyi's tests and what the critical-difference diagram shows.
 
-    `headlines`, `verdicts` and `notes` are the same in plain words (`report.sentences`).
+    `headlines`, `verdicts` and `notes` are the same in plain words (`report.comparison`).
     """
 
     rows: pd.DataFrame
@@ -79,23 +78,23 @@ class Comparison:
     @property
     def headlines(self) -> list[str]:
         """For each method and baseline, one sentence in plain words."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.headlines(self.rows)
+        return comparison.headlines(self.rows)
 
     @property
     def verdicts(self) -> list[str]:
         """For each method, baseline and metric, one sentence with its numbers."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.verdicts(self.rows, self.overall)
+        return comparison.verdicts(self.rows, self.overall)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and how the comparisons are to be read."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return tuple(sentences.notes(self))
+        return tuple(comparison.notes(self))
 
 
 def compare(
@@ -108,9 +107,9 @@ def compare(
     as `load_records` gives them.
 
     Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
-    alone is compared with every other method, a `method` alone too, several of `method` with each other. `metric`:
-    only these; else all that have a better direction. Choose before you look: every comparison made is corrected
-    for, those not made are not.
+    alone is compared with every other method, a `method` alone too; of two `method`s alone the first is compared with
+    the second, as if that were the baseline. `metric`: only these; else all that have a
+    better direction. Choose before you look: every comparison made is corrected for, those not made are not.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
@@ -126,10 +125,12 @@ def compare(
     seeds = _seeds(valid)
     rows = _tested(_rows(valid, metrics, pairs, seeds), seeds, _floors(valid))
     if rows.empty:
-        from ..report.sentences import excluded
-
+        left_out = [
+            f"{name} of {label} on {data} is not valid ({why})"
+            for (data, label, name, _), why in unfit.items()
+        ]
         raise RequestError(
-            f"there is nothing to compare: {' '.join(excluded(unfit)) or _nothing(records, metrics)}"
+            f"there is nothing to compare: {'; '.join(left_out) or _nothing(records, metrics)}"
         )
     shown = [name for name in metrics if name in set(rows["metric"])]
     ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
@@ -221,14 +222,10 @@ def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str
             raise RequestError(f"these results have no method {name!r}{did_you_mean(name, labels)}")
     if both := sorted(set(baselines) & set(methods)):
         raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
+    if len(methods) == 2 and not baselines:  # whoever names two wants to know which of the two is better
+        methods, baselines = methods[:1], methods[1:]
     for dataset, rows in records.groupby("dataset", sort=False):
         here = list(dict.fromkeys(rows["label"]))
-        if (
-            len(methods) > 1 and not baselines
-        ):  # with each other: the one that is named first against the others
-            pairs = combinations(dict.fromkeys(methods), 2)
-            yield from ((str(dataset), name, base) for name, base in pairs if {name, base} <= set(here))
-            continue
         against = baselines or (tuple(n for n in here if n not in methods) if methods else here[:1])
         for name in methods or [n for n in here if n not in against]:
             yield from ((str(dataset), name, base) for base in against if {name, base} <= set(here))

@@ -515,15 +515,16 @@ def compare(
     """Is one method better than another, or did the seed decide?
 
     RESULTS are folders of runs, whose seeds are joined. On each dataset the first method is the baseline of the
-    others. A --method alone is compared with all others, a --baseline alone too, several --method with each other.
-    Differences are paired by seed, and p-values corrected for all comparisons made: ask for the metrics that matter
-    before you look. Writes tables/compare.csv and .md and the critical-difference diagrams into the first folder. Exit
-    code 0 whatever comes out.
+    others; a --method alone is compared with all others, a --baseline alone with all others too, and of two --method
+    alone the first is compared with the second. Differences are paired by seed, and p-values corrected for all
+    comparisons made: ask for the metrics that matter before you look. Writes tables/compare.csv and .md and the
+    critical-difference diagrams into the first folder. Exit code 0 whatever comes out.
 
     \b
     Examples:
       ganbench compare results/runs/quickstart
       ganbench compare results/runs/mine --method my_gan
+      ganbench compare results/runs/mine --method my_gan --method gan
       ganbench compare results/runs/mine --method my_gan --baseline gan --metric modes --metric kde_ll
       ganbench compare results/runs/mine results/runs/more-seeds --json
     """

@@ -266,12 +266,12 @@ def as_junit(result: CheckResult) -> str:
     rows = [
         (row, _plain(f"{result.suite}.{row.dataset}.{row.label}"), _plain(row.metric)) for row in result.rows
     ]
-    return render("check.xml.j2", suite=_plain(result.suite), failures=len(result.failed), rows=rows) + "\n"
+    return render("check.xml.j2", suite=_plain(result.suite), failures=len(result.failed), rows=rows)
 
 
 def as_markdown(result: CheckResult) -> str:
     """The verdict, the rows that matter, and all rows folded away."""
-    return render("check.md.j2", **shown(result), heads=HEADS) + "\n"
+    return render("check.md.j2", **shown(result), heads=HEADS)
 
 
 def shown(result: CheckResult) -> dict[str, Any]:

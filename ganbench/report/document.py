@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def terminal(parts: Sequence[RenderableType], width: int, color: bool) -> str:
 
 def render(template: str, **names: Any) -> str:
     """A file of `templates/`, filled in."""
-    return environment().get_template(template).render(names)
+    return environment().get_template(template).render(names).rstrip("\n") + "\n"
 
 
 @cache
@@ -52,21 +52,15 @@ def environment() -> Environment:
     )
     made.filters["minus"] = lambda text: str(text).replace("-", "−")
     made.filters["plural"] = plural
-    made.filters["md"] = escape_markdown
-    made.filters["tex"] = escape_latex
-    made.globals["markdown_table"] = _markdown_table
+    # A cell of a table that is more than text knows what it is in Markdown and LaTeX.
+    made.filters["md"] = lambda cell: getattr(cell, "markdown", None) or escape_markdown(cell)
+    made.filters["tex"] = lambda cell: getattr(cell, "latex", None) or escape_latex(cell)
+    made.globals["markdown_table"] = lambda heads, rows, right=(): markdown_table(
+        list(map(made.filters["md"], heads)), [list(map(made.filters["md"], row)) for row in rows], right
+    )
     return made
 
 
 def escape_latex(text: str) -> str:
     """Text as LaTeX prints it."""
     return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
-
-
-def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
-    """A table of plain text."""
-    return markdown_table(
-        [escape_markdown(head) for head in heads],
-        [[escape_markdown(cell) for cell in row] for row in rows],
-        right,
-    )
