@@ -191,6 +191,8 @@ def test_list_as_json_says_what_programs_need() -> None:
         ),
         (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
         (("report", "nowhere"), "Directory 'nowhere' does not exist."),
+        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, ./my_gan.py]`"),
+        (("test", "gna"), "gna: there is no such file"),
         (("score", __file__, "--dataset", "ring", "--metrics", "kde_ll", "--set", "kde_ll=5"),
          "--set kde_ll=5: expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"),
     ],
@@ -199,6 +201,13 @@ def test_names_that_are_nearly_right(arguments: tuple[str, ...], message: str) -
     result = call(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_shipped_plugin_is_tested_by_its_name() -> None:
+    result = call("test", "kl")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("kl (divergence)")
+    assert result.stdout.endswith("all checks passed\n")
 
 
 def test_a_suite_is_no_run_but_says_where_its_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,7 +294,7 @@ def new(kind: scaffold.Template, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--data", metavar="NAME", help="A dataset to play on, instead of points and small images.")
 def test(file: Path, data: str | None) -> None:
-    """Check a file of yours: does it keep its side of the contract?
+    """Check a file of yours, or what is shipped by its name: does it keep its side of the contract?
 
     Plays for a moment with everything that FILE marks, a method, trick, divergence, feature, metric or dataset,
     and says what is wrong and how to mend it. Exit code 0 where all checks passed, 1 where one failed, 2 where FILE
