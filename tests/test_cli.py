@@ -191,7 +191,7 @@ def test_list_as_json_says_what_programs_need() -> None:
         ),
         (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
         (("report", "nowhere"), "Directory 'nowhere' does not exist."),
-        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, ./my_gan.py]`"),
+        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, "),
         (("test", "gna"), "gna: there is no such file"),
         (("score", __file__, "--dataset", "ring", "--metrics", "kde_ll", "--set", "kde_ll=5"),
          "--set kde_ll=5: expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"),
