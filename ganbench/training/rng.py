@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
-from .. import registry
 from ..contracts import Data, Draw, Game
 from ..errors import PluginError
 from .stack import shared_nets
@@ -45,7 +44,7 @@ def build_plugin(spec: PluginSpec | None) -> Any:
     """The plugin itself, with its parameters. Only a method made of sample files has none."""
     if spec is None:
         raise PluginError("samples that were made elsewhere are not trained")
-    return registry.load(spec.plugin)(**spec.params)
+    return spec.build()
 
 
 def seeded(seed: int, function: Callable[[], Any], purpose: str = "init") -> Any:
