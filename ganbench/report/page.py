@@ -245,9 +245,11 @@ def _described(run: Run, label: str) -> str:
     splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
     # The parameters as they were, since the sentence may tell of others' choices. Sizes stand below.
-    params = info.get("params") if isinstance(info.get("params"), dict) else {}
+    params = info.get("params")
     actual = ", ".join(
-        f"{name} {value}" for name, value in params.items() if value is not None and not name.startswith("n_")
+        f"{name} {value}"
+        for name, value in (params.items() if isinstance(params, dict) else ())
+        if value is not None and not name.startswith("n_")
     )
     parts = [str(info.get("about") or "").rstrip("."), actual, f"shape {shape}" if shape else "", sizes]
     return " · ".join(part for part in parts if part)
