@@ -226,7 +226,7 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
     folder: Path, drawn: dict[str, figures.Plot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "MOST_METHODS", 2)
+    monkeypatch.setattr(figures, "MAX_METHODS", 2)
     said = "Only the first 2 of the 4 methods are drawn; tables and scores have all."
     with style.style():
         few = {plot.name: plot for plot in figures.figures(opened(folder))}

@@ -180,7 +180,7 @@ def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> No
 def test_it_says_where_not_all_methods_are_drawn(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "MOST_METHODS", 1)
+    monkeypatch.setattr(figures, "MAX_METHODS", 1)
     FakeRun(tmp_path).write(
         ["line"], [FakeMethod("kde", rung="fit"), FakeMethod("kde-2", rung="fit")], seeds=2
     )

@@ -230,7 +230,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
                 warnings=[*_warnings(run.of(shown.dataset)), *_missing(run, shown.dataset)],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
-                few=plots.few(len(shown.rows)),
+                few=plots.omission_note(len(shown.rows)),
             )
         )
     return sections
