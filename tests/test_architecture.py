@@ -15,22 +15,10 @@ PACKAGE = Path(ganbench.__file__).parent
 # Every file may import what stands left of its room, and its own room. `metrics` and `datasets` are plugins: nothing of
 # the engine imports them but by the registry.
 ROOMS = [
-    *(
-        "errors",
-        "format",
-        "atomic",
-        "cache",
-        "contracts",
-        "search_range",
-        "samples",
-        "nets",
-        "optim",
-        "registry",
-        "tuning",
-    ),
+    *("errors", "format", "atomic", "cache", "contracts", "search_range", "samples", "nets", "optim", "registry"),
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),
+    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}

@@ -171,8 +171,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(bench: Ben
     assert bench.run_suite(path, jobs=1) == 1
     assert list(bench.out.glob("cells/*/seed-0/checkpoint-13.safetensors"))
     assert bench.run_suite(path, jobs=1, dry_run=True) == 0
-    assert "ring-killed, seed 0: to be resumed after round 13 of 20" in bench.text
+    assert "ring-killed, seed 0: to be resumed after step 13 of 20" in bench.text
     assert bench.run_suite(path, jobs=1) == 0
+    assert "ring-killed, seed 0: resumed after step 13\n" in bench.text
     rounds = [int(line) for line in (bench.folder / "killed" / "rounds").read_text().split()]
     assert sorted(set(rounds)) == list(range(20))
     assert (rounds.count(12), rounds.count(13)) == (1, 3)  # it went on from there

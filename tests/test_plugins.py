@@ -383,3 +383,12 @@ def test_a_folder_of_plugins_may_move(tmp_path: Path) -> None:
 def test_reading_starts_no_torch() -> None:
     code = "import sys; from ganbench.registry import catalog; catalog(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_dataset_may_be_marked_without_parentheses(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ganbench import dataset\n\n@dataset\ndef dots(generator):\n    '''Dots.'''\n    return 3\n"
+    )
+    (plugin,) = scan(path)
+    assert load(plugin)(None) == 3

@@ -31,7 +31,7 @@ def _trick(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(*[p for p in (plain.method.part, part) if p])
     game = build_game(plain, data, 0)
     given = dict(game.nets)
-    tricked = registry.load(part.plugin)(**part.params)(game, data)
+    tricked = part.build()(game, data)
     if not isinstance(tricked, Game):
         raise CheckFailed(
             "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"

@@ -107,12 +107,13 @@ class Examples:
         return cls(data, data.labels, n_train, n_test)
 
     def score(self, features: Callable[[Tensor], Tensor], place: device) -> Score:
-        """Of the probe on `features`, [n, *shape] -> [n, d], computed on the device `place`, with the strength that is best on validation
-        examples; details: "strength"."""
+        """Of the probe on `features`, [n, *shape] -> [n, d], which are computed on the device `place`, with the
+        strength that is best on validation examples; details: "strength"."""
         sizes = (self.n_train, self.n_test, self.n_test)
         splits = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (
-            features(self.data.floats(random_subset(x, n).to(place))) for x, n in zip(splits, sizes, strict=True)
+            features(self.data.floats(random_subset(x, n).to(place)))
+            for x, n in zip(splits, sizes, strict=True)
         )
         of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(

@@ -79,7 +79,8 @@ def locate(path_or_name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and len(path.parts) == 1 and path.stem in known:
         return known[path.stem]
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
-        raise RequestError(f"{path}: there is no such file")
+        hint = did_you_mean(path.stem, known) if len(path.parts) == 1 else ""
+        raise RequestError(f"{path}: there is no such file{hint if 'did you mean' in hint else ''}")
     raise RequestError(
         f"there is no suite {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}\n"
         "name a shipped suite (`ganbench list suites`) or the path of a YAML file"
@@ -120,7 +121,7 @@ def dump(suite: Suite) -> str:
             for entry in suite.datasets
         ],
         "methods": [_written_method(entry) for entry in suite.methods],
-        "metrics": [_written("metric", part) for part in suite.metrics],
+        "metrics": [_written("metric", part) | _if_any(label=part.label) for part in suite.metrics],
         **_if_any(tune=_written_search(suite.tune) if suite.tune else None, track=list(suite.track)),
     }
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
