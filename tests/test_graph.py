@@ -195,7 +195,7 @@ class FakeCuda:
         yield
 
     @contextmanager
-    def graph(self, graph, stream):
+    def graph(self, graph, stream, capture_error_mode):
         self.log.append("capture")
         yield
 

@@ -26,9 +26,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..errors import PluginError
 from .stack import CLOCK, Stack
-from .trace import RTOL, record_losses
+from .trace import check_recording, record_losses
 
 # Compiling takes half a minute to a minute of one core, and saves a part of a millisecond in each round of a small
 # game. These are the numbers of rounds at which it had paid for itself on one machine (docs/speed.md).
@@ -161,21 +160,9 @@ class FixedRound:
             losses = function()
             results.append(pytree.tree_map(torch.clone, (losses, self.stack.states)))
             _write(_state(self.stack), before)
-        (losses, states), (expected_losses, expected_states) = results
         for player in self.stack.game.players:
-            pairs = zip(
-                pytree.tree_leaves((losses[player], states[player])),
-                pytree.tree_leaves((expected_losses[player], expected_states[player])),
-                strict=True,
-            )
-            for one, other in pairs:
-                one, other = torch.nan_to_num(one), torch.nan_to_num(other)
-                if one.numel() and float((one - other).abs().max()) > RTOL * float(other.abs().max()):
-                    raise PluginError(
-                        f"the loss of player {player!r} gave something else for the same nets and minibatch: it may "
-                        "depend on these, on b.step, b.progress and the game's memory, not on what it counts or "
-                        "keeps itself"
-                    )
+            tensors = [pytree.tree_leaves((losses[player], states[player])) for losses, states in results]
+            check_recording(f"the loss of player {player!r}", *tensors)
 
 
 class CompiledRound(FixedRound):
@@ -315,8 +302,9 @@ class CapturedRound(FixedRound):
             self.replay = self._round
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            self._round()  # is noted down, not run
+        # Other threads of the worker, such as the one that watches its parent, may go on.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            self._round()  # recorded, not executed
         self.replay = graph.replay
 
     def _replay(self) -> dict[str, Tensor]:
