@@ -24,7 +24,7 @@ from ganbench.execution.worker import load_data, run_task
 from ganbench.metrics import kde, variational
 from ganbench.store.rundir import Store
 from ganbench.suite.load import load
-from ganbench.suite.plan import Cell, resolve
+from ganbench.suite.plan import Cell, make_cells
 from ganbench.training.loop import train
 from ganbench.training.model import model
 from ganbench.training.rng import Draws, build_game
@@ -182,7 +182,7 @@ SIMULATED = (
 @pytest.mark.parametrize("method", ["avo", "bayesian_optimisation"])
 def test_searches_of_simulators_score_alike(tmp_path, method):
     path = written(tmp_path, "s.yaml", SIMULATED.format(method))
-    (cell,) = resolve(load(path)).cells
+    (cell,) = make_cells(load(path))
     data = load_data(cell.dataset.part)
     (found,), (expected,) = both(cell, data, [0])
     assert_same(found, expected)
@@ -267,7 +267,7 @@ def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, TrainedSeed]]:
             "metrics: [kde_ll]\n"
         )
         path = written(tmp_path_factory.mktemp(name), "s.yaml", text)
-        (cell,) = resolve(load(path)).cells
+        (cell,) = make_cells(load(path))
         data = load_data(cell.dataset.part)
         found[name] = cell, data, train(cell, data, [0])[0]
     return found

@@ -142,6 +142,13 @@ class Draws:
                 for update in range(self.updates)
             ]
 
+    def example(self) -> list[dict[str, Tensor]]:
+        """The minibatches of a round, without a trace in those that are drawn afterwards."""
+        states = self._states()
+        minibatches = next(self.rounds(1))
+        self.set_random_states(states)
+        return minibatches
+
     def _states(self) -> dict[str, list[Tensor]]:
         return {name: [one.get_state() for one in own] for name, own in self.generators.items()}
 
