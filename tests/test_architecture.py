@@ -15,7 +15,19 @@ PACKAGE = Path(ganbench.__file__).parent
 # Every file may import what stands left of its room, and its own room. `metrics` and `datasets` are plugins: nothing of
 # the engine imports them but by the registry.
 ROOMS = [
-    *("errors", "format", "atomic", "cache", "contracts", "samples", "nets", "optim", "registry", "tuning"),
+    *(
+        "errors",
+        "format",
+        "atomic",
+        "cache",
+        "contracts",
+        "precision",
+        "samples",
+        "nets",
+        "optim",
+        "registry",
+    ),
+    "tuning",
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
     *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),

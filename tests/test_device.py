@@ -47,13 +47,9 @@ def entry(method: str, *tricks: str) -> str:
     return f"{{method: {method}, params: {{{params}}}, tricks: [{', '.join(tricks)}]}}"
 
 
-GAMES = [entry(name) for name, plugin in METHODS.items() if plugin.rung == "game"]
-TRICKS = [
-    pytest.param(entry("dcgan", name), marks=pytest.mark.slow)
-    if name == "unrolling"
-    else entry("dcgan", name)
-    for name in registry.catalog()["trick"]
-]
+LONG = {"lapgan", "sngan", "metz_2017", "wgan_gp", "gan_2014", "unrolling", "r1", "virtual_batch_norm"}
+GAMES = {name: entry(name) for name, plugin in METHODS.items() if plugin.rung == "game"}
+TRICKS = {name: entry("dcgan", name) for name in registry.catalog()["trick"]}
 
 
 def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[torch.Tensor]:
@@ -92,7 +88,13 @@ def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
         torch.testing.assert_close(one, other, rtol=CLOSE, atol=CLOSE, equal_nan=True)
 
 
-@pytest.mark.parametrize("method", [*GAMES, *TRICKS])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, method in (GAMES | TRICKS).items()
+    ],
+)
 def test_a_round_is_that_of_the_cpu_and_waits_for_nothing(tmp_path, method):
     check_rounds(tmp_path, method)
 
@@ -177,6 +179,7 @@ SIMULATED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["avo", "bayesian_optimisation"])
 def test_searches_of_simulators_score_alike(tmp_path, method):
     path = written(tmp_path, "s.yaml", SIMULATED.format(method))
@@ -202,6 +205,7 @@ def test_samples_made_elsewhere_are_read(tmp_path):
         assert torch.equal(seen.cpu(), one.samples[:5])
 
 
+@pytest.mark.slow
 def test_a_task_trains_scores_and_stores(tmp_path):
     text = (
         "name: t\nseeds: 2\ntrain: {steps: 20, batch: 8}\ndatasets: [{ring: {n_train: 300, n_valid: 50, n_test: 60}}]\n"

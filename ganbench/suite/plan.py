@@ -76,11 +76,18 @@ class Cell:
     def _recipe(self) -> dict[str, Any]:
         if self.method.part is None:
             return {"protocol": PROTOCOL, "reading": READING, "samples": self._files}
+        # Left out where it is the default, so that keys of results without it stay as they were.
+        rounded = {"precision": self.train.precision} if self.train.precision != "float32" else {}
         return {
             "protocol": PROTOCOL,
             "method": identity(self.method.part),
             "tricks": [identity(trick) for trick in self.method.tricks],
-            "train": {"steps": self.train.steps, "batch": self.train.batch, "dtype": self.train.dtype},
+            "train": {
+                "steps": self.train.steps,
+                "batch": self.train.batch,
+                "dtype": self.train.dtype,
+                **rounded,
+            },
         }
 
     @cached_property

@@ -170,6 +170,9 @@ class Checker:
                 self.note(child, joined(key, name), f"must be {least} or more, got {value}")
             elif value is not None:
                 given[name] = value
+        if given.get("dtype") == "float64" and given.get("precision", "float32") != "float32" and node:
+            what = f"is of float32, not of float64; leave out `dtype: float64` or `precision: {given['precision']}`"
+            self.note(node.value["precision"], joined(key, "precision"), what)
         return given
 
     # ------------------------------------------------------------ entries

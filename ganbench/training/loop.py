@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from ..contracts import Budget, Data, Status
 from ..errors import PluginError, SampleError
+from ..precision import training_precision
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
 from .checkpoint import Checkpoints, capture, restore
@@ -186,17 +187,18 @@ def _train_game(
         restore(checkpoint, stack, draws, history)
         start, started = checkpoint.step, started - checkpoint.seconds
     del checkpoint  # holds a copy of all parameters
-    for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
-        losses = stack.play(step, settings.steps, minibatches)
-        if step == start:
-            stack.check_buffers()
-        history.write(step, losses, minibatches[-1])
-        if history.all_dead:
-            break
-        done = step + 1
-        if checkpoints and done < settings.steps and checkpoints.due(done):
-            spent = time.monotonic() - started
-            checkpoints.save(seeds, capture(done, spent, _device_name(device), stack, draws, history))
+    with training_precision(settings.precision):
+        for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
+            losses = stack.play(step, settings.steps, minibatches)
+            if step == start:
+                stack.check_buffers()
+            history.write(step, losses, minibatches[-1])
+            if history.all_dead:
+                break
+            done = step + 1
+            if checkpoints and done < settings.steps and checkpoints.due(done):
+                spent = time.monotonic() - started
+                checkpoints.save(seeds, capture(done, spent, _device_name(device), stack, draws, history))
     seconds = (time.monotonic() - started) / len(seeds)
     steps = torch.tensor(history.points)
     found = []
@@ -218,7 +220,7 @@ def _train_game(
                 seconds=seconds,
                 stack=len(seeds),
                 device=_device_name(device),
-                dtype=settings.dtype,
+                dtype=_arithmetic(cell),
             )
         )
     return found
@@ -281,6 +283,12 @@ class History:
         self.told, self.told_at = done, now
 
 
+def _arithmetic(cell: Cell) -> str:
+    """`float32`, or `float32 (tf32)`, as records say it."""
+    settings = cell.train
+    return settings.dtype + ("" if settings.precision == "float32" else f" ({settings.precision})")
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
@@ -308,7 +316,8 @@ def _train_fit(
     found = []
     for done, seed in enumerate(seeds):
         started = time.monotonic()
-        sampler = under(seed, lambda s=seed: make(part).fit(data, s, budget))
+        with training_precision(cell.train.precision):
+            sampler = under(seed, lambda s=seed: make(part).fit(data, s, budget))
         samples = _drawn(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
         trained = _sampled(cell, seed, samples, data, seconds, _device_name(device))
@@ -348,5 +357,6 @@ def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float
     """What is kept of samples, with a note where they were not floats of the data's shape and scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
-    dtype = cell.train.dtype
-    return Trained(seed, "ok", None, {}, samples[:], {}, None, (), seconds, 1, device, dtype, note)
+    return Trained(
+        seed, "ok", None, {}, samples[:], {}, None, (), seconds, 1, device, _arithmetic(cell), note
+    )
