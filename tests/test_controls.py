@@ -102,6 +102,24 @@ def test_verdicts_are_counted_and_a_caution_is_said_once() -> None:
     }
 
 
+def test_devices_are_named_where_seeds_of_two_meet() -> None:
+    def trained(label: str, *devices: str, rung: str = "game") -> Cell:
+        seeds = tuple(
+            Seed(i, Path("none"), {"status": "ok", "device": each}, ()) for i, each in enumerate(devices)
+        )
+        return Cell(Path("none"), "ring", label, {"rung": rung}, seeds, None)
+
+    mine = trained("mine", "cpu", rung="samples")
+    alike = (trained("gan", "A100", "A100"), trained("vae", "A100"), mine)
+    made = Run(Path("none"), pd.DataFrame(), {}, alike)
+    assert controls.notes(made) == {"ring": ()}
+    mixed = replace(made, cells=(trained("gan", "cpu", "A100", "A100"), trained("vae", "cpu"), mine))
+    assert controls.notes(mixed)["ring"] == (
+        "Trained on several devices, on which a seed has other minibatches and roundings: "
+        "A100: gan (2); cpu: gan (1), vae (1) seeds.",
+    )
+
+
 def test_nothing_beside_nothing() -> None:
     assert controls.notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})])) == {"ring": ()}
     assert controls.controls(run(gan=[])).empty

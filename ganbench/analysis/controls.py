@@ -28,9 +28,23 @@ def controls(run: Run) -> pd.DataFrame:
 
 
 def notes(run: Run) -> dict[str, tuple[str, ...]]:
-    """For each dataset the verdicts and cautions of its metrics, a sentence each."""
+    """For each dataset what its seeds were trained on, if on several devices, and the verdicts and cautions of its
+    metrics, a sentence each."""
     datasets = dict.fromkeys(cell.dataset for cell in run.cells)
-    return {dataset: tuple(_said(run.of(dataset))) for dataset in datasets}
+    return {dataset: (*_devices(run.of(dataset)), *_said(run.of(dataset))) for dataset in datasets}
+
+
+def _devices(cells: Sequence[Cell]) -> Iterator[str]:
+    """Which seeds were trained where, if not all on one device: keys do not hold it, and a seed's minibatches follow
+    from it. Samples that were made elsewhere were trained on none that is known."""
+    trained: dict[str, Counter[str]] = {}
+    for cell in cells:
+        for seed in cell.seeds if cell.info.get("rung") != "samples" else ():
+            if device := seed.info.get("device"):
+                trained.setdefault(str(device), Counter())[cell.label] += 1
+    if len(trained) > 1:
+        each = "; ".join(f"{device}: {_counted(labels)}" for device, labels in sorted(trained.items()))
+        yield f"Trained on several devices, on which a seed has other minibatches and roundings: {each} seeds."
 
 
 def _details(cell: Cell) -> Iterator[tuple[str, Mapping[str, Any]]]:
