@@ -5,7 +5,7 @@ generators, and NumPy; whatever would make the host wait for the device is count
 `torch.cuda.set_sync_debug_mode("error")` is set. The numbers are those of the CPU's kernels, so that a result differs
 from the CPU's only by what the code itself does differently on a GPU.
 
-`with pretend_cuda() as device:` makes `torch.device("cuda")` work within; the fixture is `conftest.cuda`.
+`with pretend_cuda() as device:` makes `torch.device("cuda")` work within.
 """
 
 from __future__ import annotations
