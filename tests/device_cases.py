@@ -16,12 +16,12 @@ from ganbench.contracts import Data, Score
 from ganbench.errors import PluginError
 from ganbench.execution.worker import load_data
 from ganbench.suite.load import load
-from ganbench.suite.plan import Cell, resolve
-from ganbench.training.games import build
-from ganbench.training.loop import Trained, train
+from ganbench.suite.plan import Cell, make_cells
+from ganbench.training.loop import train
 from ganbench.training.model import model
-from ganbench.training.rng import Draws
+from ganbench.training.rng import Draws, build_game
 from ganbench.training.stack import Stack
+from ganbench.training.trained import TrainedSeed
 
 METHODS = registry.catalog()["method"]
 METRICS = registry.catalog()["metric"]
@@ -38,7 +38,7 @@ def entry(method: str, *tricks: str) -> str:
     return f"{{method: {method}, params: {{{params}}}, tricks: [{', '.join(tricks)}]}}"
 
 
-GAMES = {name: entry(name) for name, plugin in METHODS.items() if plugin.rung == "game"}
+GAMES = {name: entry(name) for name, plugin in METHODS.items() if plugin.interface == "game"}
 TRICKS = {name: entry("dcgan", name) for name in registry.catalog()["trick"]}
 
 
@@ -46,7 +46,7 @@ def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[tor
     """Parameters, moments, memory, losses and probes after some rounds on minibatches that the CPU drew; a wait within
     a round raises where `debug`."""
     place = torch.device(device)
-    stack = Stack([build(cell, data, seed) for seed in range(2)], place, torch.float64)
+    stack = Stack([build_game(cell, data, seed) for seed in range(2)], place, torch.float64)
     draws = Draws(stack.game, data, range(2), 8, torch.device("cpu"), torch.float64)
     losses, probes = {}, {}
     for step, drawn in enumerate(draws.rounds(ROUNDS)):
@@ -61,7 +61,7 @@ def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[tor
     assert all(bool(loss.isfinite().all()) for loss in losses.values())
     return [
         one.detach().cpu()
-        for one in pytree.tree_leaves((stack.flats, stack.states, stack.memory, losses, probes))
+        for one in pytree.tree_leaves((stack.params, stack.states, stack.memory, losses, probes))
     ]
 
 
@@ -69,7 +69,7 @@ def cell_of(folder: Path, method: str, plugins: str = "") -> tuple[Cell, Data]:
     """A cell of this method, and small data that it takes: points, or images."""
     (cell,) = cells(folder, f"[{method}]", plugins=plugins)
     try:
-        build(cell, points(), 0)
+        build_game(cell, points(), 0)
     except PluginError:
         return cell, pixels(28)  # the smallest that all methods for images take
     return cell, points()
@@ -106,7 +106,7 @@ ON = {
 }  # fmt: skip
 
 
-def trained_seed(folder: Path, name: str, steps: int = 20) -> tuple[Cell, Data, Trained]:
+def trained_seed(folder: Path, name: str, steps: int = 20) -> tuple[Cell, Data, TrainedSeed]:
     """A trained seed of one of `MODELS`, which are trained on the CPU."""
     dataset, method = MODELS[name]
     path = folder / f"{name}.yaml"
@@ -114,12 +114,12 @@ def trained_seed(folder: Path, name: str, steps: int = 20) -> tuple[Cell, Data, 
         f"name: t\nseeds: 1\ntrain: {{steps: {steps}, batch: 16}}\ndatasets: [{dataset}]\nmethods: [{method}]\n"
         "metrics: [kde_ll]\n"
     )
-    (cell,) = resolve(load(path)).cells
+    (cell,) = make_cells(load(path))
     data = load_data(cell.dataset.part)
     return cell, data, train(cell, data, [0])[0]
 
 
-def scored(metric: str, cell: Cell, data: Data, seed: Trained, device: str) -> tuple[Score, ...]:
+def scored(metric: str, cell: Cell, data: Data, seed: TrainedSeed, device: str) -> tuple[Score, ...]:
     """What a metric with small settings says of a stored seed."""
     given = {
         key: value for key, value in (LESS | LEAST.get(metric, {})).items() if METRICS[metric].param(key)

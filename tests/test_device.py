@@ -33,9 +33,10 @@ from ganbench.execution.worker import load_data, run_task
 from ganbench.metrics import kde, variational
 from ganbench.store.rundir import Store
 from ganbench.suite.load import load
-from ganbench.suite.plan import Cell, resolve
-from ganbench.training.loop import Trained, train
+from ganbench.suite.plan import Cell, make_cells
+from ganbench.training.loop import train
 from ganbench.training.model import model
+from ganbench.training.trained import TrainedSeed
 
 CLOSE = 1e-9  # relative, in float64; what several rounds make of rounding
 
@@ -102,14 +103,14 @@ def test_a_plant_in_a_round_is_found(tmp_path, plant, error):
 # ---------------------------------------------------------------------------------------------- trainings
 
 
-def both(cell: Cell, data: Data, seeds: list[int]) -> tuple[list[Trained], list[Trained]]:
+def both(cell: Cell, data: Data, seeds: list[int]) -> tuple[list[TrainedSeed], list[TrainedSeed]]:
     """Trained on the GPU, and on the CPU."""
     with pretend_cuda():
         found = train(cell, data, seeds, device="cuda")
     return found, train(cell, data, seeds)
 
 
-def assert_same(found: Trained, expected: Trained) -> None:
+def assert_same(found: TrainedSeed, expected: TrainedSeed) -> None:
     assert (found.status, found.error, found.note) == (expected.status, expected.error, expected.note)
     for name in ("state", "curves"):
         torch.testing.assert_close(
@@ -132,7 +133,7 @@ def test_a_game_is_trained_with_curves_snapshots_and_fixed_statistics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", [name for name, plugin in METHODS.items() if plugin.rung == "fit" and not plugin.needs]
+    "method", [name for name, plugin in METHODS.items() if plugin.interface == "fit" and not plugin.needs]
 )
 def test_fit_trains_on_the_device_that_it_is_given(tmp_path, method):
     (cell,) = cells(tmp_path, f"[{method}]")
@@ -150,7 +151,7 @@ SIMULATED = (
 @pytest.mark.parametrize("method", ["avo", "bayesian_optimisation"])
 def test_searches_of_simulators_score_alike(tmp_path, method):
     path = written(tmp_path, "s.yaml", SIMULATED.format(method))
-    (cell,) = resolve(load(path)).cells
+    (cell,) = make_cells(load(path))
     data = load_data(cell.dataset.part)
     (found,), (expected,) = both(cell, data, [0])
     assert_same(found, expected)
@@ -208,13 +209,13 @@ WAITS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, Trained]]:
+def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, TrainedSeed]]:
     """A trained seed of each kind."""
     folder = tmp_path_factory.mktemp("seeds")
     return {name: trained_seed(folder, name) for name in MODELS}
 
 
-def check_scores(metric: str, cell: Cell, data: Data, seed: Trained) -> None:
+def check_scores(metric: str, cell: Cell, data: Data, seed: TrainedSeed) -> None:
     """Raises where a metric scores a stored seed otherwise on a GPU than on the CPU, or waits for it at more lines."""
     expected = scored(metric, cell, data, seed, "cpu")
     with pretend_cuda() as device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from cells import cells, pixels, points
 from ganbench.errors import SuiteError
 from ganbench.precision import float32_products, set_float32, training_precision
 from ganbench.suite.load import load
-from ganbench.training import stack
+from ganbench.training import trace
 from ganbench.training.loop import train
 from ganbench.training.model import model
 
@@ -93,7 +94,7 @@ def test_losses_are_computed_in_the_stated_precision(tmp_path, precision, switch
 
 @pytest.mark.parametrize("method", ["gan", "{method: gan, params: {net: conv, width: 4}, tricks: [ema]}"])
 def test_bf16_trains_float32_parameters_and_scores_in_float32(tmp_path, monkeypatch, method):
-    monkeypatch.setattr(stack, "WORTH", 1)  # rounds are recorded
+    monkeypatch.setattr(trace, "MIN_ROUNDS", 1)  # rounds are recorded
     data = points() if method == "gan" else pixels(8)
     found = []
     for precision in ("float32", "bf16"):
@@ -117,7 +118,7 @@ def test_the_precision_is_part_of_the_key_where_it_is_not_float32(tmp_path):
         folder.mkdir()
         more = f", precision: {precision}" if precision else ""
         (cell,) = cells(folder, "[gan]", train=f"{{steps: 2, batch: 4{more}}}")
-        keys[precision] = cell.train_key("data", 0)
+        keys[precision] = replace(cell, digest="data").train_keys[0]
     assert keys[None] == keys["float32"]
     assert len(set(keys.values())) == 3
 

@@ -8,7 +8,7 @@ d latent numbers; `*shape` one example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
@@ -523,3 +523,9 @@ class AisLL:
             f"schedule ({SCHEDULES[self.schedule]}), Hamiltonian moves of {self.leapfrog} leapfrog steps tuned to "
             f"accept {ACCEPTANCE}; a lower bound, its gap by {self.n_simulated} examples of the model"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        valid = {} if self.sigma else {"valid": min(self.n_valid, len(data.valid))}
+        reach = {"reach": RAD} if self.schedule == "sigmoid" else {}
+        return {"test": min(self.n, len(data.test)), **valid, "acceptance": ACCEPTANCE, **reach}

@@ -6,15 +6,16 @@ combinations, as "000" to "999" are. Their classifier sees single channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import Classifier, classifier, recipe
+from .classifier import Classifier, classifier, recipe, recipe_fields
 from .modes import FittedGaussian, histogram_kl
 from .per_device import PerDevice
 from .subset import random_subset
@@ -187,3 +188,8 @@ class ClassCoverage:
             f"{self.n} samples over {len(data.classes)} classes; captured: one sample at least; KL(p̂ ‖ uniform), "
             f"nats; classes by {each}{recipe(_singles(data))}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        classifier = recipe_fields(_singles(data))
+        return {"classes": len(data.classes), "each_channel": _stacked(data), "classifier": classifier}

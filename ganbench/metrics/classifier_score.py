@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import classifier, recipe
+from .classifier import classifier, recipe, recipe_fields
 from .distances import check_samples
 from .per_device import PerDevice
 from .statistics import standard_error
@@ -81,3 +83,7 @@ class ClassifierScore:
             f"exp(E KL(p(y|x) ‖ p(y))) of {self._size(data)} samples, mean over {self.splits} parts, by "
             + recipe(data)
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"samples": self._size(data), "classifier": recipe_fields(data)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
@@ -12,9 +13,8 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
+from .extractors import PIXELS, extractor, space, space_fields
 from .memorisation import (
-    PIXELS,
     Nearest,
     Overlap,
     exact_copies,
@@ -262,7 +262,7 @@ class DataCopying:
 
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"{self.n} samples, {min(self.n, len(data.test))} random test and all {len(data.train)} training "
             f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells of "
@@ -271,3 +271,14 @@ class DataCopying:
             "training example than that one is from its own; near-duplicates: nearer than all but "
             f"{100 * RARE:g} % of those test examples are to theirs, equal ones left out"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "test": min(self.n, len(data.test)),
+            "train": len(data.train),
+            "fitted": min(FITTED, len(data.train)),
+            "least": LEAST,
+            "rare": RARE,
+            "space": space_fields(self.features, data),
+        }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,6 +151,10 @@ class Diversity:
             f"{min(self.n, len(data.test))} random test examples, in the data's own scale"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}
+
 
 @metric(Value("collisions", "of the data's", "neither"), name="birthday", version=2)
 @dataclass(frozen=True)
@@ -188,3 +192,7 @@ class Birthday:
             f"pairs of {min(self.n, len(data.test))} random test examples, divided by the share of those; "
             "Euclidean in the data's own scale, ties exact"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}

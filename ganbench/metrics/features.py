@@ -7,9 +7,9 @@ one. On pixels they are distances of pixels, not "FID" or "KID", which are those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, device
@@ -17,7 +17,7 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..precision import float32_products
 from .distances import check_samples
-from .extractors import extractor, identity
+from .extractors import extractor, extractor_fields, identity
 from .per_device import PerDevice
 from .subset import random_subset
 
@@ -145,6 +145,11 @@ class Comparison:
         n, seen = self._size(data), identity(self._name(data), data)
         against = f"{n} samples against {n} test examples (drawn at random, always the same)"
         return f"{self.about}; {against}; features: {seen}"
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {"samples": n, "test": n, "space": extractor_fields(self._name(data), data)}
 
 
 @metric(Value("frechet", "squared", "lower"), name="frechet")

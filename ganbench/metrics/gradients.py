@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,10 @@ class GeneratorGradient:
             "log D in the sample, root mean square over samples of its Euclidean norm; D without noise or other views "
             "of tricks"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}
 
 
 def _slope(value: Callable[[Tensor], Tensor], x: Tensor) -> float:

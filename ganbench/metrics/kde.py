@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from .statistics import standard_error
 from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
+STEPS = range(-40, 9)  # i of the other grid: 2^(i/4) standard deviations, from 0.001 to 4
 CAUTION = (
     "Theis et al. 2016: a kernel density estimate is poor in high dimension and may rank models wrongly; a score "
     "above the ceiling is a sign of that, not of a better model."
@@ -275,7 +276,7 @@ def scale_grid(data: Tensor, name: str = "valid") -> tuple[float, ...]:
     scale = data.flatten(1).double().var(0).mean().sqrt().item() if len(data) > 1 else 0.0
     if scale == 0:
         raise SampleError(f"{name}: all examples are equal, so they set no scale; give `bandwidths`")
-    return tuple(scale * 2 ** (i / 4) for i in range(-40, 9))
+    return tuple(scale * 2 ** (i / 4) for i in STEPS)
 
 
 def log_densities(
@@ -431,6 +432,11 @@ class KdeLL(_Bounded):
             f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        valid = min(self.n_valid, len(data.valid))
+        return {"test": len(data.test), "valid": valid, "grid": _grid_fields(self.bandwidths, data)}
+
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, self.n_valid)
         return kde_log_likelihood(samples, test, valid=valid, bandwidths=_tried(self.bandwidths, data))
@@ -460,6 +466,10 @@ class KdeCrossValidated(_Bounded):
             f"examples; bandwidth of {_rule(self.bandwidths, data, 'the std of the validation examples')} that is best "
             f"by {self.folds}-fold cross-validation over the samples; {CEILING}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": len(data.test), "grid": _grid_fields(self.bandwidths, data)}
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, len(data.valid))
@@ -492,6 +502,11 @@ class KdeFolds(_Bounded):
             f"is best on the same fold of all {len(data.valid)} validation examples; ± over folds; {CEILING}"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        grid = _grid_fields(self.bandwidths, data)
+        return {"test": len(data.test), "valid": len(data.valid), "grid": grid}
+
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = (data.floats(x).to(samples.device) for x in (data.test, data.valid))
         grid = _tried(self.bandwidths, data)
@@ -520,13 +535,24 @@ class KdeScales(_Bounded):
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         halvings = len(pyramid(data.floats(data.test[:1]), self.levels)) - 1
-        rule = "the given grid" if self.bandwidths else "49 steps of 2^(1/4) by the std of the level"
+        rule = (
+            "the given grid" if self.bandwidths else f"{len(STEPS)} steps of 2^(1/4) by the std of the level"
+        )
         return (
             f"sum over the coarse image and {halvings} bands of an orthonormal Haar pyramid, taken as "
             f"independent, of isotropic Gaussian kernel densities of {self.n} samples; mean over all "
             f"{len(data.test)} test examples; for each level the bandwidth of {rule} that is best on "
             f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "test": len(data.test),
+            "valid": min(self.n_valid, len(data.valid)),
+            "halvings": len(pyramid(data.floats(data.test[:1]), self.levels)) - 1,
+            "grid": None if self.bandwidths else list(STEPS),
+        }
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, self.n_valid)
@@ -548,7 +574,17 @@ def _rule(bandwidths: tuple[float, ...] | None, data: Data, scale: str = "the da
     """Which bandwidths are tried, in words."""
     if bandwidths:
         return "the given grid"
-    return "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else f"49 steps of 2^(1/4) by {scale}"
+    return (
+        "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else f"{len(STEPS)} steps of 2^(1/4) by {scale}"
+    )
+
+
+def _grid_fields(bandwidths: tuple[float, ...] | None, data: Data) -> list[float] | None:
+    """Which bandwidths are tried, where they are no parameter, as a field of a protocol."""
+    if bandwidths:
+        return None
+    # Rounded, since the last digit of a power is not the same on every machine.
+    return [round(b, 9) for b in GOODFELLOW] if data.scale else list(STEPS)
 
 
 def _gaussian(x: Tensor, n: int) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +15,12 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
+from .extractors import PIXELS, extractor, space, space_fields
 from .per_device import PerDevice
 from .statistics import halves_below
 from .subset import random_subset
 
 PANEL = 10  # fair draws in the picture
-PIXELS = "pixels"
 CLEAR = 3.0  # standard errors from which a difference counts; chance alone gives more once in 740 times
 TIE = 1 + 1e-12  # ratio of two equal distances, at most: float64 sums in different orders
 EXACT = 1e-5  # of the usual distance: what rounding leaves between two equal examples
@@ -431,9 +431,17 @@ class Memorisation:
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"Euclidean distance to the nearest of {len(data.train)} training examples, in {where}; "
             f"P(d of a sample < d of a test example), ties half, over {self.n} samples and "
             f"{min(self.n, len(data.test))} random test examples"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "train": len(data.train),
+            "test": min(self.n, len(data.test)),
+            "space": space_fields(self.features, data),
+        }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
@@ -26,8 +27,7 @@ from .distances import (
     squared_distances,
     whole_numbers,
 )
-from .extractors import extractor, identity
-from .memorisation import PIXELS
+from .extractors import PIXELS, extractor, space, space_fields
 from .per_device import PerDevice
 from .subset import random_subset
 
@@ -203,9 +203,14 @@ class PrecisionRecall:
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
         n = self._size(data)
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"{n} samples against {n} random test examples, k = {self.k} neighbours, Euclidean in {where}; a ball "
             "holds what is nearer (<) than its k-th neighbour, ties exact; density is 1 for fresh data without ties; "
             f"± over {PARTS} parts of both sets"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {"samples": n, "test": n, "parts": PARTS, "space": space_fields(self.features, data)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, device, nn
@@ -168,6 +169,16 @@ class Probe:
             f"{', '.join(f'{c:g}' for c in STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
             "examples; all drawn at random, always the same"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "train": min(self.n_train, len(data.train)),
+            "valid": min(self.n_test, len(data.valid)),
+            "test": min(self.n_test, len(data.test)),
+            "side": SIDE,
+            "strengths": STRENGTHS,
+        }
 
 
 def _untrained(net: Sequential, x: Tensor) -> Sequential | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import classifier, recipe
+from .classifier import classifier, recipe, recipe_fields
 from .distances import check_samples, nearest
 from .per_device import PerDevice
 from .statistics import percentage
@@ -91,3 +92,7 @@ class SampleClassifier:
             f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for "
             f"{min(self.n_test, len(data.test))} random test examples; samples labelled by {recipe(data)}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n_test, len(data.test)), "classifier": recipe_fields(data)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -157,3 +158,7 @@ class SlicedWasserstein:
             f"directions between {self.n} samples and all {len(data.test)} test examples, in the data's own scale; "
             "± over samples, test examples and directions"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": len(data.test)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, device, nn
@@ -17,7 +17,7 @@ from ..errors import SampleError
 from ..nets import Sequential, mlp
 from ..registry import find_divergence
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
+from .extractors import extractor, extractor_fields, identity
 from .kde import log_densities
 from .per_device import PerDevice
 from .subset import random_subset
@@ -273,3 +273,18 @@ class EstimatedDivergence:
             f"trained on the other, a fifth of which is set aside to stop; ± over examples and nets; "
             f"{identity(self.features, data)}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {
+            "samples": n,
+            "test": n,
+            "width": WIDTH,
+            "scales": SCALES,
+            "rate": LR,
+            "batch": BATCH,
+            "steps": STEPS,
+            "starts": STARTS,
+            "space": extractor_fields(self.features, data),
+        }
