@@ -179,10 +179,10 @@ class FullDisk:
 @method
 @dataclass(frozen=True)
 class Seeing:
-    """Says which GPUs its process sees, and whether they may round float32 in products and convolutions."""
+    """Says which GPUs its process sees, and how products and convolutions of float32 are computed."""
 
     def fit(self, data, seed, budget):
-        rounds = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        rounds = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
         print(os.environ.get("CUDA_VISIBLE_DEVICES"), *rounds)
         return lambda n, generator: torch.zeros(n, *data.shape)
 

@@ -5,16 +5,17 @@ generators, and NumPy; whatever would make the host wait for the device is count
 `torch.cuda.set_sync_debug_mode("error")` is set. The numbers are those of the CPU's kernels, so that a result differs
 from the CPU's only by what the code itself does differently on a GPU.
 
-`with pretend_cuda() as device:` makes `torch.device("cuda")` work within; the fixture is `conftest.cuda`.
+`with pretend_cuda() as device:` makes `torch.device("cuda")` work within.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +23,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ganbench.training.graph import CapturedRound
 
@@ -170,7 +170,9 @@ class Dispatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        flat, spec = tree_flatten((args, kwargs))
+        flat: list[Any] = []  # tensors and generators
+        inner_args = _mapped(lambda one: _inner(one, flat), args)
+        inner_kwargs = {name: _mapped(lambda one: _inner(one, flat), value) for name, value in kwargs.items()}
         ours = any(isinstance(one, CudaTensor) for one in flat)
         asked = kwargs.get("device")
         on_device = ours if asked is None else _on_device(asked)
@@ -178,24 +180,21 @@ class Dispatch(TorchDispatchMode):
         if not ours and not on_device:
             return func(*args, **kwargs)
         self.seen.operations += 1
-        name = func._schema.name
+        name, mutable, in_place_view, written, returned = _about(func)
         if ours and name not in CROSSING:
             self._check_operands(func, name, args, flat)
         self._count_waits(name, args, on_device)
-        inner_args, inner_kwargs = tree_unflatten(
-            [one.inner if isinstance(one, CudaTensor) else one for one in flat], spec
-        )
         if asked is not None and _on_device(asked):
-            inner_kwargs = {**inner_kwargs, "device": torch.device("cpu"), "pin_memory": False}
-            if "pin_memory" not in {argument.name for argument in func._schema.arguments}:
-                del inner_kwargs["pin_memory"]
+            inner_kwargs["device"] = torch.device("cpu")
+            inner_kwargs.pop("pin_memory", None)
         result = func(*inner_args, **inner_kwargs)
-        if torch.Tag.inplace_view in func.tags:
+        if in_place_view:
             with no_dispatch():  # the wrapper changes its shape too
                 func(*args, **kwargs)
-        if func._schema.is_mutable:
-            return self._written(func, args, kwargs, result)
-        return tree_map(self._wrapped, result) if on_device else result
+        if mutable and returned:  # what was written into stands in the place of the results
+            given = [kwargs.get(key, args[place] if place < len(args) else None) for place, key in written]
+            return given[0] if returned == 1 else tuple(given[:returned])
+        return _mapped(self._wrapped, result) if on_device else result
 
     def _check_generators(self, func: Any, flat: list[Any], on_device: bool) -> None:
         for one in flat:
@@ -232,21 +231,6 @@ class Dispatch(TorchDispatchMode):
             if to != source and (source or args[1].ndim):  # a scalar of the CPU is written by value
                 self.seen.wait("upload" if to else "download")
 
-    def _written(self, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
-        """The arguments that an operation wrote into, in the place of its results."""
-        named = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
-        written = [
-            named[one.name]
-            for one in func._schema.arguments
-            if one.alias_info is not None and one.alias_info.is_write and one.name in named
-        ]
-        given = [
-            one for one in func._schema.returns if one.alias_info is not None and one.alias_info.is_write
-        ]
-        if not given:
-            return tree_map(self._wrapped, result)
-        return written[0] if len(given) == 1 else tuple(written[: len(given)])
-
     def _wrapped(self, one: Any) -> Any:
         if type(one) is not torch.Tensor:
             return one
@@ -255,6 +239,34 @@ class Dispatch(TorchDispatchMode):
                 "CUDA out of memory. Tried to allocate more than the pretend device has"
             )
         return CudaTensor(one)
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """`function` of everything in nested lists and tuples."""
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(function, one) for one in value)
+    return function(value)
+
+
+def _inner(one: Any, seen: list[Any]) -> Any:
+    """What is on the CPU of an argument, which is remembered if it is a tensor or a generator."""
+    if isinstance(one, torch.Tensor | torch._C.Generator):
+        seen.append(one)
+    return one.inner if isinstance(one, CudaTensor) else one
+
+
+@cache
+def _about(func: Any) -> tuple[str, bool, bool, tuple[tuple[int, str], ...], int]:
+    """Of an operation: its name, whether it writes, whether it changes a shape in place, which arguments it writes into
+    (place, name), and how many of those it returns."""
+    schema = func._schema
+    written = tuple(
+        (place, one.name)
+        for place, one in enumerate(schema.arguments)
+        if one.alias_info and one.alias_info.is_write
+    )
+    returned = sum(bool(one.alias_info and one.alias_info.is_write) for one in schema.returns)
+    return schema.name, schema.is_mutable, torch.Tag.inplace_view in func.tags, written, returned
 
 
 @contextmanager

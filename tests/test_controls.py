@@ -143,6 +143,20 @@ def test_one_notation_in_a_column_of_controls() -> None:
     assert rows == {"trivial sampler (floor)": ("3.00e-1", "-3.5"), "real data (ceiling)": ("2.40e-12", "")}
 
 
+def test_devices_are_named_where_seeds_of_two_meet() -> None:
+    def trained(label: str, *devices: str, interface: str = "game") -> Cell:
+        seeds = tuple(
+            Seed(i, Path("none"), {"status": "ok", "device": each}, ()) for i, each in enumerate(devices)
+        )
+        return Cell(Path("none"), "ring", label, {"interface": interface}, seeds, None)
+
+    mine = trained("mine", "cpu", interface="samples")
+    assert notes((trained("gan", "A100", "A100"), trained("vae", "A100"), mine)) == ()
+    assert notes((trained("gan", "cpu", "A100", "A100"), trained("vae", "cpu"), mine)) == (
+        "Seeds trained on several devices, where their minibatches differ: A100: gan (2); cpu: gan (1), vae (1).",
+    )
+
+
 def test_nothing_beside_nothing() -> None:
     assert notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})]).cells) == ()
     assert controls.controls(run(gan=[])).empty

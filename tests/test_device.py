@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,24 @@ import numpy as np
 import pytest
 import torch
 from cells import cells, pixels, points
+from device_cases import (
+    GAMES,
+    METHODS,
+    METRICS,
+    MODELS,
+    ON,
+    TRICKS,
+    cell_of,
+    numbers,
+    played,
+    scored,
+    trained_seed,
+)
 from pretend_cuda import NAME, pretend_cuda
 from runs import written
-from torch.utils._pytree import tree_leaves
 
 from ganbench import api, registry
-from ganbench.contracts import Data, Score
-from ganbench.errors import PluginError
+from ganbench.contracts import Data
 from ganbench.execution import run as execute
 from ganbench.execution.progress import ProgressDir
 from ganbench.execution.worker import load_data, run_task
@@ -27,65 +36,18 @@ from ganbench.suite.load import load
 from ganbench.suite.plan import Cell, make_cells
 from ganbench.training.loop import train
 from ganbench.training.model import model
-from ganbench.training.rng import Draws, build_game
-from ganbench.training.stack import Stack
 from ganbench.training.trained import TrainedSeed
 
-METHODS = registry.catalog()["method"]
-METRICS = registry.catalog()["metric"]
 CLOSE = 1e-9  # relative, in float64; what several rounds make of rounding
 
 # ---------------------------------------------------------------------------------------------- rounds
 
-ROUNDS = 3
-SMALL = {"width": "4", "g_width": "8", "v_width": "8"}
-
-
-def entry(method: str, *tricks: str) -> str:
-    """A method with small nets, where it has such a parameter."""
-    params = ", ".join(f"{key}: {value}" for key, value in SMALL.items() if METHODS[method].param(key))
-    return f"{{method: {method}, params: {{{params}}}, tricks: [{', '.join(tricks)}]}}"
-
-
-GAMES = [entry(name) for name, plugin in METHODS.items() if plugin.interface == "game"]
-TRICKS = [
-    pytest.param(entry("dcgan", name), marks=pytest.mark.slow)
-    if name == "unrolling"
-    else entry("dcgan", name)
-    for name in registry.catalog()["trick"]
-]
-
-
-def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[torch.Tensor]:
-    """Parameters, moments, memory, losses and probes after some rounds on minibatches that the CPU drew; a wait within
-    a round raises where `debug`."""
-    place = torch.device(device)
-    stack = Stack([build_game(cell, data, seed) for seed in range(2)], place, torch.float64)
-    draws = Draws(stack.game, data, range(2), 8, torch.device("cpu"), torch.float64)
-    losses, probes = {}, {}
-    for step, drawn in enumerate(draws.rounds(ROUNDS)):
-        minibatches = [{name: tensor.to(place) for name, tensor in one.items()} for one in drawn]
-        if debug:
-            torch.cuda.set_sync_debug_mode("error")
-        losses = stack.play(step, ROUNDS, minibatches)
-        probes = stack.probe(step + 1, ROUNDS, minibatches[-1])
-        if debug:
-            torch.cuda.set_sync_debug_mode("default")
-    stack.check_buffers()
-    assert all(bool(loss.isfinite().all()) for loss in losses.values())
-    return [
-        one.detach().cpu() for one in tree_leaves((stack.params, stack.states, stack.memory, losses, probes))
-    ]
+LONG = {"lapgan", "sngan", "metz_2017", "wgan_gp", "gan_2014", "unrolling", "r1", "virtual_batch_norm"}
 
 
 def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
     """Raises where the rounds of a method on a GPU are not those on the CPU, or wait."""
-    (cell,) = cells(folder, f"[{method}]", plugins=plugins)
-    data = points()
-    try:
-        build_game(cell, data, 0)
-    except PluginError:
-        data = pixels(28)  # the smallest that all methods for images take
+    cell, data = cell_of(folder, method, plugins)
     expected = played(cell, data, "cpu")
     with pretend_cuda():
         found = played(cell, data, "cuda", debug=True)
@@ -94,7 +56,13 @@ def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
         torch.testing.assert_close(one, other, rtol=CLOSE, atol=CLOSE, equal_nan=True)
 
 
-@pytest.mark.parametrize("method", [*GAMES, *TRICKS])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, method in (GAMES | TRICKS).items()
+    ],
+)
 def test_a_round_is_that_of_the_cpu_and_waits_for_nothing(tmp_path, method):
     check_rounds(tmp_path, method)
 
@@ -179,6 +147,7 @@ SIMULATED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["avo", "bayesian_optimisation"])
 def test_searches_of_simulators_score_alike(tmp_path, method):
     path = written(tmp_path, "s.yaml", SIMULATED.format(method))
@@ -204,6 +173,7 @@ def test_samples_made_elsewhere_are_read(tmp_path):
         assert torch.equal(seen.cpu(), one.samples[:5])
 
 
+@pytest.mark.slow
 def test_a_task_trains_scores_and_stores(tmp_path):
     text = (
         "name: t\nseeds: 2\ntrain: {steps: 20, batch: 8}\ndatasets: [{ring: {n_train: 300, n_valid: 50, n_test: 60}}]\n"
@@ -226,98 +196,50 @@ def test_a_task_trains_scores_and_stores(tmp_path):
 
 # ---------------------------------------------------------------------------------------------- metrics
 
-RING = "{ring: {n_test: 150, n_valid: 50, n_train: 400}}"
-LINE = "{mixture1d: {n_test: 200, n_valid: 50, n_train: 400}}"
-MODELS = {
-    "ring": (RING, "{method: gan, params: {width: 16, z_dim: 4}}"),
-    "line": (LINE, "{method: fgan, params: {divergence: gan, g_depth: 0, z_dim: 1, v_width: 16}}"),
-    "digits": ("digits", "{method: gan, params: {net: conv, width: 4, z_dim: 8}}"),
-}
-LESS = {
-    "n": 100, "n_valid": 40, "n_test": 80, "n_train": 80, "projections": 20, "n_control": 3, "candidates": 50,
-    "bandwidths": (0.1, 0.2, 0.4),
-}  # fmt: skip
-LEAST = {
-    "ais_ll": {"n": 3, "n_valid": 3, "steps": 4, "leapfrog": 2, "chains": 2, "n_simulated": 2},
-    "birthday": {"rate": 0.01},
-    "reconstruction": {"n": 4, "steps": 5, "starts": 2},
-    "latent": {"n": 4, "steps": 4},
-}
-# Metric -> (what it is tried on, at how many lines of code it may wait for the GPU). A line more must be worth it: on a
-# GPU each costs the time of some ten kernels. Raise the number then.
-TRIED = {
-    "ais_ll": ("ring", 16), "birthday": ("ring", 13), "c2st": ("ring", 7), "class_coverage": ("digits", 5),
-    "classifier_score": ("digits", 6), "data_copying": ("ring", 28), "data_log_density": ("ring", 5),
-    "diversity": ("ring", 4), "estimated_divergence": ("ring", 22), "frechet": ("digits", 4),
-    "gaussian_fit": ("line", 1), "generator_gradient": ("line", 4), "kde_ll": ("ring", 19),
-    "kde_ll_cv": ("ring", 20), "kde_ll_folds": ("ring", 17), "kde_ll_scales": ("digits", 20), "kernel": ("digits", 4),
-    "latent": ("digits", 13), "memorisation": ("digits", 23), "mode_kl": ("ring", 6), "modes": ("ring", 6),
-    "prdc": ("ring", 20), "probe": ("digits", 5), "reconstruction": ("digits", 10),
-    "sample_classifier": ("digits", 11), "sliced_wasserstein": ("ring", 7), "variational_bound": ("line", 3),
+# At how many lines of code each metric may wait for the GPU. A line more must be worth it: on a GPU each costs the time
+# of some ten kernels. Raise the number then.
+WAITS = {
+    "ais_ll": 16, "birthday": 13, "c2st": 7, "class_coverage": 5, "classifier_score": 6,
+    "data_copying": 28, "data_log_density": 5, "diversity": 4, "estimated_divergence": 22, "frechet": 4,
+    "gaussian_fit": 1, "generator_gradient": 4, "kde_ll": 19, "kde_ll_cv": 20, "kde_ll_folds": 17,
+    "kde_ll_scales": 20, "kernel": 4, "latent": 13, "memorisation": 23, "mode_kl": 6, "modes": 6,
+    "prdc": 20, "probe": 5, "reconstruction": 10, "sample_classifier": 11, "sliced_wasserstein": 7,
+    "variational_bound": 3,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, TrainedSeed]]:
     """A trained seed of each kind."""
-    found = {}
-    for name, (dataset, method) in MODELS.items():
-        text = (
-            f"name: t\nseeds: 1\ntrain: {{steps: 20, batch: 16}}\ndatasets: [{dataset}]\nmethods: [{method}]\n"
-            "metrics: [kde_ll]\n"
-        )
-        path = written(tmp_path_factory.mktemp(name), "s.yaml", text)
-        (cell,) = make_cells(load(path))
-        data = load_data(cell.dataset.part)
-        found[name] = cell, data, train(cell, data, [0])[0]
-    return found
+    folder = tmp_path_factory.mktemp("seeds")
+    return {name: trained_seed(folder, name) for name in MODELS}
 
 
 def check_scores(metric: str, cell: Cell, data: Data, seed: TrainedSeed) -> None:
     """Raises where a metric scores a stored seed otherwise on a GPU than on the CPU, or waits for it at more lines."""
-    given = {
-        key: value for key, value in (LESS | LEAST.get(metric, {})).items() if METRICS[metric].param(key)
-    }
-    made = registry.load(METRICS[metric])(**given)
-
-    def scores(device: str) -> tuple[Score, ...]:
-        torch.manual_seed(0)
-        reference = (made.reference(data),) if hasattr(made, "reference") else ()
-        found = made(model(cell, data, 0, dict(seed.state), None, device=device), data, *reference)
-        return found if isinstance(found, tuple) else (found,)
-
-    expected = scores("cpu")
+    expected = scored(metric, cell, data, seed, "cpu")
     with pretend_cuda() as device:
-        found = scores("cuda")
+        found = scored(metric, cell, data, seed, "cuda")
     for one, other in zip(found, expected, strict=True):
         assert numbers(one) == pytest.approx(numbers(other), rel=1e-5, abs=1e-7, nan_ok=True)
     places = sorted(place for place in device.places if not place.startswith("training/"))
-    most = TRIED[metric][1]
+    most = WAITS[metric]
     assert len(places) <= most, f"{metric} waits for the GPU at {len(places)} lines, not {most}: {places}"
 
 
-def numbers(score: Score) -> dict[str, float]:
-    """The value, its ± and its controls."""
-    found = {"value": score.value, "sem": math.nan if score.sem is None else score.sem}
-    for name, control in score.controls.items():
-        parts = control.items() if isinstance(control, Mapping) else [("", control)]
-        found |= {f"{name} {key}": value for key, value in parts}
-    return found
-
-
 def test_every_metric_is_tried():
-    assert set(METRICS) == {*TRIED, "parameter_distance"}
+    assert set(METRICS) == {*ON, "parameter_distance"}
 
 
 SLOW = {"ais_ll", "estimated_divergence", "kde_ll_scales", "kde_ll_cv", "prdc"}
 
 
 @pytest.mark.parametrize(
-    "metric", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TRIED]
+    "metric", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ON]
 )
 def test_a_metric_scores_as_on_the_cpu(trained, monkeypatch, metric):
     monkeypatch.setattr(variational, "STEPS", 20)
-    check_scores(metric, *trained[TRIED[metric][0]])
+    check_scores(metric, *trained[ON[metric]])
 
 
 @pytest.mark.parametrize(

@@ -175,22 +175,30 @@ def test_cuda_must_be_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("visible", "count", "jobs", "names", "expected"),
+    ("visible", "count", "cores", "free", "jobs", "names", "expected"),
     [
-        (None, 1, None, ["0"], 1),
-        (None, 3, None, ["0", "1", "2"], 3),
-        ("5,7,", 2, None, ["5", "7"], 2),
-        (None, 2, 4, ["0", "1"], 4),
+        (None, 1, 1, 99, None, ["0"], 1),
+        (None, 1, 16, 99, None, ["0"], 4),
+        (None, 1, 2, 99, None, ["0"], 2),
+        (None, 1, 16, 9, None, ["0"], 2),  # GiB; 4 for each
+        (None, 1, 16, 1, None, ["0"], 1),
+        (None, 3, 2, 99, None, ["0", "1", "2"], 3),
+        ("5,7,", 2, 8, 99, None, ["5", "7"], 8),
+        (None, 2, 16, 99, 4, ["0", "1"], 4),
     ],
 )
-def test_several_gpus_have_a_worker_each(
+def test_workers_share_gpus_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch,
     visible: str | None,
     count: int,
+    cores: int,
+    free: int,
     jobs: int | None,
     names: list[str],
     expected: int,
 ) -> None:
+    monkeypatch.setattr(execute, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (free * 2**30, 140 * 2**30))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     if visible is None:
@@ -212,7 +220,7 @@ def test_a_worker_sees_one_gpu_of_several_and_keeps_float32(
     assert bench.run("Seeing", seeds=2) == 0
     seen = [path.read_text().strip() for path in bench.out.glob("logs/*.log")]
     assert len(seen) == 2
-    assert set(seen) <= {"5 False False", "7 False False"}
+    assert set(seen) <= {"5 ieee ieee", "7 ieee ieee"}
 
 
 def test_an_output_that_is_a_file_is_refused(bench: Bench) -> None:

@@ -9,13 +9,13 @@ from ganbench.errors import SampleError
 from ganbench.metrics.distances import (
     centre,
     check_samples,
-    full_precision,
     in_threads,
     nearest,
     prepare,
     squared_distances,
     whole_numbers,
 )
+from ganbench.precision import set_float32
 
 
 def _assembled(points, reference, block=None):
@@ -181,17 +181,6 @@ def test_numbers_whose_squares_are_too_large():
         check_samples(x, "made")
 
 
-def test_full_precision_leaves_the_setting_as_it_was():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("m", [1, 511, 2000])
 def test_threads_take_parts_in_order_and_leave_the_settings_as_they_were(threads, m):
@@ -199,19 +188,19 @@ def test_threads_take_parts_in_order_and_leave_the_settings_as_they_were(threads
     seen = []
 
     def part(x):
-        seen.append((torch.get_num_threads(), torch.get_float32_matmul_precision()))
+        seen.append((torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision))
         return x * 2
 
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")
+    set_float32("tf32")
     try:
         assert torch.equal(torch.cat(in_threads(part, points)), points * 2)
-        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "high")
+        assert (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision) == (threads, "tf32")
     finally:
         torch.set_num_threads(before)
-        torch.set_float32_matmul_precision("highest")
+        set_float32("ieee")
     alone = threads == 1 or m < 512
-    assert set(seen) == {(threads, "high") if alone else (1, "highest")}
+    assert set(seen) == {(threads, "tf32") if alone else (1, "ieee")}
     assert (len(seen) == 1) == alone
 
 

@@ -179,6 +179,10 @@ def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
             cards = [files.read_object(files.path(layout.cell_card(str(cell)))) for cell in set(cells)]
             trained = [card["train"] for card in cards if isinstance(card.get("train"), dict)]
             own = {f"{train.get('steps')} steps of {train.get('batch')}" for train in trained}
+            rounded = {
+                str(train["precision"]) for train in trained if train.get("precision", "float32") != "float32"
+            }
+            own = {f"{budget} in {' and '.join(sorted(rounded))}" for budget in own} if rounded else own
             first, before = seen.setdefault(str(dataset), (path, own))
             if own and before and not own & before:
                 there, here = (" or ".join(sorted(budgets)) for budgets in (before, own))

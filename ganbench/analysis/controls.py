@@ -56,6 +56,16 @@ def verdicts(cells: Sequence[Cell]) -> dict[str, dict[str, Counter[str]]]:
     return counts
 
 
+def devices(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
+    """device -> method -> how many seeds were trained on it. Samples that were made elsewhere are left out."""
+    counts: dict[str, Counter[str]] = {}
+    for cell in cells:
+        for seed in cell.seeds if cell.info.get("interface") != "samples" else ():
+            if device := seed.info.get("device"):
+                counts.setdefault(str(device), Counter())[cell.label] += 1
+    return counts
+
+
 def cautions(cells: Sequence[Cell]) -> list[str]:
     """What the values of some metrics are to be read with, each text once."""
     texts = (details.get("caution") for cell in cells for _, details in _details(cell))

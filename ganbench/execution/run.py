@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from ..store.results import Run
 
 MIN_CELLS_PER_CORE = 2  # cells for each core from which on cells alone keep all cores busy
+WORKERS_OF_GPU = 4  # tasks that share one
+MEMORY_OF_WORKER = 4 * 2**30  # bytes that must be free on it for each
 POLL_INTERVAL = 0.2  # seconds between two looks at the workers
 ATTEMPTS = 2  # at a task whose worker is killed
 REPORTS = ("tables", "figures", "page")  # modules of ganbench.report with a `write(run directory)`
@@ -77,8 +79,9 @@ def run(
 
     device: "auto", "cpu" or "cuda"
     executor: "local", processes on this machine, or "ray", the cluster that Ray's own settings name
-    jobs: worker processes; by default one for each core, or on CUDA one for each GPU. With Ray: tasks at the same
-        time, by default as many as there is room for; on CUDA: on each GPU, by default one
+    jobs: worker processes; by default one for each core, or on CUDA up to four for each GPU, as cores and its
+        memory allow. With Ray: tasks at the same time, by default as many as there is room for; on CUDA: on each GPU,
+        by default one
     timeout: minutes that a task may take before it is ended; by default as long as it likes
     shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
     fresh: forget what is there of these cells first
@@ -209,7 +212,7 @@ def _choose_executor(
     if executor == "local":
         device = choose_device(device)
         own = gpus() if device == "cuda" else []
-        jobs = jobs or (cores() if device == "cpu" else max(1, len(own)))
+        jobs = jobs or (cores() if device == "cpu" else _gpu_workers(len(own)))
         return device, partial(Local, jobs=jobs, device=device, gpus=own if len(own) > 1 else ())
     from . import ray_cluster
 
@@ -226,6 +229,14 @@ def _choose_executor(
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu_workers(count: int) -> int:
+    """How many tasks run at once on so many GPUs: small nets leave a GPU idle between their kernels, so several share
+    it, as far as there are cores to launch them and each has room for `MEMORY_OF_WORKER`."""
+    shared = max(1, min(WORKERS_OF_GPU, cores() // max(count, 1)))
+    rooms = [torch.cuda.mem_get_info(index)[0] // MEMORY_OF_WORKER for index in range(count)]
+    return max(1, count) * max(1, min([shared, *rooms]))
 
 
 def gpus() -> list[str]:

@@ -37,6 +37,7 @@ from .. import registry
 from ..atomic import explained
 from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
+from ..precision import set_float32
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
 from ..store.rundir import SETTLED, Store, data_digest, few
@@ -165,7 +166,8 @@ def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
     gc.freeze()  # a collection would go through all that the server has imported, and so copy it, for 0.3 s
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    torch.backends.cudnn.allow_tf32 = False  # what is called float32 is float32, in convolutions too
+    set_float32()  # what is called float32 is float32, in convolutions too
+    torch.backends.cudnn.deterministic = True
     if cpu:
         torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
         keep_memory()

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from ..cache import cached, digest, fingerprint
 from ..contracts import Data, Labels
 from ..errors import SampleError
-from .distances import check_samples, full_precision
+from ..precision import float32_products
+from .distances import check_samples
 
 RECIPE = 1  # increase it when the net or its training changes, so that no older net is loaded
 FEATURES = 128  # of the last hidden layer
@@ -82,13 +83,8 @@ class Classifier:
 
 def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
     """`function` of `x` [n, ...], `size` examples at a time, without gradients and without TF32."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.no_grad(), full_precision():
-            return torch.cat([function(part) for part in x.split(size)])
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+    with torch.no_grad(), float32_products():
+        return torch.cat([function(part) for part in x.split(size)])
 
 
 def classifier(data: Data, device: torch.device | str = "cpu") -> Classifier:

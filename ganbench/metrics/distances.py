@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..errors import SampleError
+from ..precision import float32_products
 
 FEW_DIMENSIONS = 64  # up to here the product in float64 costs less than what is done with its result
 MAX_TILE_ROWS = 1536  # points in a tile, at most
@@ -233,7 +234,7 @@ def in_threads(function: Callable[..., T], points: Tensor, *more: Tensor) -> lis
     try:
         # Precision and BLAS are set here once, so that no thread sets them back while another one multiplies.
         with (
-            full_precision(),
+            float32_products(),
             blas_threads(1),
             ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as pool,
         ):
@@ -366,7 +367,7 @@ def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
         with blas_threads(torch.get_num_threads()):
             np.matmul(left.numpy(), right.numpy(), out=out.numpy())
     else:
-        with full_precision():
+        with float32_products():
             torch.mm(left, right, out=out)
 
 
@@ -392,17 +393,6 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     if side == "reference":
         body *= -2
     return columns.flatten(1)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """float32 products in float32, also where the user has allowed TF32 or bfloat16 for training."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @cache

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
-from .distances import check_samples, full_precision
+from ..precision import float32_products
+from .distances import check_samples
 from .extractors import extractor, extractor_fields, identity
 from .per_device import PerDevice
 from .subset import random_subset
@@ -84,7 +85,7 @@ def _kernel_sums(x: Tensor, y: Tensor, block: int, *, skip_self: bool = False) -
     over_y, over_x = x.new_zeros(len(x)), x.new_zeros(len(y))
     for i in range(0, len(x), block):
         for j in range(0, len(y), block):
-            with full_precision():
+            with float32_products():
                 tile = (x[i : i + block] @ y[j : j + block].T).div_(x.shape[1]).add_(1).pow_(3)
             if skip_self and i == j:
                 tile.fill_diagonal_(0)

@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .distances import FEW_DIMENSIONS, check_samples, full_precision
+from ..precision import float32_products
+from .distances import FEW_DIMENSIONS, check_samples
 from .per_device import PerDevice
 from .subset import random_subset
 
@@ -86,7 +87,7 @@ def transport_costs(x: Tensor, y: Tensor, directions: Tensor, p: float) -> Costs
     costs = []
     by_x, by_y = (torch.zeros(len(z), dtype=torch.float64, device=y.device) for z in (x, y))
     for some in torch.nn.functional.normalize(directions, dim=1).to(dtype).split(PROJECTION_BLOCK):
-        with full_precision():
+        with float32_products():
             (along_x, of_x), (along_y, of_y) = ((some @ (z - middle).T).sort(1) for z in (x, y))
         along_x, along_y = along_x.double(), along_y.double()
         costs.append(((along_x[:, left] - along_y[:, right]).abs() ** p * share).sum(1))

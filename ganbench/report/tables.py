@@ -168,8 +168,16 @@ def dataset_tables(run: Path | Run) -> list[Table]:
 
 
 def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """The verdicts of a dataset's metrics, counted over seeds, and their cautions, a sentence each."""
+    """What a dataset's seeds were trained on, if on several devices, the verdicts of its metrics, counted over seeds,
+    and their cautions, a sentence each."""
     sentences = []
+    trained = controls.devices(cells)
+    if len(trained) > 1:  # the keys of results do not hold the device
+        each = "; ".join(
+            f"{device}: {', '.join(f'{label} ({count})' for label, count in counts.items())}"
+            for device, counts in sorted(trained.items())
+        )
+        sentences.append(f"Seeds trained on several devices, where their minibatches differ: {each}.")
     for metric, methods in controls.verdicts(cells).items():
         counted = {
             label: ", ".join(f"{verdict} ({count})" for verdict, count in counts.most_common())

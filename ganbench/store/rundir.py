@@ -489,7 +489,6 @@ def environment(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device)
         if torch.cuda.is_available() and device != "cpu"
         else device,
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
         "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

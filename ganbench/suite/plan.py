@@ -62,7 +62,13 @@ class Cell:
                 "protocol": PROTOCOL,
                 "method": identity(self.method.part),
                 "tricks": [identity(trick) for trick in self.method.tricks],
-                "train": {"steps": self.train.steps, "batch": self.train.batch, "dtype": self.train.dtype},
+                "train": {
+                    "steps": self.train.steps,
+                    "batch": self.train.batch,
+                    "dtype": self.train.dtype,
+                    # Left out where it is the default, so that keys of results without it stay as they were.
+                    **({} if self.train.precision == "float32" else {"precision": self.train.precision}),
+                },
                 "data": self.digest,
             }
             key, trainings = _sha256(shared), dict.fromkeys(self.seeds, shared)

@@ -268,6 +268,10 @@ class Reader:
                 setting.note(f"must be {least} or more, got {value}")
             elif value is not None:
                 settings[name] = value
+        if settings.get("dtype") == "float64" and settings.get("precision", "float32") != "float32":
+            given = settings["precision"]
+            what = f"is of float32, not of float64; leave out `dtype: float64` or `precision: {given}`"
+            train.note(what, "precision")
         return settings
 
     # ------------------------------------------------------------ plugins and their parameters

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from ..contracts import Budget, Data
 from ..errors import PluginError, SampleError
+from ..precision import training_precision
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
 from .checkpoint import Checkpoints, capture, restore
@@ -167,17 +168,18 @@ def _train_game(
         start, started = checkpoint.step, started - checkpoint.seconds
     del checkpoint  # holds a copy of all parameters
 
-    for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
-        losses = rounds.play(step, minibatches)
-        if step == start:
-            stack.check_buffers()
-        history.write(step, losses, minibatches[-1])
-        if history.all_dead:
-            break
-        done = step + 1
-        if checkpoints and done < settings.steps and checkpoints.due(done):
-            spent = time.monotonic() - started
-            checkpoints.save(seeds, capture(done, spent, place, stack, draws, history))
+    with training_precision(settings.precision):
+        for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
+            losses = rounds.play(step, minibatches)
+            if step == start:
+                stack.check_buffers()
+            history.write(step, losses, minibatches[-1])
+            if history.all_dead:
+                break
+            done = step + 1
+            if checkpoints and done < settings.steps and checkpoints.due(done):
+                spent = time.monotonic() - started
+                checkpoints.save(seeds, capture(done, spent, place, stack, draws, history))
 
     seconds = (time.monotonic() - started) / len(seeds)
     steps = torch.tensor(history.points)
@@ -199,7 +201,7 @@ def _train_game(
                 seconds=seconds,
                 stack=len(seeds),
                 device=_device_name(device),
-                dtype=settings.dtype,
+                dtype=_arithmetic(cell),
                 note=rounds.note,
             )
         )
@@ -261,6 +263,12 @@ class History:
         self.reported_step, self.reported_at = done, now
 
 
+def _arithmetic(cell: Cell) -> str:
+    """`float32`, or `float32 (tf32)`, as records say it."""
+    settings = cell.train
+    return settings.dtype + ("" if settings.precision == "float32" else f" ({settings.precision})")
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
@@ -288,7 +296,8 @@ def _train_fit(
     trained = []
     for done, seed in enumerate(seeds):
         started = time.monotonic()
-        sampler = seeded(seed, lambda s=seed: build_plugin(part).fit(data, s, budget))
+        with training_precision(cell.train.precision):
+            sampler = seeded(seed, lambda s=seed: build_plugin(part).fit(data, s, budget))
         samples = _call_sampler(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
         result = _of_samples(cell, seed, samples, data, seconds, _device_name(device))
@@ -332,5 +341,5 @@ def _of_samples(
     """A seed of which only samples are stored. The note says where they were not floats in the data's scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
-    dtype = cell.train.dtype
+    dtype = _arithmetic(cell)
     return TrainedSeed(seed, "ok", seconds=seconds, device=device, dtype=dtype, note=note, samples=samples[:])
