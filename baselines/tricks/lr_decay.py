@@ -12,10 +12,11 @@ from ganbench import trick, tunable
 @trick("lr_decay")
 @dataclass(frozen=True)
 class LRDecay:
-    """Every update is multiplied by a factor that falls from 1 to `end` over the rounds. The learning rates
-    of Goodfellow et al. 2014 (their code) and of Huang et al. 2024 fall; those of most GANs between are constant.
+    """Loshchilov & Hutter 2017, for the cosine: every update is multiplied by a factor that falls from 1 to `end` over
+    the rounds. The rates of Goodfellow et al. 2014 (their code) and of Huang et al. 2024 fall; those of most GANs
+    between are constant.
 
-    With p the fraction of the rounds played: linear 1 - (1 - end) p, cosine (Loshchilov & Hutter 2017, eq. 5)
+    With p the fraction of the rounds played: linear 1 - (1 - end) p, cosine (eq. 5)
     end + (1 - end) (1 + cos πp) / 2. For Adam, RMSprop and SGD this is a falling learning rate. The updates that
     unrolling foresees fall with it. At a constant rate players may circle around the equilibrium of a game for ever.
 

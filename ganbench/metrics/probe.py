@@ -166,8 +166,8 @@ class Probe:
             for n, x in ((self.n_train, data.train), (self.n_test, data.valid), (self.n_test, data.test))
         )
         return (
-            f"all hidden layers of D, without tricks' views, maps max-pooled to {POOLED_SIDE} × {POOLED_SIDE}; standardised; "
-            f"linear L2-SVM, one against the rest, trained on {n_train} training examples, C of "
+            f"all hidden layers of D, without tricks' views, maps max-pooled to {POOLED_SIDE} × {POOLED_SIDE}; "
+            f"standardised; linear L2-SVM, one against the rest, trained on {n_train} training examples, C of "
             f"{', '.join(f'{c:g}' for c in SVM_STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
             "examples; all drawn at random, always the same"
         )

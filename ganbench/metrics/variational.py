@@ -272,8 +272,8 @@ class EstimatedDivergence:
         return (
             f"bound on {self.divergence}(data ‖ samples) by nets of {HIDDEN_UNITS} ELU units twice on standardised "
             f"numbers and kernel log-densities at {KERNEL_SCALES} bandwidths; logistic loss, Adam {LEARNING_RATE:g}, "
-            f"minibatches of {BATCH_SIZE}, at most {MAX_STEPS}; {n} samples and {n} random test examples in two halves, "
-            f"each judged by {NETS_PER_HALF} nets trained on the other, a fifth of which is set aside to stop; "
+            f"minibatches of {BATCH_SIZE}, at most {MAX_STEPS}; {n} samples and {n} random test examples in two "
+            f"halves, each judged by {NETS_PER_HALF} nets trained on the other, a fifth of which is set aside to stop; "
             f"± over examples and nets; "
             f"{identity(self.features, data)}"
         )
