@@ -249,7 +249,10 @@ def memorise(samples, n_train, n_test):
         ("dense", "no sign of copying: samples may just concentrate where data are dense ("),
         ("wide", "far from the data: says nothing about copying ("),
         ("shifted", "far from the data: says nothing about copying ("),
-        ("noisy copies", "can't tell: no nearer to the training set than data are, but nearer to it than to the test set ("),
+        (
+            "noisy copies",
+            "can't tell: no nearer to the training set than data are, but nearer to it than to the test set (",
+        ),
         ("few", "can't tell: too few examples ("),
         ("one copy", "can't tell: samples may just concentrate where data are dense ("),
     ],
@@ -390,7 +393,8 @@ def test_verdict_of_samples_drawn_to_the_test_set():
     train, test = torch.randn(2, 600, 30)
     for noise in (0.1, 1.2):
         samples = test + noise * torch.randn(600, 30)
-        assert verdicts(samples, train, test)[1:] == ("can't tell: nearer to the test set than to the training set",) * 2
+        expected = "can't tell: nearer to the test set than to the training set"
+        assert verdicts(samples, train, test)[1:] == (expected, expected)
 
 
 def test_verdict_says_its_numbers():
