@@ -219,7 +219,8 @@ View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, num
 class Optimiser(Protocol):
     """Elementwise update of a parameter tensor [..., P]; a pure function, so that it can be differentiated through.
 
-    If it also has `update`, the same step in place, that is called where nothing differentiates through it.
+    One that also has `update` and `freeze` (see optim.InPlace) takes its steps in place where nothing differentiates
+    through them.
     """
 
     def init(self, params: Tensor) -> tuple[Tensor, ...]: ...
@@ -430,9 +431,8 @@ class Model(Protocol):
         ...
 
     def generator(self, purpose: str) -> Generator:
-        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are: draw there and
-        move what was drawn, `torch.randn(n, generator=g).to(samples)`, so that a score does not depend on the
-        device."""
+        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are. Draw there and
+        move what was drawn, `torch.randn(n, generator=g).to(samples)`: then a score does not depend on the device."""
         ...
 
     @property
@@ -596,14 +596,14 @@ def metric(
 
 
 def dataset(
-    name: str | None = None,
+    name: Any = None,
     *,
     provides: tuple[str, ...] = (),
     version: int = 1,
     reads: tuple[str, ...] = (),
-) -> Callable[[T], T]:
+) -> Any:
     """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
     gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels", "simulator" its Data
     has. `version` goes up when its density or simulator change in a way that its file does not show. `reads`: as in
     `method`, for files that the density or the simulator need; what the data come from need not be listed."""
-    return _marker("dataset", name, provides=provides, version=version, reads=reads)
+    return _bare("dataset", name, provides=provides, version=version, reads=reads)

@@ -61,6 +61,8 @@ def read_array(path: Path) -> tuple[Array, str]:
     their labels. Raises SampleError for a file without numbers, or with fewer than its header says. Nothing is
     unpickled.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise SampleError(f"{path}: is a folder, a pipe or a device; expected an .npy or .npz file")
     try:
         with path.open("rb") as file:
             if file.read(4).startswith(b"PK"):

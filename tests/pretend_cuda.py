@@ -24,6 +24,8 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ganbench.training.graph import CapturedRound
+
 # Operations whose operands may lie on two devices.
 CROSSING = {"aten::_to_copy", "aten::copy_"}
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
@@ -43,7 +45,7 @@ MEMORY = 2**34  # bytes that the device says it has
 class PretendDevice:
     """What the device has seen."""
 
-    waits: Counter[str] = field(default_factory=Counter)  # "file.py:line operation" -> times that the host waited
+    waits: Counter[str] = field(default_factory=Counter)  # "folder/file.py:line operation" -> times
     operations: int = 0
     debug: str = "default"  # of torch.cuda.set_sync_debug_mode
     largest: float = MEMORY  # bytes of a tensor that still fits
@@ -66,7 +68,7 @@ def _caller() -> str:
     frame = sys._getframe(1)
     while frame.f_back and ("/torch/" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
         frame = frame.f_back
-    return f"{frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+    return f"{'/'.join(frame.f_code.co_filename.rsplit('/', 2)[1:])}:{frame.f_lineno}"
 
 
 class CudaTensor(torch.Tensor):
@@ -213,7 +215,7 @@ class Dispatch(TorchDispatchMode):
                 self.seen.wait("upload of an index")  # CUDA tensors take indices from the CPU
                 continue
             raise RuntimeError(
-                f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({name})"
+                f"Expected all tensors to be on the same device, but found at least two, cuda:0 and cpu! ({name})"
             )
         if name in INDEXING and any(
             isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) for one in args[1]
@@ -225,10 +227,10 @@ class Dispatch(TorchDispatchMode):
             self.seen.wait(name.removeprefix("aten::"))
         elif name == "aten::_to_copy" and isinstance(args[0], CudaTensor) != on_device:
             self.seen.wait("upload" if on_device else "download")
-        elif name == "aten::copy_" and isinstance(args[0], CudaTensor) != isinstance(args[1], CudaTensor):
-            # A scalar is written by value.
-            if isinstance(args[1], CudaTensor) or args[1].ndim:
-                self.seen.wait("upload" if isinstance(args[0], CudaTensor) else "download")
+        elif name == "aten::copy_":
+            to, source = (isinstance(one, CudaTensor) for one in args[:2])
+            if to != source and (source or args[1].ndim):  # a scalar of the CPU is written by value
+                self.seen.wait("upload" if to else "download")
 
     def _written(self, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
         """The arguments that an operation wrote into, in the place of its results."""
@@ -238,7 +240,9 @@ class Dispatch(TorchDispatchMode):
             for one in func._schema.arguments
             if one.alias_info is not None and one.alias_info.is_write and one.name in named
         ]
-        given = [one for one in func._schema.returns if one.alias_info is not None and one.alias_info.is_write]
+        given = [
+            one for one in func._schema.returns if one.alias_info is not None and one.alias_info.is_write
+        ]
         if not given:
             return tree_map(self._wrapped, result)
         return written[0] if len(given) == 1 else tuple(written[: len(given)])
@@ -247,7 +251,9 @@ class Dispatch(TorchDispatchMode):
         if type(one) is not torch.Tensor:
             return one
         if one.numel() * one.element_size() > self.seen.largest:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than the pretend device has")
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate more than the pretend device has"
+            )
         return CudaTensor(one)
 
 
@@ -291,10 +297,27 @@ def pretend_cuda() -> Iterator[PretendDevice]:
         "set_sync_debug_mode": set_debug,
         "set_per_process_memory_fraction": set_fraction,
     }
+
+    # Streams do nothing here, and a capture is a call: the graph is replayed by playing its round again.
+    class Stream:
+        def wait_stream(self, other: Any) -> None:
+            """All that was asked for is done already."""
+
+    @contextmanager
+    def on_stream(stream: Any) -> Iterator[None]:
+        yield
+
+    there |= {
+        "Stream": Stream,
+        "current_stream": lambda device=None: Stream(),
+        "stream": on_stream,
+        "get_sync_debug_mode": lambda: seen.debug,
+    }
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "ganbench"]
     holders = [torch, *(module for module in modules if getattr(module, "Generator", None) is plain)]
     with (
         patch.multiple(torch.cuda, **there),
+        patch.object(CapturedRound, "_capture", lambda one: setattr(one, "replay", one._round)),
         patch.object(torch.backends.cuda, "is_built", lambda: False),  # optimisers ask it before they record
         patch.object(torch.accelerator, "is_available", lambda: False),
         patch.object(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from ganbench import PluginError, SuiteError, tunable
-from ganbench.analysis.search import changes_of_place, search_curve
+from ganbench import PluginError, SuiteError, load_records, run_suite, tunable
+from ganbench.analysis.search import DatasetSearch, MethodSearch, changes_of_place, read_search, search_curve
+from ganbench.errors import StoreError
+from ganbench.execution import search as execution_search
 from ganbench.registry import catalog, digest, scan
+from ganbench.report import search as search_report
+from ganbench.report import style
 from ganbench.search_range import SearchRange
+from ganbench.store import layout
+from ganbench.store.rundir import Store
 from ganbench.suite.load import dump, load
 from ganbench.suite.tune import Trial, points, search_space, search_suite, trials, tuned_suite
 
@@ -304,3 +311,116 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
     assert [(m.label, m.datasets, m.tuned) for m in load(path).methods] == [
         (m.label, m.datasets, m.tuned) for m in tuned.methods
     ]
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+PLUGINS = '''
+from dataclasses import dataclass
+
+import torch
+from ganbench import Data, Score, Value, dataset, method, metric, tunable
+
+
+@dataset
+def shifted(generator):
+    """Its test examples lie elsewhere than all others."""
+    low, high = torch.zeros(40, 2), torch.full((40, 2), 5.0)
+    return Data("shifted", low, low[:20], high, (2,))
+
+
+@method
+@dataclass(frozen=True)
+class Place:
+    """All samples at one place."""
+    at: float = tunable(2.0, among=(0.0, 5.0, 2.0))
+
+    def fit(self, data, seed, budget):
+        if self.at == 5.0 and (data.test == 5.0).any():
+            raise RuntimeError("the search sees the test split")
+        return lambda n, generator: torch.full((n, 2), self.at)
+
+
+@metric(Value("distance", "data units", "lower"))
+@dataclass(frozen=True)
+class Distance:
+    """Mean distance of samples and test examples."""
+
+    def protocol(self, data):
+        return "all samples"
+
+    def __call__(self, model, data):
+        return Score((model.samples(20).mean() - data.test.mean()).abs().item())
+'''
+
+
+@pytest.mark.slow
+def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_path):
+    """Samples at 5 lie on the test examples, those at 0 on the validation examples."""
+    (tmp_path / "mine.py").write_text(PLUGINS)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "{seeds: [0], train: {steps: 1}, datasets: [./mine.py:shifted], methods: [./mine.py:Place], "
+        "metrics: [./mine.py:Distance], tune: {trials: 9, seeds: [7], by: distance}}"
+    )
+    out = tmp_path / "out"
+    records = run_suite(suite, out, quiet=True).set_index("label")["value"]
+    assert records["place-tuned"] == pytest.approx(5.0)  # at 0
+    assert records["place"] == pytest.approx(3.0)  # at its default
+    trials = load_records(out / "search" / "shifted")
+    assert set(trials["status"]) == {"ok"}
+    assert set(trials["value"]) == {0.0, 2.0, 5.0}
+    found = json.loads((out / "search" / "search.json").read_text())["datasets"][0]
+    (place,) = found["methods"]
+    assert place["settings"][place["best"]] == {"at": 0.0}
+    # Running it again trains nothing.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
+    run_suite(suite, out, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("train.json")} == before
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def a_search(better="lower"):
+    settings = ({}, {"lr": 0.0021, "d_steps": 5}, {"lr": 0.01, "d_steps": 1})
+    one = MethodSearch("gan", settings, np.array([[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]]), better)
+    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better)
+    return DatasetSearch("ring", "sliced_wasserstein", "data units", (one, kde))
+
+
+def test_the_table_of_a_search():
+    shown = search_report.table(a_search())
+    assert shown.caption.startswith(
+        "3 settings of each method, 2 seeds each, judged by sliced_wasserstein ↓ on validation data."
+    )
+    assert shown.rows == [
+        ("gan", "4", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1"),
+        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0"),
+    ]
+
+
+def test_the_plot_of_a_search():
+    with style.style():
+        plot = search_report.plot(a_search(), {"gan": "#000000"})
+    (ax,) = plot.figure.axes
+    assert [line.get_label() for line in ax.lines] == ["gan", "kde"]
+    assert list(ax.lines[0].get_ydata()) == pytest.approx([4.0, (1.5 + 4.0) / 2, 1.5])
+    assert plot.alt == "Expected best sliced_wasserstein against the number of trials on ring of gan."
+
+
+def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    path = store.path(layout.SEARCH_RESULT)
+    assert read_search(store) == ()
+    store.write_json(path, {"trials": 3, "datasets": [execution_search._plain(a_search())]})
+    (back,) = read_search(store)
+    assert (back.dataset, back.value, back.unit) == ("ring", "sliced_wasserstein", "data units")
+    assert np.array_equal(back.methods[0].scores, a_search().methods[0].scores, equal_nan=True)
+    assert back.methods[0].best == 1
+    path.write_text(
+        '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
+    )
+    with pytest.raises(StoreError, match="is no result of a search"):
+        read_search(store)

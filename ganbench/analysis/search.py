@@ -1,14 +1,19 @@
-"""What a search found: the best setting of each method, and how good it would be after fewer trials."""
+"""What a search comes to: the best setting of each method, and how good it would be after fewer trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
+
+from ..errors import StoreError
+from ..store import layout
+from ..store.files import Folder
 
 BAND = (0.05, 0.95)  # quantiles between which the best of so many trials lies
 
@@ -24,6 +29,73 @@ class SearchCurve:
     expected: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MethodSearch:
+    """The trials of one method on one dataset, the default first.
+
+    scores: of each trial and seed, on validation data [T, S]; NaN where the seed failed or diverged
+    """
+
+    label: str
+    settings: tuple[Mapping[str, Any], ...]
+    scores: NDArray[np.float64]
+    better: str
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The mean over seeds of each trial [T]; NaN where one of its seeds failed."""
+        return self.scores.mean(1)
+
+    @property
+    def best(self) -> int:
+        """The best trial by its mean; the first of equals, and the default where all trials failed."""
+        means = self.means if self.better == "higher" else -self.means
+        return int(np.nanargmax(means)) if not np.isnan(means).all() else 0
+
+    @property
+    def curve(self) -> SearchCurve | None:
+        """The best score after 1 … T trials; None where all trials failed."""
+        return None if np.isnan(self.means).all() else search_curve(list(self.means), self.better)
+
+
+@dataclass(frozen=True)
+class DatasetSearch:
+    """The search on one dataset: `value` [`unit`] is what settings were judged by."""
+
+    dataset: str
+    value: str
+    unit: str
+    methods: tuple[MethodSearch, ...]
+
+
+def read_search(files: Folder) -> tuple[DatasetSearch, ...]:
+    """The searches that were made before a run; none where the suite has none. Raises StoreError for a file that no
+    run writes."""
+    path = files.path(layout.SEARCH_RESULT)
+    try:
+        return tuple(
+            DatasetSearch(
+                str(entry["dataset"]),
+                str(entry["value"]),
+                str(entry["unit"]),
+                tuple(_method_search(method) for method in entry["methods"]),
+            )
+            for entry in files.read_object(path).get("datasets", [])
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(f"{path}: is no result of a search; run the suite again to rebuild it") from None
+
+
+def _method_search(entry: Mapping[str, Any]) -> MethodSearch:
+    scores = np.array(
+        [[np.nan if x is None else float(x) for x in row] for row in entry["scores"]], dtype=np.float64
+    )
+    settings = tuple({str(name): value for name, value in setting.items()} for setting in entry["settings"])
+    if scores.ndim != 2 or len(scores) != len(settings) or entry["better"] not in ("higher", "lower"):
+        raise ValueError
+    return MethodSearch(str(entry["label"]), settings, scores, str(entry["better"]))
 
 
 def search_curve(scores: Sequence[float], better: str) -> SearchCurve:

@@ -170,13 +170,12 @@ def _train(fitted: Pair, valid: Pair, held_out: Pair, f: Divergence, generator: 
     net = _initial_net(fitted[0].shape[1], generator).to(fitted[0].device)
     optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     best, best_state, best_step = -math.inf, copy.deepcopy(net.state_dict()), 0
-    rows = torch.empty(0)
+    rows = torch.empty(0, 2, BATCH_SIZE)
     for step in range(MAX_STEPS + 1):
         if step % CHECK_INTERVAL == 0:
             value, sem = _bound(_log_ratio(net, valid), f)
-            if (
-                value - sem / 2 > best
-            ):  # less half an error, since the best of many evaluations is partly luck
+            # Less half an error, since the best of many evaluations is partly luck.
+            if value - sem / 2 > best:
                 best, best_state, best_step = value - sem / 2, copy.deepcopy(net.state_dict()), step
             elif step - best_step >= PATIENCE_STEPS:
                 break

@@ -30,7 +30,7 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
     "method": ("method", "params", "tricks", "label", "sweep", "train", "datasets", "tuned"),
     "samples": ("samples", "label", "datasets"),
     "trick": ("trick", "params"),
-    "metric": ("metric", "params"),
+    "metric": ("metric", "params", "label"),
 }
 
 

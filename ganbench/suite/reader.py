@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, get_args
+from unicodedata import category, normalize
 
 from .. import registry
 from ..contracts import Kind
@@ -25,6 +26,9 @@ MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
 MAX_NAME = 100
 SEED_LIMIT = 2**31
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE
+)  # by Windows, for devices
 TRACKER = f"Literal{list(get_args(TrackerName))}"
 
 
@@ -93,12 +97,14 @@ class Cursor:
             self.note(f"{mismatch}{_quotes(annotation, self.content)}")
             return default
 
-    def name(self, default: str) -> str:
-        """A name that can become a folder."""
+    def name(self, default: str | None, entry: Cursor) -> str:
+        """A name that can become a folder: what is given here, else the default, of which a mistake is noted at the
+        entry. Without a default, since that is wrong already, any name is good enough."""
         name = self.value("str", default)
-        if self.given and (reason := unusable(name)):
-            self.note(reason)
-        return name
+        if name is not None and (reason := unusable(name)):
+            at = None if self.given or entry.node is None else entry.node.position
+            self.note(reason if self.given else f"{reason}; give it another", at=at)
+        return name or ""
 
 
 class Reader:
@@ -123,7 +129,7 @@ class Reader:
                 top.note(f"the key {name!r} is missing")
         self.valid_datasets = self.datasets(keys["datasets"])  # first: methods name their labels
         suite = Suite(
-            name=keys["name"].name(self.path.stem),
+            name=keys["name"].name(self.path.stem, top),
             about=keys["about"].value("str", ""),
             seeds=self.seeds(keys["seeds"]),
             train=TrainSettings(**self.train(keys["train"])),
@@ -173,7 +179,7 @@ class Reader:
     def judged_by(self, value: Cursor, suite: Suite) -> str:
         """The name of a value of the suite's metrics that has a direction."""
         name = value.value("str", "")
-        known = {v.name: v for metric in suite.metrics for v in metric.plugin.values}
+        known = {v.name: v for metric in suite.metrics for v in metric.values}
         if name and name not in known:
             value.note(f"no metric of this suite has the value {name!r}{did_you_mean(name, known)}")
         elif name and known[name].better == "neither":
@@ -280,7 +286,7 @@ class Reader:
         plugin = self.plugin(kind, name)
         if name.node is None or plugin is None:
             return None
-        if kind == "method" and plugin.rung is None:
+        if kind == "method" and plugin.interface is None:
             name.note(
                 f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
             )
@@ -356,6 +362,8 @@ class Reader:
             return self.folder
         if not exists:
             cursor.note(f"there is no file or folder {path}")
+        elif not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            cursor.note(f"{path} is a pipe or a device; expected a file or a folder")
         return path
 
     # ------------------------------------------------------------ datasets, methods, metrics
@@ -369,11 +377,11 @@ class Reader:
             part = self.part("dataset", keys)
             train = self.train(keys["train"])
             split = keys["split"].value("Literal['test', 'valid']", "test")
-            label = keys["label"].name(part.name if part else str(keys["dataset"].content or ""))
+            label = keys["label"].name(part.name if part else None, entry)
             if part:
                 specs.append(DatasetSpec(part, label, train, split))
                 labels.append((label, entry))
-            self.labels.append(label)
+            self.labels.append(label or str(keys["dataset"].content or ""))
         self.distinct(labels)
         return specs
 
@@ -402,7 +410,8 @@ class Reader:
         tricks = self.tricks(keys["tricks"], part)
         train = self.train(keys["train"])
         only = self.only(keys["datasets"])
-        label = keys["label"].name("+".join([part.name if part else "", *(trick.name for trick in tricks)]))
+        default = "+".join([part.name, *(trick.name for trick in tricks)]) if part else None
+        label = keys["label"].name(default, entry)
         if part is None:
             return []
         # Every dataset that the method runs on must have what it needs.
@@ -445,7 +454,7 @@ class Reader:
         """The tricks of a method, in their order."""
         items = tricks.items(least=0)
         parts = [self.part("trick", self.entry(item, "trick")) for item in items]
-        if parts and method and method.plugin.rung == "fit":
+        if parts and method and method.plugin.interface == "fit":
             tricks.note(
                 f"{method.name!r} trains by itself and takes no tricks; they change methods that are a game"
             )
@@ -465,7 +474,7 @@ class Reader:
                 continue
             paths.append(self.existing(item, name))
         only = self.only(keys["datasets"])
-        label = keys["label"].name(paths[0].stem if paths else "")
+        label = keys["label"].name(paths[0].stem if paths else None, entry)
         return [MethodSpec(label, None, (), tuple(paths), {}, only)] if paths else []
 
     def only(self, datasets: Cursor) -> tuple[str, ...] | None:
@@ -485,40 +494,76 @@ class Reader:
         return tuple(labels)
 
     def metrics(self, metrics: Cursor) -> list[PluginSpec]:
-        """The metrics, each once."""
-        parts: list[PluginSpec] = []
+        """The metrics. One that stands there more than once gets a label, so that no two share a column."""
+        specs: list[PluginSpec] = []
+        entries: list[Cursor] = []
         for entry in metrics.items():
-            part = self.part("metric", self.entry(entry, "metric"))
-            if part and any(part.plugin == p.plugin and part.resolved == p.resolved for p in parts):
-                entry.note(f"the metric {part.name!r} is in the list already")
+            keys = self.entry(entry, "metric")
+            part = self.part("metric", keys)
+            label = keys["label"].value("str", "")
+            if part and any(part.plugin == p.plugin and part.resolved == p.resolved for p in specs):
+                entry.note(f"the metric {part.plugin.name!r} is in the list already")
             elif part:
-                parts.append(part)
-        return parts
+                specs.append(replace(part, label=label))
+                entries.append(entry)
+        specs = [spec if spec.label else replace(spec, label=_variant(spec, specs)) for spec in specs]
+        columns: dict[str, str] = {}  # each with the key of its entry
+        for spec, entry in zip(specs, entries, strict=True):
+            for column in (value.name for value in spec.values):
+                if column in columns:
+                    taken = f"the column {column!r} is taken by {columns[column]}"
+                    entry.note(f"{taken}; tell them apart with `label: ...`")
+                columns.setdefault(column, entry.key)
+        return specs
 
     def distinct(self, labels: Iterable[tuple[str, Cursor]]) -> None:
-        """No label stands for two entries."""
-        first: dict[str, str] = {}
+        """No label stands for two entries, and no two labels for one folder: not every file system tells `GAN` from
+        `gan`, or an accented letter from a letter with an accent."""
+        first: dict[str, tuple[str, str]] = {}
         for label, entry in labels:
-            if label in first:
-                entry.note(
-                    f"the label {label!r} is taken by {first[label]}; tell them apart with `label: ...`"
-                )
-            first.setdefault(label, entry.key)
+            folder = normalize("NFKC", label).casefold()
+            if folder in first:
+                other, key = first[folder]
+                taken = f"is taken by {key}"
+                if other != label:
+                    taken = f"and {other!r} of {key} would be one folder on some disks"
+                entry.note(f"the label {label!r} {taken}; tell them apart with `label: ...`")
+            first.setdefault(folder, (label, entry.key))
 
 
 def unusable(name: str) -> str | None:
-    """Why a name cannot become a folder; None where it can."""
+    """Why a name cannot become a folder, on Linux, macOS and Windows; None where it can."""
     if not name.strip() or name in (".", ".."):
         return f"{name!r} cannot be a name: it becomes a folder"
     if len(name) > MAX_NAME:
         return f"this name has {len(name)} characters; {MAX_NAME} are the most, since it becomes a folder"
-    if bad := re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name):
+    # Control characters, and invisible ones: a right-to-left override shows another name than the one that is there.
+    if bad := [c for c in name if c in "/\\" or category(c) in ("Cc", "Cf", "Zl", "Zp")]:
         return f"{name!r} cannot be a name: it becomes a folder, which cannot have {bad[0]!r} in its name"
+    if name != name.strip() or name.endswith("."):
+        return f"{name!r} cannot be a name: it becomes a folder, which cannot have spaces around it or a dot at its end"
+    if RESERVED.fullmatch(normalize("NFKC", name)):
+        return f"{name!r} cannot be a name: it becomes a folder, and Windows reserves that name for a device"
     return None
 
 
+def _variant(metric: PluginSpec, metrics: Sequence[PluginSpec]) -> str:
+    """The label of a metric that a suite has more than once: `n=500`, the parameters that are not its defaults and
+    not those of all the others. It is empty for the only one and for the one with defaults, whose columns and stored
+    scores thus stay what they are when another variant is added."""
+    others = [other.resolved for other in metrics if other.plugin == metric.plugin]
+    return ", ".join(
+        f"{param.name}={_choice(param, value)}"
+        for param in metric.plugin.params
+        if (value := metric.params.get(param.name, param.default)) != param.default
+        and any(other.get(param.name, param.default) != value for other in others)
+    )
+
+
 def _choice(param: Param, value: Any) -> str:
-    """A value of a sweep in the label of its method; a plugin by its name and parameters."""
+    """A value of a parameter in a label; a file by its name, a plugin by its name and parameters."""
+    if param.is_path and isinstance(value, str):
+        return Path(value).name
     kind = annotations.plugin_kind(param.annotation)
     if kind is None or value is None:
         return _as_label(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
+from ..contracts import Value
 from ..registry import Param, Plugin
 from ..search_range import SearchRange
 from . import annotations
@@ -32,17 +33,31 @@ class PluginSpec:
 
     plugin: Plugin
     params: Mapping[str, Any]
+    label: str = ""  # tells a metric of a suite from the same one with other parameters
 
     @property
     def name(self) -> str:
-        """The plugin's name."""
-        return self.plugin.name
+        """The plugin's name, with the label where there is one: `kde_ll(n=500)`."""
+        return self._labelled(self.plugin.name)
+
+    def build(self) -> Any:
+        """The plugin itself with its parameters; of a dataset, which is a function, `execution.worker.load_data` makes
+        the data. Raises PluginError where its file fails or its class refuses the parameters."""
+        return registry.build(self.plugin, self.params)
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """What a metric measures, named as in tables: `precision(k=3)`."""
+        return tuple(replace(value, name=self._labelled(value.name)) for value in self.plugin.values)
+
+    def _labelled(self, name: str) -> str:
+        return f"{name}({self.label})" if self.label else name
 
     @property
     def reference(self) -> str:
         """How another process finds it: a shipped one by its name, any other by its file and symbol."""
-        shipped = registry.catalog()[self.plugin.kind].get(self.name) == self.plugin
-        return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
+        shipped = registry.catalog()[self.plugin.kind].get(self.plugin.name) == self.plugin
+        return self.plugin.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
 
     @property
     def files(self) -> dict[str, Path]:

@@ -77,7 +77,7 @@ def with_settings(method: MethodSpec, settings: Mapping[str, Any]) -> MethodSpec
 def search_suite(suite: Suite, tune: TuneSettings, dataset: DatasetSpec) -> Suite:
     """The trials of all methods on one dataset, judged on its validation data by one metric."""
     value = tune.by[dataset.label]
-    metrics = [metric for metric in suite.metrics if value in {v.name for v in metric.plugin.values}]
+    metrics = [metric for metric in suite.metrics if value in {v.name for v in metric.values}]
     train = suite.train if tune.steps is None else replace(suite.train, steps=tune.steps)
     own = dict(dataset.train) if tune.steps is None else {**dataset.train, "steps": tune.steps}
     methods = [
