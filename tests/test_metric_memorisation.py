@@ -422,7 +422,7 @@ def test_features_of_an_extractor(monkeypatch):
     data = gaussian_data()
     far = replace(data, train=data.train * torch.tensor([1.0, 1.0, 1e4]))
     monkeypatch.setattr(memorisation_file, "extractor", lambda *_: lambda x: x[:, :2])
-    monkeypatch.setattr(memorisation_file, "identity", lambda *_: "two numbers")
+    monkeypatch.setattr("ganbench.metrics.extractors.identity", lambda *_: "two numbers")
     metric = Memorisation(n=300, features="two")
     reference = metric.reference(far)
     score = metric(Samples(far.valid), far, reference)
