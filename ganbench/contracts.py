@@ -1,4 +1,4 @@
-"""What an author of a method, trick, metric or dataset writes, and what ganbench hands them.
+"""The types that authors of methods, tricks, metrics and datasets use.
 
 Nothing here imports torch: the command line and the reports read these types too.
 Shapes: S seeds in a stack, B examples in a minibatch, `*shape` one example. Authors never see S:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 Kind = Literal["method", "trick", "divergence", "feature", "metric", "dataset"]
-Better = Literal["higher", "lower", "neither"]  # neither: to be read, not ranked
+Better = Literal["higher", "lower", "neither"]  # neither: the value is not ranked
 
 # ---------------------------------------------------------------------------------------------- data
 
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of a mixture of isotropic Gaussians. Raises DatasetError for weights that are no probabilities."""
+    """The modes of a mixture of isotropic Gaussians. Raises DatasetError for weights that are not probabilities."""
 
     centers: Tensor  # [K, d]
     std: float  # standard deviation of every mode, in the units of the data
@@ -61,15 +61,15 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class Simulator:
-    """What the data come from, where that is a program with a few parameters and no gradient.
+    """The source of the data, if it is a program with a few parameters and no gradient.
 
-    Its cost is counted in examples made (simulator calls). The truth is for scores: no method may read it.
+    Its cost is counted in generated examples (simulator calls). `truth` is only for scores: no method may read it.
     """
 
     simulate: Callable[[Tensor, int, Generator], Tensor]  # (parameters [P], n, generator) -> [n, *shape]
     parameters: tuple[str, ...]  # what they are, with their units
-    low: tuple[float, ...]  # the least value of each that is considered
-    high: tuple[float, ...]  # the greatest
+    low: tuple[float, ...]  # least value of each in the range of the search
+    high: tuple[float, ...]  # greatest value of each
     truth: tuple[float, ...]  # the values behind the data
 
 
@@ -92,7 +92,7 @@ class Data:
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
     simulator: Simulator | None = None
-    notes: tuple[str, ...] = ()  # how files of the user's were read, and which were not, in words
+    notes: tuple[str, ...] = ()  # how the user's files were read, and which were skipped, in words
 
     def floats(self, x: Tensor, dtype: dtype | None = None) -> Tensor:
         """Stored examples as floats in `scale`; floats come back unchanged (in `dtype`, if given)."""
@@ -173,7 +173,7 @@ class Draw:
 
 
 class Batch:
-    """What a loss sees besides the nets: `b.x` [B, *shape] real examples as floats, `b.y` [B] labels (where
+    """The data of a loss besides the nets: `b.x` [B, *shape] real examples as floats, `b.y` [B] labels (where
     the dataset has them), every draw of the game by its name (`b.z` [B, z_dim]), `b.step` (rounds played
     so far, a scalar tensor) and `b.progress` (the same as a fraction of all rounds, in [0, 1))."""
 
@@ -217,7 +217,7 @@ View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, num
 
 
 class Optimiser(Protocol):
-    """Elementwise update of a parameter tensor [..., P]; pure, so that it can be differentiated through.
+    """Elementwise update of a parameter tensor [..., P]; a pure function, so that it can be differentiated through.
 
     One that also has `update` and `freeze` (see optim.InPlace) takes its steps in place where nothing differentiates
     through them.
@@ -241,7 +241,7 @@ class Player:
     project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
     # Factor of every update, a scalar tensor, at a fraction of all rounds in [0, 1): a falling learning rate.
     schedule: Callable[[Tensor], Tensor] | None = None
-    extended: bool = False  # whether a trick has built on its loss, which another one must not replace
+    extended: bool = False  # whether a trick has modified its loss; then another trick must not replace it
 
     @property
     def owns(self) -> tuple[str, ...]:
@@ -259,7 +259,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Game:
-    """Players, the nets they own, the random numbers they need, and how to sample when all is over.
+    """Players, the nets they own, the random numbers they need, and how to sample after training.
 
     The players move in the order in which they stand here. `alternating`: each sees the others' latest
     parameters and a minibatch of its own; `simultaneous`: all gradients are taken at the same point, on
@@ -274,11 +274,11 @@ class Game:
     order: Literal["alternating", "simultaneous"] = "alternating"
     views: Mapping[str, tuple[View, ...]] = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
-    # What a sample passes through, coarse to fine, each [B, ...]; the last is the sample. None: a single step.
+    # Intermediate images of a sample, coarse to fine, each [B, ...]; the last is the sample. None: a single step.
     stages: Callable[[Nets, Tensor], tuple[Tensor, ...]] | None = None
     # A net with outputs v, and an f: E_data[g_f(v)] - E_samples[f*(g_f(v))] bounds D_f(data ‖ samples) from below.
     bound: tuple[str, Divergence] | None = None
-    # Numbers to be written down beside the losses and drawn, by name; NaN where there is none yet.
+    # More numbers to record and plot with the losses, by name; NaN if there is none yet.
     probes: Mapping[str, Loss] = field(default_factory=dict)
 
     def draw(self, name: str) -> Draw:
@@ -306,13 +306,13 @@ class Game:
         return replace(self, players={**self.players, player: new})
 
     def with_view(self, net: str, view: View) -> Game:
-        """The game in which whatever is given to `net` passes through `view` first; the last one added
-        is applied first. Raises PluginError."""
+        """The game in which every input of `net` passes through `view` first; the view added last is applied first.
+        Raises PluginError."""
         self.net(net)
         return replace(self, views={**self.views, net: (view, *self.views.get(net, ()))})
 
     def with_net(self, name: str, net: Module) -> Game:
-        """The game with another net in place of this one, of which no `bound` is known. Raises PluginError."""
+        """The game with another net of this name; a `bound` of the old one is dropped. Raises PluginError."""
         self.net(name)
         bound = None if self.bound and self.bound[0] == name else self.bound
         return replace(self, nets={**self.nets, name: net}, bound=bound)
@@ -328,7 +328,7 @@ class Game:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a method may spend, for methods that train by themselves (`fit`)."""
+    """The training budget, for methods that train by themselves (`fit`)."""
 
     steps: int
     batch: int
@@ -337,7 +337,7 @@ class Budget:
 
 
 class Sampler(Protocol):
-    """What `fit` returns: n fresh samples [n, *shape] as floats in the data's scale.
+    """The result of `fit`: a function that returns n fresh samples [n, *shape] as floats in the data's scale.
 
     It may have two attributes, dictionaries of tensors: `curves`, drawn like the losses of a game ("step" [L]
     and others [L]), and `state`, kept beside the samples, which metrics read as `model.state`.
@@ -349,7 +349,7 @@ class Sampler(Protocol):
 # ---------------------------------------------------------------------------------------------- scores
 
 
-# How controls begin among the stored details; any other name of `Score.controls` gets "control_" before it.
+# Prefixes of controls in the stored details; any other name of `Score.controls` gets the prefix "control_".
 CONTROLS = ("ceiling", "floor", "control", "accuracy")
 SENTENCES = ("verdict", "warning", "caution", "invalid")  # fields of `Score`, stored among the details
 
@@ -359,27 +359,26 @@ class Score:
     """One measured value. `sem` is the standard error over what it averages (test points, images), never
     over training seeds; `details` holds what the metric's `figure` draws (numbers, strings, tensors).
 
-    `controls` are printed beside the values: what else scores under the same protocol, such as "ceiling" (a perfect
-    sampler), "train" (training examples) or "accuracy" (of a classifier that the value relies on). A value that is no
-    better than a control whose name begins with "floor" (a trivial sampler) is marked. A control is a number, of the
-    Score that holds it, or a mapping with one for each of the metric's values, by name.
+    `controls` are printed with the values: values of other samplers under the same protocol, such as "ceiling" (a
+    perfect sampler) or "train" (training examples), and "accuracy" (of a classifier that the value relies on). A value
+    that is no better than a control whose name begins with "floor" (a trivial sampler) is marked. A control is a
+    number, which belongs to its Score, or a mapping with a number for each of the metric's values, by name.
 
-    A metric that returns several Scores says each control and sentence once, in any of them, but "invalid" and a
-    "floor" that is a number in the Score that they are of. All are stored among the details, as they were until now:
-    for one release more, details with such names (a control as "ceiling…", "floor…", "accuracy…" or "control_…") count
-    as well. Raises PluginError for a control that is no number."""
+    A metric that returns several Scores gives each control and sentence once, in any of them, except "invalid" and a
+    "floor" that is a number, which belong to their own Score. All are stored with the details. For one more release,
+    details with such names ("ceiling…", "floor…", "accuracy…" or "control_…") count as controls too. Raises PluginError
+    for a control that is not a number."""
 
     value: float
     sem: float | None = None
     n: int | None = None  # number of things averaged
     details: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
-    verdict: str | None = None  # what the value says, in words; counted over the seeds
-    warning: str | None = None  # what may be wrong with this value
-    caution: str | None = None  # what all values of this metric are to be read with
-    invalid: str | None = (
-        None  # why the value means nothing (a control failed): shown, but not ranked or compared
-    )
+    verdict: str | None = None  # the meaning of the value in words; counted over the seeds
+    warning: str | None = None  # a possible problem of this value
+    caution: str | None = None  # a limitation of all values of this metric
+    # Why the value is not valid (a control failed): then it is shown, but not ranked or compared.
+    invalid: str | None = None
 
     def __post_init__(self) -> None:
         for name, control in self.controls.items():
@@ -392,7 +391,7 @@ class Score:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The details with controls and sentences among them, as they are written to disk."""
+        """The details including controls and sentences, as they are written to disk."""
         controls = {
             name if name.startswith(CONTROLS) else f"control_{name}": value
             for name, value in self.controls.items()
@@ -476,7 +475,7 @@ class Record:
     params: Mapping[str, Any]
     seed: int
     metric: str
-    protocol: str  # short hash of everything that defines how the value was measured
+    protocol: str  # short hash of how the value was measured; see `metric`
     value: float | None  # None unless status is "ok"
     sem: float | None
     n: int | None
@@ -491,8 +490,8 @@ class Record:
     stack: int  # seeds trained together
     cell: str
     version: str  # of ganbench
-    floor: float | None = None  # what a trivial sampler scores
-    invalid: str | None = None  # why the value means nothing: its metric's own control failed
+    floor: float | None = None  # the value of a trivial sampler
+    invalid: str | None = None  # why the value is not valid: a control of its metric failed
 
 
 # ---------------------------------------------------------------------------------------------- marks
@@ -502,7 +501,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Mark:
-    """What a decorator says about the class or function it marks."""
+    """The arguments of a decorator, on the class or function that it marks."""
 
     kind: Kind
     name: str

@@ -1,4 +1,4 @@
-"""How many samples a metric asks for, found out without computing anything."""
+"""The number of samples that a metric needs, without computing its value."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .errors import SampleError
 from .suite.spec import PluginSpec
 
 
-class _Asked:
-    """A model that writes down how many samples it is first asked for, and has none."""
+class _CountingModel:
+    """A model without samples that records the number of the first request."""
 
     latent = game = nets = None
 
@@ -25,10 +25,10 @@ class _Asked:
 
     def samples(self, n: int) -> Tensor:
         self.n = int(n) if self.n is None else self.n
-        raise SampleError("only the number of samples is wanted")
+        raise SampleError("this model only records the number of samples")
 
     def generate(self, z: Tensor) -> Tensor:
-        raise SampleError("only the number of samples is wanted")
+        raise SampleError("this model only records the number of samples")
 
     def stages(self, z: Tensor) -> tuple[Tensor, ...]:
         return ()
@@ -38,31 +38,31 @@ class _Asked:
 
 
 def samples_needed(metric: PluginSpec, data: Data) -> int | None:
-    """How many samples the metric first asks its model for on these data; None where that cannot be known.
+    """The number of samples that the metric first requests from its model on these data; None if it is unknown.
 
-    The metric is called with a model that only writes the number down, with a reference that nothing can be read
-    from, and with splits that have shapes but no values (PyTorch's device "meta"), so that what it computes before
-    it asks costs nothing. It is not known of a metric that asks for no samples, or reads values first.
+    The metric is called with a model that only records the number, with an opaque reference, and with splits on
+    PyTorch's device "meta", which have shapes but no values, so that anything it computes before the request costs
+    nothing. The number is unknown for a metric that requests no samples, or that reads values first.
     """
-    bare = {name: getattr(data, name).to("meta") for name in ("train", "valid", "test")}
-    model: Any = _Asked()
+    meta = {name: getattr(data, name).to("meta") for name in ("train", "valid", "test")}
+    model: Any = _CountingModel()
     try:
         made = metric.build()
-        more = (object(),) if hasattr(made, "reference") else ()
+        reference = (object(),) if hasattr(made, "reference") else ()
         with torch.random.fork_rng(devices=[]):
-            made(model, replace(data, **bare), *more)
-    except Exception:  # whatever a metric raises for want of values
+            made(model, replace(data, **meta), *reference)
+    except Exception:  # any error, since there are no values
         return model.n
     return model.n
 
 
 def count_setting(metric: PluginSpec, data: Data, n: int) -> tuple[str, int] | None:
-    """The parameter, and its value, with which the metric asks for `n` samples, or fewer where it never asks for so
-    many; None where no parameter does that.
+    """The parameter and its value with which the metric requests `n` samples, or fewer if it never requests so many;
+    None if there is no such parameter.
 
-    The parameter is the first whole number, `n` before the others, that makes the metric ask for less when it falls.
-    Its value is `n`, or in proportion where samples are counted by the class or the like. Where nothing is known
-    of the metric's need, the parameter is `n`.
+    The parameter is the first integer one, `n` before the others, whose decrease makes the metric request fewer
+    samples. Its value is `n`, or in proportion, for example if samples are counted per class. If the number of samples
+    is unknown, the parameter is `n`.
     """
     needed = samples_needed(metric, data)
     counts = [param.name for param in metric.plugin.params if "int" in param.annotation.split(" | ")]
@@ -86,6 +86,6 @@ def with_param(metric: PluginSpec, name: str, value: int) -> PluginSpec:
     return replace(metric, params={**metric.params, name: value})
 
 
-def too_few(needed: int, at_hand: int) -> str:
-    """What is said of a metric that needs more samples than there are."""
-    return f"{needed} samples are needed, {at_hand} are at hand"
+def too_few(needed: int, available: int) -> str:
+    """The error of a metric that needs more samples than are available."""
+    return f"{needed} samples are needed, {available} are available"

@@ -1,11 +1,11 @@
-"""Samples as people store them: arrays of any layout, type and order, read by one set of rules.
+"""Reading of samples: arrays of any layout, type and order, by one set of rules.
 
-Layout: [N, *shape] is read as it stands. [N, H, W, C] is transposed where [N, C, H, W] is expected. Axes of length 1
-may be missing or added. Flat rows are read where the data have one channel. Everything else is refused.
-Scale: bytes (uint8) are pixels, 0…255 mapped onto the data's scale, in every layout. bool is 0 and 1. All other
-numbers are read as they stand; for data with a scale, other whole numbers in 0…255 are pixels too.
-Order: a file is read in a random order that only the contents of its rows decide.
-Memory: files are mapped. Rows become tensors when they are taken.
+Layout: [N, *shape] is read unchanged. [N, H, W, C] is transposed if [N, C, H, W] is expected. Axes of length 1 may be
+missing or added. Flat rows are read if the data have one channel. Everything else is an error.
+Scale: bytes (uint8) are pixels, 0…255 mapped to the data's scale, in every layout. bool is 0 and 1. All other numbers
+are read unchanged; for data with a scale, other integers in 0…255 are pixels too.
+Order: a file is read in a pseudo-random order that depends only on the contents of its rows.
+Memory: files are memory-mapped. Rows become tensors when they are indexed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .errors import SampleError
 
 Array = NDArray[Any]
 MAX_UNPACKED = 8 * 2**30  # bytes of a compressed array in an .npz file; uncompressed ones are mapped
-BLOCK = 2**24  # numbers that are converted at a time
+BLOCK = 2**24  # numbers converted at a time
 STATISTICS = {
     "mu",
     "sigma",
@@ -41,7 +41,7 @@ STATISTICS = {
 
 
 class Header(NamedTuple):
-    """What an .npy file says before its numbers."""
+    """The header of an .npy file."""
 
     shape: tuple[int, ...]
     fortran: bool  # whether the first axis runs fastest
@@ -55,10 +55,11 @@ class Header(NamedTuple):
 
 
 def read_array(path: Path) -> tuple[Array, str]:
-    """The array of an .npy or .npz file, mapped where it is not compressed, and what to call it.
+    """The array of an .npy or .npz file, memory-mapped if it is not compressed, and its name in messages.
 
-    Of an .npz: `samples`, or its only array, or the only one with more than one axis, such as the images beside their
-    labels. Raises SampleError for what holds no numbers, or fewer than its header says. Nothing is unpickled.
+    From an .npz: `samples`, or its only array, or the only one with more than one axis, such as images stored with
+    their labels. Raises SampleError for a file without numbers, or with fewer than its header says. Nothing is
+    unpickled.
     """
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         raise SampleError(f"{path}: is a folder, a pipe or a device; expected an .npy or .npz file")
@@ -86,7 +87,7 @@ def _header(file: IO[bytes]) -> Header:
 
 
 def _check_header(header: Header, size: int, name: str) -> None:
-    """Raises SampleError for Python objects, and for a header that promises more than the `size` bytes of its file."""
+    """Raises SampleError for Python objects, and for a header that needs more than the `size` bytes of its file."""
     if header.dtype.hasobject:
         raise SampleError(
             f"{name}: holds Python objects, which ganbench never unpickles; save one array of numbers: "
@@ -100,7 +101,7 @@ def _check_header(header: Header, size: int, name: str) -> None:
 
 
 def _mapped(path: Path, header: Header, offset: int) -> Array:
-    """The numbers behind a header, `offset` bytes into a file, which are read when they are used."""
+    """The numbers after a header at byte `offset` of a file, memory-mapped."""
     order: Literal["F", "C"] = "F" if header.fortran else "C"
     if not header.size:
         return np.empty(header.shape, header.dtype)
@@ -108,7 +109,7 @@ def _mapped(path: Path, header: Header, offset: int) -> Array:
 
 
 def _read_npz(path: Path, file: IO[bytes]) -> tuple[Array, str]:
-    """The array of samples in an .npz file, and what to call it."""
+    """The array of samples in an .npz file, and its name in messages."""
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         headers: dict[str, Header] = {}
@@ -134,7 +135,7 @@ def _read_npz(path: Path, file: IO[bytes]) -> tuple[Array, str]:
 
 
 def _choose(headers: dict[str, Header], path: Path) -> str:
-    """The name of the array of samples. Raises SampleError."""
+    """The name of the array of samples. Raises SampleError if it is not clear."""
     names = [name for name in headers if name not in STATISTICS]
     several = [name for name in names if len(headers[name].shape) > 1]
     if "samples" in names:
@@ -157,9 +158,9 @@ def _choose(headers: dict[str, Header], path: Path) -> str:
 def channels_first(shape: Sequence[int], name: str) -> tuple[int, ...]:
     """The shape of an example as [C, H, W] for rows [a, b, c], from the shape of the file alone.
 
-    Of the first and the last axis the one with 1 or 3 entries holds the channels, else the one with 4 or 2. Where
-    neither has so few, or both have 4 or 2, the rows are no images and stay as they are. Raises SampleError where
-    both have 1 or 3 and the layout matters.
+    The first or the last axis holds the channels: the one with 1 or 3 entries, else the one with 4 or 2. If neither has
+    so few, or both have 4 or 2, the rows are not images and stay unchanged. Raises SampleError if both have 1 or 3 and
+    the layout matters.
     """
     first, last = shape[0], shape[-1]
     for counts in ((1, 3), (2, 4)):
@@ -174,11 +175,11 @@ def channels_first(shape: Sequence[int], name: str) -> tuple[int, ...]:
 
 
 def _layout(given: tuple[int, ...], shape: tuple[int, ...], name: str, images: bool) -> tuple[bool, str]:
-    """Whether an array [N, ...] of the shape `given` has its channels last where `shape` has them first, and how it
-    is read. What is neither transposed nor refused holds the same numbers in the same order.
+    """Whether an array [N, ...] of the shape `given` has its channels last although `shape` has them first, and how it
+    is read. An array that is not transposed has the same numbers in the same order.
 
-    images: whether cubes, such as [3, 3, 3], are refused, since both layouts fit them
-    Raises SampleError for a shape that fits in no way, or in more than one.
+    images: whether cubes, such as [3, 3, 3], are an error, since both layouts fit them
+    Raises SampleError for a shape that does not fit, or fits in more than one way.
     """
     n, rest = given[0], given[1:]
     expected = [n, *shape]
@@ -213,9 +214,9 @@ def _layout(given: tuple[int, ...], shape: tuple[int, ...], name: str, images: b
 
 
 class Samples:
-    """Samples of one array, checked, in their layout and order; a slice of them is a tensor [n, *shape].
+    """Checked samples of one array, in the expected layout and order; a slice of them is a tensor [n, *shape].
 
-    Rows are uint8 pixels or float32 numbers; `data.floats` turns both into floats in the data's scale. `notes` say
+    Rows are uint8 pixels or float32 numbers; `data.floats` converts both to floats in the data's scale. `notes` say
     what was changed, `range` is the least and the greatest value in the data's scale, `shape` is [N, *shape].
     """
 
@@ -229,10 +230,10 @@ class Samples:
     ) -> None:
         """
         array: [N, ...], of any type of numbers
-        name: what errors call it
-        shape: of an example, as the data have it; None: found by `channels_first`, bytes [N, H, W] are grey images
+        name: of the array in error messages
+        shape: of an example of the data; None: by `channels_first`, and bytes [N, H, W] are grey images
         scale: least and greatest value in the data; None: unbounded
-        order: a word that stands for one random order of the rows; None: as they stand
+        order: a key for a pseudo-random order of the rows; None: the order of the array
 
         Raises SampleError for another shape, values that are not finite or lie outside the scale, complex numbers,
         and bytes that hold only 0 and 1.
@@ -262,7 +263,7 @@ class Samples:
         return len(self.array)
 
     def __str__(self) -> str:
-        """How the array was read, in a line."""
+        """How the array was read, in one line."""
         low, high = self.range
         unchanged = [] if self.layout in self.notes else [self.layout]
         return f"{self.name}: " + "; ".join([*unchanged, *self.notes, f"values {low:.4g} to {high:.4g}"])
@@ -275,21 +276,21 @@ class Samples:
         return taken
 
     def _blocks(self, rows: NDArray[np.int64] | None = None) -> Iterator[tuple[int, Array]]:
-        """Rows as they are stored, a block at a time, each with the number of its first; all where none are named."""
+        """Stored rows in blocks, each with the index of its first row; `rows` None: all."""
         n, size = len(self) if rows is None else len(rows), max(1, BLOCK // max(1, math.prod(self.example)))
         for start in range(0, n, size):
             part = slice(start, start + size)
             yield start, np.asarray(self.array[part if rows is None else rows[part]])
 
     def _row_major(self, block: Array) -> Array:
-        """A block as it is handed out: [n, *shape], uint8 or float32, in memory of its own."""
+        """A block as it is returned: [n, *shape], uint8 or float32, in new memory."""
         block = np.moveaxis(block, -1, 1) if self.last else block
         with np.errstate(over="ignore"):  # what becomes infinite was refused
             block = np.array(block, np.uint8 if self.pixels else np.float32, order="C")
         return block.reshape(len(block), *self.example)
 
     def _extremes(self) -> tuple[float, float]:
-        """The least and the greatest number. Raises SampleError where one is not finite as float32."""
+        """The least and the greatest number. Raises SampleError if one is not finite as float32."""
         lows, highs, wrong = [], [], 0
         for _, block in self._blocks():
             if block.dtype.kind == "f":
@@ -303,7 +304,7 @@ class Samples:
         return float(min(lows)), float(max(highs))
 
     def _check_values(self, low: float, high: float) -> None:
-        """Raises SampleError for bytes that are no pixels, and for numbers outside the scale."""
+        """Raises SampleError for bytes that are not pixels, and for numbers outside the scale."""
         if self.array.dtype == np.uint8 and high == 1:
             raise SampleError(
                 f"{self.name}: holds bytes that are all 0 or 1, and as pixels 1 is nearly black; save a mask as bool "
@@ -322,7 +323,7 @@ class Samples:
         raise SampleError(f"{self.name}: values lie in {found}, expected {wanted}{hint}")
 
     def _in_scale(self, low: float, high: float) -> tuple[tuple[float, float], str]:
-        """The extremes in the data's scale, and how values are read that are no floats."""
+        """The extremes in the data's scale, and how values that are not floats are read."""
         kind = "bytes (uint8)" if self.array.dtype == np.uint8 else str(self.array.dtype.newbyteorder("="))
         if self.pixels:
             least, most = self.scale or (0.0, 1.0)
@@ -334,8 +335,8 @@ class Samples:
         return (low, high), "" if self.array.dtype.kind == "f" else f"{kind} read as numbers, not as pixels"
 
     def _shuffled(self, word: str) -> NDArray[np.int64]:
-        """The rows in the order of hashes of their contents, so that no order in which they were saved, such as
-        class by class, decides which are the first n. Rows that are alike are spread by a count of them."""
+        """The rows in the order of hashes of their contents, so that the order in which they were saved, such as class
+        by class, does not decide which are the first n. Equal rows are spread by counting them."""
         parts, key = [], word.encode()
         for _, block in self._blocks():
             whole = self._row_major(block).reshape(-1).view(np.uint8).data
@@ -355,13 +356,13 @@ class Samples:
 
 
 def read_samples(path: Path, data: Data) -> Samples:
-    """The samples of an .npy or .npz file, as the data have them. Raises SampleError."""
+    """The samples of an .npy or .npz file in the layout of the data. Raises SampleError."""
     array, name = read_array(path)
     return Samples(array, name, data.shape, data.scale)
 
 
 def check_samples(made: Any, data: Data, name: str) -> Samples:
-    """Samples that a program made, as the data have them, in their own order. Raises SampleError."""
+    """Samples that a program made, in the layout of the data and in their own order. Raises SampleError."""
     if isinstance(made, Tensor):
         made = made.detach().cpu()
         made = made.float() if made.dtype == torch.bfloat16 else made  # which numpy lacks
@@ -375,8 +376,8 @@ def check_samples(made: Any, data: Data, name: str) -> Samples:
 
 
 def range_warning(samples: Samples, data: Data) -> str | None:
-    """What to say where the values of samples and of data seem to be on two scales: one in 0…1 and the other down to
-    -1, or one 20 times as large as the other."""
+    """A warning if samples and data seem to have different scales: one in 0…1 and the other down to -1, or one 20 times
+    as large as the other; None if not."""
     low, high = samples.range
     if data.train.dtype == torch.uint8:
         least, most = data.scale or (0.0, 1.0)

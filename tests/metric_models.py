@@ -15,7 +15,7 @@ from ganbench.errors import SampleError
 
 @dataclass
 class Samples:
-    """A model of which only samples are at hand."""
+    """A model of which only samples are available."""
 
     made: Tensor
     latent: Draw | None = None
@@ -25,7 +25,7 @@ class Samples:
 
     def samples(self, n: int) -> Tensor:
         if n > len(self.made):
-            raise SampleError(f"{n} samples are needed, {len(self.made)} are at hand")
+            raise SampleError(f"{n} samples are needed, {len(self.made)} are available")
         return self.made[:n]
 
     def generate(self, z: Tensor) -> Tensor:

@@ -393,8 +393,8 @@ def test_verdict_of_samples_drawn_to_the_test_set():
     train, test = torch.randn(2, 600, 30)
     for noise in (0.1, 1.2):
         samples = test + noise * torch.randn(600, 30)
-        nearer = "can't tell: nearer to the test set than to the training set"
-        assert verdicts(samples, train, test)[1:] == (nearer, nearer)
+        expected = "can't tell: nearer to the test set than to the training set"
+        assert verdicts(samples, train, test)[1:] == (expected, expected)
 
 
 def test_verdict_says_its_numbers():
@@ -422,7 +422,7 @@ def test_features_of_an_extractor(monkeypatch):
     data = gaussian_data()
     far = replace(data, train=data.train * torch.tensor([1.0, 1.0, 1e4]))
     monkeypatch.setattr(memorisation_file, "extractor", lambda *_: lambda x: x[:, :2])
-    monkeypatch.setattr(memorisation_file, "identity", lambda *_: "two numbers")
+    monkeypatch.setattr("ganbench.metrics.extractors.identity", lambda *_: "two numbers")
     metric = Memorisation(n=300, features="two")
     reference = metric.reference(far)
     score = metric(Samples(far.valid), far, reference)

@@ -165,7 +165,7 @@ def test_metric_and_its_control():
 
 def test_features_of_an_extractor(monkeypatch):
     monkeypatch.setattr(prdc_file, "extractor", lambda *_: lambda x: x[:, :2])
-    monkeypatch.setattr(prdc_file, "identity", lambda *_: "two numbers")
+    monkeypatch.setattr("ganbench.metrics.extractors.identity", lambda *_: "two numbers")
     data, far = gaussian_data(), torch.tensor([0.0, 0.0, 50.0])
     metric = PrecisionRecall(n=300, features="two")
     scores = metric(Samples(data.valid + far), data, metric.reference(data))

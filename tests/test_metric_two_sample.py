@@ -102,7 +102,7 @@ def test_metric_and_its_control():
 @pytest.mark.parametrize("classifier", ["knn", "mlp"])
 def test_features_of_an_extractor(monkeypatch, classifier):
     monkeypatch.setattr(two_sample, "extractor", lambda *_: lambda x: x[:, :2])
-    monkeypatch.setattr(two_sample, "identity", lambda *_: "two numbers")
+    monkeypatch.setattr("ganbench.metrics.extractors.identity", lambda *_: "two numbers")
     data, far = gaussian_data(200), torch.tensor([0.0, 0.0, 50.0])
     metric = C2ST(n=200, classifier=classifier, features="two")
     score = metric(Samples(data.valid + far), data, metric.reference(data))

@@ -168,7 +168,7 @@ def test_a_metric_must_return_what_it_declares(tmp_path: Path) -> None:
 
 
 def test_too_few_samples_are_told_in_our_own_words(tmp_path: Path) -> None:
-    error = "500 samples are needed, 200 are at hand; `mean_norm: {n: 200}` scores these"
+    error = "500 samples are needed, 200 are available; `mean_norm: {n: 200}` scores these"
     assert score(tmp_path, f"{OURS}MeanNorm: {{n: 500}}").error == error
 
 
@@ -180,7 +180,7 @@ def test_too_few_samples_are_found_before_the_reference_is_computed(tmp_path: Pa
     error = Scorer(one, DATA)(0, MODEL, TRAINED).error
     assert error is not None
     assert "it was computed" not in error
-    assert "samples are needed, 200 are at hand" in error
+    assert "samples are needed, 200 are available" in error
 
 
 WITH_REFERENCE = """

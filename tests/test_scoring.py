@@ -144,15 +144,15 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
     rows = {row["metric"]: row for row in json.loads(result.stdout)}
     assert rows["modes"]["value"] == 8
     assert (rows["diversity"]["value"], rows["diversity"]["status"]) == (None, "failed")
-    assert rows["diversity"]["error"] == "4000 samples are needed, 3000 are at hand"
+    assert rows["diversity"]["error"] == "4000 samples are needed, 3000 are available"
     assert rows["diversity"]["set"] == "diversity.n=3000"
     assert rows["modes"]["set"] is None
     shown = call(samples, *FAST, "--set", "diversity.n=4000")
     assert shown.exit_code == 1
-    assert "\ndiversity  4000 samples are needed, 3000 are at hand\nmodes  8 modes" in shown.stdout
+    assert "\ndiversity  4000 samples are needed, 3000 are available\nmodes  8 modes" in shown.stdout
     assert shown.stdout.endswith(
         "1 of 2 metrics scored; not scored:\n"
-        "  diversity  4000 samples are needed, 3000 are at hand: --set diversity.n=3000\n"
+        "  diversity  4000 samples are needed, 3000 are available: --set diversity.n=3000\n"
         "--n 3000 lets all metrics take the samples at hand; their protocols differ then.\n"
     )
 
@@ -201,7 +201,7 @@ def test_a_metric_whose_need_only_trying_can_tell(tmp_path: Path, samples: Path)
     options = ("--dataset", "ring", "--metrics", f"{tmp_path / 'blind.py'}:Blind")
     result = call(samples, *options)
     assert result.exit_code == 1
-    assert "blind  9000 samples are needed, 3000 are at hand: --set blind.many=3000\n" in result.stdout
+    assert "blind  9000 samples are needed, 3000 are available: --set blind.many=3000\n" in result.stdout
     assert call(samples, *options, "--set", "blind.many=3000").exit_code == 0
 
 

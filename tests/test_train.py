@@ -491,7 +491,7 @@ def test_fit_runs_seed_by_seed_and_keeps_samples(tmp_path):
     assert not torch.equal(found[0].samples, found[1].samples)
     seen = model(cell, points(), 0, {}, found[0].samples)
     assert torch.equal(seen.samples(5), found[0].samples[:5])
-    with pytest.raises(SampleError, match="10001 samples are needed, 10000 are at hand"):
+    with pytest.raises(SampleError, match="10001 samples are needed, 10000 are available"):
         seen.samples(10_001)
 
 

@@ -1,8 +1,8 @@
-"""Files of images: where they lie, whether they are what they should be, and how they become arrays.
+"""Image files: where they are stored, how they are checked, and how they are decoded into arrays.
 
-Data are read from the folder that the environment variable GANBENCH_DATA names, which is never written to,
-else from `data` in the user's cache folder, where downloads go. Decoded images are kept in `decoded` in the
-cache folder under the hash of the files they come from; that folder may be deleted at any time.
+Data are read from the folder in the environment variable GANBENCH_DATA, which is never written to, else from `data` in
+the user's cache folder, where downloads are stored. Decoded images are cached in `decoded` in the cache folder, under
+the hash of their files; that folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ OTHER_IMAGES = (
     ".jp2",
     ".tga",
 )  # which are not read
-MAX_PIXELS = 64_000_000  # of one image file: more than a camera takes, less than a decompression bomb
-MAX_MEMBER_BYTES = 1_000_000  # bytes of one image inside an archive
-TIMEOUT_SECONDS = 30  # seconds without an answer after which a download has failed
-DECODER_VERSION = 1  # goes up when `decode` gives other pixels, so that no older cache is used
+MAX_PIXELS = 64_000_000  # in one image file: more than a camera's, less than a decompression bomb's
+MAX_MEMBER_BYTES = 1_000_000  # of one image in an archive
+TIMEOUT_SECONDS = 30  # without an answer, after which a download fails
+DECODER_VERSION = 1  # increase it when `decode` returns other pixels, so that no older cache is used
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 def data_folder() -> Path | None:
-    """The folder which GANBENCH_DATA names, if it names one. Raises DatasetError where there is none."""
+    """The folder in GANBENCH_DATA; None if it is not set. Raises DatasetError if there is no such folder."""
     named = os.environ.get("GANBENCH_DATA")
     if not named:
         return None
@@ -74,12 +74,12 @@ def data_folder() -> Path | None:
 
 
 def download_folder() -> Path:
-    """Where downloads go and are found again."""
+    """The folder of downloads."""
     return cache_folder() / "data"
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file. Raises DatasetError."""
+    """The bytes of a file. Raises DatasetError if it cannot be read."""
     if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         raise DatasetError(f"{path}: is a folder, a pipe or a device; expected a file")
     try:
@@ -92,11 +92,11 @@ def read(path: Path) -> bytes:
 
 
 def obtain(name: str, files: Mapping[str, str | None], make: Callable[[Path, bool], T]) -> T:
-    """A dataset out of GANBENCH_DATA, if any of its files are there, else from the downloads.
+    """A dataset from GANBENCH_DATA, if any of its files are there, else from the downloads.
 
-    files: their paths under the data folder, with their MD5 sums where they are known
-    make: (folder, download) -> the dataset; raises RuntimeError or OSError where files are missing or wrong
-    Raises DatasetError which names the wrong file, or says what to do where there is no network.
+    files: their paths in the data folder, with their MD5 sums if known
+    make: (folder, download) -> the dataset; raises RuntimeError or OSError if files are missing or wrong
+    Raises DatasetError, which names the wrong file, or says what to do without a network.
     """
     named = data_folder()
     root = named if named and any((named / file).exists() for file in files) else download_folder()
@@ -117,7 +117,7 @@ def obtain(name: str, files: Mapping[str, str | None], make: Callable[[Path, boo
 
 
 def _check_md5(name: str, root: Path, files: Mapping[str, str | None]) -> None:
-    """Raise DatasetError for a file that is there and has another MD5 sum; no file is ever replaced."""
+    """Raises DatasetError for an existing file with another MD5 sum; files are never replaced."""
     for path, expected in ((root / file, md5) for file, md5 in files.items() if md5):
         if not path.is_file():
             continue
@@ -132,9 +132,9 @@ def _check_md5(name: str, root: Path, files: Mapping[str, str | None]) -> None:
 
 
 def _download(name: str, files: Iterable[str], make: Callable[[], T]) -> T:
-    """`make()` downloads, shows its progress and may fail. One process at a time downloads a dataset."""
+    """The result of `make()`, which downloads. Only one process at a time downloads a dataset."""
     root = download_folder()
-    patience = socket.getdefaulttimeout()
+    old_timeout = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
         socket.setdefaulttimeout(TIMEOUT_SECONDS)
@@ -147,7 +147,7 @@ def _download(name: str, files: Iterable[str], make: Callable[[], T]) -> T:
             f"into the folder that GANBENCH_DATA names: {', '.join(files)}"
         ) from error
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(old_timeout)
 
 
 # --------------------------------------------------------------------------------------------- idx
@@ -156,8 +156,8 @@ def _download(name: str, files: Iterable[str], make: Callable[[], T]) -> T:
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> NDArray[np.uint8]:
     """An array of bytes in LeCun's idx format: a header of big-endian 32-bit numbers, then the bytes.
 
-    shape: the one it must have; sha256: of the whole file, where it is known
-    Raises FileNotFoundError, and DatasetError for a truncated or another file.
+    shape: the expected one; sha256: of the whole file, if known
+    Raises FileNotFoundError, and DatasetError for a truncated or wrong file.
     """
     header = np.array([0x0800 + len(shape), *shape], dtype=">u4").tobytes()
     size = len(header) + int(np.prod(shape))
@@ -167,10 +167,10 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> N
         raise
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    right = len(content) == size and content[: len(header)].tobytes() == header
-    if not right or sha256:
+    valid = len(content) == size and content[: len(header)].tobytes() == header
+    if not valid or sha256:
         found = hashlib.sha256(content.data).hexdigest()
-        if not right or found != sha256:
+        if not valid or found != sha256:
             wanted = f"{size:,} bytes" + (f", SHA-256 {sha256}" if sha256 else f" for an array {shape}")
             raise DatasetError(
                 f"{path}: has {len(content):,} bytes, SHA-256 {found}; expected {wanted}. It is truncated "
@@ -183,8 +183,8 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str | None = None) -> N
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the regular files in a .tar.gz, in its order. Nothing is written to the disk, so
-    that names such as `../x` lead nowhere. Raises DatasetError."""
+    """Names and bytes of the regular files in a .tar.gz, in its order. Nothing is written to the disk, so that names
+    such as `../x` do no harm. Raises DatasetError for a damaged archive and for files that are too large."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
@@ -206,7 +206,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a folder, and what else lies there."""
+    """The image files of a folder, and the other entries that were skipped."""
 
     root: Path
     names: tuple[str, ...]  # relative to the folder, sorted
@@ -219,9 +219,9 @@ class Listing:
 
 
 def list_images(root: Path) -> Listing:
-    """The image files in a folder or in its sub-folders: either all of them lie in the folder itself, or all in
-    sub-folders, one for each class. Hidden files and folders, folders that begin with `_` (such as __MACOSX) and
-    files with another suffix are skipped and counted. Raises DatasetError."""
+    """The image files in a folder, or in its sub-folders, one for each class, but not in both. Hidden files and
+    folders, folders that begin with `_` (such as __MACOSX) and files with another suffix are skipped and counted.
+    Raises DatasetError if there are no images, or images in both places."""
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
         raise DatasetError(f"{root}: {what}; expected a folder of {IMAGE_KINDS} images")
@@ -247,7 +247,7 @@ def list_images(root: Path) -> Listing:
 
 
 def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]:
-    """The image files and the folders in a folder, each sorted; all else is added to `skipped`."""
+    """The image files and the folders in a folder, each sorted; other entries are added to `skipped`."""
     images, folders = [], []
     for entry in sorted(folder.iterdir()):
         if entry.name[0] == "." or (entry.name[0] == "_" and entry.is_dir()):
@@ -262,7 +262,8 @@ def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]
 
 
 def _count_by_kind(skipped: Sequence[Path]) -> tuple[str, ...]:
-    """What was skipped, by kind: `12 .tif (convert to PNG)`, `1 hidden (.DS_Store)`, `folder old/cat`."""
+    """The skipped entries counted by kind, such as `12 .tif (not read: convert to PNG)`, `1 hidden`, `1 folder
+    old/cat`."""
     found = []
     for entry in skipped:
         suffix = entry.suffix.lower()
@@ -278,7 +279,7 @@ def _count_by_kind(skipped: Sequence[Path]) -> tuple[str, ...]:
 
 
 def shuffled(names: Iterable[str]) -> list[str]:
-    """The names in an order that looks random and is the same everywhere: by the SHA-256 of each."""
+    """The names in a pseudo-random order that is the same on every machine: by the SHA-256 of each."""
     return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
 
 
@@ -287,8 +288,8 @@ def shuffled(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How images become arrays: the centred square (`crop` pixels wide, else the largest), resized to
-    `size` by antialiased bicubic interpolation. `exact` refuses images of another size instead."""
+    """How images are decoded: the centred square (`crop` pixels wide, else the largest), resized to `size` by
+    antialiased bicubic interpolation. `exact`: images of another size are an error instead."""
 
     size: int
     channels: Literal[1, 3]
@@ -297,7 +298,7 @@ class Layout:
 
 
 class Header(NamedTuple):
-    """What an image file says before its pixels."""
+    """The header of an image file."""
 
     grey: bool
     width: int  # pixels
@@ -305,7 +306,7 @@ class Header(NamedTuple):
 
 
 def read_headers(listing: Listing) -> list[Header]:
-    """The headers of all files, in their order. Raises DatasetError which names a bad file."""
+    """The headers of all files, in their order. Raises DatasetError, which names a damaged file."""
 
     def read_header(name: str) -> Header:
         path = listing.root / name
@@ -327,7 +328,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def channel_note(headers: Sequence[Header], channels: int) -> str:
-    """How files of both kinds are read with so many channels: `298 of 300 are in colour, 2 grey, read as …`"""
+    """How grey and colour files are read with this number of channels: `298 of 300 are in colour, read as grey`"""
     grey = sum(header.grey for header in headers)
     colour = len(headers) - grey
     if channels == 1:
@@ -337,7 +338,8 @@ def channel_note(headers: Sequence[Header], channels: int) -> str:
 
 @contextmanager
 def _open_image(source: IO[bytes], name: str) -> Iterator[Image.Image]:
-    """An image whose pixels are not decoded yet. Raises DatasetError, also for what goes wrong when they are."""
+    """An image whose pixels are not decoded yet. Raises DatasetError, also for errors while they are decoded inside
+    it."""
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -358,8 +360,8 @@ def _open_image(source: IO[bytes], name: str) -> Iterator[Image.Image]:
 
 
 def decode(blob: bytes, name: str, layout: Layout) -> NDArray[np.uint8]:
-    """An image file -> [C, size, size]. Transparency is laid over white, 16 bits are cut to 8, cameras' rotation
-    marks are followed. Raises DatasetError which names the file."""
+    """The pixels [C, size, size] of an image file. Transparent images are laid over white, 16 bits are reduced to 8,
+    and EXIF rotation is applied. Raises DatasetError, which names the file."""
     with _open_image(io.BytesIO(blob), name) as image:
         if layout.exact and image.size != (layout.size, layout.size):
             expected = f"{layout.size} × {layout.size}"
@@ -376,7 +378,7 @@ def _pixels(image: Image.Image, layout: Layout) -> NDArray[np.uint8]:
     image = image.convert("L" if layout.channels == 1 else "RGB")
     side = layout.crop or min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cut before resizing: a resize of a box also reads the pixels just outside it.
+    # Crop before resizing: a resize of a box would also read pixels outside it.
     image = image.crop((left, top, left + side, top + side))
     if side != layout.size:
         image = image.resize((layout.size, layout.size), Image.Resampling.BICUBIC)
@@ -384,7 +386,7 @@ def _pixels(image: Image.Image, layout: Layout) -> NDArray[np.uint8]:
 
 
 def decode_all(names: Sequence[str], load: Callable[[str], bytes], layout: Layout) -> Tensor:
-    """Files -> uint8 [N, C, size, size]. Raises DatasetError which names the first bad one."""
+    """Pixels of files, uint8 [N, C, size, size]. Raises DatasetError, which names the first damaged one."""
     if not 1 <= layout.size <= 1024:
         raise DatasetError(f"size must lie between 1 and 1024 pixels, got {layout.size}")
     pixels = np.empty((len(names), layout.channels, layout.size, layout.size), dtype=np.uint8)
@@ -392,7 +394,7 @@ def decode_all(names: Sequence[str], load: Callable[[str], bytes], layout: Layou
     def fill(index: int) -> None:
         pixels[index] = decode(load(names[index]), names[index], layout)
 
-    with ThreadPoolExecutor() as pool:  # the decoders release the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # the decoders release the GIL
         futures = [pool.submit(fill, index) for index in range(len(names))]
         try:
             for future in futures:
@@ -404,7 +406,7 @@ def decode_all(names: Sequence[str], load: Callable[[str], bytes], layout: Layou
 
 
 def decode_files(root: Path, names: Sequence[str], layout: Layout) -> Tensor:
-    """Image files under `root` -> uint8 [N, C, size, size], decoded once for each content of the files."""
+    """Pixels of image files in `root`, uint8 [N, C, size, size], decoded once for each content of the files."""
 
     paths = [str(root / name) for name in names]
 
@@ -416,5 +418,5 @@ def decode_files(root: Path, names: Sequence[str], layout: Layout) -> Tensor:
 
 
 def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` decoded for this key before, else what it decodes now (`caching.cached`)."""
+    """The cached result of `make` for this key (`cache.cached`)."""
     return cache.cached("decoded", f"{DECODER_VERSION} {PIL.__version__} {key}", make)

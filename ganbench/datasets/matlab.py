@@ -1,7 +1,7 @@
-"""Numeric arrays out of MATLAB files of version 5 to 7.2.
+"""Numeric arrays from MATLAB files of version 5 to 7.2.
 
-scipy's reader ended the process by a segmentation fault on files with a few changed bytes, and builds objects
-out of cells and structures. This one reads plain numbers only, and bounds everything it reads.
+scipy's reader crashed with a segmentation fault on files with a few changed bytes, and builds objects from cells and
+structures. This one reads only plain numbers, and checks every size before it reads.
 Format: MathWorks, "MAT-File Format", chapter 1 (level 5).
 """
 
@@ -22,12 +22,12 @@ from ..errors import DatasetError
 MATRIX_TYPE, COMPRESSED_TYPE = 14, 15
 STORED_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 CLASS_TYPES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-MAX_NUMBERS = 2**31  # numbers in one array; TFD at 96 × 96 has half as many
-HEAD_BYTES = 1024  # bytes of a compressed variable that are enough for its class, shape and name
+MAX_NUMBERS = 2**31  # in one array; TFD at 96 × 96 has half as many
+HEAD_BYTES = 1024  # of a compressed variable; enough for its class, shape and name
 
 
 def read_mat(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The numeric arrays of these names. Raises DatasetError where there are none, and for damaged files."""
+    """The numeric arrays of these names. Raises DatasetError if one is missing, and for damaged files."""
     try:
         content = memoryview(path.read_bytes())
     except OSError as error:
@@ -36,30 +36,30 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise DatasetError(f"{path}: is a MATLAB 7.3 file; save it again in MATLAB with save(..., '-v7')")
     if content[124:128] != b"\x00\x01IM":
         raise DatasetError(f"{path}: is not a MATLAB file of version 5 to 7.2 ({len(content):,} bytes)")
-    found: dict[str, NDArray[Any]] = {}
-    held: list[str] = []
+    arrays: dict[str, NDArray[Any]] = {}
+    contents: list[str] = []
     try:
         for kind, data in _elements(content[128:]):
             name, numeric = _name(kind, data)
-            held.append(f"{name} ({'numbers' if numeric else 'no plain numbers'})")
+            contents.append(f"{name} ({'numbers' if numeric else 'no plain numbers'})")
             if name in names and numeric:
-                found[name] = _array(kind, data)
+                arrays[name] = _array(kind, data)
     except (ValueError, TypeError, struct.error, zlib.error, UnicodeDecodeError, StopIteration) as error:
         raise DatasetError(f"{path}: is a damaged MATLAB file ({error}); get it again") from None
-    if len(found) < len(names):
+    if len(arrays) < len(names):
         raise DatasetError(
-            f"{path}: must hold the numeric arrays {', '.join(names)}; it holds {', '.join(held) or 'nothing'}"
+            f"{path}: must hold the numeric arrays {', '.join(names)}; it holds {', '.join(contents) or 'nothing'}"
         )
-    return found
+    return arrays
 
 
 def _elements(buffer: memoryview, whole: bool = True) -> Iterator[tuple[int, memoryview]]:
-    """(type, bytes) of the data elements that stand one after the other; `whole`: none may be cut off."""
+    """(type, bytes) of consecutive data elements; `whole`: raise ValueError if one is cut off."""
     start = 0
     while start + 8 <= len(buffer):
         kind, size = struct.unpack_from("<II", buffer, start)
         body = start + 8
-        if kind >> 16:  # up to four bytes stand within the tag
+        if kind >> 16:  # up to four bytes are stored in the tag itself
             kind, size, body = kind & 0xFFFF, kind >> 16, start + 4
         if whole and (body + size > len(buffer) or (body == start + 4 and size > 4)):
             raise ValueError(f"{size:,} bytes announced, {len(buffer) - body:,} are left")
@@ -69,7 +69,7 @@ def _elements(buffer: memoryview, whole: bool = True) -> Iterator[tuple[int, mem
 
 
 def _matrix(kind: int, data: memoryview, limit: int) -> Iterator[tuple[int, memoryview]]:
-    """The parts of a variable: flags, shape, name, numbers; of a compressed one the first `limit` bytes."""
+    """The parts of a variable: flags, shape, name, numbers. A compressed one is unpacked up to `limit` bytes."""
     if kind == COMPRESSED_TYPE:
         data = memoryview(zlib.decompressobj().decompress(data, limit))
         kind, data = next(_elements(data, whole=False))

@@ -1,4 +1,4 @@
-"""Samples made elsewhere, as the data that others are held against."""
+"""Samples from a file as a dataset, with which others can be compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..contracts import Data, dataset
 from ..errors import DatasetError, SampleError
 from ..samples import Samples, read_array
 
-MIN_EXAMPLES = 10  # for three splits
+MIN_EXAMPLES = 10  # to fill three splits
 
 
 @dataset("samples", version=2)
@@ -19,12 +19,12 @@ def samples(
     _generator: Generator,
     path: str,  # an .npy or .npz file: its array `samples`, or its only one
 ) -> Data:
-    """Samples of your own or of others as the data: an .npy or .npz file of [N, *shape], N at least 10.
+    """An array of samples as the data: an .npy or .npz file of [N, *shape], N at least 10.
 
-    In one fixed random order, which the contents of the rows decide, 50 % are for training, 10 % for validation,
-    40 % for tests. Bytes are pixels in 0 to 1, everything else floats, whose scale is not bounded. Images [N, H, W, C]
-    become [N, C, H, W]; the channels are the first or last axis of 1 or 3 entries, else of 4 or 2. Raises
-    DatasetError for what is no such array.
+    50 % are for training, 10 % for validation, 40 % for tests, in a fixed random order that depends only on the
+    contents of the rows. Bytes are pixels in 0 to 1; all other types are floats without bounds. Images [N, H, W, C]
+    become [N, C, H, W]; the channels are the first or last axis of 1 or 3 entries, else of 4 or 2. Raises DatasetError
+    for other arrays and files.
     """
     file = Path(path).expanduser()
     try:

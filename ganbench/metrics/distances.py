@@ -1,14 +1,14 @@
-"""Euclidean distances between sets of examples, in blocks, and the checks all metrics make on samples.
+"""Euclidean distances between sets of examples, in blocks, and the check of samples that all metrics use.
 
-Memory is a copy of both sets and a block, not the product of the two sizes. Both sets are centred by a robust mean
-and compared by ‖x‖² + ‖y‖² − 2xy, the norms riding along as two more columns of the matrix product. In float32 the
-error of a squared distance is about 1e-6 of the two squared norms. It depends on this pair alone: an example far
-from the centre has inexact distances of its own and spoils no other one. In few dimensions, where the product is
-cheap and neighbours can be very near, everything is float64.
+Memory is a copy of both sets and a block, not the product of the two sizes. Both sets are centred by a robust mean, and
+distances are ‖x‖² + ‖y‖² − 2xy by one matrix product, in which the norms are two more columns. In float32 the error of
+a squared distance is about 1e-6 of the two squared norms. It depends only on the pair: an example far from the centre
+has inexact distances, but does not affect those of others. In few dimensions, where the product is cheap and neighbours
+can be very close, everything is float64.
 
-What is decided by these distances (which are the nearest, who is inside a ball) is not left to rounding: pairs that
-`rounding` leaves in doubt are computed again in float64 from their differences. Whole numbers need none of that as
-long as every sum is exact; `whole_numbers` makes them of data that lie on a grid, such as pixels.
+Decisions based on these distances (which examples are the nearest, which are in a ball) must not depend on rounding:
+pairs within the error bound of `rounding` are computed again in float64 from their differences. Whole numbers do not
+need this as long as every sum is exact; `whole_numbers` converts data on a grid, such as pixels, to whole numbers.
 """
 
 from __future__ import annotations
@@ -29,31 +29,26 @@ from torch.nn.functional import pad
 from ..errors import SampleError
 from ..precision import float32_products
 
-FEW_DIMENSIONS = 64  # up to here the product in float64 costs less than what is done with its result
-MAX_TILE_ROWS = 1536  # points in a tile, at most
-CHUNK_DIMENSIONS = 112  # dimensions after which a chunk's norms are added
-MIN_POINTS_PER_THREAD = 256  # points for which it is worth to start a thread
-EXTRA_CANDIDATES = (
-    2  # more candidates than neighbours, so that rounding in float32 seldom leaves any neighbour out
-)
-ROUNDING_FACTOR = (
-    40  # times the machine's epsilon: the error of a squared distance as a part of its two squared norms
-)
-TIE_RTOL = 1e-12  # relative: squared distances that agree to this, in float64 from differences, are equal
-CENTRE_EXAMPLES = 250  # examples, of which the centre is taken
-STRIP_ROWS = 128  # examples at a time, which stay in the cache
-OUTLIER_FACTOR = (
-    10.0  # times the usual size: examples and coordinates that say nothing about where the bulk lies
-)
-MAX_GRID_STEPS = 2**16  # steps of a grid of data, at most
-MAX_FLOAT32 = 1e15  # numbers whose squares are too large for float32
-MAX_FLOAT64 = 1e100  # numbers whose squares are too large for float64
+FEW_DIMENSIONS = 64  # up to here the product is float64, which takes less time than the rest
+MAX_TILE_ROWS = 1536  # points in a tile
+CHUNK_DIMENSIONS = 112  # dimensions in a chunk of the product, which has norms of its own
+MIN_POINTS_PER_THREAD = 256  # fewer are not worth a thread
+EXTRA_CANDIDATES = 2  # beyond the k neighbours, so that float32 rounding rarely misses a neighbour
+ROUNDING_FACTOR = 40  # bound of a squared distance's error: times epsilon and the sum of the squared norms
+
+TIE_RTOL = 1e-12  # squared distances (float64, from differences) that agree to this are equal
+CENTRE_EXAMPLES = 250  # from which the centre is computed
+STRIP_ROWS = 128  # examples at a time, so that they stay in the cache
+OUTLIER_FACTOR = 10.0  # times the median size; larger examples and coordinates are outliers
+MAX_GRID_STEPS = 2**16  # between the least and the greatest value on a grid
+MAX_FLOAT32 = 1e15  # larger numbers have sums of squares that are too large for float32
+MAX_FLOAT64 = 1e100  # larger numbers have sums of squares that are too large for float64
 Block = tuple[int, int]  # points and reference points at a time
 T = TypeVar("T")
 
 
 class Prepared(NamedTuple):
-    """A reference made ready once for several calls of `squared_distances`."""
+    """A reference set prepared for several calls of `squared_distances`."""
 
     centre: Tensor  # [d]
     columns: Tensor  # [n, d + two for each chunk]
@@ -62,8 +57,8 @@ class Prepared(NamedTuple):
 def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: int = 1) -> Tensor:
     """`x` as detached floats [n, *shape], on the device of `like`.
 
-    Raises SampleError, which calls the samples `name`, unless they are finite floats within ±1e100, whose squares
-    are finite too, at least `least` examples, each of the shape of an example of `like`.
+    Raises SampleError, with `name` for the samples, unless they are at least `least` examples of the shape of those of
+    `like`, and finite floats within ±1e100, so that their squares are finite too.
     """
     if not isinstance(x, Tensor):
         try:
@@ -99,20 +94,20 @@ def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: in
 
 
 def whole_numbers(real: Tensor, other: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Both sets [n, *shape] in units of the grid on which `real` lies, and the unit: pixels k/255 become the whole
-    numbers k, whose distances are exact, so that ties are ties in any type and on any scale.
+    """Both sets [n, *shape] in units of the grid of `real`, and the unit: pixels k/255 become the whole numbers k,
+    whose distances are exact, so that equal distances are equal in any type and on any scale.
 
-    Numbers of `other` that are not on the grid are only scaled. Examples of `real` far from the others, by which no
-    grid is judged, too. Data that lie on no grid of at most 65,536 steps come back as they are, with the unit 1.
+    Numbers of `other` that are not on the grid are only scaled, and so are outliers of `real`, which are ignored in the
+    search for the grid. Data without a grid of at most 65,536 steps are returned unchanged, with the unit 1.
     """
     flat = real.flatten(1)
     size = flat.abs().amax(1)
     bulk = flat[size <= OUTLIER_FACTOR * size.median()]
-    found = _grid(bulk)
-    if found is None:
+    grid = _grid(bulk)
+    if grid is None:
         return real, other, 1.0
-    low, step = found
-    # float32 numbers, whatever their type is now, are this far from the grid by rounding.
+    low, step = grid
+    # The rounding of float32, which the numbers may have been stored in.
     slack = 8 * torch.finfo(torch.float32).eps * bulk.abs().amax().item() / step
     if not _on_grid((bulk - low) / step, slack).all():
         return real, other, 1.0
@@ -122,9 +117,9 @@ def whole_numbers(real: Tensor, other: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 def _grid(x: Tensor) -> tuple[float, float] | None:
-    """The least value and the step of the grid on which some numbers of `x` [n, d] lie; None if there is none.
+    """The least value and the step of the grid of a subset of the numbers in `x` [n, d]; None if there is none.
 
-    The step is the greatest common divisor of the values' distances from the least one, by Euclid's algorithm.
+    The step is the greatest common divisor of the differences from the least value, by Euclid's algorithm.
     """
     values = x.flatten()
     values = values[:: max(1, len(values) // MAX_GRID_STEPS)].double().unique()
@@ -135,7 +130,7 @@ def _grid(x: Tensor) -> tuple[float, float] | None:
         step = rest.min().item()
         if step < max(span / MAX_GRID_STEPS, 8 * error):
             return None
-        step = span / round(span / step)  # less rounding than in the distance of two neighbours
+        step = span / round(span / step)  # more accurate than the difference of two neighbours
         rest = ((values - low) - ((values - low) / step).round() * step).abs()
         if not (rest > error).any():
             return low, step
@@ -147,8 +142,8 @@ def _on_grid(x: Tensor, slack: float) -> Tensor:
 
 
 def centre(x: Tensor) -> Tensor:
-    """A mean [d] (float64) of `x` [n, *shape] that a few far examples do not move: of a few hundred examples, each
-    coordinate cut off at ten usual distances from its median. Whole numbers where the examples are."""
+    """A robust mean [d] (float64) of `x` [n, *shape]: over a few hundred examples, with each coordinate clipped to ten
+    typical distances from its median. Rounded to whole numbers if the examples are whole numbers."""
     x = x.flatten(1)[:: max(1, len(x) // CENTRE_EXAMPLES)].double()
     middle = x.T.contiguous().median(1).values
     reach = OUTLIER_FACTOR * ((x - middle).norm(dim=1).median() / math.sqrt(x.shape[1]))
@@ -157,28 +152,28 @@ def centre(x: Tensor) -> Tensor:
 
 
 def rounding(norms: Tensor, squared: Tensor, dtype: torch.dtype, *, whole: bool) -> Tensor:
-    """How far a squared distance of `squared_distances` may be from the thresholds `squared` [n] while the true one
-    is on the other side; `norms` [n] are the squared distances of the same n examples from the centre.
+    """The largest error [n] of a squared distance of `squared_distances` that is close to the thresholds `squared` [n];
+    `norms` [n] are the squared distances of the same n examples from the centre.
 
-    The error of a pair is at most c (‖x‖² + ‖y‖²), and ‖y‖² is at most 2‖x‖² + 2d²(x, y), so that near the
-    threshold one of the norms is enough, and far examples on the other side have no part in it. c is 40 times the
-    machine's epsilon, twice the greatest error seen in 65 to 12,288 dimensions. 0 where all numbers are whole and no
-    sum is too large to be exact.
+    The error of a pair is at most c (‖x‖² + ‖y‖²), and ‖y‖² is at most 2‖x‖² + 2d²(x, y), so that near the threshold
+    one norm is enough, and outliers in the other set have no effect. c is 40 times epsilon, twice the largest error
+    measured in 65 to 12,288 dimensions. The error is 0 if all numbers are whole and every sum is small enough to be
+    exact.
     """
     reach = 3 * norms.double() + 2 * squared
     bound = ROUNDING_FACTOR * torch.finfo(dtype).eps * reach
-    exact = 2**23 if dtype == torch.float32 else 2**52  # a sum comes to twice the norms on its way
+    exact = 2**23 if dtype == torch.float32 else 2**52  # partial sums may reach twice the norms
     return torch.where(reach < exact, 0.0, bound) if whole else bound
 
 
 def norms(x: Tensor, middle: Tensor) -> Tensor:
-    """Squared distances [n] of `x` [n, *shape] from `middle` [d], in its type."""
+    """Squared distances [n] of `x` [n, *shape] from `middle` [d], in the dtype of `middle`."""
     parts = x.flatten(1).split(STRIP_ROWS)
     return torch.cat([(part.to(middle.dtype) - middle).square_().sum(1) for part in parts])
 
 
 def all_whole(x: Tensor, middle: Tensor) -> bool:
-    """Whether all of `x` [n, *shape] that lie near `middle` [d] are whole numbers apart from it."""
+    """Whether all of `x` [n, *shape], except outliers, differ from `middle` [d] by whole numbers."""
     gaps = (part.to(middle.dtype) - middle for part in x.flatten(1).split(STRIP_ROWS))
     return all(bool(((gap == gap.round()).all(1) | (gap.abs().amax(1) > 2**12)).all()) for gap in gaps)
 
@@ -186,9 +181,8 @@ def all_whole(x: Tensor, middle: Tensor) -> bool:
 def squared_distances(
     points: Tensor, reference: Tensor | Prepared, block: Block | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Squared distances from `points` [m, *shape] to `reference` [n, *shape], a block at a time: rows,
-    columns, and the tile [rows, columns], which is overwritten by the next one. Tiles may be negative by
-    rounding."""
+    """Squared distances from `points` [m, *shape] to `reference` [n, *shape] in blocks: rows, columns, and the tile
+    [rows, columns], which the next one overwrites. Rounding may make them slightly negative."""
     ready = reference if isinstance(reference, Prepared) else prepare(reference, points)
     left = _columns(points.flatten(1), ready.centre, "points")
     m, n = len(points), len(ready.columns)
@@ -208,10 +202,10 @@ def squared_distances(
 def prepare(
     reference: Tensor, points: Tensor, *, middle: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> Prepared:
-    """`reference` [n, *shape] made ready for distances from `points` [m, *shape] or parts of them.
+    """`reference` [n, *shape], prepared for distances from `points` [m, *shape] or parts of them.
 
-    `middle` [d] is the centre; None: that of the reference. Where the reference are samples, give that of the real
-    side: samples may be anywhere. `dtype`: of the product; None: float64 where it is needed.
+    `middle` [d] is the centre; None: that of the reference. If the reference are samples, give the centre of the real
+    data, since samples may be anywhere. `dtype`: of the product; None: float64 if it is needed.
     """
     reference, points = reference.flatten(1), points.flatten(1)
     middle = centre(reference) if middle is None else middle
@@ -220,19 +214,19 @@ def prepare(
 
 
 def in_threads(function: Callable[..., T], points: Tensor, *more: Tensor) -> list[T]:
-    """`function` of consecutive parts of `points` [m, *shape], and the same of `more` [m, ...], side by side on
-    as many cores as PyTorch uses.
+    """`function` of consecutive parts of `points` [m, *shape] and `more` [m, ...], in parallel on as many cores as
+    PyTorch uses.
 
-    Each part has a thread that shares its operations with no other one. An operation on a tile takes
-    microseconds; shared among PyTorch's threads each would wait for the slowest of them, and on a machine that
-    has other work to do as well that wait is many times as long as the operation.
+    Each part runs in a thread of its own, whose operations are single-threaded. An operation on a tile takes
+    microseconds. If PyTorch's threads shared it, each operation would wait for the slowest of them, and on a busy
+    machine this wait is many times as long as the operation.
     """
     threads = torch.get_num_threads()
     if threads == 1 or points.device.type != "cpu" or len(points) < 2 * MIN_POINTS_PER_THREAD:
         return [function(points, *more)]
     size = max(MIN_POINTS_PER_THREAD, -(-len(points) // (4 * threads)))
     try:
-        # Precision and BLAS are set here once, so that no thread sets them back while another one multiplies.
+        # Set once here, so that no thread resets precision or BLAS while another one multiplies.
         with (
             float32_products(),
             blas_threads(1),
@@ -240,16 +234,16 @@ def in_threads(function: Callable[..., T], points: Tensor, *more: Tensor) -> lis
         ):
             return list(pool.map(function, *(x.split(size) for x in (points, *more))))
     finally:
-        torch.set_num_threads(threads)  # what one thread sets is what all later ones begin with
+        torch.set_num_threads(threads)  # the number that a thread sets is inherited by later threads
 
 
 def nearest(
     points: Tensor, reference: Tensor, k: int = 1, *, block: Block | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Distances [m, k] (float64, ascending) from `points` to their `k` nearest in `reference`, and the
-    indices of those. The distances are computed anew from the differences, so that a copy is at 0.
+    """Distances [m, k] (float64, ascending) from `points` to their `k` nearest in `reference`, and the indices of
+    those. The distances are computed from differences, so that the distance of a copy is exactly 0.
 
-    Raises SampleError when the reference has fewer than `k` examples.
+    Raises SampleError if the reference has fewer than `k` examples.
     """
     squared, index = nearest_squared(points, reference, k, block=block)
     return squared.sqrt(), index
@@ -258,10 +252,10 @@ def nearest(
 def nearest_squared(
     points: Tensor, reference: Tensor, k: int = 1, *, block: Block | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same with squared distances, which are exact for whole numbers.
+    """`nearest` with squared distances, which are exact for whole numbers.
 
-    Where rounding in float32 may have put a wrong one among the `k`, a few more candidates are compared; where it may
-    have put one behind those, the product is made again in float64.
+    If float32 rounding may have put a wrong example among the `k`, a few more candidates are compared; if it may have
+    put a right one behind these, the product is computed again in float64.
     """
     if len(reference) < k:
         raise SampleError(f"{k} nearest neighbours need at least {k} examples; there are {len(reference)}")
@@ -278,7 +272,7 @@ def nearest_squared(
             far = norms(x, ready.centre)
 
             def may_miss(number: int) -> Tensor:
-                """Where the candidate of that number, and so all later ones, may be nearer than the last of the k."""
+                """Where the candidate of this number, or a later one, may be nearer than the last of the k."""
                 last = squared[:, -1]
                 return (last + rounding(far, last, dtype, whole=whole) > rounded[:, number]) & (last > 0)
 
@@ -298,11 +292,11 @@ def nearest_squared(
 
 
 def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -> tuple[Tensor, Tensor]:
-    """Indices [m, k] of the `k` nearest, by distances with the rounding of the product, and these squared
-    distances [m, k], ascending.
+    """Indices [m, k] of the `k` nearest by the rounded distances of the product, and these squared distances [m, k],
+    ascending.
 
-    A tile is searched only for points that have something in it nearer than their k-th so far: all of them
-    in the first tiles, few later.
+    A tile is searched only for points that have a distance in it below their k-th so far: all points in the first
+    tiles, few in later ones.
     """
     m, device = len(points), points.device
     best = torch.full((m, k), torch.inf, dtype=torch.float64, device=device)
@@ -311,8 +305,8 @@ def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -
         better = (tile.amin(1) < best[rows, -1]).nonzero()[:, 0]
         if not len(better):
             continue
-        found = tile.index_select(0, better)
-        near, where = found.topk(min(k, found.shape[1]), dim=1, largest=False, sorted=False)
+        improved = tile.index_select(0, better)
+        near, where = improved.topk(min(k, improved.shape[1]), dim=1, largest=False, sorted=False)
         better += rows.start
         near = torch.cat([best[better], near.to(best.dtype)], dim=1)
         where = torch.cat([index[better], where + columns.start], dim=1)
@@ -322,7 +316,8 @@ def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -
 
 
 def _exact_distances(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances [m, k] to the indexed examples from float64 differences, ascending, and their indices."""
+    """Squared distances [m, k] to the examples `index` [m, k] from float64 differences, ascending, and their
+    indices."""
     x, y = points.flatten(1), reference.flatten(1)
     size = max(1, 2**18 // (x.shape[1] * index.shape[1]))  # differences that stay in the cache
     parts = [
@@ -352,8 +347,8 @@ def _dtype(points: Tensor, reference: Tensor) -> torch.dtype:
 
 
 def _block(m: int, device: torch.device) -> Block:
-    """Tiles of a few MB, high enough that a product reads each of its reference points for many points;
-    on other devices ones that keep them busy."""
+    """Tiles of a few MB, with so many rows that each reference point is used for many points; larger ones on other
+    devices, to keep them busy."""
     if device.type != "cpu":
         return 4096, 8192
     tiles = max(1, -(-m // MAX_TILE_ROWS))
@@ -361,8 +356,8 @@ def _block(m: int, device: torch.device) -> Block:
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """`left` times `right` into `out`. In float32 on the CPU by NumPy's BLAS: where both were measured, on an AMD EPYC,
-    its OpenBLAS made 12 to 18 % more of them in a second than the MKL of PyTorch."""
+    """`left` times `right` into `out`. In float32 on the CPU by NumPy's BLAS: on an AMD EPYC, its OpenBLAS was 12 to
+    18 % faster than PyTorch's MKL."""
     if out.device.type == "cpu" and out.dtype == torch.float32:
         with blas_threads(torch.get_num_threads()):
             np.matmul(left.numpy(), right.numpy(), out=out.numpy())
@@ -375,8 +370,8 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     """Columns [n, d + two for each chunk] whose products are the squared distances: for each chunk c of the
     dimensions [x, ‖x‖², 1] of the points and [−2y, 1, ‖y‖²] of the reference, in the type of `middle`.
 
-    The chunks keep the sums that the product runs through near the squared distance itself, so that less
-    is lost to rounding than if all norms came last.
+    With chunks, the partial sums of the product stay near the squared distance, so that rounding errors are smaller
+    than if all norms came last.
     """
     n, d = x.shape
     chunks = -(-d // CHUNK_DIMENSIONS)
@@ -386,7 +381,7 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     body, missing = columns[:, :, :width], chunks * width - d
     x, middle = (pad(z, (0, missing)) if missing else z for z in (x, middle))
     torch.sub(x.view(n, chunks, width).to(middle.dtype), middle.view(chunks, width), out=body)
-    # Sums of squares, not squared roots: those of whole numbers are exact.
+    # Sums of squares, not squared norms: they are exact for whole numbers.
     squares = torch.cat([part.square().sum(2) for part in body.split(STRIP_ROWS)])
     first, last = (squares, 1.0) if side == "points" else (1.0, squares)
     columns[:, :, width], columns[:, :, width + 1] = first, last
@@ -397,10 +392,10 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """The matrix products of NumPy (and SciPy), to set the number of their threads."""
+    """A controller of the threads of NumPy's (and SciPy's) matrix products."""
     return ThreadpoolController().select(user_api="blas")
 
 
 def blas_threads(threads: int) -> AbstractContextManager[object]:
-    """Products of NumPy by this many threads."""
+    """A context in which NumPy's products use this many threads."""
     return _blas().limit(limits=threads)

@@ -78,7 +78,7 @@ def kde_log_likelihood(
         curve = [] if valid is None else log_densities(samples, valid, grid).mean(1).tolist()
     else:
         if valid is not None:
-            raise SampleError("give `valid` or `folds` to choose the bandwidth, not both")
+            raise SampleError("the bandwidth is chosen by `valid` or by `folds`; both are given")
         grid = _grid(test, bandwidths, "test")
         curve = _cross_validate(samples, grid, folds)
     details = _choice(grid, curve)
@@ -259,7 +259,7 @@ def _score(values: Tensor, details: dict[str, Any], without: Tensor | None = Non
 def _grid(real: Tensor | None, bandwidths: Sequence[float] | None, name: str = "valid") -> tuple[float, ...]:
     if real is None and (bandwidths is None or len(bandwidths) > 1):
         raise SampleError(
-            "several bandwidths need examples to choose from that are not scored: give `valid`, or one bandwidth"
+            "the bandwidth must be chosen on examples that are not scored: give `valid`, or one bandwidth"
         )
     if real is not None and bandwidths is None:
         return scale_grid(real, name)

@@ -208,7 +208,7 @@ class FittedGaussian:
         self.mean = x.double().mean(0)
         centred = x.double() - self.mean
         covariance = centred.T @ centred / len(x)
-        # Constant coordinates make the covariance singular; a billionth of the mean variance changes nothing else.
+        # Constant coordinates would make the covariance singular; a billionth of the variance changes nothing else.
         covariance.diagonal().add_(1e-9 * covariance.diagonal().mean().clamp(min=1e-30))
         self.factor = torch.linalg.cholesky(covariance)
 

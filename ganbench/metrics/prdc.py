@@ -31,27 +31,26 @@ from .extractors import PIXELS, extractor, space, space_fields
 from .per_device import PerDevice
 from .subset import random_subset
 
-SEM_PARTS = 10  # of both sets, whose spread gives the standard errors
+SEM_PARTS = 10  # parts of both sets; the spread of their values gives the standard errors
 
 
 @dataclass(frozen=True)
 class PRDC:
-    """Fidelity and diversity by nearest-neighbour balls; for fresh data density is 1 and coverage
-    1 − 2^−k on average, for both sets equally large."""
+    """Fidelity and diversity by nearest-neighbour balls. For fresh data, with sets of the same size, density is 1 and
+    coverage 1 − 2^−k on average."""
 
-    precision: float  # share of fake samples inside the ball of some real one
-    recall: float  # share of real samples inside the ball of some fake one
-    density: (
-        float  # real balls that hold a fake sample, mean over the fake samples, divided by k; may exceed 1
-    )
-    coverage: float  # share of real samples whose ball holds some fake one
+    precision: float  # share of fake samples in the ball of a real one
+    recall: float  # share of real samples in the ball of a fake one
+    # Number of real balls that hold a fake sample, mean over the fake samples, divided by k; may exceed 1.
+    density: float
+    coverage: float  # share of real samples whose ball holds a fake one
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) -> PRDC:
-    """Precision, recall, density and coverage of `fake` [m, *shape] against `real` [n, *shape], pixels or
-    features. A sample's ball reaches to its k-th neighbour in its own set, that distance excluded (<), as in the
-    authors' package: a tie is outside. Ties are exact where the real examples lie on a grid, as pixels do, in any type
-    and on any scale; examples that are alike to the last bit are at exactly 0.
+    """Precision, recall, density and coverage of `fake` [m, *shape] against `real` [n, *shape], pixels or features.
+    The radius of a sample's ball is the distance to its k-th neighbour in its own set; that distance is outside (<),
+    as in the authors' package. Ties are exact if the real examples lie on a grid, as pixels do, in any type and on any
+    scale; identical examples are at distance 0.
 
     Memory is four times that of the inputs plus a block for each core. Raises SampleError for sets of different
     shapes, not finite, or with no more than `k` examples.
@@ -63,9 +62,8 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5, *, block: Block | None = None) 
     whole = all(all_whole(x, ready.centre) for x in (real, fake))
     sets = []
     for x in (real, fake):
-        radius = nearest_squared(x, x, k + 1, block=block)[0][
-            :, k
-        ]  # the first neighbour is the example itself
+        # The first neighbour is the example itself.
+        radius = nearest_squared(x, x, k + 1, block=block)[0][:, k]
         doubt = rounding(norms(x, ready.centre), radius, ready.centre.dtype, whole=whole)
         sets.append(Balls(x, radius, doubt))
     parts = in_threads(lambda *part: _inside(ready, sets[0], Balls(*part), block), *sets[1])
@@ -84,15 +82,15 @@ class Balls(NamedTuple):
 
     centres: Tensor  # [n, *shape]
     squared: Tensor  # [n], squared radii, float64
-    doubt: Tensor  # [n], how far from it a squared distance may be by rounding and belong on the other side
+    doubt: Tensor  # [n], a squared distance this close to it may be on the wrong side by rounding
 
 
 def _standard_errors(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
-    """Standard errors over fresh draws of both sets, from disjoint parts of them; empty for parts that are too small.
+    """Standard errors over fresh draws of both sets, from disjoint parts of them; empty if the parts are too small.
 
-    These numbers are sums of what happens near each example, so that their variance falls with the size of the sets
-    as 1/n: that of a part, divided by the number of parts, is that of the whole. A jackknife would not do: examples
-    share balls, and it comes out at up to twice the spread.
+    The values are sums of local contributions, so that their variance is proportional to 1/n: that of the whole is
+    that of a part, divided by the number of parts. A jackknife gives up to twice the real spread, since examples share
+    balls.
     """
     if min(len(real), len(fake)) < 2 * SEM_PARTS * (k + 1):
         return {}
@@ -101,15 +99,15 @@ def _standard_errors(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
 
 
 class Control(NamedTuple):
-    """The test examples as the extractor sees them, and what training examples score against them."""
+    """Features of the test examples, and the values of training examples against them."""
 
     test: Tensor  # [n, d]
     scores: PRDC
 
 
 def _inside(ready: Prepared, real: Balls, fake: Balls, block: Block | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Real balls that hold each of the m fake samples, [m]; real samples whose ball holds one of them [n], and
-    those inside the ball of one of them [n]."""
+    """The number of real balls that hold each of the m fake samples [m]; which real samples have one of them in their
+    ball [n], and which are in the ball of one of them [n]."""
     balls = torch.zeros(len(fake.centres), dtype=torch.int64, device=fake.centres.device)
     covered = torch.zeros(len(real.centres), dtype=torch.bool, device=balls.device)
     recalled = torch.zeros_like(covered)
@@ -124,15 +122,15 @@ def _inside(ready: Prepared, real: Balls, fake: Balls, block: Block | None) -> t
 
 
 class _Pairs(NamedTuple):
-    """A tile of squared distances, [rows, columns], and the examples that they are between."""
+    """A tile of squared distances [rows, columns], and the examples of its rows and columns."""
 
     tile: Tensor
     points: Tensor
     reference: Tensor
 
     def nearer(self, squared: Tensor, doubt: Tensor) -> Tensor:
-        """1 where a squared distance is less than `squared`, else 0, [rows, columns]: floats, which are compared and
-        summed faster than truths. Pairs within `doubt` of it are decided by their differences."""
+        """1 where a squared distance is less than `squared`, else 0: [rows, columns], as floats, which are compared and
+        summed faster than booleans. Pairs within `doubt` of it are compared again by exact distances."""
         low, high = (x.to(self.tile.dtype) for x in (squared - doubt, squared + doubt))
         nearer = torch.lt(self.tile, low, out=torch.empty_like(self.tile))
         if not doubt.any():
@@ -158,20 +156,20 @@ class _Pairs(NamedTuple):
 class PrecisionRecall:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of samples.
 
-    ± is the spread over ten parts, each a tenth of the samples against a tenth of the test examples, divided by √10:
-    that of fresh real and fresh fake examples, which a binomial one at fixed balls understates. It is itself uncertain
-    by a quarter, and none where a part has too few examples. Fresh data do not score 1 in precision, recall and
-    coverage: the control "train" is what training examples score. Neighbours are those
-    of the data's own numbers, such as pixels, unless `features` says otherwise; published values are of an image
-    classifier's features.
+    ± is the spread over ten parts, each a tenth of the samples against a tenth of the test examples, divided by √10. It
+    includes fresh real and fresh fake examples; a binomial standard error for fixed balls would be too small. Its own
+    relative error is about a quarter, and there is none if a part has too few examples. Fresh data do not score 1 in
+    precision, recall and coverage: the control "train" is the value of training examples. Distances are of the data's
+    own numbers, such as pixels, unless `features` names an extractor; published values use an image classifier's
+    features.
 
     Checked against the authors' package prdc (1e-9, with ties too), density 1 and coverage 1 − 2^−k of fresh data
     (0.03, 0.01), the spread of coverage over fresh real and fake examples (25 %).
     """
 
-    n: int = 5000  # samples, and test examples, at most as many as there are of the latter
-    k: int = 5  # neighbour that a ball reaches to
-    features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
+    n: int = 5000  # samples, and as many test examples; at most the size of the test split
+    k: int = 5  # the radius of a ball is the distance to the k-th neighbour
+    features: str = PIXELS  # for the distances: pixels, classifier, inception or dinov2
 
     def __call__(
         self, model: Model, data: Data, reference: PerDevice[Control] | None = None
@@ -179,25 +177,24 @@ class PrecisionRecall:
         n = self._size(data)
         samples = check_samples(model.samples(n), "samples", least=self.k + 1)
         control = (reference or self.reference(data)).on(samples.device)
-        seen = extractor(self.features, data, samples.device)(samples)
-        errors = _standard_errors(control.test, seen, self.k)
+        features = extractor(self.features, data, samples.device)(samples)
+        errors = _standard_errors(control.test, features, self.k)
         scores = [
             Score(value, errors.get(name), n)
-            for name, value in vars(prdc(control.test, seen, self.k)).items()
+            for name, value in vars(prdc(control.test, features, self.k)).items()
         ]
         return (replace(scores[0], controls={"train": vars(control.scores)}), *scores[1:])
 
     def reference(self, data: Data) -> PerDevice[Control]:
-        """The test examples, and what as many training examples score."""
+        """Features of the test examples, and the values of as many training examples."""
         return PerDevice(lambda place: self._control(data, place))
 
     def _size(self, data: Data) -> int:
         return min(self.n, len(data.test))
 
     def _control(self, data: Data, place: device) -> Control:
-        seen = extractor(self.features, data, place)
-        n = self._size(data)
-        train, test = (seen(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
+        extract, n = extractor(self.features, data, place), self._size(data)
+        train, test = (extract(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
         return Control(test, prdc(test, train, self.k))
 
     def protocol(self, data: Data) -> str:

@@ -1,4 +1,4 @@
-"""What a discriminator has learnt: its features under a linear classifier (Radford et al. 2016, section 5)."""
+"""A linear classifier on the features of a discriminator (Radford et al. 2016, section 5)."""
 
 from __future__ import annotations
 
@@ -21,51 +21,48 @@ from .per_device import PerDevice
 from .statistics import percentage
 from .subset import random_subset
 
-POOLED_SIDE = 4  # of the maps after pooling
-SVM_STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
-BLOCK = 500  # examples given to a net at a time
-MAX_ITERATIONS = 2000  # of the solver
+POOLED_SIDE = 4  # height and width of the maps after pooling
+SVM_STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the SVM, chosen on validation examples
+BLOCK = 500  # examples at a time
+MAX_ITERATIONS = 2000  # of the SVM's solver
 
 
 def discriminator_features(net: Sequential, x: Tensor) -> Tensor:
-    """All hidden layers of `net` for examples `x` [n, *shape], maps max-pooled to 4 × 4 and everything flattened:
-    [n, d] (Radford et al. 2016, section 5.1).
+    """All hidden layers of `net` for examples `x` [n, *shape], with maps max-pooled to 4 × 4, flattened and
+    concatenated: [n, d] (Radford et al. 2016, section 5.1).
 
-    The net should stand in evaluation mode. Raises SampleError for a net without hidden layers.
+    The net should be in evaluation mode. Raises SampleError for a net without hidden layers.
     """
     if not net.hidden:
-        raise SampleError("the discriminator has no hidden layer, so no features")
+        raise SampleError("the discriminator has no hidden layer, so it has no features")
     like = next(net.parameters())
     with torch.no_grad():
         return torch.cat([_hidden_layers(net, part.to(like)) for part in x.split(BLOCK)])
 
 
 def _hidden_layers(net: Sequential, x: Tensor) -> Tensor:
-    """[B, *shape] -> [B, d]; what stands before each layer of weights but the first, not yet flattened."""
-    found, values, ends = [], x, set(net.reads[1:])
+    """[B, *shape] -> [B, d]: the inputs of all layers with weights but the first, before they are flattened."""
+    features, values, ends = [], x, set(net.reads[1:])
     for index, layer in enumerate(net):
         if index in ends:
-            pooled = (
-                adaptive_max_pool2d(values, POOLED_SIDE)
-                if values.ndim == 4 and values.shape[-1] > POOLED_SIDE
-                else values
-            )
-            found.append(pooled.flatten(1))
+            is_large_map = values.ndim == 4 and values.shape[-1] > POOLED_SIDE
+            pooled = adaptive_max_pool2d(values, POOLED_SIDE) if is_large_map else values
+            features.append(pooled.flatten(1))
         x = layer(x)
         values = values if isinstance(layer, nn.Flatten) else x
-    return torch.cat(found, 1).float()
+    return torch.cat(features, 1).float()
 
 
 def linear_probe(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *, strength: float = 1.0
 ) -> Score:
-    """% of `test` [m, d] that a linear L2-SVM (squared hinge loss, one class against the rest) trained on `train`
-    [n, d] puts in the right class; labels [n] and [m], ± is binomial.
+    """Percentage of `test` [m, d] classified correctly by a linear L2-SVM (squared hinge loss, one class against the
+    rest) trained on `train` [n, d]; labels [n] and [m], ± is binomial.
 
-    The numbers are standardised by the training examples and divided by √d, so that an example has the squared
-    norm 1 on average, and `strength`, the C of the machine, means the same for few features and many.
+    The features are standardised by the training examples and divided by √d, so that the squared norm of an example is
+    1 on average and `strength`, the C of the SVM, has the same meaning for few and for many features.
 
-    Raises SampleError for labels that do not fit, a single class, different shapes and values that are not finite.
+    Raises SampleError for labels of the wrong length, a single class, different shapes and values that are not finite.
     """
     train = check_samples(train, "train", least=2)
     test = check_samples(test, "test", like=train)
@@ -77,13 +74,13 @@ def linear_probe(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    known, asked = _standardise(train.flatten(1), test.flatten(1))
-    machine = LinearSVC(C=strength, max_iter=MAX_ITERATIONS, random_state=0)
+    inputs, queries = _standardise(train.flatten(1), test.flatten(1))
+    svm = LinearSVC(C=strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a share of right answers
-        machine.fit(known.cpu().numpy(), train_labels.cpu().numpy())
-    guesses = torch.as_tensor(machine.predict(asked.cpu().numpy()))
-    return percentage(guesses == test_labels.cpu())
+        warnings.simplefilter("ignore", ConvergenceWarning)  # good enough for an accuracy
+        svm.fit(inputs.cpu().numpy(), train_labels.cpu().numpy())
+    predictions = torch.as_tensor(svm.predict(queries.cpu().numpy()))
+    return percentage(predictions == test_labels.cpu())
 
 
 def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +91,7 @@ def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples: to train on, to choose by and to test on; drawn at random from each split, always the same."""
+    """Labelled examples for training, for choosing the strength and for testing: fixed random subsets of the splits."""
 
     data: Data
     labels: Labels
@@ -109,8 +106,8 @@ class Examples:
         return cls(data, data.labels, n_train, n_test)
 
     def score(self, features: Callable[[Tensor], Tensor], place: device) -> Score:
-        """Of the probe on `features`, [n, *shape] -> [n, d], which are computed on the device `place`, with the
-        strength that is best on validation examples; details: "strength"."""
+        """The score of a probe on `features`, [n, *shape] -> [n, d], computed on the device `place`. The strength is
+        the best one on validation examples; details: "strength"."""
         sizes = (self.n_train, self.n_test, self.n_test)
         splits = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (
@@ -128,18 +125,18 @@ class Examples:
 @metric(Value("probe", "%", "higher"), name="probe", needs=("labels", "discriminator"), version=2)
 @dataclass(frozen=True)
 class Probe:
-    """Test accuracy of a linear classifier on the features of the discriminator, max-pooled to 4 × 4 (Radford et
-    al. 2016, table 1): what a D that never saw a label has learnt of the classes.
+    """Test accuracy of a linear classifier on the features of the discriminator, max-pooled to 4 × 4 (Radford et al.
+    2016, table 1): what D has learnt about the classes without any label.
 
-    Needs a net "D" of layers one after the other (`ganbench.Sequential`). ± is binomial. Controls under the same
-    protocol: "pixels", the examples' own numbers; "untrained", the same D with
-    weights as PyTorch draws them. A D that is no better than the latter has learnt nothing of the classes.
+    Needs a net "D" that is a `ganbench.Sequential`. ± is binomial. Controls under the same protocol: "pixels", the
+    examples' own numbers; "untrained", the same D with PyTorch's initial weights. A D that is no better than
+    "untrained" has learnt nothing about the classes.
 
     Checked against scikit-learn's standardised LinearSVC (0.5 %).
     """
 
     n_train: int = 1000  # labelled training examples, at most
-    n_test: int = 2000  # test examples, and validation examples that choose the strength of the classifier
+    n_test: int = 2000  # test examples, and validation examples for the choice of the strength, at most
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
         examples = Examples.of(data, self.n_train, self.n_test)
@@ -155,7 +152,7 @@ class Probe:
         return replace(score, controls=controls)
 
     def reference(self, data: Data) -> PerDevice[float]:
-        """What the examples' own numbers score."""
+        """The accuracy on the examples' own numbers."""
         examples = Examples.of(data, self.n_train, self.n_test)
         return PerDevice(lambda place: examples.score(lambda x: x.flatten(1), place).value)
 
@@ -184,8 +181,8 @@ class Probe:
 
 
 def _reset_copy(net: Sequential, x: Tensor) -> Sequential | None:
-    """The same net with new weights, and statistics of `x` [n, *shape] in its `BatchNorm`; None where a layer
-    does not say how its weights are drawn."""
+    """A copy of the net with new initial weights, and with statistics of `x` [n, *shape] in its `BatchNorm`; None if a
+    layer has no `reset_parameters`."""
     fresh = copy.deepcopy(net)
     layers = [layer for layer in fresh.modules() if next(layer.parameters(recurse=False), None) is not None]
     with torch.random.fork_rng(devices=[]), torch.no_grad():

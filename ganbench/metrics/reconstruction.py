@@ -1,4 +1,5 @@
-"""Reconstruction error: how near to a given image can the generator come? Metz et al. 2017, section 3.4."""
+"""Reconstruction error: the distance from an image to the nearest output of the generator. Metz et al. 2017, section
+3.4."""
 
 from __future__ import annotations
 
@@ -19,15 +20,17 @@ from .latent import draw_latents
 from .statistics import standard_error
 from .subset import random_subset
 
-PICTURE_TARGETS = 10  # targets in the picture
-MAX_SEARCHES = 512  # searches that run together
-LBFGS_PAIRS = 10  # pairs that L-BFGS remembers
-ADAM_RATE = 0.3  # Adam's learning rate at the beginning
-MAX_SEARCH_SHARE = 0.5  # of a score that the search's own error may be
-ROUNDING_SHARE = 1e-6  # of the targets' variance: an error that small is that of float32
+PICTURE_TARGETS = 10  # in the figure
+MAX_SEARCHES = 512  # that run together
+LBFGS_PAIRS = 10  # that L-BFGS stores
+ADAM_RATE = 0.3  # initial learning rate
+MAX_SEARCH_SHARE = 0.5  # largest error of the search, as a fraction of the score
+ROUNDING_SHARE = 1e-6  # smaller errors, as a fraction of the targets' variance, are float32 rounding
 Generate = Callable[[Tensor], Tensor]
 Optimiser = Literal["lbfgs", "adam"]
-Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points, which problems -> values, gradients
+Evaluate = Callable[
+    [Tensor, Tensor], tuple[Tensor, Tensor]
+]  # points, indices of their problems -> values, gradients
 Search = Callable[[Evaluate, Tensor, int], tuple[Tensor, Tensor]]
 
 
@@ -41,17 +44,17 @@ def reconstruction_error(
     optimiser: Optimiser = "lbfgs",
     generator: Generator | None = None,
 ) -> Score:
-    """Least mean squared error per pixel between `targets` [n, *shape] and `generate(z)`, mean over targets ±
-    its standard error. Metz et al. 2017, section 3.4.
+    """Minimum over z of the mean squared error per pixel between `targets` [n, *shape] and `generate(z)`: the mean over
+    targets ± its standard error. Metz et al. 2017, section 3.4.
 
-    `generate` takes latents [B, *latent.shape] to [B, *shape], differentiably and each by itself. For every
-    target, z is sought by L-BFGS (or Adam) from `starts` random draws of `latent`, with at most `steps` calls
-    of the generator each, and the best end counts. z is free: it may leave the region where `latent` has its
-    mass, also the range of uniform numbers. Details: "errors", "targets" and "reconstructions" of the first
-    10; "all_errors" [n]; "latents" [n, *latent.shape], where the searches ended.
+    `generate` maps latents [B, *latent.shape] to [B, *shape]; it is differentiable, and no sample depends on another
+    latent. For every target, z is optimised by L-BFGS (or Adam) from `starts` random draws of `latent`, with at most
+    `steps` generator calls each; the best result counts. z is not constrained: it may leave the region where `latent`
+    has its mass, also the range of uniform numbers. Details: "errors", "targets" and "reconstructions" of the first 10;
+    "all_errors" [n]; "latents" [n, *latent.shape], the best z.
 
-    Raises SampleError for targets that are empty or not finite, for a generator whose images have another
-    shape or are not finite at every start, and where `starts`, `steps` or `optimiser` mean nothing.
+    Raises SampleError for targets that are empty or not finite, for a generator whose images have another shape or are
+    not finite at every start, and for invalid `starts`, `steps` or `optimiser`.
     """
     if min(starts, steps) < 1 or optimiser not in SEARCHES:
         raise SampleError(
@@ -86,15 +89,16 @@ def reconstruction_error(
 def _search(
     generate: Generate, targets: Tensor, first: Tensor, steps: int, search: Search
 ) -> tuple[Tensor, Tensor]:
-    """For `targets` [n, *shape] and starts [n, starts, *latent] the least errors [n] and their latents."""
+    """The least errors [n] for `targets` [n, *shape] from the starts `first` [n, starts, *latent], and their
+    latents."""
     n, starts = first.shape[:2]
-    wanted = targets.repeat_interleave(starts, dim=0).flatten(1)
+    repeated = targets.repeat_interleave(starts, dim=0).flatten(1)
 
     def evaluate(z: Tensor, problems: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             images = generate(z.view(-1, *first.shape[2:])).flatten(1)
-            errors = (images - wanted[problems]).square().mean(1)
+            errors = (images - repeated[problems]).square().mean(1)
             (gradient,) = torch.autograd.grad(errors.sum(), z)
         return errors.detach(), gradient
 
@@ -108,8 +112,8 @@ def _search(
 
 
 def adam(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
-    """Minimise P functions at once by Adam (Kingma & Ba 2015, Algorithm 1), from `x` [P, d]: the best points seen
-    [P, d] and their values [P].
+    """Minimise P functions at once by Adam (Kingma & Ba 2015, Algorithm 1), from `x` [P, d]. Returns the best points
+    of the path [P, d] and their values [P].
 
     `evaluate` as in `lbfgs`, called `calls` times. The learning rate falls from 0.3 to 0 along half a cosine.
     """
@@ -118,10 +122,10 @@ def adam(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
     state = Adam(ADAM_RATE).init(x)
     for call in range(calls):
         value, gradient = evaluate(x, everyone)
-        better = value < least  # not-a-number is not
+        better = value < least  # false for NaN
         best, least = torch.where(better[:, None], x, best), torch.where(better, value, least)
-        now = ADAM_RATE * (1 + math.cos(math.pi * call / calls)) / 2
-        x, state = Adam(now).step(x, gradient, state)
+        rate = ADAM_RATE * (1 + math.cos(math.pi * call / calls)) / 2
+        x, state = Adam(rate).step(x, gradient, state)
     return best, least
 
 
@@ -129,23 +133,23 @@ def adam(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
 
 
 def lbfgs(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
-    """Minimise P functions at once, each by its own L-BFGS, from `x` [P, d]: the points [P, d] and values [P].
+    """Minimise P functions at once, each by its own L-BFGS, from `x` [P, d]. Returns the points [P, d] and values [P].
 
-    `evaluate(x, problems)` gives values [p] and gradients [p, d] at the points [p, d] of those problems [p]; it
-    is called `calls` times at most. The first step has length 1; steps satisfy the weak Wolfe conditions, found
-    by bracketing (Lewis & Overton 2013, algorithm 2.6), which also serves functions with kinks, such as a ReLU
-    net's. Problems that ended stay in the batch, unmoved, until they are a tenth of it.
+    `evaluate(x, problems)` returns values [p] and gradients [p, d] at the points [p, d] of the problems with the
+    indices [p]; it is called at most `calls` times. The first step has length 1. Steps satisfy the weak Wolfe
+    conditions, by bracketing (Lewis & Overton 2013, algorithm 2.6), which also works for functions with kinks, such as
+    those of ReLU nets. Problems that have ended stay in the batch unchanged until they are a tenth of it.
     """
     points, values = x.clone(), torch.empty_like(x[:, 0])
     problems = torch.arange(len(x), device=x.device)
-    lines = _Lines.begin(x, *evaluate(x, problems))
+    lines = _Lines.start(x, *evaluate(x, problems))
     for _ in range(calls - 1):
-        moves = lines.moves()
+        moves = lines.unfinished()
         if not moves.any():
             break
         if moves.sum() < 0.9 * len(moves):
             points[problems], values[problems] = lines.x, lines.value
-            problems, lines, moves = problems[moves], lines.kept(moves), moves[moves]
+            problems, lines, moves = problems[moves], lines.select(moves), moves[moves]
         trial = lines.x + lines.step[:, None] * lines.direction
         lines.advance(trial, *evaluate(trial, problems), moves)
     points[problems], values[problems] = lines.x, lines.value
@@ -154,35 +158,36 @@ def lbfgs(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class _Lines:
-    """Where P problems stand, and how far along its direction each looks."""
+    """The state of P line searches."""
 
     x: Tensor  # [P, d], and so are the gradient and the direction
     value: Tensor  # [P], and so are the steps
     gradient: Tensor
     direction: Tensor
-    step: Tensor  # to be tried
-    low: Tensor  # the longest that was too short
-    high: Tensor  # the shortest that was too long
+    step: Tensor  # to try next
+    low: Tensor  # the longest step that was too short
+    high: Tensor  # the shortest step that was too long
     pairs: _Pairs
 
     @classmethod
-    def begin(cls, x: Tensor, value: Tensor, gradient: Tensor) -> _Lines:
+    def start(cls, x: Tensor, value: Tensor, gradient: Tensor) -> _Lines:
         low, high = torch.zeros_like(value), torch.full_like(value, torch.inf)
-        return cls(x, value, gradient, -gradient, 1 / gradient.norm(dim=1), low, high, _Pairs.none(x))
+        return cls(x, value, gradient, -gradient, 1 / gradient.norm(dim=1), low, high, _Pairs.empty(x))
 
-    def kept(self, which: Tensor) -> _Lines:
-        """These problems [P] (boolean) alone."""
+    def select(self, which: Tensor) -> _Lines:
+        """The problems selected by `which` [P] (bool)."""
         return _Lines(*(getattr(self, field.name)[which] for field in fields(self)))
 
-    def moves(self) -> Tensor:
-        """Where there is something left to descend and a step along the direction that may serve [P]."""
+    def unfinished(self) -> Tensor:
+        """Which problems [P] are not at a minimum and still have a step to try."""
         descends = (self.gradient.abs().amax(1) > 1e-9) & (self.value > 1e-12) & torch.isfinite(self.value)
         return descends & (self.high - self.low > 1e-6 * self.low) & (self.high > 1e-9)
 
     def advance(self, trial: Tensor, value: Tensor, gradient: Tensor, moves: Tensor) -> None:
-        """Take the trial steps that serve, of those that move; narrow the bracket of the others."""
+        """Take the trial steps that satisfy the conditions, among the problems that move; narrow the bracket of the
+        others."""
         along = (self.gradient * self.direction).sum(1)
-        # Not-a-number compares as false, so that such a step counts as too long.
+        # NaN compares as false, so such a step counts as too long.
         decreased = value <= self.value + 1e-4 * self.step * along
         accepted = moves & decreased & ((gradient * self.direction).sum(1) >= 0.9 * along)
         low, high = torch.where(decreased, self.step, self.low), torch.where(decreased, self.high, self.step)
@@ -197,24 +202,25 @@ class _Lines:
         self.direction = torch.where(taken, -self.pairs.product(self.gradient), self.direction)
 
     def _parabola(self, value: Tensor, along: Tensor) -> Tensor:
-        """Steps [P] to the least point of the parabola through the value and slope `along` where each stands and the
-        value at the step it tried, which was too long; between a tenth and a half of that (Nocedal & Wright
-        2006, section 3.5)."""
+        """Steps [P] to the minimum of the parabola through the current value, the slope `along` and the `value` at the
+        trial step, which was too long; clamped to between a tenth and a half of it (Nocedal & Wright 2006, section
+        3.5)."""
         fraction = -along * self.step / (2 * (value - self.value - along * self.step))
         return self.step * fraction.nan_to_num(nan=0.5).clamp(0.1, 0.5)
 
 
 @dataclass
 class _Pairs:
-    """The last m steps s and changes of the gradient y of each problem, oldest first; zero where there is none."""
+    """The last m steps s and gradient changes y of each problem, oldest first; zero if there is none."""
 
     s: Tensor  # [P, m, d]
     y: Tensor  # [P, m, d]
-    sy: Tensor  # products of steps with later changes [P, m, m], upper triangular; 1 on the diagonal for none
+    # Products sᵀy of steps with the same or later changes [P, m, m]: upper triangular, 1 on the diagonal if empty.
+    sy: Tensor
     scale: Tensor  # sᵀy / yᵀy of the newest pair [P]
 
     @classmethod
-    def none(cls, x: Tensor) -> _Pairs:
+    def empty(cls, x: Tensor) -> _Pairs:
         zeros = x.new_zeros(len(x), LBFGS_PAIRS, x.shape[1])
         ones = torch.eye(LBFGS_PAIRS, device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
         return cls(zeros, zeros, ones, x.new_ones(len(x)))
@@ -223,7 +229,7 @@ class _Pairs:
         return _Pairs(self.s[which], self.y[which], self.sy[which], self.scale[which])
 
     def add(self, s: Tensor, y: Tensor, where: Tensor) -> None:
-        """Remember one pair [P, d], [P, d] of the problems where [P] it is true; the oldest is forgotten."""
+        """Store one pair [P, d], [P, d] of the problems `where` [P] it is true, in the place of the oldest."""
         curvature = (s * y).sum(1)
         where = where & (curvature > 1e-30)
         later = torch.cat([self.s[:, 1:], s[:, None]], 1)
@@ -251,8 +257,8 @@ class _Pairs:
 
 
 def _dots(rows: Tensor, x: Tensor) -> Tensor:
-    """Products of rows [P, m, d] with x [P, d]: [P, m, 1]. PyTorch's batched matrix product takes four times as
-    long on the CPU for such small ones."""
+    """Products of rows [P, m, d] with x [P, d]: [P, m, 1]. For such small matrices PyTorch's batched product takes four
+    times as long on the CPU."""
     return (rows * x[:, None]).sum(2, keepdim=True)
 
 
@@ -262,19 +268,19 @@ SEARCHES: dict[Optimiser, Search] = {"lbfgs": lbfgs, "adam": adam}
 
 
 def flat_patch_error(targets: Tensor) -> float:
-    """Mean squared error per number of the best flat patches for images [n, C, H, W]: each has its image's mean
-    colour, one number for each channel."""
+    """Mean squared error per number of the best constant images for `targets` [n, C, H, W]: each has the mean colour of
+    its target."""
     return targets.double().var((2, 3), correction=0).mean().item()
 
 
 def failed_search(score: float, own: float, targets: Tensor) -> str | None:
-    """What is wrong with a reconstruction error where the search for the generator's own images ended at the mean
-    error `own`; None where nothing is.
+    """Why a reconstruction error is not valid, given the mean error `own` of the search for the generator's own images;
+    None if it is valid.
 
-    An image of the generator has error 0, so `own` is the error of the search alone, and above half the score it may
-    be the larger part of it. Half is far from both cases, so that a few images suffice: the mean of 10 has a relative
-    standard error of .1 to .6, and searches that work end below a seventh of the score (measured on convolutional
-    generators of 8 × 8 digits, also with 15 calls in place of 200). Errors below a millionth of the variance of the
+    An image of the generator has error 0, so `own` is the error of the search alone; above half the score, it may be
+    the larger part of it. Half is far from both cases, so that few images suffice: the mean of 10 has a relative
+    standard error of .1 to .6, and searches that converge end below a seventh of the score (measured on convolutional
+    generators of 8 × 8 digits, also with 15 calls instead of 200). Errors below a millionth of the variance of the
     targets [n, *shape] are rounding, whatever their ratio.
     """
     variance = (targets.double() - targets.double().mean(0)).square().mean().item()
@@ -289,26 +295,26 @@ def failed_search(score: float, own: float, targets: Tensor) -> str | None:
 @metric(Value("recon_mse", "mse", "lower"), name="reconstruction", needs=("generator",), version=2)
 @dataclass(frozen=True)
 class Reconstruction:
-    """Mean squared error per pixel after the best z for each training image was sought (Metz et al. 2017).
+    """Mean squared error per pixel of training images at the best z that a search finds (Metz et al. 2017).
 
-    The targets are the same for all methods and seeds. The control "own_samples" is the same search for images
-    that the generator itself made, whose true error is 0. Where it is more than half the score, the search
-    and not the generator is the limit: `invalid` says so, and the score is not to be ranked. "floor_flat" is, for
-    images, the error of a flat patch of each target's mean colour: a generator that is no better has learned no image.
+    The targets are the same for all methods and seeds. The control "own_samples" is the error of the same search for
+    images of the generator itself, whose true error is 0. If it is more than half the score, the search is the limit
+    and not the generator: `invalid` says so, and the score is not ranked. "floor_flat" is, for images, the error of a
+    constant image of each target's mean colour: a generator that is no better has learned no image.
 
     Checked against least squares for a linear generator (1e-6, relative), SciPy's L-BFGS-B one image at a time
     (no worse by more than 5 %), images of the generator itself, which come back.
     """
 
     n: int = 64  # training images; Metz et al.: 1280
-    starts: int = 3  # random starts for each
+    starts: int = 3  # random starts for each image
     steps: int = 200  # calls of the generator from each start
     optimiser: Optimiser = "lbfgs"  # that of Metz et al.; or adam, which needs more steps
-    n_control: int = 10  # images of the generator itself
+    n_control: int = 10  # images of the generator itself, for the control
 
     def __call__(self, model: Model, data: Data, reference: Tensor | None = None) -> Score:
         if model.latent is None:
-            raise SampleError("reconstruction needs a generator; these are samples alone")
+            raise SampleError("reconstruction needs a generator, but only samples are available")
         generator = model.generator("reconstruction")
         own = model.samples(self.n_control)
         targets = (self.reference(data) if reference is None else reference).to(own)
@@ -332,7 +338,7 @@ class Reconstruction:
         return replace(score, controls=controls, invalid=invalid)
 
     def reference(self, data: Data) -> Tensor:
-        """The targets: training examples in an order that is fixed for the dataset."""
+        """The targets: a fixed random subset of the training examples."""
         return data.floats(random_subset(data.train, self.n))
 
     def protocol(self, data: Data) -> str:

@@ -17,7 +17,7 @@ from .distances import FEW_DIMENSIONS, check_samples
 from .per_device import PerDevice
 from .subset import random_subset
 
-PROJECTION_BLOCK = 64  # projections that are sorted together
+PROJECTION_BLOCK = 64  # projections sorted at a time
 
 
 def sliced_wasserstein(
@@ -32,13 +32,13 @@ def sliced_wasserstein(
     units of the data: the p-th root of the mean of W_p^p over random directions θ on the sphere, each exact
     in one dimension (Bonneel et al. 2015, section 4; p = 2).
 
-    ± is what fresh samples, test examples and directions would change. The influence of an example on W_p^p along
-    one direction is its Kantorovich potential, and its variance over the examples gives the variance of the
-    distance (del Barrio & Loubes 2019); the potentials are averaged over the directions, as the distance is. In the
-    details "sem_samples", "sem_test" and "sem_directions" are the three parts. The distance of finite sets is
-    biased upwards: two fresh sets of the same distribution are not at 0, so compare only at the same n and m.
-    There ± is up to twice the real spread, as W_p^p is not linear in the examples near 0. Sets that differ by a
-    shift μ alone are at ‖μ‖ / √d for p = 2.
+    ± is the standard error over samples, test examples and directions. The influence of an example on W_p^p along one
+    direction is its Kantorovich potential, and its variance over the examples gives the variance of the distance (del
+    Barrio & Loubes 2019); the potentials are averaged over the directions, as the distance is. In the details,
+    "sem_samples", "sem_test" and "sem_directions" are the three parts. The distance of finite sets is biased upwards:
+    that of two sets of the same distribution is not 0, so compare only at the same n and m. Near 0, where W_p^p is not
+    linear in the examples, ± is up to twice the real spread. The distance of sets that differ only by a shift μ is
+    ‖μ‖ / √d for p = 2.
 
     `generator` draws the directions; None: one on the CPU with a fixed seed, the same for everybody.
     Raises SampleError for sets that are empty, of different shapes or not finite, fewer than 2
@@ -58,7 +58,7 @@ def sliced_wasserstein(
     mean = costs.mean().item()
     value = mean ** (1 / p)
     slope = value / (p * mean) if mean > 0 else 0.0
-    # A single example has no spread to be seen.
+    # The spread of a single example is unknown.
     parts = [
         slope * (x.std().item() / math.sqrt(len(x)) if len(x) > 1 else 0.0) for x in (*influences, costs)
     ]
@@ -68,7 +68,7 @@ def sliced_wasserstein(
 
 
 class Costs(NamedTuple):
-    """Optimal transport between projected sets, and what each example contributes to its mean."""
+    """Optimal transport costs between projected sets, and the influence of each example on their mean."""
 
     costs: Tensor  # [k]: W_p^p along each direction
     by_x: Tensor  # [n]: mean Kantorovich potential of an example of x over the directions
@@ -77,12 +77,12 @@ class Costs(NamedTuple):
 
 def transport_costs(x: Tensor, y: Tensor, directions: Tensor, p: float) -> Costs:
     """W_p^p [k] (float64) between `x` [n, *shape] and `y` [m, *shape] along `directions` [k, d] of any length,
-    with the influence of each example on their mean, but for a constant."""
+    and the influence of each example on their mean, up to a constant."""
     x, y = x.flatten(1), y.flatten(1)
     few = x.shape[1] <= FEW_DIMENSIONS
     dtype = torch.float64 if few else torch.promote_types(x.dtype, y.dtype)
     x, y = x.to(dtype), y.to(dtype)
-    middle = y.mean(0)  # a shift of both changes nothing but the rounding
+    middle = y.mean(0)  # a common shift changes only the rounding
     left, right, share = _matching(len(x), len(y), y.device)
     costs = []
     by_x, by_y = (torch.zeros(len(z), dtype=torch.float64, device=y.device) for z in (x, y))

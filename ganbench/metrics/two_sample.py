@@ -29,15 +29,14 @@ def c2st(
     """Accuracy with which a classifier tells `samples` [n, *shape] from `test` [m, *shape], on the half of
     both that it was not trained on: ½ when it cannot. Lopez-Paz & Oquab 2017, sections 3 and 4.
 
-    Of the larger set as many as the smaller has are drawn. The classifiers are the paper's: "knn", the
-    majority of ⌊√n_train⌋ neighbours (one less where that is even), Euclidean; "mlp", 20 ReLU neurons, 100
-    epochs of Adam, on standardised numbers. ± is binomial. Details: "null_sd", √(1 / 4n) for n held-out
-    examples, the spread around ½ when there is no difference; "p_value", the chance of at least this
-    accuracy then.
+    The larger set is subsampled to the size of the smaller one. The classifiers are the paper's: "knn", the majority of
+    ⌊√n_train⌋ neighbours (one less if that is even), Euclidean; "mlp", 20 ReLU neurons, 100 epochs of Adam, on
+    standardised numbers. ± is binomial. Details: "null_sd", √(1 / 4n) for n held-out examples, the spread around ½ if
+    there is no difference; "p_value", the probability of at least this accuracy in that case.
 
-    An accuracy of ½ says that this classifier sees no difference, not that there is none. `generator`, on
-    the CPU, draws the halves; None: a fixed seed. Raises SampleError for fewer than 8 examples, different
-    shapes and values that are not finite.
+    An accuracy of ½ means that this classifier sees no difference, not that there is none. `generator`, on the CPU,
+    draws the halves; None: a fixed seed. Raises SampleError for fewer than 8 examples, different shapes and values that
+    are not finite.
     """
     test = check_samples(test, "test", least=8)
     samples = check_samples(samples, "samples", like=test, least=8)
@@ -51,10 +50,10 @@ def c2st(
     train, held = (torch.cat([z[part] for z in sets]) for part in (slice(n // 2), slice(n // 2, n)))
     labels = torch.arange(2, device=test.device).repeat_interleave(n // 2)
     truth = torch.arange(2, device=test.device).repeat_interleave(n - n // 2)
-    guesses = (
+    predictions = (
         _neighbours(train, labels, held) if classifier == "knn" else _mlp(train, labels, held, generator)
     )
-    accuracy, count = (guesses == truth).double().mean().item(), len(truth)
+    accuracy, count = (predictions == truth).double().mean().item(), len(truth)
     null_sd = math.sqrt(1 / (4 * count))
     p_value = 0.5 * math.erfc((accuracy - 0.5) / null_sd / math.sqrt(2))
     sem = binomial_sem(accuracy, count)
@@ -76,15 +75,15 @@ def _mlp(train: Tensor, labels: Tensor, points: Tensor, generator: Generator) ->
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     net = MLPClassifier((NEURONS,), alpha=0.0, max_iter=EPOCHS, n_iter_no_change=EPOCHS, random_state=seed)
-    known, asked = (((z.double() - mean) / scale).cpu().numpy() for z in (train, points))
+    inputs, queries = (((z.double() - mean) / scale).cpu().numpy() for z in (train, points))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the paper's 100 epochs, converged or not
-        net.fit(known, labels.cpu().numpy())
-    return torch.as_tensor(net.predict(asked), device=points.device)
+        net.fit(inputs, labels.cpu().numpy())
+    return torch.as_tensor(net.predict(queries), device=points.device)
 
 
 class Control(NamedTuple):
-    """The test examples as the classifier sees them, and what training examples score against them."""
+    """Features of the test examples, and the accuracy of training examples against them."""
 
     test: Tensor  # [n, d]
     value: float
@@ -93,7 +92,7 @@ class Control(NamedTuple):
 @metric(Value("c2st", "accuracy", "lower"), name="c2st", version=2)
 @dataclass(frozen=True)
 class C2ST:
-    """Held-out accuracy of a classifier that tells samples from test data: ½ when it cannot, 1 when it always
+    """Held-out accuracy of a classifier of samples against test data: ½ if it cannot tell them apart, 1 if it always
     can (Lopez-Paz & Oquab 2017). Control "train": training examples in the place of samples.
 
     Checked against scikit-learn's neighbours (the same guesses), the best rule for two Gaussians (4 standard
@@ -102,23 +101,23 @@ class C2ST:
 
     n: int = 2000  # samples, and test examples at most
     classifier: Literal["knn", "mlp"] = "knn"  # neighbours, or a small net
-    features: str = PIXELS  # what it sees: pixels, or features of classifier, inception or dinov2
+    features: str = PIXELS  # the classifier's input: pixels, or features of classifier, inception or dinov2
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(min(self.n, len(data.test))), "samples", least=8)
         control = (reference or self.reference(data)).on(samples.device)
-        seen = extractor(self.features, data, samples.device)(samples)
-        score = c2st(seen, control.test, classifier=self.classifier)
+        features = extractor(self.features, data, samples.device)(samples)
+        score = c2st(features, control.test, classifier=self.classifier)
         return replace(score, controls={"train": control.value})
 
     def reference(self, data: Data) -> PerDevice[Control]:
-        """The test examples, and what training examples score."""
+        """Features of the test examples, and the accuracy of training examples."""
         return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
-        seen = extractor(self.features, data, place)
+        extract = extractor(self.features, data, place)
         n = min(self.n, len(data.test))
-        train, test = (seen(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
+        train, test = (extract(data.floats(random_subset(x, n)).to(place)) for x in (data.train, data.test))
         return Control(test, c2st(train, test, classifier=self.classifier).value)
 
     def protocol(self, data: Data) -> str:

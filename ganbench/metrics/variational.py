@@ -23,17 +23,17 @@ from .per_device import PerDevice
 from .subset import random_subset
 from .two_sample import c2st
 
-NETS_PER_HALF = 3  # nets for each half
-KERNEL_SCALES = 6  # kernel bandwidths
-HIDDEN_UNITS = 64  # ELU units of both hidden layers
-MAX_STEPS = 400  # minibatches at most
-BATCH_SIZE = 128  # examples of either side in one
+NETS_PER_HALF = 3
+KERNEL_SCALES = 6  # bandwidths
+HIDDEN_UNITS = 64  # in each of the two hidden layers
+MAX_STEPS = 400  # minibatches
+BATCH_SIZE = 128  # real examples, and as many samples
 LEARNING_RATE = 3e-3  # of Adam
-CHECK_INTERVAL = 20  # minibatches after which the bound on the part set aside is looked at
-PATIENCE_STEPS = 100  # minibatches without a better one that end the training
-MAX_INPUT = 10.0  # standard deviations of real examples: no input of the net is further out
-BANDWIDTH_EXAMPLES = 500  # real examples whose neighbours set the smallest bandwidth
-MAX_P_VALUE = 1e-3  # p-value of the two-sample test below which a bound of zero needs a warning
+CHECK_INTERVAL = 20  # minibatches between two evaluations of the bound on the validation part
+PATIENCE_STEPS = 100  # minibatches without improvement after which training stops
+MAX_INPUT = 10.0  # standard deviations of real examples; larger inputs of the net are clipped
+BANDWIDTH_EXAMPLES = 500  # real examples whose neighbour distances set the smallest bandwidth
+MAX_P_VALUE = 1e-3  # of the two-sample test, for a warning if the bound is zero
 DIVERGENCES = ("jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman")
 
 
@@ -44,26 +44,27 @@ def variational_divergence(
     [n, *shape]: E_P[T] − E_Q[f*(T)] with T = f'(u) (Nowozin et al. 2016, eq. 4; Nguyen et al. 2010), where u is an
     estimate of the density ratio. No u makes the expectation larger than the divergence.
 
-    Both sets are cut in two, and each half is judged by what was trained on the other; the value is the mean of both,
-    and may come out negative. log u is a net of 64 ELU units twice that ascends the bound of the Jensen–Shannon
-    divergence, for which T is a logit (Goodfellow et al. 2014, eq. 3), whatever `divergence` is. It sees an example's
-    numbers and, for small scales, its log-density under kernels on real examples, and the difference from that under
-    kernels on samples, at 6 bandwidths from the distance of neighbours up (`log_densities`); all standardised by the
-    real examples of the training half. Kernels stand on other examples than those that a net is fitted to. Of 3 nets
-    with other weights, each is taken as it was where the bound on a fifth of its half, set aside, less half a standard
-    error is highest; those that are never above zero there are left out, the others' log u averaged, and u = 1,
-    which gives zero, where none is left. u is kept between 1/n and n: n examples show no higher ratio.
+    Both sets are split into two halves, and each half is evaluated by nets trained on the other. The value is the mean
+    of both and may be negative. log u is a net with two hidden layers of 64 ELU units that maximises the bound of the
+    Jensen–Shannon divergence, for which T is a logit (Goodfellow et al. 2014, eq. 3), whatever `divergence` is. Its
+    inputs are an example's numbers and, for small scales, its log-density under kernels on real examples and the
+    difference from that under kernels on samples, at 6 bandwidths from the distance of neighbours up (`log_densities`);
+    all are standardised by the real examples of the training half. The kernels are centred on other examples than those
+    that a net is fitted to. There are 3 nets with different initial weights. Each is taken from the step at which the
+    bound on the validation part (a fifth of its half), minus half a standard error, is highest; nets whose bound is
+    never above zero there are left out. The log u of the others are averaged; if none is left, u = 1, whose bound is
+    zero. u is limited to 1/n to n, since n examples cannot show a higher ratio.
 
-    ± holds the standard error over all examples and the part of the training: the spread between the values of one
-    half's nets or, where that is more, what the examples leave unexplained of the difference between the halves.
-    Details: "start_values", a list for each half; "sem_training", that part. There is a `warning` where the value is
-    within two standard errors of zero although a two-sample test (`c2st`) tells samples from data.
+    ± combines the standard error over all examples with that of the training: the spread between the values of the nets
+    of one half or, if that is larger, the part of the difference between the halves that the examples do not explain.
+    Details: "start_values", a list for each half; "sem_training". There is a `warning` if the value is within two
+    standard errors of zero although a two-sample test (`c2st`) tells samples from data.
 
-    It says how much these nets find, which for few examples of many numbers is little. The bound of
-    Jensen–Shannon has the least spread; those with a power or an exponential of u (KL, Pearson, Neyman, Jeffrey)
-    fall short of divergences above a few nats, or are lost in their spread. `generator`, on the CPU, draws the
-    halves, the weights and the minibatches; None: a fixed seed. Raises SampleError for fewer than 16 examples,
-    different shapes and values that are not finite.
+    The bound is what these nets find, which is little for few examples of many numbers. The bound of Jensen–Shannon has
+    the least spread; those with a power or an exponential of u (KL, Pearson, Neyman, Jeffrey) are too low for
+    divergences above a few nats, or have a large spread. `generator`, on the CPU, draws the halves, the weights and the
+    minibatches; None: a fixed seed. Raises SampleError for fewer than 16 examples, different shapes and values that are
+    not finite.
     """
     test = check_samples(test, "test", least=16)
     samples = check_samples(samples, "samples", like=test, least=16)
@@ -72,79 +73,82 @@ def variational_divergence(
         lambda z: z[torch.randperm(len(z), generator=generator).to(z.device)].flatten(1)
     )
     first, second = (pair.each(lambda z, i=i: z.tensor_split(2)[i]) for i in range(2))
-    folds = [_fold(known, held, divergence, generator) for known, held in ((first, second), (second, first))]
+    halves = ((first, second), (second, first))
+    folds = [_fold(train, held_out, divergence, generator) for train, held_out in halves]
     value = sum(fold.value for fold in folds) / 2
     over_examples = math.hypot(folds[0].sem, folds[1].sem) / 2
     over_starts = math.sqrt(sum(fold.starts.var().item() for fold in folds) / NETS_PER_HALF) / 2
-    # What examples leave unexplained of the difference between the halves: nets of one may have failed together.
+    # All nets of a half may fail together: the difference between the halves that the examples do not explain.
     over_halves = math.sqrt(max(0.0, (folds[0].value - folds[1].value) ** 2 / 4 - over_examples**2))
     training = max(over_starts, over_halves)
     sem = math.hypot(over_examples, training)
     details = {"start_values": [fold.starts.tolist() for fold in folds], "sem_training": training}
     warning = None
     if value <= divergence.minimum + 2 * sem:
-        seen = c2st(samples, test, generator=generator)
-        if seen.details["p_value"] < MAX_P_VALUE:
+        two_sample = c2st(samples, test, generator=generator)
+        if two_sample.details["p_value"] < MAX_P_VALUE:
             warning = (
                 f"the nets find no divergence, but a two-sample test tells samples from data with an accuracy of "
-                f"{seen.value:.3g}: the true divergence is above zero; take more examples"
+                f"{two_sample.value:.3g}: the true divergence is above zero; take more examples"
             )
     return Score(value, sem, len(test) + len(samples), details, warning=warning)
 
 
 class Pair(NamedTuple):
-    """Something of both sides, [..., n, ·] and [..., m, ·]."""
+    """Tensors of real examples [..., n, ·] and of samples [..., m, ·]."""
 
     real: Tensor
-    made: Tensor
+    fake: Tensor
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Pair:
-        return Pair(function(self.real), function(self.made))
+        return Pair(function(self.real), function(self.fake))
 
 
 class _Fold(NamedTuple):
-    """The bound of one half by nets that were trained on the other."""
+    """The bound on one half by nets that were trained on the other."""
 
     value: float
     sem: float  # over the half's examples
     starts: Tensor  # [NETS_PER_HALF], float64: the value of each net alone
 
 
-def _fold(known: Pair, held: Pair, f: Divergence, generator: Generator) -> _Fold:
-    """Trains on `known`, examples [n, d], and judges by `held`."""
-    standard, varied = _standardise(known.real)
-    known, held = known.each(standard), held.each(standard)
-    # The part set aside, and two parts that the nets are fitted to: kernels on one make the inputs of the other.
-    aside = known.each(lambda z: z[: max(2, len(z) // 5)])
-    one, two = (known.each(lambda z, i=i: z[max(2, len(z) // 5) + i :: 2]) for i in range(2))
-    bandwidths = _bandwidths(known.real, varied)
+def _fold(train: Pair, held_out: Pair, f: Divergence, generator: Generator) -> _Fold:
+    """The bound on `held_out` by nets trained on `train`, examples [n, d]."""
+    standardise, varied = _standardise(train.real)
+    train, held_out = train.each(standardise), held_out.each(standardise)
+    # A validation part, and two parts that the nets are fitted to: the kernels for one are centred on the other.
+    valid = train.each(lambda z: z[: max(2, len(z) // 5)])
+    one, two = (train.each(lambda z, i=i: z[max(2, len(z) // 5) + i :: 2]) for i in range(2))
+    bandwidths = _bandwidths(train.real, varied)
     parts = [part.each(lambda z, k=k: _inputs(z, k, bandwidths)) for part, k in ((one, two), (two, one))]
-    fitted = Pair(torch.cat([part.real for part in parts]), torch.cat([part.made for part in parts]))
-    standard, _ = _standardise(fitted.real)
-    fitted = fitted.each(standard)
-    aside, held = (
+    fitted = Pair(torch.cat([part.real for part in parts]), torch.cat([part.fake for part in parts]))
+    standardise, _ = _standardise(fitted.real)
+    fitted = fitted.each(standardise)
+    # Examples outside the two parts are evaluated with the kernels of both: [2, n, d].
+    valid, held_out = (
         pair.each(
-            lambda z: torch.stack([standard(_inputs(z, kernels, bandwidths)) for kernels in (one, two)])
+            lambda z: torch.stack([standardise(_inputs(z, kernels, bandwidths)) for kernels in (one, two)])
         )
-        for pair in (aside, held)
+        for pair in (valid, held_out)
     )
-    found = [_train(fitted, aside, held, f, generator) for _ in range(NETS_PER_HALF)]
-    starts = [_bound(log_ratio, f)[0] for log_ratio in found]
-    moved = [log_ratio for log_ratio in found if log_ratio.real.any() or log_ratio.made.any()] or found[:1]
-    mean = Pair(*(torch.stack(side).mean(0) for side in zip(*moved, strict=True)))
+    log_ratios = [_train(fitted, valid, held_out, f, generator) for _ in range(NETS_PER_HALF)]
+    starts = [_bound(log_ratio, f)[0] for log_ratio in log_ratios]
+    # A net that was never better than its start has log u = 0 everywhere.
+    trained = [one for one in log_ratios if one.real.any() or one.fake.any()] or log_ratios[:1]
+    mean = Pair(*(torch.stack(side).mean(0) for side in zip(*trained, strict=True)))
     return _Fold(*_bound(mean, f), torch.tensor(starts, dtype=torch.float64))
 
 
 def _standardise(real: Tensor) -> tuple[Callable[[Tensor], Tensor], int]:
-    """A map that takes the mean of `real` [n, d] to 0 and its deviation to 1, and how many columns have one."""
+    """A function that standardises by the mean and deviation of `real` [n, d], and the number of columns that vary."""
     deviation, mean = torch.std_mean(real.double(), dim=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     return lambda z: ((z - mean) / scale).clamp(-MAX_INPUT, MAX_INPUT).float(), int((deviation > 0).sum())
 
 
 def _bandwidths(real: Tensor, varied: int) -> list[float]:
-    """Kernel bandwidths for standardised examples [n, d], `varied` columns of which are not constant: evenly on a
-    log scale from the distance of neighbours, per dimension, to 1 or 4 times that."""
+    """Kernel bandwidths for standardised examples [n, d] with `varied` columns that are not constant: evenly spaced on
+    a log scale from the distance of neighbours, per dimension, to 1 or 4 times that distance."""
     near = nearest(real[:BANDWIDTH_EXAMPLES], real, 2)[0][:, 1]  # the nearest is the example itself
     near = near[near > 0]
     least = near.median().item() / math.sqrt(max(varied, 1)) if len(near) else 0.01
@@ -153,28 +157,29 @@ def _bandwidths(real: Tensor, varied: int) -> list[float]:
 
 
 def _inputs(x: Tensor, kernels: Pair, bandwidths: list[float]) -> Tensor:
-    """What a net sees of examples [n, d]: themselves, their log-density under kernels on real examples, and how much
-    larger it is than that under kernels on samples: [n, d + 2·KERNEL_SCALES]."""
-    real, made = (log_densities(z, x, bandwidths).T for z in kernels)
-    reach = math.log(len(kernels[0]))  # so many examples show no larger difference
-    return torch.cat([x, real.float(), (real - made).clamp(-reach, reach).float()], 1)
+    """The inputs of a net for examples [n, d]: their numbers, their log-density under kernels on real examples, and its
+    difference from that under kernels on samples: [n, d + 2·KERNEL_SCALES]."""
+    real, fake = (log_densities(z, x, bandwidths).T for z in kernels)
+    reach = math.log(len(kernels[0]))  # n examples cannot show a larger difference
+    return torch.cat([x, real.float(), (real - fake).clamp(-reach, reach).float()], 1)
 
 
-def _train(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Generator) -> Pair:
-    """log u of `held` by a net that ascends the bound of the Jensen–Shannon divergence on `fitted`, as it was when the
-    bound on `aside` was highest."""
+def _train(fitted: Pair, valid: Pair, held_out: Pair, f: Divergence, generator: Generator) -> Pair:
+    """log u of `held_out` by a net that maximises the bound of the Jensen–Shannon divergence on `fitted`, taken from
+    the step at which the bound on `valid` was highest."""
     net = _initial_net(fitted[0].shape[1], generator).to(fitted[0].device)
     optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
-    best, chosen, when = -math.inf, copy.deepcopy(net.state_dict()), 0
+    best, best_state, best_step = -math.inf, copy.deepcopy(net.state_dict()), 0
     rows = torch.empty(0, 2, BATCH_SIZE)
     for step in range(MAX_STEPS + 1):
         if step % CHECK_INTERVAL == 0:
-            value, sem = _bound(_log_ratio(net, aside), f)
-            if value - sem / 2 > best:  # of many looks the best one is easily luck
-                best, chosen, when = value - sem / 2, copy.deepcopy(net.state_dict()), step
-            elif step - when >= PATIENCE_STEPS:
+            value, sem = _bound(_log_ratio(net, valid), f)
+            # Less half an error, since the best of many evaluations is partly luck.
+            if value - sem / 2 > best:
+                best, best_state, best_step = value - sem / 2, copy.deepcopy(net.state_dict()), step
+            elif step - best_step >= PATIENCE_STEPS:
                 break
-            # The rows of all steps until the next look, so that a GPU is waited for once.
+            # The rows of all steps until the next evaluation, so that the CPU waits for a GPU once.
             sizes = [len(z) for _ in range(min(CHECK_INTERVAL, MAX_STEPS + 1 - step)) for z in fitted]
             drawn = torch.stack([torch.randint(n, (BATCH_SIZE,), generator=generator) for n in sizes])
             rows = drawn.view(-1, 2, BATCH_SIZE).to(fitted.real.device)
@@ -182,20 +187,20 @@ def _train(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Gene
         optimiser.zero_grad()
         (softplus(-p).mean() + softplus(q).mean()).backward()
         optimiser.step()
-    net.load_state_dict(chosen)
-    return _log_ratio(net, held)
+    net.load_state_dict(best_state)
+    return _log_ratio(net, held_out)
 
 
 def _log_ratio(net: nn.Module, pair: Pair) -> Pair:
-    """log u of examples [2, n, d], which are seen with kernels on either part: the mean of both, [n]."""
+    """log u [n] of examples [2, n, d]: the mean over the inputs with the kernels of either part."""
     with torch.no_grad():
         return pair.each(lambda z: net(z).double()[..., 0].mean(0))
 
 
 def _bound(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
-    """The bound and its standard error by log u of real examples [n] and of samples [m], u kept in reach of so many
-    examples: T = f'(u), and f*(T) = u f'(u) - f(u)."""
-    low, high = -math.log(len(log_ratio.made)), math.log(len(log_ratio.real))
+    """The bound and its standard error from log u of real examples [n] and of samples [m], with u limited to the range
+    that so many examples can show: T = f'(u), and f*(T) = u f'(u) - f(u)."""
+    low, high = -math.log(len(log_ratio.fake)), math.log(len(log_ratio.real))
     u, w = log_ratio.each(lambda z: z.clamp(low, high).exp())
     gain, cost = f.slope(u), w * f.slope(w) - f.f(w)
     sem = (gain.var() / len(gain) + cost.var() / len(cost)).sqrt().item()
@@ -203,7 +208,7 @@ def _bound(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
 
 
 def _initial_net(d: int, generator: Generator) -> Sequential:
-    """A net whose output is everywhere log u = 0, where the bound of a constant is highest: f(1)."""
+    """A net with the output log u = 0 everywhere, the best constant: its bound is f(1)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31 - 1, (), generator=generator)))
         net = mlp(d, HIDDEN_UNITS, HIDDEN_UNITS, 1, activation=nn.ELU)
@@ -214,7 +219,7 @@ def _initial_net(d: int, generator: Generator) -> Sequential:
 
 
 class Control(NamedTuple):
-    """The test examples as the net sees them, and what training examples score against them."""
+    """Features of the test examples, and the value of training examples against them."""
 
     test: Tensor  # [n, d]
     value: float
@@ -223,37 +228,39 @@ class Control(NamedTuple):
 @metric(Value("estimated_divergence", "nats", "lower"), name="estimated_divergence", version=2)
 @dataclass(frozen=True)
 class EstimatedDivergence:
-    """A lower bound on an f-divergence of data and samples, by a discriminator that is trained for it alone and
-    judged by what it was not trained on (Nowozin et al. 2016, eq. 4): for where densities are not known.
+    """A lower bound on an f-divergence of data and samples, by discriminators that are trained only for the metric and
+    evaluated on held-out examples (Nowozin et al. 2016, eq. 4). It needs no densities.
 
-    The same nets for all methods, whatever they were trained by. "jensen-shannon" is twice the Jensen–Shannon
-    divergence, at most 1.386. Control "train": training examples in the place of samples.
+    The nets are the same for all methods. "jensen-shannon" is twice the Jensen–Shannon divergence, at most 1.386.
+    Control "train": training examples in the place of samples.
 
     Checked against the divergence of two Gaussians by quadrature, from below (0.15 nats), and of a ring and a grid
     with noise by quadrature (0.08 nats).
     """
 
-    n: int = 5000  # samples, and test examples, at most as many as there are of the latter
+    n: int = 5000  # samples, and as many test examples; at most the size of the test split
     divergence: Literal[
         "jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman"
-    ] = "jensen-shannon"  # which one; of data from samples
-    features: str = "pixels"  # what the net sees: the numbers themselves, or what an extractor makes of them
+    ] = "jensen-shannon"  # of data from samples
+    features: str = (
+        "pixels"  # inputs of the nets: pixels, the data's own numbers, or the features of an extractor
+    )
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(self._size(data)), "samples", least=16)
         control = (reference or self.reference(data)).on(samples.device)
-        seen = extractor(self.features, data, samples.device)(samples)
-        score = variational_divergence(seen, control.test, self._f())
+        features = extractor(self.features, data, samples.device)(samples)
+        score = variational_divergence(features, control.test, self._f())
         return replace(score, controls={"train": control.value})
 
     def reference(self, data: Data) -> PerDevice[Control]:
-        """The test examples, and what as many training examples score."""
+        """Features of the test examples, and the value of as many training examples."""
         return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
-        seen = extractor(self.features, data, place)
+        extract = extractor(self.features, data, place)
         parts = (random_subset(split, self._size(data)) for split in (data.train, data.test))
-        train, test = (seen(data.floats(part).to(place)) for part in parts)
+        train, test = (extract(data.floats(part).to(place)) for part in parts)
         return Control(test, variational_divergence(train, test, self._f()).value)
 
     def _size(self, data: Data) -> int:
@@ -270,11 +277,11 @@ class EstimatedDivergence:
         """How the values are measured, in a sentence."""
         n = self._size(data)
         return (
-            f"bound on {self.divergence}(data ‖ samples) by nets of {HIDDEN_UNITS} ELU units twice on standardised "
-            f"numbers and kernel log-densities at {KERNEL_SCALES} bandwidths; logistic loss, Adam {LEARNING_RATE:g}, "
-            f"minibatches of {BATCH_SIZE}, at most {MAX_STEPS}; {n} samples and {n} random test examples in two "
-            f"halves, each judged by {NETS_PER_HALF} nets trained on the other, a fifth of which is set aside to stop; "
-            f"± over examples and nets; "
+            f"bound on {self.divergence}(data ‖ samples) by nets with two layers of {HIDDEN_UNITS} ELU units on "
+            f"standardised numbers and kernel log-densities at {KERNEL_SCALES} bandwidths; logistic loss, Adam "
+            f"{LEARNING_RATE:g}, minibatches of {BATCH_SIZE}, at most {MAX_STEPS}; {n} samples and {n} random test "
+            f"examples in two halves, each evaluated by {NETS_PER_HALF} nets trained on the other, a fifth of which is "
+            "for validation; ± over examples and nets; "
             f"{identity(self.features, data)}"
         )
 
