@@ -20,7 +20,7 @@ _HOME = {
     "optim": "SGD Adam RMSprop",
     "registry": "find_divergence find_feature",
     "search_range": "tunable",
-    "study": "load_data load_model load_records run_suite",
+    "api": "load_data load_model load_records run_suite",
     "tuning": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",
     "metrics.kde": "kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, registry
+from . import __version__
 from .contracts import Data, Model, Record, Score, Status, Value
 from .errors import GanbenchError, PluginError, SampleError
 from .sample_counts import count_setting, samples_needed, too_few
@@ -49,7 +49,7 @@ def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
     `protocol_fields(data)`: then the sentence can be reworded. A metric without fields has its sentence hashed.
     Raises PluginError where the metric cannot be made, or its fields are no mapping that JSON can hold.
     """
-    plugin, made = metric.plugin, make(metric)
+    plugin, made = metric.plugin, metric.build()
     try:
         sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
         fields = made.protocol_fields(data) if hasattr(made, "protocol_fields") else sentence
@@ -65,15 +65,6 @@ def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
     identity = [plugin.name, plugin.version, dict(metric.resolved), json.loads(hashed)]
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
-
-
-def make(metric: PluginSpec) -> Any:
-    """The metric itself, with its parameters. Raises PluginError."""
-    target = registry.load(metric.plugin)
-    try:
-        return target(**metric.params)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{metric.plugin.path}: {metric.plugin.name}: {error}") from None
 
 
 @dataclass
@@ -120,7 +111,7 @@ class Scorer:
         metric = self.cell.metrics[index]
         if isinstance(model, SampleModel):
             self._check_count(metric, len(model.stored))
-        made = make(metric)
+        made = metric.build()
         # For metrics that draw from PyTorch's own generator instead of the model's.
         torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):

@@ -26,11 +26,10 @@ ROOMS = [
         "nets",
         "optim",
         "registry",
-        "tuning",
     ),
     *("datasets", "metrics"),
-    *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),
+    *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
+    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}

@@ -13,6 +13,7 @@ import torch
 from cells import cells, pixels, points
 from pretend_cuda import NAME, pretend_cuda
 from runs import written
+from torch.utils._pytree import tree_leaves
 
 from ganbench import api, registry
 from ganbench.contracts import Data, Score
@@ -24,12 +25,11 @@ from ganbench.metrics import kde, variational
 from ganbench.store.rundir import Store
 from ganbench.suite.load import load
 from ganbench.suite.plan import Cell, resolve
-from ganbench.training.games import build
-from ganbench.training.loop import Trained, train
+from ganbench.training.loop import train
 from ganbench.training.model import model
-from ganbench.training.rng import Draws
+from ganbench.training.rng import Draws, build_game
 from ganbench.training.stack import Stack
-from ganbench.training.tree import leaves
+from ganbench.training.trained import TrainedSeed
 
 METHODS = registry.catalog()["method"]
 METRICS = registry.catalog()["metric"]
@@ -47,7 +47,7 @@ def entry(method: str, *tricks: str) -> str:
     return f"{{method: {method}, params: {{{params}}}, tricks: [{', '.join(tricks)}]}}"
 
 
-GAMES = [entry(name) for name, plugin in METHODS.items() if plugin.rung == "game"]
+GAMES = [entry(name) for name, plugin in METHODS.items() if plugin.interface == "game"]
 TRICKS = [
     pytest.param(entry("dcgan", name), marks=pytest.mark.slow)
     if name == "unrolling"
@@ -60,7 +60,7 @@ def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[tor
     """Parameters, moments, memory, losses and probes after some rounds on minibatches that the CPU drew; a wait within
     a round raises where `debug`."""
     place = torch.device(device)
-    stack = Stack([build(cell, data, seed) for seed in range(2)], place, torch.float64)
+    stack = Stack([build_game(cell, data, seed) for seed in range(2)], place, torch.float64)
     draws = Draws(stack.game, data, range(2), 8, torch.device("cpu"), torch.float64)
     losses, probes = {}, {}
     for step, drawn in enumerate(draws.rounds(ROUNDS)):
@@ -73,7 +73,9 @@ def played(cell: Cell, data: Data, device: str, debug: bool = False) -> list[tor
             torch.cuda.set_sync_debug_mode("default")
     stack.check_buffers()
     assert all(bool(loss.isfinite().all()) for loss in losses.values())
-    return [one.detach().cpu() for one in leaves((stack.flats, stack.states, stack.memory, losses, probes))]
+    return [
+        one.detach().cpu() for one in tree_leaves((stack.params, stack.states, stack.memory, losses, probes))
+    ]
 
 
 def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
@@ -81,7 +83,7 @@ def check_rounds(folder: Path, method: str, plugins: str = "") -> None:
     (cell,) = cells(folder, f"[{method}]", plugins=plugins)
     data = points()
     try:
-        build(cell, data, 0)
+        build_game(cell, data, 0)
     except PluginError:
         data = pixels(28)  # the smallest that all methods for images take
     expected = played(cell, data, "cpu")
@@ -133,14 +135,14 @@ def test_a_plant_in_a_round_is_found(tmp_path, plant, error):
 # ---------------------------------------------------------------------------------------------- trainings
 
 
-def both(cell: Cell, data: Data, seeds: list[int]) -> tuple[list[Trained], list[Trained]]:
+def both(cell: Cell, data: Data, seeds: list[int]) -> tuple[list[TrainedSeed], list[TrainedSeed]]:
     """Trained on the GPU, and on the CPU."""
     with pretend_cuda():
         found = train(cell, data, seeds, device="cuda")
     return found, train(cell, data, seeds)
 
 
-def assert_same(found: Trained, expected: Trained) -> None:
+def assert_same(found: TrainedSeed, expected: TrainedSeed) -> None:
     assert (found.status, found.error, found.note) == (expected.status, expected.error, expected.note)
     for name in ("state", "curves"):
         torch.testing.assert_close(
@@ -163,7 +165,7 @@ def test_a_game_is_trained_with_curves_snapshots_and_fixed_statistics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", [name for name, plugin in METHODS.items() if plugin.rung == "fit" and not plugin.needs]
+    "method", [name for name, plugin in METHODS.items() if plugin.interface == "fit" and not plugin.needs]
 )
 def test_fit_trains_on_the_device_that_it_is_given(tmp_path, method):
     (cell,) = cells(tmp_path, f"[{method}]")
@@ -256,7 +258,7 @@ TRIED = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, Trained]]:
+def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, TrainedSeed]]:
     """A trained seed of each kind."""
     found = {}
     for name, (dataset, method) in MODELS.items():
@@ -271,7 +273,7 @@ def trained(tmp_path_factory) -> dict[str, tuple[Cell, Data, Trained]]:
     return found
 
 
-def check_scores(metric: str, cell: Cell, data: Data, seed: Trained) -> None:
+def check_scores(metric: str, cell: Cell, data: Data, seed: TrainedSeed) -> None:
     """Raises where a metric scores a stored seed otherwise on a GPU than on the CPU, or waits for it at more lines."""
     given = {
         key: value for key, value in (LESS | LEAST.get(metric, {})).items() if METRICS[metric].param(key)

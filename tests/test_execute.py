@@ -477,10 +477,10 @@ def test_workers_are_heard_twice_a_second_and_when_they_turn_to_something_else(t
 
 
 def test_plain_lines_name_start_and_end_of_each_task(bench: Bench) -> None:
-    bench.run(slow(bench.folder / "log", 0.5), seeds=1)
+    bench.run("Constant", seeds=1)
     lines = bench.text.splitlines()
     assert lines[:2] == ["1 of 1 tasks to do", "ring-constant, seed 0: started"]
-    assert re.fullmatch(r"ring-constant, seed 0: finished in \d\.\d s \(1 of 1\)", lines[2])
+    assert re.fullmatch(r"ring-constant, seed 0: finished in \d+\.\d s \(1 of 1\)", lines[2])
 
 
 def test_the_live_picture_shows_speed_losses_and_time_left(tmp_path: Path) -> None:
@@ -505,9 +505,10 @@ def test_the_live_picture_shows_speed_losses_and_time_left(tmp_path: Path) -> No
     assert "ring-vae, seed 2: finished in 2.0 s (1 of 2)" in text
 
 
-def test_a_plain_log_tells_events_once_and_where_a_task_stands_each_minute(
+def test_a_plain_log_says_how_long_a_task_has_been_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each event once, and where the task stands every minute."""
     clock = [0.0]
     monkeypatch.setattr("ganbench.execution.progress.time.monotonic", lambda: clock[0])
     progress, file = ProgressDir(tmp_path), io.StringIO()
@@ -531,7 +532,7 @@ def test_a_plain_log_tells_events_once_and_where_a_task_stands_each_minute(
         "ring-gan, seed 0: waiting for another run",
         "ring-gan, seed 0: running for 1:01 (1 seed  waiting for another run)",
         "ring-gan, seed 0: started",
-        "ring-gan, seed 0: resumed after step 40 of 100",
+        "ring-gan, seed 0: resumed after step 40",
         "ring-gan, seed 0: running for 2:03 (1 seed  step 60 of 100  resumed after 40  10 seed·steps/s  G 0.5  "
         "0:04 left)",
         "ring-gan, seed 0: running for 3:04 (1 seed  kde_ll of seed 0)",
@@ -585,7 +586,7 @@ def test_workers_do_not_outlive_a_run_that_is_killed(bench: Bench) -> None:
     process.kill()  # this one process, not its group
     process.communicate()
     worker = int(log.read_text().split()[0])
-    until(lambda: not alive(worker), 10)
+    until(lambda: not alive(worker))
 
 
 @pytest.mark.slow
@@ -597,11 +598,11 @@ def test_ctrl_c_leaves_what_is_finished_and_no_orphans(bench: Bench, times: int)
     for _ in range(times):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
-    text = process.communicate(timeout=30)[0]
+    text = process.communicate(timeout=300)[0]
     assert process.returncode == 130, text
     assert "interrupted; run the same command again to go on from here" in text
     assert "Traceback" not in text
-    until(lambda: not alive(int(log.read_text().split()[0])), 10)
+    until(lambda: not alive(int(log.read_text().split()[0])))
     if times == 1:
         assert [(row["label"], row["status"]) for row in bench.rows()] == [("tiny_gan", "ok")]
     assert bench.run("TinyGAN", seeds=1) == 0
@@ -612,7 +613,7 @@ def test_two_runs_at_once_train_every_seed_once(bench: Bench) -> None:
     log = bench.folder / "log"
     path = bench.suite(slow(log, 0.3), "TinyGAN", seeds=4)
     runs = [start(bench, path) for _ in range(2)]
-    texts = [run.communicate(timeout=120)[0] for run in runs]
+    texts = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], texts
     assert sorted(line.split()[1] for line in log.read_text().splitlines()) == ["0", "1", "2", "3"]
     assert [row["status"] for row in bench.rows()] == ["ok"] * 8

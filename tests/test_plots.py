@@ -267,7 +267,7 @@ def _with_errors(folder: Path, methods: tuple[FakeMethod, ...], errors: dict[str
 def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     a = [[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.9, 0.9]]
     b = [[0.2, 0.1, 0.4, 0.5], [0.2, 0.2, 0.1, 0.1]]  # seed 0: second, first, second, second
-    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", rung="fit"))
+    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", interface="fit"))
     run = _with_errors(tmp_path, methods, {"a": a, "b": b})
     found = reconstruction.ranks(run.cells).set_index("label")
     assert list(found.index) == ["a", "b"]

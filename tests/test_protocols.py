@@ -15,7 +15,7 @@ from ganbench.analysis import reference
 from ganbench.conformance.fixtures import images, load_data, plane
 from ganbench.contracts import COLUMNS, Data
 from ganbench.errors import PluginError
-from ganbench.scoring import make, protocol
+from ganbench.scoring import protocol
 from ganbench.store.protocols import _table, current_protocol
 from ganbench.store.results import read_records
 from ganbench.suite.spec import PluginSpec
@@ -79,7 +79,7 @@ def numbers(value: object) -> Iterator[float]:
 def test_every_number_of_the_sentence_is_hashed(name: str):
     assert list(cases(name))
     for metric, data in cases(name):
-        made = make(metric)
+        made = metric.build()
         fields = made.protocol_fields(data)
         hashed = {*numbers(fields), *numbers(dict(metric.resolved))}
         hashed |= {100 * x for x in hashed}  # percentages
@@ -109,7 +109,7 @@ def test_a_sentence_can_be_reworded(name: str, monkeypatch: pytest.MonkeyPatch):
     for metric, data in cases(name):
         old, _ = protocol(metric, data)
         with monkeypatch.context() as patch:
-            patch.setattr(type(make(metric)), "protocol", lambda self, data: "in other words")
+            patch.setattr(type(metric.build()), "protocol", lambda self, data: "in other words")
             assert protocol(metric, data) == (old, "in other words")
 
 

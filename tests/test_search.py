@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from ganbench import PluginError, SuiteError, load_records, run_suite, tunable
-from ganbench.analysis.search import changes_of_place, search_curve
+from ganbench.analysis.search import DatasetSearch, MethodSearch, changes_of_place, read_search, search_curve
+from ganbench.errors import StoreError
+from ganbench.execution import search as execution_search
 from ganbench.registry import catalog, digest, scan
+from ganbench.report import search as search_report
+from ganbench.report import style
 from ganbench.search_range import SearchRange
+from ganbench.store import layout
+from ganbench.store.rundir import Store
 from ganbench.suite.load import dump, load
 from ganbench.suite.tune import Trial, points, search_space, search_suite, trials, tuned_suite
 
@@ -371,3 +377,50 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
     before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
     run_suite(suite, out, quiet=True)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("train.json")} == before
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def a_search(better="lower"):
+    settings = ({}, {"lr": 0.0021, "d_steps": 5}, {"lr": 0.01, "d_steps": 1})
+    one = MethodSearch("gan", settings, np.array([[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]]), better)
+    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better)
+    return DatasetSearch("ring", "sliced_wasserstein", "data units", (one, kde))
+
+
+def test_the_table_of_a_search():
+    shown = search_report.table(a_search())
+    assert shown.caption.startswith(
+        "3 settings of each method, 2 seeds each, judged by sliced_wasserstein ↓ on validation data."
+    )
+    assert shown.rows == [
+        ("gan", "4", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1"),
+        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0"),
+    ]
+
+
+def test_the_plot_of_a_search():
+    with style.style():
+        plot = search_report.plot(a_search(), {"gan": "#000000"})
+    (ax,) = plot.figure.axes
+    assert [line.get_label() for line in ax.lines] == ["gan", "kde"]
+    assert list(ax.lines[0].get_ydata()) == pytest.approx([4.0, (1.5 + 4.0) / 2, 1.5])
+    assert plot.alt == "Expected best sliced_wasserstein against the number of trials on ring of gan."
+
+
+def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    path = store.path(layout.SEARCH_RESULT)
+    assert read_search(store) == ()
+    store.write_json(path, {"trials": 3, "datasets": [execution_search._plain(a_search())]})
+    (back,) = read_search(store)
+    assert (back.dataset, back.value, back.unit) == ("ring", "sliced_wasserstein", "data units")
+    assert np.array_equal(back.methods[0].scores, a_search().methods[0].scores, equal_nan=True)
+    assert back.methods[0].best == 1
+    path.write_text(
+        '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
+    )
+    with pytest.raises(StoreError, match="is no result of a search"):
+        read_search(store)

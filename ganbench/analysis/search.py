@@ -11,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from ..errors import StoreError
+from ..store import layout
+from ..store.files import Folder
+
 BAND = (0.05, 0.95)  # quantiles between which the best of so many trials lies
 
 
@@ -64,6 +68,34 @@ class DatasetSearch:
     value: str
     unit: str
     methods: tuple[MethodSearch, ...]
+
+
+def read_search(files: Folder) -> tuple[DatasetSearch, ...]:
+    """The searches that were made before a run; none where the suite has none. Raises StoreError for a file that no
+    run writes."""
+    path = files.path(layout.SEARCH_RESULT)
+    try:
+        return tuple(
+            DatasetSearch(
+                str(entry["dataset"]),
+                str(entry["value"]),
+                str(entry["unit"]),
+                tuple(_method_search(method) for method in entry["methods"]),
+            )
+            for entry in files.read_object(path).get("datasets", [])
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(f"{path}: is no result of a search; run the suite again to rebuild it") from None
+
+
+def _method_search(entry: Mapping[str, Any]) -> MethodSearch:
+    scores = np.array(
+        [[np.nan if x is None else float(x) for x in row] for row in entry["scores"]], dtype=np.float64
+    )
+    settings = tuple({str(name): value for name, value in setting.items()} for setting in entry["settings"])
+    if scores.ndim != 2 or len(scores) != len(settings) or entry["better"] not in ("higher", "lower"):
+        raise ValueError
+    return MethodSearch(str(entry["label"]), settings, scores, str(entry["better"]))
 
 
 def search_curve(scores: Sequence[float], better: str) -> SearchCurve:

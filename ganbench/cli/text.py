@@ -215,7 +215,7 @@ def _plugin_row(plugin: Plugin) -> dict[str, Any]:
     if plugin.kind == "dataset":
         row["provides"] = list(plugin.provides)
     if plugin.kind == "method":
-        row["rung"] = plugin.rung
+        row["interface"] = plugin.interface
     return {**row, "path": str(plugin.path)}
 
 
@@ -272,7 +272,7 @@ def plugin_text(plugin: Plugin) -> str:
         blocks.append(f"{heading('Needs')}  {', '.join(plugin.needs)}")
     if plugin.provides:
         blocks.append(f"{heading('Provides')}  {', '.join(plugin.provides)}")
-    if plugin.rung == "fit":
+    if plugin.interface == "fit":
         blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
     return "\n\n".join(block for block in blocks if block)
 

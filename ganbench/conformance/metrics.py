@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from .. import registry
 from ..contracts import Better, Data, Score
 from ..errors import PluginError
 from ..scoring import protocol
@@ -34,7 +33,7 @@ def _metric(part: PluginSpec, data: Data) -> Checks:
     if odd:
         text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
-    made = registry.load(plugin)(**part.params)
+    made = part.build()
     sentence = getattr(made, "protocol", lambda _: "")(data)
     text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
     yield Check("its protocol is a sentence", text)

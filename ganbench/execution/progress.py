@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -81,16 +81,17 @@ class ProgressDir:
     def reporter(self, task: int) -> Callable[[TaskProgress], None]:
         """A function with which the worker of a task reports. It may be called at any rate: a report is written
         twice a second, and when the activity changes."""
-        last, activity = 0.0, ""
+        last, activity, resumed = 0.0, "", 0
 
         def report(progress: TaskProgress) -> None:
-            nonlocal last, activity
+            nonlocal last, activity, resumed
+            resumed = progress.resumed or resumed  # said again in every later report, so that none is missed
             now = time.monotonic()
             if progress.activity == activity and now - last < REPORT_INTERVAL:
                 return
             last, activity = now, progress.activity
             with suppress(StoreError):  # not worth failing a training
-                self._write(f"{task}.json", progress)
+                self._write(f"{task}.json", replace(progress, resumed=resumed))
 
         return report
 
@@ -182,7 +183,12 @@ class Display:
     def refresh(self) -> None:
         """Read the workers' reports again."""
         now = time.monotonic()
-        for task, report in sorted(self.progress.read().items()):
+        reports = self.progress.read()
+        for task in (
+            self.rows.keys() - reports.keys()
+        ):  # waits no longer, and cannot report from where it is now
+            self.bars.remove_task(self.rows.pop(task).bar)
+        for task, report in sorted(reports.items()):
             label = self.labels[task]
             if task not in self.rows:
                 self.rows[task] = Row(self.bars.add_task(label, total=None, text=""), now, now)
@@ -193,7 +199,7 @@ class Display:
             # A plain log: a line at each event, and one a minute, so that a task that hangs shows.
             event = WAITING if report.activity == WAITING else "started"
             if report.resumed:
-                event = f"resumed after step {report.resumed:,} of {report.steps:,}"
+                event = f"resumed after step {report.resumed:,}"
             if event not in row.events:
                 say(self.console, f"{label}: {event}")
                 row.events.add(event)
@@ -204,10 +210,9 @@ class Display:
 
     def finish(self, task: int, outcome: str) -> None:
         """Print how a task ended."""
-        self.refresh()
+        self.refresh()  # what it did last
         self.progress.clear(task)
-        if row := self.rows.pop(task, None):
-            self.bars.remove_task(row.bar)
+        self.refresh()
         self.done += 1
         count = f"{self.done} of {len(self.labels)}"
         self.bars.update(self.total, completed=self.done, text=f"{count} tasks")

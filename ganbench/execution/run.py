@@ -30,7 +30,7 @@ from ..store.results import open_run
 from ..store.rundir import Preview, Store, data_digest, preview
 from ..suite.load import Suite, dump
 from ..suite.plan import Cell, make_cells
-from ..training.loop import rehearse, samples_for_metrics
+from ..training.loop import samples_for_metrics, smoke_test
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .search import search
@@ -117,35 +117,50 @@ def _run(
     fresh: bool,
     dry_run: bool,
     console: Console,
-    reports: Sequence[str] = REPORTS,
+    reports: Sequence[str] | None = None,
 ) -> int:
-    """Run a suite without a search; `reports`: what is written of its results."""
+    """Run a suite without a search; `reports`: what is written of its results, by default all."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
+            # Where it runs.
             device, start = _choose_executor(executor, device, jobs, console)
+
+            # What there is to do. Every cell has its keys from here on.
             copies = Path(temporary) if executor == "local" and not dry_run else None
             with no_collection():
                 cells, previews, data = prepare(suite, copies)
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
-            store = Store(root, read_only=dry_run)
+            # All cells are split before those of the shard are taken: a seed's stack must not depend on the shard.
             own = cells[shard[0] - 1 :: shard[1]] if shard else cells
-            names = {cell.id for cell in own}
+            ids = {cell.id for cell in own}
             seconds = 60 * timeout if timeout else None
             tasks = [
                 replace(task, timeout=seconds, data=data.get(task.cell.dataset.label))
                 for task in split_tasks(cells, root, device, cores() if device == "cpu" else len(gpus()))
-                if task.cell.id in names
+                if task.cell.id in ids
             ]
+            store = Store(root, read_only=dry_run)
             if dry_run:
                 _print_plan(store, own, tasks, console)
                 return 0
+
+            # The run directory. Whatever cannot be written, or logged, is found here, before any training.
             tracking = Tracking(suite.track, store)
-            _write_plan(store, suite, cells, previews, device, forget=own if fresh else ())
+            store.prepare()
+            for cell in own if fresh else ():
+                store.remove(cell)
+            store.write_text(layout.SUITE, dump(suite))
+            store.write_environment(device)
+            for each in previews:
+                store.write_dataset(each)
+            store.write_plan(suite.name, suite.about, cells)
+
+            # The work, then what follows from the records.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
-            code = _conclude(store, out, own, console, stopped, reports)
+            code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
                 _print_warnings(tracking.warnings, console)
@@ -256,7 +271,7 @@ def prepare(
                     min_samples=samples_for_metrics(cells[index], data),
                 )
                 try:
-                    rehearse(cell, data)
+                    smoke_test(cell, data)
                 except PluginError as error:  # a trick that cannot be used with the method
                     refusals.append(f"{cell.label}: {error}")
     if refusals:
@@ -282,27 +297,8 @@ def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> I
             number += 1
 
 
-def _write_plan(
-    store: Store,
-    suite: Suite,
-    cells: Sequence[Cell],
-    previews: Sequence[Preview],
-    device: str,
-    forget: Sequence[Cell],
-) -> None:
-    """Make the run directory ready; whatever cannot be written is found here, before any training."""
-    store.prepare()
-    for cell in forget:
-        store.remove(cell)
-    store.write_text(layout.SUITE, dump(suite))
-    store.write_environment(device)
-    for each in previews:
-        store.write_dataset(each)
-    store.write_plan(suite.name, suite.about, cells)
-
-
 def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console) -> None:
-    """What there is and what would be done."""
+    """Print what there is and what would be done."""
     pending = {task.number: pending_work(store, task.cell, task.seeds) for task in tasks}
     rows = []
     for cell in cells:
@@ -320,7 +316,7 @@ def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], cons
         checkpoint = store.checkpoint(task.cell, train, tensors=False) if train else None
         if checkpoint:
             steps = task.cell.train.steps
-            where = f"to be resumed after round {checkpoint.step:,} of {steps:,}"
+            where = f"to be resumed after step {checkpoint.step:,} of {steps:,}"
             say(console, f"{task.cell.label}, {seed_names(train)}: {where}")
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
@@ -427,10 +423,24 @@ def _conclude(
     """Write records, tables, plots and report, and print what is not ok; the exit code."""
     rows = store.write_records()
     _print_warnings(store.warnings, console)
+
+    # Everything is derived from the records; a failure here costs none of them.
     names = (reports[:1] if stopped else reports) if rows else ()
-    run, errors = _write_reports(store.root, names)
-    if names and not errors:
+    run, errors = None, []
+    try:
+        if names:
+            run = open_run(store.root, trusted=True)  # its plugins have been run by this command
+    except Exception as error:
+        errors.append(f"the results could not be read: {explain(error)}")
+    for name in names if run else ():
+        try:
+            importlib.import_module(f"ganbench.report.{name}").write(run)
+        except Exception as error:
+            errors.append(f"the {name} could not be written: {explain(error)}")
+    if run and not errors:
         _print_tables(run, console)
+
+    # What is not ok, last, where it is seen.
     bad = _print_failures(rows, console)
     for text in errors:
         say(console, f"error: {text}\nThe records are kept in {out / layout.RECORDS}.")
@@ -459,25 +469,7 @@ def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -
     return f"{len(absent)} of {count} records are missing ({names})" if absent else ""
 
 
-def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[str]]:
-    """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
-    if not names:
-        return root, []
-
-    try:
-        run = open_run(root, trusted=True)  # its plugins have been run by this command
-    except Exception as error:
-        return root, [f"the results could not be read: {explain(error)}"]
-    errors = []
-    for name in names:
-        try:
-            importlib.import_module(f"ganbench.report.{name}").write(run)
-        except Exception as error:
-            errors.append(f"the {name} could not be written: {explain(error)}")
-    return run, errors
-
-
-def _print_tables(run: Path | Run, console: Console) -> None:
+def _print_tables(run: Run, console: Console) -> None:
     """The tables of the report, in short."""
     from ..report import tables
 

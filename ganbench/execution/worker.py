@@ -228,7 +228,7 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
     def progress(now: Progress) -> None:
         report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    size = max(1, len(seeds)) if cell.rung == "game" else 1
+    size = max(1, len(seeds)) if cell.interface == "game" else 1
     for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
         report(TaskProgress("training", len(stack)))
         with _recorded_failures(task, store, stack):
@@ -255,7 +255,8 @@ class StoredCheckpoints:
         """The checkpoint from which these seeds go on, if there is one."""
         found = self.store.checkpoint(self.cell, seeds)
         if found:
-            self.report(TaskProgress("training", len(seeds), found.step, self.cell.train.steps))
+            steps = self.cell.train.steps
+            self.report(TaskProgress("training", len(seeds), found.step, steps, resumed=found.step))
         return found
 
     def due(self, step: int) -> bool:

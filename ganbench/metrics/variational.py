@@ -166,6 +166,7 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
     net = _start(fitted[0].shape[1], generator).to(fitted[0].device)
     optimiser = torch.optim.Adam(net.parameters(), LR)
     best, chosen, when = -math.inf, copy.deepcopy(net.state_dict()), 0
+    rows = torch.empty(0, 2, BATCH)
     for step in range(STEPS + 1):
         if step % EVERY == 0:
             value, sem = _judged(_log_ratios(net, aside), f)

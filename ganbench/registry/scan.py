@@ -57,7 +57,7 @@ class Plugin:
     symbol: str
     doc: str
     params: tuple[Param, ...]
-    rung: str | None = None  # "game" or "fit", for methods
+    interface: str | None = None  # "game" or "fit", for methods
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
@@ -130,7 +130,7 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
             symbol=node.name,
             doc=ast.get_docstring(node) or "",
             params=tuple(params),
-            rung=next((rung for rung in ("game", "fit") if rung in methods), None),
+            interface=next((interface for interface in ("game", "fit") if interface in methods), None),
             **mark,
         )
     return None

@@ -18,13 +18,14 @@ import pandas as pd
 import yaml
 
 from .. import __version__, registry
+from ..analysis.search import read_search
 from ..analysis.summary import run_summary
 from ..errors import GanbenchError, PluginError, StoreError
 from ..store import layout
 from ..store.files import Folder
 from ..store.layout import file_name
 from ..store.results import MAX_RECORDS, Cell, Dataset, Run, open_run
-from . import style, tables
+from . import search, style, tables
 from .style import Plot, Style
 
 if TYPE_CHECKING:
@@ -105,8 +106,11 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
     yield from _scores(run, colours)
     missing = [] if missing is None else missing
     metrics = Metrics(run)
+    searches = {one.dataset: one for one in read_search(run.files)}
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
+        if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
+            yield plot
         for draw in (_samples, _snapshots, _curves, _probes):
             if plot := draw(dataset, cells[:MAX_METHODS], colours):
                 yield _captioned(plot, len(cells))
@@ -568,7 +572,7 @@ class Metrics:
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
-        return getattr(registry.load(plugin)(**params), "figure", None)
+        return getattr(registry.build(plugin, params), "figure", None)
 
 
 def _only(cell: Cell, metric: str) -> Cell:

@@ -19,12 +19,13 @@ import yaml
 from ..analysis import controls
 from ..analysis.check import CheckResult
 from ..analysis.compare import Comparison, compare
+from ..analysis.search import read_search
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, style
+from . import check, comparison, search, style
 from . import figures as plots
 from . import tables as table
 from .document import environment
@@ -67,6 +68,7 @@ def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
         diagrams=list(_diagrams(compared)) if compared else [],
         against=check.shown(checked) if checked else None,
         sections=_sections(run, pictures),
+        searches=[search.table(one) for one in read_search(files)],
         protocols=protocols,
         protocol_of={
             (v, h): protocol for protocol in protocols for v in protocol.values for h in protocol.hashes
@@ -246,10 +248,9 @@ def _described(run: Run, label: str) -> str:
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
     # The parameters as they were, since the sentence may tell of others' choices. Sizes stand below.
     params = info.get("params")
+    items = params.items() if isinstance(params, dict) else ()
     actual = ", ".join(
-        f"{name} {value}"
-        for name, value in (params.items() if isinstance(params, dict) else ())
-        if value is not None and not name.startswith("n_")
+        f"{name} {value}" for name, value in items if value is not None and not name.startswith("n_")
     )
     parts = [str(info.get("about") or "").rstrip("."), actual, f"shape {shape}" if shape else "", sizes]
     return " · ".join(part for part in parts if part)

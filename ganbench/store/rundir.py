@@ -16,11 +16,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -346,7 +347,7 @@ def _describe(cell: Cell) -> dict[str, Any]:
         "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
         "train": asdict(cell.train),
         "key": cell.key[:12],
-        "rung": cell.rung,
+        "interface": cell.interface,
         "about": method.part.plugin.summary if method.part else "samples made elsewhere",
     }
 
@@ -482,6 +483,9 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        # PyTorch chooses its kernels by the instruction set, on which the last digits depend.
+        "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
+        "threads": 1 if device == "cpu" else torch.get_num_threads(),  # of a training
         "device": torch.cuda.get_device_name(device)
         if torch.cuda.is_available() and device != "cpu"
         else device,
@@ -489,3 +493,12 @@ def environment(device: str) -> dict[str, Any]:
         "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _processor() -> str:
+    """The model of the CPU as Linux names it; elsewhere what Python knows of it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -79,7 +79,8 @@ def locate(path_or_name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and len(path.parts) == 1 and path.stem in known:
         return known[path.stem]
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
-        raise RequestError(f"{path}: there is no such file")
+        hint = did_you_mean(path.stem, known) if len(path.parts) == 1 else ""
+        raise RequestError(f"{path}: there is no such file{hint if 'did you mean' in hint else ''}")
     raise RequestError(
         f"there is no suite {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}\n"
         "name a shipped suite (`ganbench list suites`) or the path of a YAML file"

@@ -91,9 +91,9 @@ class Cell:
         return f"{slug(self.dataset.label)}-{slug(self.method.label)}-{self.key[:12]}" if self.key else ""
 
     @property
-    def rung(self) -> Literal["game", "fit", "samples"]:
+    def interface(self) -> Literal["game", "fit", "samples"]:
         """How much of the method ganbench knows: its game, how to train it, or only its samples."""
-        return _rung(self.method)
+        return _interface(self.method)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def make_cells(suite: Suite) -> tuple[Cell, ...]:
 
 
 def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
-    has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
+    has = {*dataset.part.plugin.provides, *(["generator"] if _interface(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
         suite=suite.name,
@@ -135,10 +135,10 @@ def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     )
 
 
-def _rung(method: MethodSpec) -> Literal["game", "fit", "samples"]:
+def _interface(method: MethodSpec) -> Literal["game", "fit", "samples"]:
     if method.part is None:
         return "samples"
-    return "game" if method.part.plugin.rung == "game" else "fit"
+    return "game" if method.part.plugin.interface == "game" else "fit"
 
 
 def identity(part: PluginSpec) -> dict[str, Any]:

@@ -286,7 +286,7 @@ class Reader:
         plugin = self.plugin(kind, name)
         if name.node is None or plugin is None:
             return None
-        if kind == "method" and plugin.rung is None:
+        if kind == "method" and plugin.interface is None:
             name.note(
                 f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
             )
@@ -362,6 +362,8 @@ class Reader:
             return self.folder
         if not exists:
             cursor.note(f"there is no file or folder {path}")
+        elif not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            cursor.note(f"{path} is a pipe or a device; expected a file or a folder")
         return path
 
     # ------------------------------------------------------------ datasets, methods, metrics
@@ -452,7 +454,7 @@ class Reader:
         """The tricks of a method, in their order."""
         items = tricks.items(least=0)
         parts = [self.part("trick", self.entry(item, "trick")) for item in items]
-        if parts and method and method.plugin.rung == "fit":
+        if parts and method and method.plugin.interface == "fit":
             tricks.note(
                 f"{method.name!r} trains by itself and takes no tricks; they change methods that are a game"
             )

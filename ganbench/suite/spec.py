@@ -40,6 +40,11 @@ class PluginSpec:
         """The plugin's name, with the label where there is one: `kde_ll(n=500)`."""
         return self._labelled(self.plugin.name)
 
+    def build(self) -> Any:
+        """The plugin itself with its parameters; of a dataset, which is a function, `execution.worker.load_data` makes
+        the data. Raises PluginError where its file fails or its class refuses the parameters."""
+        return registry.build(self.plugin, self.params)
+
     @property
     def values(self) -> tuple[Value, ...]:
         """What a metric measures, named as in tables: `precision(k=3)`."""
