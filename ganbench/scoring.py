@@ -15,21 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, registry
+from . import __version__
 from .contracts import Data, Model, Record, Score, Status, Value
 from .errors import GanbenchError, PluginError, SampleError
 from .sample_counts import count_setting, samples_needed, too_few
-from .store.rundir import Entry, Training
 from .suite.load import PluginSpec
+from .suite.plan import Cell
 from .training.loop import out_of_memory
 from .training.model import SampleModel
 from .training.rng import derive
+from .training.trained import TrainedSeed
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSeed:
     """One metric of one seed."""
 
+    seed: int
     index: int  # of the metric in its cell
     metric: str
     status: Status
@@ -41,74 +43,77 @@ class Scored:
 
 
 def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
-    """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
+    """The protocol of a metric on these data: a hash of 8 hexadecimal digits, and a sentence for people.
 
-    Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
+    Values with different hashes are never compared. Hashed are the metric's name, version and parameters, and its
+    `protocol_fields(data)`: then the sentence can be reworded. A metric without fields has its sentence hashed.
+    Raises PluginError where the metric cannot be made, or its fields are no mapping that JSON can hold.
     """
-    plugin, made = metric.plugin, make(metric)
+    plugin, made = metric.plugin, metric.build()
     try:
         sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
+        fields = made.protocol_fields(data) if hasattr(made, "protocol_fields") else sentence
+        # No `default`: the text of an object may hold its address, and the hash would change with every run.
+        hashed = json.dumps(fields, sort_keys=True)
     except Exception as error:
         raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
-    identity = [plugin.name, plugin.version, dict(metric.resolved), sentence]
+    if not isinstance(fields, Mapping | str):
+        raise PluginError(
+            f"{plugin.path}: protocol_fields of {plugin.name} must return a mapping of names to numbers and texts; "
+            f"it returned a {type(fields).__name__}"
+        )
+    identity = [plugin.name, plugin.version, dict(metric.resolved), json.loads(hashed)]
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
-
-
-def make(metric: PluginSpec) -> Any:
-    """The metric itself, with its parameters. Raises PluginError."""
-    target = registry.load(metric.plugin)
-    try:
-        return target(**metric.params)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{metric.plugin.path}: {metric.plugin.name}: {error}") from None
 
 
 @dataclass
 class Scorer:
     """Scores the seeds of one cell. What a metric computes of the data alone is computed once."""
 
-    entry: Entry
+    cell: Cell
     data: Data
     references: dict[int, Any] = field(default_factory=dict)
 
-    def __call__(self, index: int, model: Model, training: Training) -> Scored:
+    def __call__(self, index: int, model: Model, trained: TrainedSeed) -> ScoredSeed:
         """The metric of this index. Whatever it raises is its status "failed" (or "oom"), and a value that
         is NaN or infinite is a record without a value that says so; nothing is raised."""
         started = time.monotonic()
         try:
-            scores = self._measure(index, model, training.seed)
+            scores = self._measure(index, model, trained.seed)
         except Exception as error:
             status: Status = "oom" if out_of_memory(error) else "failed"
             trace = traceback.format_exc()
-            return unmeasured(self.entry, index, training, status, explain(error), trace)
+            return unmeasured(self.cell, index, trained, status, explain(error), trace)
         details, tensors = _sorted_out(scores)
         seconds = max(0.0, time.monotonic() - started)
-        values = self.entry.cell.metrics[index].plugin.values
+        metric = self.cell.metrics[index]
         records = [
-            _record(self.entry, index, training, value, score, seconds, floor=_floor(value, score, scores))
-            for value, score in zip(values, scores, strict=True)
+            _record(self.cell, index, trained, column, score, seconds, floor=_floor(value, score, scores))
+            for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
-        return Scored(index, self._name(index), "ok", None, None, tuple(records), details, tensors)
+        return ScoredSeed(
+            trained.seed, index, self._name(index), "ok", None, None, tuple(records), details, tensors
+        )
 
     def _name(self, index: int) -> str:
-        return self.entry.cell.metrics[index].plugin.name
+        return self.cell.metrics[index].name
 
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError where the metric needs more samples, before its reference is computed."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
             found = count_setting(metric, self.data, at_hand)
-            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            advice = f"; `{metric.plugin.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
             raise SampleError(too_few(needed, at_hand) + advice)
 
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
-        metric = self.entry.cell.metrics[index]
+        metric = self.cell.metrics[index]
         if isinstance(model, SampleModel):
             self._check_count(metric, len(model.stored))
-        made = make(metric)
+        made = metric.build()
         # For metrics that draw from PyTorch's own generator instead of the model's.
-        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):
             found = made(model, self.data)
         else:
@@ -127,14 +132,12 @@ class Scorer:
 
 
 def unmeasured(
-    entry: Entry, index: int, training: Training, status: Status, error: str, trace: str | None = None
-) -> Scored:
+    cell: Cell, index: int, trained: TrainedSeed, status: Status, error: str, trace: str | None = None
+) -> ScoredSeed:
     """A metric that gave nothing."""
-    plugin = entry.cell.metrics[index].plugin
-    records = tuple(
-        _record(entry, index, training, value, None, 0.0, status, error) for value in plugin.values
-    )
-    return Scored(index, plugin.name, status, error, trace, records, {}, {})
+    metric = cell.metrics[index]
+    records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in metric.values)
+    return ScoredSeed(trained.seed, index, metric.name, status, error, trace, records, {}, {})
 
 
 def explain(error: BaseException) -> str:
@@ -143,9 +146,9 @@ def explain(error: BaseException) -> str:
 
 
 def _record(
-    entry: Entry,
+    cell: Cell,
     index: int,
-    training: Training,
+    trained: TrainedSeed,
     column: Value,
     score: Score | None,
     seconds: float,
@@ -158,10 +161,10 @@ def _record(
         value, status, error = None, "failed", f"{column.name} is {value}, which is no number to average"
     sem = float(score.sem) if score and score.sem is not None else None
     return Record(
-        **entry.columns,
-        seed=training.seed,
+        **cell.columns,
+        seed=trained.seed,
         metric=column.name,
-        protocol=entry.protocols[index][0],
+        protocol=cell.protocols[index][0],
         value=value,
         sem=sem if sem is not None and math.isfinite(sem) else None,
         n=int(score.n) if score and score.n is not None else None,
@@ -170,10 +173,10 @@ def _record(
         status=status,
         error=error,
         seconds=seconds,
-        train_seconds=training.seconds,
-        device=training.device,
-        dtype=training.dtype,
-        stack=training.stack,
+        train_seconds=trained.seconds,
+        device=trained.device,
+        dtype=trained.dtype,
+        stack=trained.stack,
         version=__version__,
         floor=floor,
         invalid=str(score.stored["invalid"]) if score and score.stored.get("invalid") else None,

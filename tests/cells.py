@@ -9,7 +9,7 @@ import torch
 
 from ganbench.contracts import Data
 from ganbench.suite.load import load
-from ganbench.suite.plan import Cell, resolve
+from ganbench.suite.plan import Cell, make_cells
 
 
 def cells(
@@ -23,7 +23,7 @@ def cells(
         f"name: tiny\nseeds: 4\ntrain: {train}\ndatasets: [ring]\nmethods: {methods}\nmetrics: [kde_ll]\n",
         encoding="utf-8",
     )
-    return list(resolve(load(path)).cells)
+    return list(make_cells(load(path)))
 
 
 def points(n: int = 200, dtype: torch.dtype = torch.float32) -> Data:

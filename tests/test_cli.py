@@ -18,7 +18,8 @@ import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
-from ganbench.cli.commands import KINDS, main
+from ganbench.cli.commands import main
+from ganbench.cli.options import KINDS
 from ganbench.errors import DatasetError, StoreError
 from ganbench.registry import catalog
 from ganbench.suite.load import Suite, shipped_suites
@@ -130,7 +131,7 @@ def test_list_several_kinds() -> None:
     assert both == f"{call('list', 'methods').stdout}\n{call('list', 'tricks').stdout}"
     assert call("list", "tricks", "tricks").stdout == call("list", "tricks").stdout
     assert call("list", "trick").stdout == call("list", "tricks").stdout
-    assert "is not one of 'methods', 'tricks'" in call("list", "trikcs").stderr
+    assert "there is no kind 'trikcs'; did you mean 'tricks'?" in call("list", "trikcs").stderr
 
 
 def test_list_of_a_name_says_what_shows_it() -> None:
@@ -163,13 +164,63 @@ def test_list_as_json(kind: str) -> None:
 def test_list_as_json_says_what_programs_need() -> None:
     rows = {(row["kind"], row["name"]): row for row in json.loads(call("list", "--json").stdout)}
     gan = rows["method", "gan"]
-    assert gan["rung"] == "game"
+    assert gan["interface"] == "game"
     loss = next(param for param in gan["params"] if param["name"] == "loss")
     assert loss["type"] == "Literal['non-saturating', 'minimax']"
     assert (loss["required"], loss["default"]) == (False, "non-saturating")
     assert "modes" in rows["dataset", "ring"]["provides"]
     path = next(param for param in rows["dataset", "images"]["params"] if param["name"] == "path")
     assert (path["required"], path["default"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("list", "gan"),
+            "'gan' is a method; `ganbench show gan` shows it, `ganbench list methods` lists them all",
+        ),
+        (("list", "gans"), "there is no kind 'gans'; did you mean 'gan'?"),
+        (("list", "metrcs"), "there is no kind 'metrcs'; did you mean 'metrics'?"),
+        (("show", "metrics"), "'metrics' is a kind of thing; `ganbench list metrics` lists them all"),
+        (("show", "dataset"), "'dataset' is a kind of thing; `ganbench list datasets` lists them all"),
+        (("show", "gna"), "no plugin or suite named 'gna'; did you mean 'gan'?"),
+        (
+            ("validate", "quickstrat.yaml"),
+            "quickstrat.yaml: there is no such file; did you mean 'quickstart'?",
+        ),
+        (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
+        (("report", "nowhere"), "Directory 'nowhere' does not exist."),
+        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, "),
+        (("test", "gna"), "gna: there is no such file"),
+        (("score", __file__, "--dataset", "ring", "--metrics", "kde_ll", "--set", "kde_ll=5"),
+         "--set kde_ll=5: expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"),
+    ],
+)  # fmt: skip
+def test_names_that_are_nearly_right(arguments: tuple[str, ...], message: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_shipped_plugin_is_tested_by_its_name() -> None:
+    result = call("test", "kl")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("kl (divergence)")
+    assert result.stdout.endswith("all checks passed\n")
+
+
+def test_a_suite_is_no_run_but_says_where_its_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "runs" / "mine").mkdir(parents=True)
+    tiny.write(tmp_path).rename(tmp_path / "mine.yaml")
+    for command in ("compare", "report", "table"):
+        for name in ("mine", "mine.yaml"):
+            result = call(command, name)
+            assert result.exit_code == 2
+            expected = f"{name!r} is not the folder of a run; did you mean results/runs/mine?"
+            assert expected in " ".join(result.stderr.split())
+    assert call("validate", "mine").stdout == call("validate", "mine.yaml").stdout
 
 
 # ------------------------------------------------------------------------------------------------ show

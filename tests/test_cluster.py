@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -20,8 +22,10 @@ from runs import Bench, slow, until
 
 from ganbench.errors import RequestError, StoreError
 from ganbench.execution import ray_cluster, run
+from ganbench.execution.progress import WAITING, ProgressDir, TaskProgress, TaskResult
 from ganbench.execution.worker import Task
-from ganbench.store.rundir import Entry, Store
+from ganbench.store import layout
+from ganbench.store.rundir import Store
 from ganbench.suite import load, plan
 
 FAULTS = "./plugins_for_faults.py:"
@@ -36,8 +40,9 @@ os.environ.update(
 
 def task(bench: Bench, *methods: str, **settings: Any) -> Task:
     """The only task of a suite."""
-    (cell,) = plan.resolve(load.load(bench.suite(*methods, **settings))).cells
-    return Task(0, Entry.of(cell, "digest", [("", "")]), cell.seeds, bench.out, "cpu")
+    (cell,) = plan.make_cells(load.load(bench.suite(*methods, **settings)))
+    cell = replace(cell, digest="digest", protocols=(("", ""),))
+    return Task(0, cell, cell.seeds, bench.out, "cpu")
 
 
 def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_path: Path) -> None:
@@ -49,19 +54,27 @@ def test_a_payload_brings_users_files_with_their_neighbours(bench: Bench, tmp_pa
     assert [Path(name).name for name in payload.sources] == ["helper.py", "plugins_for_runs.py"]
     node = tmp_path / "node"
     unpacked = ray_cluster.unpack(payload, node)
-    method = unpacked.entry.cell.method.part
+    method = unpacked.cell.method.part
     assert method is not None
     assert method.plugin.path.is_relative_to(node)
     assert method.plugin.path.with_name("helper.py").read_text() == "VALUE = 1\n"
-    assert unpacked.entry.cell.dataset.part.plugin.path == payload.task.entry.cell.dataset.part.plugin.path
-    assert unpacked.entry.cell.key("digest") == payload.task.entry.cell.key("digest")
+    assert unpacked.cell.dataset.part.plugin.path == payload.task.cell.dataset.part.plugin.path
+    assert replace(unpacked.cell).train_keys == payload.task.cell.train_keys  # made again
     assert (unpacked.root, unpacked.seeds) == (node / "run", payload.task.seeds)
+
+
+def test_a_node_with_other_code_does_not_make_keys_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    payload = ray_cluster.pack(task(bench, "Constant"), set())
+    edited = {name: source + b"EDITED = 1\n" for name, source in payload.sources.items()}
+    cell = ray_cluster.unpack(replace(payload, sources=edited), tmp_path / "node").cell
+    assert cell.train_keys == payload.task.cell.train_keys
+    assert replace(cell) != cell  # which the worker refuses
 
 
 def test_a_payload_brings_samples(bench: Bench, tmp_path: Path) -> None:
     np.save(bench.folder / "a.npy", np.zeros((9, 2), dtype=np.float32))
     payload = ray_cluster.pack(task(bench, "{samples: [a.npy], label: theirs}"), set())
-    (file,) = ray_cluster.unpack(payload, tmp_path / "node").entry.cell.method.samples
+    (file,) = ray_cluster.unpack(payload, tmp_path / "node").cell.method.samples
     assert file.is_relative_to(tmp_path / "node")
     assert np.load(file).shape == (9, 2)
 
@@ -78,8 +91,9 @@ def test_a_node_gives_back_what_it_made(bench: Bench) -> None:
     assert bench.run("Constant", seeds=1) == 0
     done = bench.untimed()
     (cell,) = bench.out.glob("cells/*")
-    entry = replace(task(bench, "Constant", seeds=1).entry, id=cell.name)
-    payload = ray_cluster.pack(Task(0, entry, (0,), bench.out, "cpu"), {0})
+    digest = json.loads((bench.out / "datasets" / "ring.json").read_text())["digest"]
+    planned = replace(task(bench, "Constant", seeds=1).cell, digest=digest)
+    payload = ray_cluster.pack(Task(0, planned, (0,), bench.out, "cpu"), {0})
     shutil.rmtree(cell / "seed-0")
     ray_cluster.store_files(Store(bench.out), payload.stored)
     assert Store(bench.out).write_records() != []
@@ -166,6 +180,23 @@ def test_a_task_takes_a_core_or_a_share_of_a_gpu(
         run._choose_executor("ray", "cuda", jobs, quiet)
 
 
+def test_a_task_that_waits_for_another_run_says_so(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert bench.run("Constant", seeds=1) == 0
+    cells, _, _ = run.prepare(load.load(bench.folder / "bench.yaml"))
+    (one,) = run.split_tasks(cells, bench.out, "cpu", 1)
+    progress = ProgressDir(tmp_path)
+    cluster = ray_cluster.Cluster(progress)
+    cluster.submit(one)
+    with (bench.out / layout.lock(one.cell.id, 0)).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert cluster.wait(0) == []
+        assert progress.read() == {0: TaskProgress(WAITING, 1)}
+    (outcome,) = cluster.wait(0)  # nothing is left to do, so no node is asked
+    assert (outcome.task, outcome.result) == (one, TaskResult())
+    assert progress.read() == {}
+
+
 # ---------------------------------------------------------------------------------------------- a cluster
 
 
@@ -191,16 +222,22 @@ def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(benc
     methods = ("TinyGAN", "Constant", slow(bench.folder / "log", 0.7).replace("}}", "}, label: slow}"))
     assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, out=alone) == 0
 
+    over, killed = threading.Event(), threading.Event()
+
     def kill_a_node() -> None:
-        until(lambda: len(bench.finished()) >= 2)
-        nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+        until(lambda: over.is_set() or len(bench.finished()) >= 2)
+        if not over.is_set():
+            nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+            killed.set()
 
     killer = threading.Thread(target=kill_a_node)
     killer.start()
     try:
         assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, executor="ray") == 0, bench.text
     finally:
+        over.set()
         killer.join()  # before the fixture takes the cluster down
+    assert killed.is_set()
     assert "Ray: 2 nodes, 2 CPUs, no GPU" in bench.text
     assert bench.untimed() == bench.untimed(alone)
     assert len(bench.rows()) == 36
@@ -214,7 +251,7 @@ def test_what_tasks_do_on_a_node_is_told_as_on_one_machine(bench: Bench, nodes: 
     assert bench.run("TinyGAN", seeds=1, executor="ray") == 0
     finished = bench.finished()
     methods = ("TinyGAN", f"{{method: '{FAULTS}Vanishing'}}", f"{{method: '{FAULTS}Hanging'}}")
-    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.1, jobs=1)
+    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.5, jobs=1)
     assert code == 1
     assert {(row["label"], row["status"]) for row in bench.rows()} == {
         ("tiny_gan", "ok"),

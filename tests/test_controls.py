@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from rich.console import Console
 from ganbench.analysis import controls
 from ganbench.analysis.summary import summary
 from ganbench.execution.progress import print_grid
-from ganbench.report.tables import ControlTable, _html, _latex, _markdown, control_tables, tables
+from ganbench.report import figures
+from ganbench.report.document import render
+from ganbench.report.page import copying
+from ganbench.report.tables import ControlTable, control_tables, notes, tables
 from ganbench.store.results import Cell, Run, ScoreFile, Seed
 from ganbench.store.results import read_records as load
 
@@ -96,14 +100,51 @@ def test_verdicts_are_counted_and_a_caution_is_said_once() -> None:
         {"verdict": f"{words} (3 of them)", "caution": "Beware."}
         for words in ("copies", "can't tell", "copies")
     ]
-    found = controls.notes(run(kde=[seed(i, "memorisation", details) for i, details in enumerate(said)]))
-    assert found == {
-        "ring": ("Verdict of memorisation, by seeds: kde: copies (2), can't tell (1).", "Beware.")
+    found = notes(run(kde=[seed(i, "memorisation", details) for i, details in enumerate(said)]).cells)
+    assert found == ("Verdict of memorisation, by seeds: kde: copies (2), can't tell (1).", "Beware.")
+
+
+def test_who_copies_is_said_with_dataset_and_seeds() -> None:
+    kinds = {
+        "kde": ("copies", "copies", "can't tell: few"),
+        "gan": ("no sign of copying",),
+        "file": ("copies of test examples",),
+    }
+    cells = {
+        label: [
+            seed(i, "memorisation", {"verdict": f"{words} (numbers)"}) for i, words in enumerate(verdicts)
+        ]
+        for label, verdicts in kinds.items()
+    }
+    assert copying(run(**cells)) == {
+        "kde": "kde copies training examples: on ring in 2 of 3 seeds (memorisation).",
+        "file": "file copies real examples: on ring in 1 of 1 seed (memorisation).",
     }
 
 
+def test_scores_are_drawn_between_floor_and_ceiling() -> None:
+    """The best of several floors, and none that differs between methods."""
+    known = {"ceiling": {"kde_ll": 240.0}, "floor": {"kde_ll": 100.0}, "floor gaussian": {"kde_ll": 150.0}}
+    known |= {"ceiling, gan": {"modes": 8.0}, "floor": {"kde_ll": 100.0, "recon_mse": 0.5}}
+    rows = pd.DataFrame({"floor": [math.nan], "better": ["higher"]})
+    assert figures._marks("kde_ll", rows, known) == {"ceiling": 240.0, "floor": 150.0}
+    assert figures._marks("modes", rows, known) == {}
+    assert figures._marks("recon_mse", rows.assign(better="lower", floor=0.25), known) == {"floor": 0.25}
+    assert figures._marks("memorisation", rows, known) == {"½: like fresh data": 0.5}
+
+
+def test_one_notation_in_a_column_of_controls() -> None:
+    made = run(
+        gan=[seed(0, "recon_mse", {"floor": 0.3, "ceiling": 2.4e-12}), seed(1, "kde_ll", {"floor": -3.5})]
+    )
+    rows = dict(
+        zip(*zip(*((row[0], row[1:]) for row in control_tables(made)["ring"].rows), strict=True), strict=True)
+    )
+    assert rows == {"trivial sampler (floor)": ("3.00e-1", "-3.5"), "real data (ceiling)": ("2.40e-12", "")}
+
+
 def test_nothing_beside_nothing() -> None:
-    assert controls.notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})])) == {"ring": ()}
+    assert notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})]).cells) == ()
     assert controls.controls(run(gan=[])).empty
 
 
@@ -111,12 +152,15 @@ def test_tables_show_them_escaped(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], METHODS, 2)
     beside = {"ring": ControlTable(("modes",), (("<b>_x_</b>", "-1.5"),))}
     shown = tables(summary(load(tmp_path)), {"ring": ("Beside <b>_x_</b>: 5 % off.",)}, beside)
-    assert r"Beside &lt;b&gt;\_x\_&lt;/b&gt;: 5 % off." in _markdown("s", shown)
-    assert r"| &lt;b&gt;\_x\_&lt;/b&gt; | -1.5 |" in _markdown("s", shown)
-    assert r"Beside \textless{}b\textgreater{}\_x\_" in _latex("s", shown)
-    assert r"\textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} & $-$1.5 \\" in _latex("s", shown)
-    assert "Beside &lt;b&gt;_x_&lt;/b&gt;: 5 % off." in _html("s", shown)
-    assert '<th scope="row">&lt;b&gt;_x_&lt;/b&gt;</th><td class="num">−1.5</td>' in _html("s", shown)
+    markdown, latex, html = (
+        render(f"summary.{kind}.j2", title="s", tables=shown) for kind in ("md", "tex", "html")
+    )
+    assert r"Beside &lt;b&gt;\_x\_&lt;/b&gt;: 5 % off." in markdown
+    assert r"| &lt;b&gt;\_x\_&lt;/b&gt; | -1.5 |" in markdown
+    assert r"Beside \textless{}b\textgreater{}\_x\_" in latex
+    assert r"\textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} & $-$1.5 \\" in latex
+    assert "Beside &lt;b&gt;_x_&lt;/b&gt;: 5 % off." in html
+    assert '<th scope="row">&lt;b&gt;_x_&lt;/b&gt;</th><td class="num">−1.5</td>' in html
 
 
 @pytest.mark.parametrize("width", [40, 80])

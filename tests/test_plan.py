@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import tiny
 
 from ganbench.errors import PluginError
 from ganbench.suite.load import dump, load
-from ganbench.suite.plan import Cell, resolve
+from ganbench.suite.plan import Cell, make_cells
 
 SUITE = """\
 name: plan
@@ -33,8 +34,8 @@ def cells(folder: Path, suite: str = SUITE, plugins: str = tiny.PLUGINS) -> dict
     folder.mkdir(exist_ok=True)
     (folder / "a.npz").write_bytes(b"a")
     (folder / "b.npz").write_bytes(b"b")
-    plan = resolve(load(tiny.write(folder, suite, plugins)))
-    return {cell.label: cell for cell in plan.cells}
+    planned = make_cells(load(tiny.write(folder, suite, plugins)))
+    return {cell.label: replace(cell, digest="data") for cell in planned}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_cells_stand_in_the_order_of_the_suite(plan: dict[str, Cell]) -> None:
         *("dots-mine", "dots-mine+noise", "dots-own", "dots-theirs"),
         *("flat-mine", "flat-own", "flat-theirs"),
     ]
-    assert {label: cell.rung for label, cell in plan.items() if label.startswith("dots")} == {
+    assert {label: cell.interface for label, cell in plan.items() if label.startswith("dots")} == {
         "dots-mine": "game",
         "dots-mine+noise": "game",
         "dots-own": "fit",
@@ -82,10 +83,27 @@ def test_seeds(plan: dict[str, Cell]) -> None:
 
 def test_cells_can_be_sent_to_another_process(plan: dict[str, Cell]) -> None:
     for cell in plan.values():
-        key = cell.key("data")
         again = pickle.loads(pickle.dumps(cell))
         assert again == cell
-        assert again.key("data") == key
+        assert again.train_keys == cell.train_keys
+
+
+def test_a_cell_keeps_the_keys_of_the_sources_with_which_it_was_made(tmp_path: Path) -> None:
+    """A run that goes on after a plugin was edited must not store the results under the keys of the new source."""
+    before = cells(tmp_path)["dots-mine"]
+    sent = pickle.dumps(before)
+    (tmp_path / "p.py").write_text(
+        tiny.PLUGINS.replace("def game(self, data): ...", "def game(self, data): return data")
+    )
+    received = pickle.loads(sent)
+    assert received == before
+    assert replace(received, digest="data") != before
+
+
+def test_a_cell_has_no_keys_before_its_data_are_known(tmp_path: Path) -> None:
+    cells(tmp_path)
+    for cell in make_cells(load(tmp_path / "suite.yaml")):
+        assert (cell.id, cell.key, cell.train_keys, cell.score_keys) == ("", "", {}, ())
 
 
 # ------------------------------------------------------------------------------------------------ keys
@@ -95,11 +113,11 @@ def all_keys(plan: dict[str, Cell]) -> dict[str, str]:
     """Every training key and score key of a plan."""
     found = {}
     for label, cell in plan.items():
-        found[label] = cell.key("data")
+        found[label] = cell.key
         for seed in cell.seeds:
-            found[f"{label}/{seed}"] = cell.train_key("data", seed)
-            for metric in cell.metrics:
-                found[f"{label}/{seed}/{metric.name}"] = cell.score_key("data", seed, metric)
+            found[f"{label}/{seed}"] = cell.train_keys[seed]
+            for metric, keys in zip(cell.metrics, cell.score_keys, strict=True):
+                found[f"{label}/{seed}/{metric.name}"] = keys[seed]
     return found
 
 
@@ -115,15 +133,15 @@ def test_keys_are_distinct(plan: dict[str, Cell]) -> None:
     assert len(set(on_dots)) == len(on_dots)
     assert all(len(key) == 64 and not set(key) - set("0123456789abcdef") for key in keys.values())
     cell = plan["dots-mine"]
-    assert cell.id("data") == f"dots-mine-{cell.key('data')[:12]}"
-    assert cell.key("other data") != cell.key("data")
+    assert cell.id == f"dots-mine-{cell.key[:12]}"
+    assert replace(cell, digest="other data").key != cell.key
 
 
 def test_ids_of_odd_labels_are_plain(tmp_path: Path) -> None:
     text = SUITE.replace("- p.py:Mine\n", '- {method: p.py:Mine, label: "<a$b>"}\n')
     cell = next(iter(cells(tmp_path, text).values()))
     assert cell.label == "dots-<a$b>"
-    assert cell.id("data").startswith("dots-_a_b_-")
+    assert cell.id.startswith("dots-_a_b_-")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +183,7 @@ def test_keys_do_not_change_with_how_a_suite_is_written(
 def test_the_resolved_suite_has_the_same_keys(tmp_path: Path, plan: dict[str, Cell]) -> None:
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump(load(tmp_path / "suite.yaml")), encoding="utf-8")
-    after = {cell.label: cell for cell in resolve(load(copy)).cells}
+    after = {cell.label: replace(cell, digest="data") for cell in make_cells(load(copy))}
     assert changed(all_keys(plan), all_keys(after)) == set()
 
 
@@ -217,13 +235,13 @@ def test_what_changes_a_training(
 def test_code_that_changes_changes_the_keys(tmp_path: Path, plan: dict[str, Cell]) -> None:
     source = tiny.PLUGINS.replace("def game(self, data): ...", "def game(self, data): return data")
     after = cells(tmp_path / "other", plugins=source)
-    assert plan["dots-mine"].key("data") != after["dots-mine"].key("data")
+    assert plan["dots-mine"].key != after["dots-mine"].key
 
 
 def test_samples_are_known_by_their_content(tmp_path: Path, plan: dict[str, Cell]) -> None:
     before = all_keys(plan)
-    after = cells(tmp_path / "other")
-    (tmp_path / "other" / "b.npz").write_bytes(b"other samples")
+    (tmp_path / "b.npz").write_bytes(b"other samples")
+    after = {label: replace(cell) for label, cell in plan.items()}
     differ = changed(before, all_keys(after))
     assert {name for name in differ if "theirs/" in name} == {
         *("dots-theirs/1", "dots-theirs/1/hits", "flat-theirs/1"),
@@ -320,8 +338,7 @@ def test_the_rule_of_the_keys_is_pinned(tmp_path: Path) -> None:
     methods = "[{method: pinned.py, tricks: [pinned.py: {sigma: 0.5}]}, {samples: a.npz}]"
     text = f"seeds: 3\ndatasets: [p.py:dots]\nmethods: {methods}\nmetrics: [pinned.py]\n"
     mine, samples = cells(tmp_path, text).values()
-    assert mine.key("data") == "c8b72ceb4fb26e92d307dfd6adb300eaaa665904c46d4fd9c368ea3f09b6811e"
-    assert mine.train_key("data", 2) == "2f5c2e28b008a3430181e7e8047a271bd3439973c41869032add68e0dc0546e7"
-    score_key = mine.score_key("data", 2, mine.metrics[0])
-    assert score_key == "c11020513a416eecd891ba6822351b623bb606f8ec009aadc8a6d86460ead039"
-    assert samples.train_key("data", 0) == "ad614a4a067f604c1ac6e355a06b85180c7b6654e6f8a23ab9473385b609bbb5"
+    assert mine.key == "c8b72ceb4fb26e92d307dfd6adb300eaaa665904c46d4fd9c368ea3f09b6811e"
+    assert mine.train_keys[2] == "2f5c2e28b008a3430181e7e8047a271bd3439973c41869032add68e0dc0546e7"
+    assert mine.score_keys[0][2] == "c11020513a416eecd891ba6822351b623bb606f8ec009aadc8a6d86460ead039"
+    assert samples.train_keys[0] == "ad614a4a067f604c1ac6e355a06b85180c7b6654e6f8a23ab9473385b609bbb5"

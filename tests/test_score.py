@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,32 +14,35 @@ import torch
 from ganbench import __version__
 from ganbench.contracts import COLUMNS, Data, Score
 from ganbench.errors import PluginError
-from ganbench.scoring import Scored, Scorer, explain, protocol, unmeasured
-from ganbench.store.rundir import Entry, Store, Training
+from ganbench.scoring import ScoredSeed, Scorer, explain, protocol, unmeasured
+from ganbench.store.rundir import Store
 from ganbench.suite import load, plan
+from ganbench.suite.plan import Cell
 from ganbench.training.model import SampleModel
+from ganbench.training.trained import TrainedSeed
 
-TRAINING = Training("key", 4, "ok", None, None, 2.5, 2, "cpu", "float32", None)
+TRAINED = TrainedSeed(4, "ok", seconds=2.5, stack=2)
 MODEL = SampleModel(4, torch.full((200, 2), 3.0))
 POINTS = torch.zeros(10, 2)
 DATA = Data("points", POINTS, POINTS, POINTS, (2,))
 OURS = "./plugins_for_runs.py:"
 
 
-def entry(folder: Path, metrics: str, about: str = "") -> Entry:
+def planned(folder: Path, metrics: str, about: str = "") -> Cell:
     """A cell with these metrics; `about` is put into the folder as about.py."""
     shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
     (folder / "about.py").write_text(about)
     (folder / "s.yaml").write_text(
         f"name: scored\nseeds: [4]\ndatasets: [ring]\nmethods: [{OURS}TinyGAN]\nmetrics: [{metrics}]\n"
     )
-    cell = plan.resolve(load.load(folder / "s.yaml")).cells[0]
-    return Entry.of(cell, "d" * 64, [protocol(metric, DATA) for metric in cell.metrics])
+    cell = plan.make_cells(load.load(folder / "s.yaml"))[0]
+    protocols = tuple(protocol(metric, DATA) for metric in cell.metrics)
+    return replace(cell, digest="d" * 64, protocols=protocols)
 
 
-def score(folder: Path, metric: str) -> Scored:
+def score(folder: Path, metric: str) -> ScoredSeed:
     """What comes of a metric."""
-    return Scorer(entry(folder, metric), DATA)(0, MODEL, TRAINING)
+    return Scorer(planned(folder, metric), DATA)(0, MODEL, TRAINED)
 
 
 def test_a_value_becomes_a_record(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_a_value_becomes_a_record(tmp_path: Path) -> None:
     assert (record.status, record.error, record.seed) == ("ok", None, 4)
     assert (record.train_seconds, record.stack, record.version) == (2.5, 2, __version__)
     assert record.seconds >= 0
-    assert (scored.status, scored.index, scored.metric) == ("ok", 0, "mean_norm")
+    assert (scored.status, scored.seed, scored.index, scored.metric) == ("ok", 4, 0, "mean_norm")
 
 
 def test_details_are_sorted_into_json_and_tensors(tmp_path: Path) -> None:
@@ -173,8 +176,8 @@ def test_too_few_samples_are_found_before_the_reference_is_computed(tmp_path: Pa
     source = WITH_REFERENCE.replace("return data.test.mean()", "raise AssertionError('it was computed')")
     source = source.replace("model.samples(", "model.samples(990 + ")
     assert "990 + " in source
-    one = entry(tmp_path, "./about.py", source)
-    error = Scorer(one, DATA)(0, MODEL, TRAINING).error
+    one = planned(tmp_path, "./about.py", source)
+    error = Scorer(one, DATA)(0, MODEL, TRAINED).error
     assert error is not None
     assert "it was computed" not in error
     assert "samples are needed, 200 are at hand" in error
@@ -199,21 +202,21 @@ class Distance:
 
 
 def test_a_reference_is_computed_once(tmp_path: Path) -> None:
-    scorer = Scorer(entry(tmp_path, "./about.py", WITH_REFERENCE), DATA)
-    first, second = scorer(0, MODEL, TRAINING), scorer(0, MODEL, TRAINING)
+    scorer = Scorer(planned(tmp_path, "./about.py", WITH_REFERENCE), DATA)
+    first, second = scorer(0, MODEL, TRAINED), scorer(0, MODEL, TRAINED)
     assert [scored.records[0].value for scored in (first, second)] == [3.0, 3.0]
     assert [scored.records[0].n for scored in (first, second)] == [1, 1]
 
 
 def test_a_metric_that_draws_from_the_global_generator_is_still_reproducible(tmp_path: Path) -> None:
-    scorer = Scorer(entry(tmp_path, "./about.py", WITH_REFERENCE), DATA)
-    first = scorer(0, MODEL, TRAINING).tensors["noise"]
+    scorer = Scorer(planned(tmp_path, "./about.py", WITH_REFERENCE), DATA)
+    first = scorer(0, MODEL, TRAINED).tensors["noise"]
     torch.rand(3)
-    assert torch.equal(first, scorer(0, MODEL, TRAINING).tensors["noise"])
+    assert torch.equal(first, scorer(0, MODEL, TRAINED).tensors["noise"])
 
 
 def test_the_protocol_is_the_hash_of_what_defines_the_number(tmp_path: Path) -> None:
-    metric = entry(tmp_path, f"{OURS}MeanNorm: {{n: 50}}").cell.metrics[0]
+    metric = planned(tmp_path, f"{OURS}MeanNorm: {{n: 50}}").metrics[0]
     short, sentence = protocol(metric, DATA)
     assert sentence == "mean norm of 50 samples on points"
     identity = json.dumps(["mean_norm", 1, {"n": 50}, sentence])
@@ -221,7 +224,7 @@ def test_the_protocol_is_the_hash_of_what_defines_the_number(tmp_path: Path) -> 
 
 
 def test_other_parameters_are_another_protocol(tmp_path: Path) -> None:
-    cell = entry(tmp_path, f"{OURS}Range, {OURS}Broken, {OURS}Broken: {{how: nan}}")
+    cell = planned(tmp_path, f"{OURS}Range, {OURS}Broken, {OURS}Broken: {{how: nan}}")
     assert len({short for short, _ in cell.protocols}) == 3
 
 
@@ -230,7 +233,7 @@ def test_a_protocol_that_fails_is_told_before_anything_runs(tmp_path: Path) -> N
         "return data.test.mean()", "return data.nothing"
     )
     with pytest.raises(PluginError, match=r"about\.py: the protocol of distance failed: AttributeError"):
-        entry(tmp_path, "./about.py", source)
+        planned(tmp_path, "./about.py", source)
 
 
 def test_a_metric_that_refuses_its_parameters_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -239,15 +242,15 @@ def test_a_metric_that_refuses_its_parameters_is_told_before_anything_runs(tmp_p
         "    def __post_init__(self):\n        raise ValueError('never')\n    def reference",
     )
     with pytest.raises(PluginError, match=r"about\.py: distance: never"):
-        entry(tmp_path, "./about.py", source)
+        planned(tmp_path, "./about.py", source)
 
 
 def test_a_score_can_be_stored_and_read(tmp_path: Path) -> None:
-    one = entry(tmp_path, f"{OURS}MeanNorm")
+    one = planned(tmp_path, f"{OURS}MeanNorm")
     store = Store(tmp_path / "out")
     store.prepare()
-    store.write_score(one, 4, Scorer(one, DATA)(0, MODEL, TRAINING))
-    document = store.score(one.id, 4, "mean_norm", one.score_keys[0][4])
+    store.write_score(one, Scorer(one, DATA)(0, MODEL, TRAINED))
+    document = store.score(one, 4, 0)
     assert document is not None
     assert (document["status"], document["protocol_text"]) == ("ok", one.protocols[0][1])
     assert tuple(document["records"][0]) == COLUMNS
@@ -256,7 +259,7 @@ def test_a_score_can_be_stored_and_read(tmp_path: Path) -> None:
 
 
 def test_a_score_that_was_never_made_has_a_record_for_each_value(tmp_path: Path) -> None:
-    scored = unmeasured(entry(tmp_path, f"{OURS}Range"), 0, TRAINING, "lost", "killed")
+    scored = unmeasured(planned(tmp_path, f"{OURS}Range"), 0, TRAINED, "lost", "killed")
     assert [(r.metric, r.value, r.status, r.error) for r in scored.records] == [
         ("low", None, "lost", "killed"),
         ("high", None, "lost", "killed"),

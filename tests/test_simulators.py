@@ -29,7 +29,7 @@ from ganbench.registry import find, load
 from ganbench.report import style
 from ganbench.store.rundir import data_digest
 from ganbench.suite.load import load as load_suite
-from ganbench.suite.plan import resolve
+from ganbench.suite.plan import make_cells
 from ganbench.training import loop as engine
 from ganbench.training import model as subject
 
@@ -358,7 +358,7 @@ metrics: [parameter_distance]
 def test_a_suite_keeps_what_a_search_found(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
     data = data_of("poisson", 1000)
-    for cell in resolve(load_suite(str(tmp_path / "suite.yaml"))).cells:
+    for cell in make_cells(load_suite(str(tmp_path / "suite.yaml"))):
         assert [metric.name for metric in cell.metrics] == ["parameter_distance"]
         one, _ = engine.train(cell, data, [0, 1])
         assert (one.status, one.curves.keys()) == ("ok", {"step", "divergence"})
@@ -373,7 +373,7 @@ def test_a_method_on_data_without_a_simulator_is_a_mistake_of_the_suite(tmp_path
     path.write_text(SUITE.replace("datasets: [", "datasets: [ring, "), encoding="utf-8")
     with pytest.raises(SuiteError) as caught:
         load_suite(str(path))
-    assert [problem.message for problem in caught.value.problems] == [
+    assert [issue.message for issue in caught.value.issues] == [
         f"{name} needs data with simulator, which 'ring' has not; say under `datasets` on which it shall run"
         for name in METHODS
     ]
@@ -383,7 +383,7 @@ def test_a_method_on_data_without_a_simulator_is_a_mistake_of_the_suite(tmp_path
         ),
         encoding="utf-8",
     )
-    metrics = [[metric.name for metric in cell.metrics] for cell in resolve(load_suite(str(path))).cells]
+    metrics = [[metric.name for metric in cell.metrics] for cell in make_cells(load_suite(str(path)))]
     assert metrics == [[], [], ["parameter_distance"]]  # gan on ring, gan and avo on poisson
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -28,9 +29,10 @@ from ganbench.scoring import unmeasured
 from ganbench.store import layout
 from ganbench.store.files import SCHEMA
 from ganbench.store.results import read_records
-from ganbench.store.rundir import Entry, Store, Training, data_digest, few, preview
+from ganbench.store.rundir import Store, data_digest, environment, few, preview
 from ganbench.suite import load, plan
-from ganbench.training.loop import Trained
+from ganbench.suite.plan import Cell
+from ganbench.training.trained import TrainedSeed
 
 SUITE = """
 name: stored
@@ -45,14 +47,17 @@ PINNED = "6f4bf14b7decb65145c78694db05f1121e8ed843b946c2d32025bb7dc3ed6f9c"  # d
 
 
 @pytest.fixture
-def entries(tmp_path: Path) -> list[Entry]:
+def cells(tmp_path: Path) -> list[Cell]:
     """Two cells of two seeds, with two metrics and three values."""
     folder = tmp_path / "suite"
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
     (folder / "stored.yaml").write_text(SUITE)
-    cells = plan.resolve(load.load(folder / "stored.yaml")).cells
-    return [Entry.of(cell, "d" * 64, [("12345678", "one"), ("87654321", "two")]) for cell in cells]
+    protocols = (("12345678", "one"), ("87654321", "two"))
+    return [
+        replace(cell, digest="d" * 64, protocols=protocols)
+        for cell in plan.make_cells(load.load(folder / "stored.yaml"))
+    ]
 
 
 @pytest.fixture
@@ -63,46 +68,39 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def trained(seed: int, **changes: object) -> Trained:
+def trained(seed: int, **changes: object) -> TrainedSeed:
     """A trained seed of a game."""
-    made = Trained(
+    made = TrainedSeed(
         seed=seed,
         status="ok",
-        error=None,
         state={"G.0.weight": torch.full((3, 2), float(seed))},
-        samples=None,
         curves={"step": torch.arange(4), "D": torch.rand(4)},
         snapshots=torch.zeros(2, 5, 2),
         snapshot_steps=(5, 10),
         seconds=1.5,
         stack=2,
-        device="cpu",
-        dtype="float32",
     )
     return replace(made, **changes)  # type: ignore[arg-type]  # any of its fields
 
 
-def keep(store: Store, entry: Entry, seed: int = 0, **changes: object) -> Path:
+def keep(store: Store, cell: Cell, seed: int = 0, **changes: object) -> Path:
     """Store a trained seed; its folder."""
-    result = trained(seed, **changes)
-    training = Training.of(result, entry.train_keys[seed])
-    store.write_training(entry.id, training, result, torch.zeros(7, 2))
-    return store.root / "cells" / entry.id / f"seed-{seed}"
+    store.write_training(cell, trained(seed, **changes), torch.zeros(7, 2))
+    return store.root / "cells" / cell.id / f"seed-{seed}"
 
 
-def read(store: Store, entry: Entry, seed: int = 0) -> Training | None:
+def read(store: Store, cell: Cell, seed: int = 0) -> TrainedSeed | None:
     """The stored training of a seed."""
-    return store.training(entry.id, seed, entry.train_keys[seed])
+    return store.training(cell, seed)
 
 
 # ---------------------------------------------------------------------------------------------- round trips
 
 
-def test_a_training_comes_back_as_it_was_written(store: Store, entries: list[Entry]) -> None:
-    folder = keep(store, entries[0], 1)
-    training = read(store, entries[0], 1)
-    assert training == Training.of(trained(1), entries[0].train_keys[1])
-    state, samples = store.tensors(entries[0].id, 1)
+def test_a_training_comes_back_as_it_was_written(store: Store, cells: list[Cell]) -> None:
+    folder = keep(store, cells[0], 1)
+    assert read(store, cells[0], 1) == TrainedSeed(1, "ok", seconds=1.5, stack=2)
+    state, samples = store.tensors(cells[0].id, 1)
     assert torch.equal(state["G.0.weight"], torch.ones(3, 2))
     assert samples is None
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -112,10 +110,10 @@ def test_a_training_comes_back_as_it_was_written(store: Store, entries: list[Ent
     ]
 
 
-def test_media_hold_previews_curves_and_snapshots(store: Store, entries: list[Entry]) -> None:
+def test_media_hold_previews_curves_and_snapshots(store: Store, cells: list[Cell]) -> None:
     from safetensors.torch import load_file
 
-    media = load_file(keep(store, entries[0]) / "media.safetensors")
+    media = load_file(keep(store, cells[0]) / "media.safetensors")
     shapes = {name: tuple(tensor.shape) for name, tensor in media.items()}
     assert shapes == {
         "samples": (7, 2),
@@ -127,29 +125,32 @@ def test_media_hold_previews_curves_and_snapshots(store: Store, entries: list[En
     assert media["snapshot.step"].tolist() == [5, 10]
 
 
-def test_samples_stand_for_methods_that_are_no_games(store: Store, entries: list[Entry]) -> None:
-    keep(store, entries[1], state={}, samples=torch.ones(9, 2))
-    state, samples = store.tensors(entries[1].id, 0)
+def test_samples_stand_for_methods_that_are_no_games(store: Store, cells: list[Cell]) -> None:
+    keep(store, cells[1], state={}, samples=torch.ones(9, 2))
+    state, samples = store.tensors(cells[1].id, 0)
     assert state == {}
     assert samples is not None
     assert samples.shape == (9, 2)
 
 
-def test_tensors_that_share_memory_can_be_stored(store: Store, entries: list[Entry]) -> None:
+def test_tensors_that_share_memory_can_be_stored(store: Store, cells: list[Cell]) -> None:
     whole = torch.arange(6.0)
-    keep(store, entries[0], state={"a": whole[:3], "b": whole, "c": whole.view(2, 3).T})
-    state, _ = store.tensors(entries[0].id, 0)
+    keep(store, cells[0], state={"a": whole[:3], "b": whole, "c": whole.view(2, 3).T})
+    state, _ = store.tensors(cells[0].id, 0)
     assert torch.equal(state["c"], whole.view(2, 3).T)
 
 
-def test_another_key_is_another_training(store: Store, entries: list[Entry]) -> None:
-    keep(store, entries[0])
-    assert store.training(entries[0].id, 0, "another") is None
+def test_another_key_is_another_training(store: Store, cells: list[Cell]) -> None:
+    keep(store, cells[0])
+    assert store.training(replace(cells[0], digest="another"), 0) is None
     assert store.warnings == []
 
 
-def test_a_clock_that_was_set_back_gives_no_negative_seconds() -> None:
-    assert Training.of(trained(0, seconds=-3.0), "key").seconds == 0.0
+def test_a_clock_that_was_set_back_gives_no_negative_seconds(store: Store, cells: list[Cell]) -> None:
+    keep(store, cells[0], seconds=-3.0)
+    stored = read(store, cells[0])
+    assert stored is not None
+    assert stored.seconds == 0.0
 
 
 # ---------------------------------------------------------------------------------------------- damage
@@ -158,13 +159,11 @@ def test_a_clock_that_was_set_back_gives_no_negative_seconds() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff", b"{", b"[]", b'{"schema": 1}', b'{"key": NaN}', b"[" * 99999]
 )
-def test_a_damaged_record_is_quarantined_and_named(
-    store: Store, entries: list[Entry], content: bytes
-) -> None:
-    folder = keep(store, entries[0])
+def test_a_damaged_record_is_quarantined_and_named(store: Store, cells: list[Cell], content: bytes) -> None:
+    folder = keep(store, cells[0])
     (folder / "train.json").write_bytes(content)
-    assert read(store, entries[0]) is None
-    name = f"cells/{entries[0].id}/seed-0"
+    assert read(store, cells[0]) is None
+    name = f"cells/{cells[0].id}/seed-0"
     moved = f"quarantine/{name.replace('/', '__')}.1"
     assert store.warnings == [
         f"{name}/train.json is not a complete record: moved to {moved}, to be done again"
@@ -173,16 +172,16 @@ def test_a_damaged_record_is_quarantined_and_named(
     assert (store.root / moved / "train.json").read_bytes() == content
 
 
-def test_an_edited_record_is_caught(store: Store, entries: list[Entry]) -> None:
-    path = keep(store, entries[0]) / "train.json"
+def test_an_edited_record_is_caught(store: Store, cells: list[Cell]) -> None:
+    path = keep(store, cells[0]) / "train.json"
     path.write_text(path.read_text().replace('"seconds": 1.5', '"seconds": 1.4'))
-    assert read(store, entries[0]) is None
+    assert read(store, cells[0]) is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "bit", "missing"])
 @pytest.mark.parametrize("name", ["weights.safetensors", "media.safetensors"])
-def test_a_damaged_artefact_is_caught(store: Store, entries: list[Entry], name: str, damage: str) -> None:
-    path = keep(store, entries[0]) / name
+def test_a_damaged_artefact_is_caught(store: Store, cells: list[Cell], name: str, damage: str) -> None:
+    path = keep(store, cells[0]) / name
     content = bytearray(path.read_bytes())
     if damage == "bit":
         content[-1] ^= 1
@@ -190,53 +189,53 @@ def test_a_damaged_artefact_is_caught(store: Store, entries: list[Entry], name: 
     path.unlink()
     if damage != "missing":
         path.write_bytes(kinds[damage])
-    assert read(store, entries[0]) is None
+    assert read(store, cells[0]) is None
     assert len(store.warnings) == 1
     assert name in store.warnings[0]
     assert "to be done again" in store.warnings[0]
-    keep(store, entries[0])
-    assert read(store, entries[0]) is not None
+    keep(store, cells[0])
+    assert read(store, cells[0]) is not None
 
 
-def test_a_second_quarantine_does_not_overwrite_the_first(store: Store, entries: list[Entry]) -> None:
+def test_a_second_quarantine_does_not_overwrite_the_first(store: Store, cells: list[Cell]) -> None:
     for _ in range(2):
-        (keep(store, entries[0]) / "weights.safetensors").write_bytes(b"")
-        read(store, entries[0])
+        (keep(store, cells[0]) / "weights.safetensors").write_bytes(b"")
+        read(store, cells[0])
     assert len(list((store.root / "quarantine").iterdir())) == 2
 
 
-def test_a_store_for_reading_only_moves_nothing(store: Store, entries: list[Entry]) -> None:
-    folder = keep(store, entries[0])
+def test_a_store_for_reading_only_moves_nothing(store: Store, cells: list[Cell]) -> None:
+    folder = keep(store, cells[0])
     (folder / "weights.safetensors").write_bytes(b"")
-    assert read(Store(store.root, read_only=True), entries[0]) is None
+    assert read(Store(store.root, read_only=True), cells[0]) is None
     assert folder.exists()
 
 
 def test_a_pickle_in_place_of_weights_is_refused_and_not_run(
-    store: Store, entries: list[Entry], tmp_path: Path
+    store: Store, cells: list[Cell], tmp_path: Path
 ) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "executed"),)
 
-    folder = keep(store, entries[0])
+    folder = keep(store, cells[0])
     content = pickle.dumps(Evil())
     (folder / "weights.safetensors").write_bytes(content)
     document = json.loads((folder / "train.json").read_text())
     document["artefacts"]["weights.safetensors"] = hashlib.sha256(content).hexdigest()
     store.write_json(folder / "train.json", document)  # even where the checksums have been forged
-    assert read(store, entries[0]) is None
+    assert read(store, cells[0]) is None
     assert "cannot be read" in store.warnings[0]
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_record_of_a_newer_ganbench_is_refused_and_left_alone(store: Store, entries: list[Entry]) -> None:
-    path = keep(store, entries[0]) / "train.json"
+def test_a_record_of_a_newer_ganbench_is_refused_and_left_alone(store: Store, cells: list[Cell]) -> None:
+    path = keep(store, cells[0]) / "train.json"
     path.write_text(json.dumps({"schema": SCHEMA + 1, "of": "the future"}))
     with pytest.raises(
         StoreError, match=f"newer ganbench \\(schema {SCHEMA + 1}, this one knows {SCHEMA}\\)"
     ):
-        read(store, entries[0])
+        read(store, cells[0])
     assert json.loads(path.read_text())["of"] == "the future"
 
 
@@ -268,8 +267,8 @@ def test_temporaries_of_the_dead_are_cleaned_those_of_the_living_stay(store: Sto
     assert [path.exists() for path in (dead, living, elsewhere, forgotten)] == [False, True, True, False]
 
 
-def test_who_gets_a_lock_removes_what_its_last_holder_left(store: Store, entries: list[Entry]) -> None:
-    cell = entries[0].id
+def test_who_gets_a_lock_removes_what_its_last_holder_left(store: Store, cells: list[Cell]) -> None:
+    cell = cells[0].id
     left = store.path("cells", cell, "seed-0", "scores", f".x.json.{socket.gethostname()}.{os.getpid()}.tmp")
     left.parent.mkdir(parents=True)
     left.write_text("half")
@@ -281,9 +280,9 @@ def test_who_gets_a_lock_removes_what_its_last_holder_left(store: Store, entries
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_and_leaves_the_old_record(
-    store: Store, entries: list[Entry], monkeypatch: pytest.MonkeyPatch, number: int
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    keep(store, entries[0], status="failed", error="earlier", state={})
+    keep(store, cells[0], status="failed", error="earlier", state={})
 
     def full(handle: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -291,23 +290,23 @@ def test_a_full_disk_is_told_and_leaves_the_old_record(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match=r"disk is full; what is finished is kept: make room"):
-            keep(store, entries[0])
-    training = read(store, entries[0])
+            keep(store, cells[0])
+    training = read(store, cells[0])
     assert training is not None
     assert training.error == "earlier"
     assert list(store.root.rglob("*.tmp")) == []
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_nothing(store: Store, entries: list[Entry]) -> None:
+def test_a_checkpoint_that_does_not_fit_leaves_nothing(store: Store, cells: list[Cell]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the kernel itself refuses the rest
     try:
         with pytest.raises(StoreError, match=r"weights\.safetensors: the disk is full"):
-            keep(store, entries[0], state={"G": torch.zeros(100_000)})
+            keep(store, cells[0], state={"G": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path for path in store.root.rglob("*") if path.is_file()] == []
-    assert read(store, entries[0]) is None
+    assert read(store, cells[0]) is None
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
@@ -334,37 +333,35 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["cells", "cells/{id}", "cells/{id}/seed-0", "cells/{id}/seed-0/train.json"])
-def test_links_that_lead_out_are_refused(
-    store: Store, entries: list[Entry], tmp_path: Path, link: str
-) -> None:
+def test_links_that_lead_out_are_refused(store: Store, cells: list[Cell], tmp_path: Path, link: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "train.json").write_text("{}")
-    place = store.root / link.format(id=entries[0].id)
+    place = store.root / link.format(id=cells[0].id)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(outside / "train.json" if link.endswith("json") else outside)
     with pytest.raises(StoreError, match=r"leads out of the run directory, to .*outside"):
-        read(store, entries[0])
+        read(store, cells[0])
     with pytest.raises(StoreError, match="leads out of the run directory"):
-        keep(store, entries[0])
+        keep(store, cells[0])
     assert [path.name for path in outside.iterdir()] == ["train.json"]
 
 
 @pytest.mark.parametrize("link", ["scores", "scores/{name}"])
 def test_scores_behind_links_that_lead_out_are_refused(
-    store: Store, entries: list[Entry], tmp_path: Path, link: str
+    store: Store, cells: list[Cell], tmp_path: Path, link: str
 ) -> None:
-    entry, outside = entries[0], tmp_path / "outside"
-    key = entry.score_keys[0][0]
-    name = f"{entry.cell.metrics[0].name}-{key[:12]}.json"
+    cell, outside = cells[0], tmp_path / "outside"
+    key = cell.score_keys[0][0]
+    name = f"{cell.metrics[0].name}-{key[:12]}.json"
     outside.mkdir()
     (outside / name).write_text("{}")
-    store.write_plan("stored", "", entries)
-    place = keep(store, entry) / link.format(name=name)
+    store.write_plan("stored", "", cells)
+    place = keep(store, cell) / link.format(name=name)
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(outside / name if link != "scores" else outside)
     with pytest.raises(StoreError, match=r"leads out of the run directory, to .*outside"):
-        store.score(entry.id, 0, entry.cell.metrics[0].name, key)
+        store.score(cell, 0, 0)
     with pytest.raises(StoreError, match="leads out of the run directory"):
         store.records()
     with pytest.raises(StoreError, match="leads out of the run directory"):
@@ -372,24 +369,22 @@ def test_scores_behind_links_that_lead_out_are_refused(
     assert (outside / name).read_text() == "{}"
 
 
-def test_links_that_stay_inside_are_followed(store: Store, entries: list[Entry]) -> None:
-    folder = keep(store, entries[0])
+def test_links_that_stay_inside_are_followed(store: Store, cells: list[Cell]) -> None:
+    folder = keep(store, cells[0])
     folder.rename(store.root / "elsewhere")
     folder.symlink_to(store.root / "elsewhere")
-    assert read(store, entries[0]) is not None
+    assert read(store, cells[0]) is not None
 
 
 def test_names_that_lead_out_are_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="leads out"):
-        store.training("../../etc", 0, "key")
+        store.path(layout.training("../../etc", 0))
 
 
-def test_a_link_to_the_run_directory_itself_is_fine(
-    store: Store, entries: list[Entry], tmp_path: Path
-) -> None:
+def test_a_link_to_the_run_directory_itself_is_fine(store: Store, cells: list[Cell], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(store.root)
-    keep(Store(tmp_path / "link"), entries[0])
-    assert read(store, entries[0]) is not None
+    keep(Store(tmp_path / "link"), cells[0])
+    assert read(store, cells[0]) is not None
 
 
 # ---------------------------------------------------------------------------------------------- locks
@@ -402,13 +397,13 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
         from ganbench.store.rundir import Store
         with Store(Path({str(store.root)!r})).lock("cell", [0, 1]):
             print("held", flush=True)
-            time.sleep(60)
+            time.sleep(600)
     """)
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         waiter = subprocess.Popen(
-            [sys.executable, "-c", holder.replace("[0, 1]", "[1, 2]").replace("sleep(60)", "sleep(0)")],
+            [sys.executable, "-c", holder.replace("[0, 1]", "[1, 2]").replace("sleep(600)", "sleep(0)")],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -417,26 +412,26 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
         time.sleep(0.5)
         assert waiter.poll() is None
         process.send_signal(signal.SIGKILL)
-        assert waiter.communicate(timeout=20)[0] == "held\n"
+        assert waiter.communicate(timeout=300)[0] == "held\n"
 
 
 # ---------------------------------------------------------------------------------------------- records
 
 
-def scores(store: Store, entry: Entry, seed: int) -> None:
+def scores(store: Store, cell: Cell, seed: int) -> None:
     """Give a stored seed a score of each metric."""
-    training = read(store, entry, seed)
-    assert training is not None
-    for index in range(len(entry.cell.metrics)):
-        store.write_score(entry, seed, unmeasured(entry, index, training, "failed", "for the test"))
+    one = read(store, cell, seed)
+    assert one is not None
+    for index in range(len(cell.metrics)):
+        store.write_score(cell, unmeasured(cell, index, one, "failed", "for the test"))
 
 
-def test_records_follow_the_plan_and_its_columns(store: Store, entries: list[Entry]) -> None:
-    store.write_plan("stored", "", entries)
-    for entry in reversed(entries):
+def test_records_follow_the_plan_and_its_columns(store: Store, cells: list[Cell]) -> None:
+    store.write_plan("stored", "", cells)
+    for cell in reversed(cells):
         for seed in (1, 0):
-            keep(store, entry, seed)
-            scores(store, entry, seed)
+            keep(store, cell, seed)
+            scores(store, cell, seed)
     rows = store.write_records()
     assert all(tuple(row) == COLUMNS for row in rows)
     order = [(row["label"], row["seed"], row["metric"]) for row in rows]
@@ -448,10 +443,10 @@ def test_records_follow_the_plan_and_its_columns(store: Store, entries: list[Ent
     assert (rows[0]["protocol"], rows[1]["protocol"]) == ("12345678", "87654321")
 
 
-def test_records_carry_their_checksum(store: Store, entries: list[Entry]) -> None:
-    store.write_plan("stored", "", entries)
-    keep(store, entries[0], 0)
-    scores(store, entries[0], 0)
+def test_records_carry_their_checksum(store: Store, cells: list[Cell]) -> None:
+    store.write_plan("stored", "", cells)
+    keep(store, cells[0], 0)
+    scores(store, cells[0], 0)
     for _ in range(2):
         store.write_records()
         digest = hashlib.sha256((store.root / layout.RECORDS).read_bytes()).hexdigest()
@@ -460,14 +455,14 @@ def test_records_carry_their_checksum(store: Store, entries: list[Entry]) -> Non
 
 
 def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
-    store: Store, entries: list[Entry], monkeypatch: pytest.MonkeyPatch
+    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write_plan("stored", "", entries)
-    keep(store, entries[0], 0)
-    scores(store, entries[0], 0)
+    store.write_plan("stored", "", cells)
+    keep(store, cells[0], 0)
+    scores(store, cells[0], 0)
     store.write_records()
-    keep(store, entries[0], 1)
-    scores(store, entries[0], 1)
+    keep(store, cells[0], 1)
+    scores(store, cells[0], 1)
     write = Store.write
 
     def kill(self: Store, path: Path, content: bytes) -> Path:
@@ -482,10 +477,10 @@ def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
     assert len(read_records(store.root)) == 6
 
 
-def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, entries: list[Entry]) -> None:
-    store.write_plan("stored", "", entries[:1])
-    keep(store, entries[0], 0, status="diverged", error="at step 3")
-    keep(store, entries[0], 1)  # trained, not scored yet: no rows
+def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, cells: list[Cell]) -> None:
+    store.write_plan("stored", "", cells[:1])
+    keep(store, cells[0], 0, status="diverged", error="at step 3")
+    keep(store, cells[0], 1)  # trained, not scored yet: no rows
     rows = store.records()
     assert [(row["seed"], row["metric"], row["value"], row["status"], row["error"]) for row in rows] == [
         (0, name, None, "diverged", "at step 3") for name in ("mean_norm", "low", "high")
@@ -499,16 +494,16 @@ def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, entries: list
 
 
 def test_cells_that_left_the_plan_stay_on_disk_but_not_in_the_records(
-    store: Store, entries: list[Entry]
+    store: Store, cells: list[Cell]
 ) -> None:
-    for entry in entries:
-        keep(store, entry)
-        scores(store, entry, 0)
-    store.write_plan("stored", "", entries)
+    for cell in cells:
+        keep(store, cell)
+        scores(store, cell, 0)
+    store.write_plan("stored", "", cells)
     assert {row["label"] for row in store.records()} == {"tiny_gan", "noise"}
-    store.write_plan("stored", "", entries[1:])
+    store.write_plan("stored", "", cells[1:])
     assert {row["label"] for row in store.records()} == {"noise"}
-    assert read(store, entries[0]) is not None
+    assert read(store, cells[0]) is not None
 
 
 def test_a_folder_without_a_plan_is_no_folder_of_results(tmp_path: Path) -> None:
@@ -516,23 +511,23 @@ def test_a_folder_without_a_plan_is_no_folder_of_results(tmp_path: Path) -> None
         Store(tmp_path).records()
 
 
-def test_a_cell_is_described(store: Store, entries: list[Entry]) -> None:
-    store.write_plan("stored", "", entries)
-    cell = json.loads((store.root / "cells" / entries[0].id / "cell.json").read_text())
+def test_a_cell_is_described(store: Store, cells: list[Cell]) -> None:
+    store.write_plan("stored", "", cells)
+    cell = json.loads((store.root / "cells" / cells[0].id / "cell.json").read_text())
     assert cell["about"] == "A real GAN, as small as can be."
     assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4, "checkpoint": 10}
-    assert (cell["rung"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
-    assert entries[0].id.endswith(cell["key"])
+    assert (cell["interface"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
+    assert cells[0].id.endswith(cell["key"])
 
 
-def test_removing_a_cell_removes_that_cell(store: Store, entries: list[Entry]) -> None:
-    for entry in entries:
-        keep(store, entry)
-        store.remove(entry)
-        store.remove(entry)  # once more: nothing to do
-        keep(store, entry)
-    store.remove(entries[0])
-    assert [read(store, entry) is None for entry in entries] == [True, False]
+def test_removing_a_cell_removes_that_cell(store: Store, cells: list[Cell]) -> None:
+    for cell in cells:
+        keep(store, cell)
+        store.remove(cell)
+        store.remove(cell)  # once more: nothing to do
+        keep(store, cell)
+    store.remove(cells[0])
+    assert [read(store, cell) is None for cell in cells] == [True, False]
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -622,7 +617,7 @@ def test_the_digest_sees_the_version_of_a_dataset_without_functions(tmp_path: Pa
 
 
 def ring_entry(tmp_path: Path, text: str) -> load.DatasetSpec:
-    """The dataset entry of a suite."""
+    """The dataset cell of a suite."""
     (tmp_path / "one.yaml").write_text(
         f"name: one\nseeds: 1\ndatasets: [{text}]\nmethods: [gan]\nmetrics: [kde_ll]\n"
     )
@@ -630,8 +625,8 @@ def ring_entry(tmp_path: Path, text: str) -> load.DatasetSpec:
 
 
 def test_the_preview_of_a_density_integrates_to_one(tmp_path: Path) -> None:
-    entry = ring_entry(tmp_path, "{dataset: ring, params: {std: 0.2, n_train: 10, n_valid: 10}, label: r}")
-    shown = preview(entry, load_data(entry.part), "digest")
+    cell = ring_entry(tmp_path, "{dataset: ring, params: {std: 0.2, n_train: 10, n_valid: 10}, label: r}")
+    shown = preview(cell, load_data(cell.part), "digest")
     x0, x1, y0, y1 = shown.tensors["extent"].tolist()
     density = shown.tensors["log_density"].exp()
     area = (x1 - x0) * (y1 - y0) / ((density.shape[0] - 1) * (density.shape[1] - 1))
@@ -651,20 +646,27 @@ def test_rows_of_the_preview_of_a_density_are_y(tmp_path: Path) -> None:
 
 
 def test_the_preview_of_a_line(tmp_path: Path) -> None:
-    entry = ring_entry(tmp_path, "{mixture1d: {n_train: 10, n_valid: 10}}")
-    shown = preview(entry, load_data(entry.part), "digest")
+    cell = ring_entry(tmp_path, "{mixture1d: {n_train: 10, n_valid: 10}}")
+    shown = preview(cell, load_data(cell.part), "digest")
     x0, x1 = shown.tensors["extent"].tolist()
     assert float(shown.tensors["log_density"].exp().mean()) * (x1 - x0) == pytest.approx(1, abs=5e-3)
 
 
 def test_the_preview_of_images_is_in_their_scale(tmp_path: Path) -> None:
-    entry = ring_entry(tmp_path, "ring")
+    cell = ring_entry(tmp_path, "ring")
     images = torch.randint(0, 256, (100, 1, 4, 4), dtype=torch.uint8)
     data = Data("pictures", images, images, images, (1, 4, 4), (0.0, 1.0))
-    shown = preview(entry, data, "digest").tensors["examples"]
+    shown = preview(cell, data, "digest").tensors["examples"]
     assert shown.shape == (64, 1, 4, 4)
     assert 0 <= float(shown.min()) < float(shown.max()) <= 1
 
 
 def test_how_many_examples_are_shown() -> None:
     assert [few(shape) for shape in ((2,), (3,), (4,), (1, 28, 28))] == [2048, 2048, 64, 64]
+
+
+def test_the_environment_names_what_rounding_depends_on() -> None:
+    found = environment("cpu")
+    assert re.fullmatch(r".+ \(\w.*\)", found["processor"])
+    assert found["threads"] == 1
+    assert found["cores"] >= 1

@@ -36,7 +36,7 @@ Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> 
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """What was compared and what came of it.
 
     `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
@@ -53,19 +53,19 @@ class Compared:
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
     datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
 
-    `standings`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the mean rank of its
-    seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
+    `win_rates`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the rank of its
+    mean win rate), `iqm`, `low`, `high`: interquartile mean of its seeds' win rates, the percentage of all other
     seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
 
     `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
     and Nemenyi's tests and what the critical-difference diagram shows.
 
-    `headlines`, `verdicts` and `notes` are the same in plain words (`report.sentences`).
+    `headlines`, `verdicts` and `notes` are the same in plain words (`report.comparison`).
     """
 
     rows: pd.DataFrame
     overall: pd.DataFrame
-    standings: pd.DataFrame
+    win_rates: pd.DataFrame
     rankings: tuple[Ranking, ...]
     labels: tuple[str, ...]  # of all methods in the results, compared or not
     alone: tuple[str, ...]  # methods that take part in no comparison
@@ -78,23 +78,23 @@ class Compared:
     @property
     def headlines(self) -> list[str]:
         """For each method and baseline, one sentence in plain words."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.headlines(self.rows)
+        return comparison.headlines(self.rows)
 
     @property
     def verdicts(self) -> list[str]:
         """For each method, baseline and metric, one sentence with its numbers."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.verdicts(self.rows, self.overall)
+        return comparison.verdicts(self.rows, self.overall)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and how the comparisons are to be read."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return tuple(sentences.notes(self))
+        return tuple(comparison.notes(self))
 
 
 def compare(
@@ -102,21 +102,24 @@ def compare(
     baseline: str | Sequence[str] = (),
     method: str | Sequence[str] = (),
     metric: str | Sequence[str] = (),
-) -> Compared:
+) -> Comparison:
     """Methods against baselines: `results` is a run directory, several of them whose seeds are joined, or records
     as `load_records` gives them.
 
     Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
-    alone is compared with every other method, a `method` alone too. `metric`: only these; else all that have a
+    alone is compared with every other method, a `method` alone too; of two `method`s alone the first is compared with
+    the second, as if that were the baseline. `metric`: only these; else all that have a
     better direction. Choose before you look: every comparison made is corrected for, those not made are not.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
     """
-    joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(_paths(results))
+    # What is compared: whose seeds, by which metrics, against whom.
+    joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(results)
     records = with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
+    # Values that mean nothing take part in nothing.
     chosen = records[records["metric"].isin(metrics)]
     unfit = invalid(chosen)
     keys = zip(*(chosen[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
@@ -124,36 +127,35 @@ def compare(
     seeds = _seeds(valid)
     rows = _tested(_rows(valid, metrics, pairs, seeds), seeds, _floors(valid))
     if rows.empty:
-        from ..report.sentences import excluded
-
+        left_out = [
+            f"{name} of {label} on {data} is not valid ({why})"
+            for (data, label, name, _), why in unfit.items()
+        ]
         raise RequestError(
-            f"there is nothing to compare: {' '.join(excluded(unfit)) or _nothing(records, metrics)}"
+            f"there is nothing to compare: {'; '.join(left_out) or _nothing(records, metrics)}"
         )
     shown = [name for name in metrics if name in set(rows["metric"])]
     ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
-    standings = _standings(shown, seeds)
+    win_rates = _win_rates(shown, seeds)
     labels = tuple(map(str, dict.fromkeys(records["label"])))
     compared = {name for pair in pairs for name in pair[1:]}
     alone = tuple(label for label in labels if label not in compared)
     undrawn = _undrawn([_of(seeds, name) for name in shown])
     overall = _overall(rows, seeds)
-    return Compared(rows, overall, standings, ranked, labels, alone, repeated, unfit, undrawn)
+    return Comparison(rows, overall, win_rates, ranked, labels, alone, repeated, unfit, undrawn)
 
 
 # ---------------------------------------------------------------------------------------------- reading
-
-
-def _paths(results: Path | str | Sequence[Path | str]) -> list[Path]:
-    found = [results] if isinstance(results, Path | str) else results
-    return list(dict.fromkeys(Path(path) for path in found))
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
-def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, int]:
+def _join(results: Path | str | Sequence[Path | str]) -> tuple[pd.DataFrame, int]:
     """The records of all directories, each result once, and how many stood in several."""
+    several = [results] if isinstance(results, Path | str) else results
+    paths = list(dict.fromkeys(map(Path, several)))
     frames = [read_records(path) for path in paths]
     _same_budget(paths, frames)
     records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -179,14 +181,11 @@ def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
             own = {f"{train.get('steps')} steps of {train.get('batch')}" for train in trained}
             first, before = seen.setdefault(str(dataset), (path, own))
             if own and before and not own & before:
+                there, here = (" or ".join(sorted(budgets)) for budgets in (before, own))
                 raise RequestError(
-                    f"{dataset!r} was trained on for different budgets: {_said(before)} in {first}, {_said(own)} in "
-                    f"{path}; results of different budgets are not compared"
+                    f"{dataset!r} was trained on for different budgets: {there} in {first}, {here} in {path}; results "
+                    "of different budgets are not compared"
                 )
-
-
-def _said(budgets: set[str]) -> str:
-    return " or ".join(sorted(budgets))
 
 
 def _metrics(records: pd.DataFrame, asked: tuple[str, ...]) -> list[str]:
@@ -219,6 +218,8 @@ def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str
             raise RequestError(f"these results have no method {name!r}{did_you_mean(name, labels)}")
     if both := sorted(set(baselines) & set(methods)):
         raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
+    if len(methods) == 2 and not baselines:  # whoever names two wants to know which of the two is better
+        methods, baselines = methods[:1], methods[1:]
     for dataset, rows in records.groupby("dataset", sort=False):
         here = list(dict.fromkeys(rows["label"]))
         against = baselines or (tuple(n for n in here if n not in methods) if methods else here[:1])
@@ -246,6 +247,7 @@ def _undrawn(metrics: Sequence[rankings.Values]) -> dict[int, int]:
 def _seeds(records: pd.DataFrame) -> Seeds:
     """How good each seed is: the higher the better, -inf where it failed."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
+    # A failed seed is the worst outcome and not a missing one: nobody wins by the seeds that survived.
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
     found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
     names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
@@ -333,11 +335,14 @@ def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
 Test = Literal["paired t", "Welch", "Fisher", "none"]
 
 
+# Why t: of five pairs no test by signs or ranks gives p below 0.06, and seeds' differences are near enough to normal.
+# Why Holm: it holds for any dependence between comparisons, and one false "better" in a table is one too many.
 def _test(
     own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float
 ) -> tuple[Test, float, tuple[float, float]]:
     """How it was tested, p, and the interval of the difference; with too few values whether one fails more often."""
     if pairs or min(len(a), len(b)) >= 2:
+        # What two runs of one seed have in common, such as the data that they draw, drops out of their difference.
         found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
         return "paired t" if pairs else "Welch", found.p, found.interval
     if len(a) < len(own) or len(b) < len(base):
@@ -355,6 +360,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
 
     if rows.empty:
         return rows
+    # Holm's step-down procedure over all comparisons that are made at once.
     tested = rows["p"].notna().to_numpy()
     corrected = np.full(len(rows), math.nan)
     if tested.any():
@@ -364,6 +370,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
         keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
         rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
     rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
+    # A comparison that is settled needs no more seeds: the level is shared by those that are still open.
     open_ = int((tested & (rows["verdict"] == UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
     rows["seeds_needed"] = pd.array(needed, dtype="Int64")
@@ -411,7 +418,7 @@ def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(found, columns=pd.Index(columns))
 
 
-def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
+def _win_rates(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
     found = []
     for metric in metrics:
         scores: dict[str, list[Floats]] = {}
@@ -419,7 +426,7 @@ def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
         values = _of(seeds, metric)
         for dataset in dict.fromkeys(dataset for dataset, _ in values):
             labels = [label for where, label in values if where == dataset]
-            shares = differences.standings([values[dataset, label].to_numpy() for label in labels])
+            shares = differences.win_rates([values[dataset, label].to_numpy() for label in labels])
             means = pd.Series([share.mean() for share in shares]).rank(ascending=False)
             for label, share, rank in zip(labels, shares, means, strict=True):
                 scores.setdefault(label, []).append(share)

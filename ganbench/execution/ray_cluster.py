@@ -29,9 +29,10 @@ from filelock import Timeout
 from .. import __version__, registry
 from ..errors import GanbenchError, RequestError, StoreError
 from ..store import layout
-from ..store.rundir import Entry, Store
+from ..store.rundir import Store
+from ..suite.plan import Cell
 from .local import Local, Outcome
-from .progress import ProgressDir, TaskResult, temporary_folder
+from .progress import WAITING, ProgressDir, TaskProgress, TaskResult, temporary_folder
 from .worker import Task, pending_work, record_timeout
 
 MAX_RUNNING = 256  # tasks handed to Ray; more wait here
@@ -116,21 +117,22 @@ def _first_line(error: BaseException) -> str:
 class Cluster:
     """Hands tasks to Ray: one CPU each and, on CUDA, a share of a GPU."""
 
-    def __init__(self, _progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
+    def __init__(self, progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
         """jobs: tasks at the same time, at most
         share: of a GPU, for each task; 0 on the CPU
 
-        Nodes cannot write into the progress folder, so a run says when tasks end, and not how far they are."""
+        Nodes cannot write into the progress folder, so a run says which tasks wait for another run and when tasks
+        end, and not how far they are."""
         import ray
         import ray.exceptions
 
-        self.ray = ray
+        self.ray, self.progress = ray, progress
         self.remote = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(run_on_node)
         self.jobs = min(jobs or MAX_RUNNING, MAX_RUNNING)
         self.waiting: deque[Task] = deque()
-        self.running: dict[
-            Any, tuple[Task, Store, ExitStack]
-        ] = {}  # by Ray's reference; with the locks of its seeds
+        self.locked: set[int] = set()  # tasks whose seeds another run works on
+        # By Ray's reference; with the locks of its seeds.
+        self.running: dict[Any, tuple[Task, Store, ExitStack]] = {}
 
     def submit(self, task: Task) -> None:
         self.waiting.append(task)
@@ -154,15 +156,20 @@ class Cluster:
             store = Store(task.root)
             with ExitStack() as locks:
                 try:
-                    locks.enter_context(store.lock(task.entry.id, task.seeds, wait=False))
+                    locks.enter_context(store.lock(task.cell.id, task.seeds, wait=False))
                 except Timeout:
                     self.waiting.append(task)  # until the other run is done with it
+                    if task.number not in self.locked:
+                        self.locked.add(task.number)
+                        self.progress.reporter(task.number)(TaskProgress(WAITING, len(task.seeds)))
                     continue
-                work = pending_work(store, task.entry, task.seeds)
+                self.locked.discard(task.number)
+                self.progress.clear(task.number)
+                work = pending_work(store, task.cell, task.seeds)
                 if not work:
                     outcomes.append(Outcome(task, TaskResult(store.warnings)))
                     continue
-                trained = {training.seed for training, _ in work.scores}
+                trained = {one.seed for one, _ in work.scores}
                 seeds = tuple(seed for seed in task.seeds if seed in trained or seed in work.train)
                 reference = self.remote.remote(pack(replace(task, seeds=seeds), trained))
                 self.running[reference] = (task, store, locks.pop_all())
@@ -223,9 +230,9 @@ class NodeResult:
 
 def pack(task: Task, trained: set[int]) -> TaskPayload:
     """The payload of a task, with the files of the seeds that are `trained`."""
-    seeds = [task.root / layout.seed(task.entry.id, seed) for seed in sorted(trained)]
+    seeds = [task.root / layout.seed(task.cell.id, seed) for seed in sorted(trained)]
     stored = {file: content for folder in seeds for file, content in _contents(task.root, folder)}
-    sources = {str(file): file.read_bytes() for file in sorted(_sources(task.entry))}
+    sources = {str(file): file.read_bytes() for file in sorted(_sources(task.cell))}
     return TaskPayload(task, __version__, _roots(), sources, stored)
 
 
@@ -295,9 +302,10 @@ def relocate(value: Any, paths: list[tuple[str, str]]) -> Any:
                 return type(value)(new + text[len(old) :])
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{f.name: relocate(getattr(value, f.name), paths) for f in fields(value) if f.init}
-        )
+        moved = object.__new__(type(value))  # as it was: a cell keeps the keys with which the run began
+        for each in fields(value):
+            object.__setattr__(moved, each.name, relocate(getattr(value, each.name), paths))
+        return moved
     if isinstance(value, Mapping):
         return {relocate(key, paths): relocate(item, paths) for key, item in value.items()}
     return type(value)(relocate(item, paths) for item in value) if isinstance(value, list | tuple) else value
@@ -315,10 +323,10 @@ def _roots() -> tuple[str, ...]:
     return str(registry.shipped("baselines")), str(registry.PACKAGE)
 
 
-def _sources(entry: Entry) -> set[Path]:
+def _sources(cell: Cell) -> set[Path]:
     """The users' files that a cell names: samples, and plugins with the neighbours that they import."""
     found: set[Path] = set()
-    for text in _texts(entry.cell):
+    for text in _texts(cell):
         file = Path(text.partition(".py:")[0] + ".py" if ".py:" in text else text)
         if (
             not file.is_absolute()
@@ -330,7 +338,7 @@ def _sources(entry: Entry) -> set[Path]:
             found.update(registry.neighbours(file))
             reads = {file.parent / name for plugin in registry.scan(file) for name in plugin.reads}
             found.update(read for read in reads if read.is_file())
-        elif file in entry.cell.method.samples:
+        elif file in cell.method.samples:
             found.add(file)
     return found
 

@@ -27,12 +27,13 @@ from ..errors import PluginError, RequestError, StoreError
 from ..scoring import explain, protocol
 from ..store import layout
 from ..store.results import open_run
-from ..store.rundir import Entry, Preview, Store, data_digest, preview
-from ..suite import plan as planning
+from ..store.rundir import Preview, Store, data_digest, preview
 from ..suite.load import Suite, dump
-from ..training.loop import rehearse, samples_for_metrics
+from ..suite.plan import Cell, make_cells
+from ..training.loop import samples_for_metrics, smoke_test
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
+from .search import search
 from .tracking import Tracking
 from .worker import (
     Task,
@@ -83,37 +84,83 @@ def run(
     fresh: forget what is there of these cells first
     dry_run: only print what would be done; nothing is written
 
+    A suite with a search (`tune`) is run twice: first the trials on each dataset, in run directories of their own, then
+    the suite with the best settings beside the defaults.
+
     Returns the exit code: 0; 1 where something failed, records are missing or every seed diverged; 130 after Ctrl-C,
     SIGTERM or SIGHUP. Raises RequestError for data, plugins or a device that are not there, before anything is
     written, and StoreError for a directory that cannot be used.
     """
     console = console or Console()
+    options = {
+        "device": device, "executor": executor, "jobs": jobs, "timeout": timeout, "shard": shard, "fresh": fresh,
+        "dry_run": dry_run, "console": console,
+    }  # fmt: skip
+    if suite.tune:
+        root = Path(os.getcwd(), out)
+        tuned, code = search(suite, root, partial(_run, **options, reports=()), console, dry_run=dry_run)
+        if tuned is None:
+            return code
+        suite = tuned
+    return _run(suite, out, **options)
+
+
+def _run(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str,
+    executor: Literal["local", "ray"],
+    jobs: int | None,
+    timeout: float | None,
+    shard: tuple[int, int] | None,
+    fresh: bool,
+    dry_run: bool,
+    console: Console,
+    reports: Sequence[str] | None = None,
+) -> int:
+    """Run a suite without a search; `reports`: what is written of its results, by default all."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
+            # Where it runs.
             device, start = _choose_executor(executor, device, jobs, console)
+
+            # What there is to do. Every cell has its keys from here on.
             copies = Path(temporary) if executor == "local" and not dry_run else None
             with no_collection():
-                entries, previews, data = prepare(suite, copies)
+                cells, previews, data = prepare(suite, copies)
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
-            store = Store(root, read_only=dry_run)
-            own = entries[shard[0] - 1 :: shard[1]] if shard else entries
-            names = {entry.id for entry in own}
+            # All cells are split before those of the shard are taken: a seed's stack must not depend on the shard.
+            own = cells[shard[0] - 1 :: shard[1]] if shard else cells
+            ids = {cell.id for cell in own}
             seconds = 60 * timeout if timeout else None
             tasks = [
-                replace(task, timeout=seconds, data=data.get(task.entry.cell.dataset.label))
-                for task in split_tasks(entries, root, device, cores() if device == "cpu" else len(gpus()))
-                if task.entry.id in names
+                replace(task, timeout=seconds, data=data.get(task.cell.dataset.label))
+                for task in split_tasks(cells, root, device, cores() if device == "cpu" else len(gpus()))
+                if task.cell.id in ids
             ]
+            store = Store(root, read_only=dry_run)
             if dry_run:
                 _print_plan(store, own, tasks, console)
                 return 0
+
+            # The run directory. Whatever cannot be written, or logged, is found here, before any training.
             tracking = Tracking(suite.track, store)
-            _write_plan(store, suite, entries, previews, device, forget=own if fresh else ())
+            store.prepare()
+            for cell in own if fresh else ():
+                store.remove(cell)
+            store.write_text(layout.SUITE, dump(suite))
+            store.write_environment(device)
+            for each in previews:
+                store.write_dataset(each)
+            store.write_plan(suite.name, suite.about, cells)
+
+            # The work, then what follows from the records.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
-            code = _conclude(store, out, own, console, stopped)
+            code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
                 _print_warnings(tracking.warnings, console)
@@ -193,102 +240,88 @@ def gpus() -> list[str]:
 
 def prepare(
     suite: Suite, copies: Path | None = None
-) -> tuple[list[Entry], list[Preview], dict[str, Path | None]]:
-    """Load every dataset once, one after the other, and play a round of each cell with tricks, so that whatever is
-    missing or does not go together is found before anything is trained.
+) -> tuple[list[Cell], list[Preview], dict[str, Path | None]]:
+    """Load every dataset and play one round of each cell with tricks, so that missing data, and tricks that a method
+    cannot take, are reported before anything is trained.
 
     copies: a folder for copies of the datasets, which workers map
 
     Returns the cells with their keys, what to show of each dataset, and the copies by label of the dataset (None
     where there cannot be one). Raises RequestError, PluginError and DatasetError for what was found.
     """
-    cells = planning.resolve(suite).cells
-    entries: dict[int, Entry] = {}
+    cells = list(make_cells(suite))
     stored: dict[str, Path | None] = {}
     previews, refusals = [], []
+    # One dataset after the other, each loaded once: only one is in memory at a time.
     for number, dataset in enumerate(suite.datasets):
-        own = [index for index, cell in enumerate(cells) if cell.dataset.label == dataset.label]
+        own = [index for index, cell in enumerate(cells) if cell.dataset is dataset]
         if not own:
             continue
         with plugin_code():
-            data = load_data(dataset.part)
+            data = load_data(dataset.part, dataset.split)
             digest = data_digest(data, dataset.part)
             previews.append(preview(dataset, data, digest))
             if copies:
                 stored[dataset.label] = save_data(data, digest, copies / f"{number}.safetensors")
             for index in own:
-                protocols = [protocol(metric, data) for metric in cells[index].metrics]
-                samples = samples_for_metrics(cells[index], data)
-                entries[index] = Entry.of(cells[index], digest, protocols, math.prod(data.shape), samples)
+                cell = cells[index] = replace(
+                    cells[index],
+                    digest=digest,
+                    protocols=tuple(protocol(metric, data) for metric in cells[index].metrics),
+                    size=math.prod(data.shape),
+                    min_samples=samples_for_metrics(cells[index], data),
+                )
                 try:
-                    rehearse(cells[index], data)
+                    smoke_test(cell, data)
                 except PluginError as error:  # a trick that cannot be used with the method
-                    refusals.append(f"{cells[index].label}: {error}")
+                    refusals.append(f"{cell.label}: {error}")
     if refusals:
         raise PluginError("\n".join(refusals))
-    return [entries[index] for index in sorted(entries)], previews, stored
+    return cells, previews, stored
 
 
-def split_tasks(entries: Sequence[Entry], root: Path, device: str, units: int) -> Iterator[Task]:
-    """The tasks of a plan. Cells too few to keep all cores, or all GPUs, busy are split into nearly equal parts.
+def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> Iterator[Task]:
+    """The tasks of a plan. The seeds of a cell are split into nearly equal parts where there are too few cells to keep
+    all cores, or all GPUs, busy.
 
-    The split follows from the plan and the machine alone, never from what is there already or from the number of
-    workers: the seeds of a stack agree with the same seeds trained alone only to rounding.
+    units: cores or GPUs
+
+    The split depends on the plan and the machine alone, never on what is done already or on the number of workers: a
+    seed in another stack has the same numbers only to rounding.
     """
     enough = MIN_CELLS_PER_CORE * units if device == "cpu" else units
-    parts = units if len(entries) < enough else 1
+    parts = units if len(cells) < enough else 1
     number = 0
-    for entry in entries:
-        seeds = entry.cell.seeds
+    for cell in cells:
+        seeds = cell.seeds
         count = min(parts, len(seeds))
         ends = [round(part * len(seeds) / count) for part in range(count + 1)]
         for start, end in pairwise(ends):
-            yield Task(number, entry, seeds[start:end], root, device)
+            yield Task(number, cell, seeds[start:end], root, device)
             number += 1
 
 
-def _write_plan(
-    store: Store,
-    suite: Suite,
-    entries: Sequence[Entry],
-    previews: Sequence[Preview],
-    device: str,
-    forget: Sequence[Entry],
-) -> None:
-    """Make the run directory ready; whatever cannot be written is found here, before any training."""
-    store.prepare()
-    for entry in forget:
-        store.remove(entry)
-    store.write_text(layout.SUITE, dump(suite))
-    store.write_environment(device)
-    for each in previews:
-        store.write_dataset(each)
-    store.write_plan(suite.name, suite.about, entries)
-
-
-def _print_plan(store: Store, entries: Sequence[Entry], tasks: Sequence[Task], console: Console) -> None:
-    """What there is and what would be done."""
-    pending = {task.number: pending_work(store, task.entry, task.seeds) for task in tasks}
+def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console) -> None:
+    """Print what there is and what would be done."""
+    pending = {task.number: pending_work(store, task.cell, task.seeds) for task in tasks}
     rows = []
-    for entry in entries:
-        own = [task for task in tasks if task.entry is entry]
+    for cell in cells:
+        own = [task for task in tasks if task.cell is cell]
         seeds = sum(len(task.seeds) for task in own)
         train = sum(len(pending[task.number].train) for task in own)
-        metrics = len(entry.cell.metrics)
+        metrics = len(cell.metrics)
         scores = train * metrics + sum(len(pending[task.number].scores) for task in own)
         done = f"{seeds - train}/{seeds}", f"{seeds * metrics - scores}/{seeds * metrics}"
-        rows.append(
-            (entry.cell.label, str(seeds), f"{entry.cell.train.steps:,}", *done, str(train), str(scores))
-        )
+        rows.append((cell.label, str(seeds), f"{cell.train.steps:,}", *done, str(train), str(scores)))
     heads = ("cell", "seeds", "steps", "trained", "scored", "to train", "to score")
     print_grid("plan", heads, rows, console)
     for task in tasks:
         train = pending[task.number].train
-        checkpoint = store.checkpoint(task.entry, train, tensors=False) if train else None
+        checkpoint = store.checkpoint(task.cell, train, tensors=False) if train else None
         if checkpoint:
-            steps = task.entry.cell.train.steps
-            where = f"to be resumed after round {checkpoint.step:,} of {steps:,}"
-            say(console, f"{task.entry.cell.label}, {seed_names(train)}: {where}")
+            steps = task.cell.train.steps
+            where = f"to be resumed after step {checkpoint.step:,} of {steps:,}"
+            say(console, f"{task.cell.label}, {seed_names(train)}: {where}")
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
 
@@ -304,8 +337,9 @@ def _run_pending(
     tracking: Tracking,
     console: Console,
 ) -> bool:
-    """Run all tasks that lack something, the longest first; whether Ctrl-C ended it."""
-    pending = [(task, work) for task in tasks if (work := pending_work(store, task.entry, task.seeds))]
+    """Run all tasks that lack something; whether Ctrl-C ended it."""
+    pending = [(task, work) for task in tasks if (work := pending_work(store, task.cell, task.seeds))]
+    # The longest first: a long one that starts last would leave the other workers idle at the end.
     pending.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
     todo = [task for task, _ in pending]
     _print_warnings(store.warnings, console)
@@ -323,8 +357,8 @@ def _run_pending(
 def _run_tasks(
     tasks: Sequence[Task], store: Store, executor: Executor, tracking: Tracking, display: Display
 ) -> None:
-    """Submit tasks and handle their outcomes; a task whose worker is killed is tried once more. Raises errors that no
-    task alone is to blame for, such as StoreError; no worker is left then, as after Ctrl-C."""
+    """Submit tasks and handle their outcomes. Raises StoreError and other errors that end the whole run; no worker is
+    left running then, nor after Ctrl-C."""
     attempts: Counter[int] = Counter()
     remaining = len(tasks)
     try:
@@ -335,6 +369,7 @@ def _run_tasks(
             for outcome in executor.wait(POLL_INTERVAL):
                 task = outcome.task
                 attempts[task.number] += 1
+                # The system may have killed it for want of memory that others used: try once more.
                 if outcome.death and attempts[task.number] < ATTEMPTS:
                     say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
                     executor.submit(task)
@@ -349,13 +384,13 @@ def _run_tasks(
 
 
 def _settle(outcome: Outcome, store: Store, console: Console) -> str:
-    """Store what the worker could not store itself; how its task ended, in words. Raises StoreError where the worker
-    could not write."""
-    task, entry = outcome.task, outcome.task.entry
+    """How a task ended, in words. Stores the failure of a worker that was killed or took too long. Raises StoreError
+    where the worker could not write."""
+    task, cell = outcome.task, outcome.task.cell
     log = f"; see {task.log}" if task.log.exists() else ""
     if outcome.death:
         text = f"its worker {outcome.death}, {ATTEMPTS} times"
-        with store.lock(entry.id, task.seeds):
+        with store.lock(cell.id, task.seeds):
             record_failure(task, store, task.seeds, "lost", text)
         return f"lost: {text}{log}"
     if outcome.stacks is not None:
@@ -364,15 +399,15 @@ def _settle(outcome: Outcome, store: Store, console: Console) -> str:
     if result.error:
         raise StoreError(result.error)
     _print_warnings(result.warnings, console)
-    known = [store.training(entry.id, s, entry.train_keys[s], artefacts=False) for s in task.seeds]
-    bad = [training for training in known if training and training.status != "ok"]
-    what = f"{len(bad)} of {len(known)} seeds {bad[0].status} ({bad[0].error})" if bad else "finished"
+    trained = [store.training(cell, seed, artefacts=False) for seed in task.seeds]
+    bad = [one for one in trained if one and one.status != "ok"]
+    what = f"{len(bad)} of {len(trained)} seeds {bad[0].status} ({bad[0].error})" if bad else "finished"
     return f"{what} in {result.seconds:.1f} s"
 
 
 def _import_reports() -> None:
-    """Import what tables and plots will need, which takes seconds, while the workers work."""
-    with suppress(Exception):  # whatever is wrong shows when they are written
+    """Import what tables and plots need, which takes seconds, while the workers work."""
+    with suppress(Exception):  # an error shows again when they are written
         for name in REPORTS:
             importlib.import_module(f"ganbench.report.{name}")
         importlib.import_module("matplotlib.backends.backend_agg")
@@ -388,65 +423,63 @@ def _print_warnings(warnings: list[str], console: Console) -> None:
 # ---------------------------------------------------------------------------------------------- after
 
 
-def _conclude(store: Store, out: Path, entries: Sequence[Entry], console: Console, stopped: bool) -> int:
+def _conclude(
+    store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool, reports: Sequence[str]
+) -> int:
     """Write records, tables, plots and report, and print what is not ok; the exit code."""
     rows = store.write_records()
     _print_warnings(store.warnings, console)
-    names = (REPORTS[:1] if stopped else REPORTS) if rows else ()
-    run, errors = _write_reports(store.root, names)
-    if rows and not errors:
+
+    # Everything is derived from the records; a failure here costs none of them.
+    names = (reports[:1] if stopped else reports) if rows else ()
+    run, errors = None, []
+    try:
+        if names:
+            run = open_run(store.root, trusted=True)  # its plugins have been run by this command
+    except Exception as error:
+        errors.append(f"the results could not be read: {explain(error)}")
+    for name in names if run else ():
+        try:
+            importlib.import_module(f"ganbench.report.{name}").write(run)
+        except Exception as error:
+            errors.append(f"the {name} could not be written: {explain(error)}")
+    if run and not errors:
         _print_tables(run, console)
+
+    # What is not ok, last, where it is seen.
     bad = _print_failures(rows, console)
     for text in errors:
         say(console, f"error: {text}\nThe records are kept in {out / layout.RECORDS}.")
     if stopped:
         say(console, f"interrupted; {RESUME}")
         return 130
-    missing = _missing_records(entries, rows)
+    missing = _missing_records(cells, rows)
     if missing:
         say(console, f"error: {missing}; {RESUME}")
-    if rows and not errors:
+    if names and not errors:
         say(console, f"report: {out / layout.REPORT}")
     return 1 if bad or errors or missing else 0
 
 
-def _missing_records(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> str:
+def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:
     """Which records of the plan are not there although all tasks have ended, in words; "" if none."""
     count, absent = 0, []
     there = Counter((row["cell"], row["seed"], row["metric"]) for row in rows)
-    for entry in entries:
-        values = [value.name for metric in entry.cell.metrics for value in metric.plugin.values]
-        planned = Counter((entry.id, seed, value) for seed in entry.cell.seeds for value in values)
+    for cell in cells:
+        values = [value.name for metric in cell.metrics for value in metric.values]
+        planned = Counter((cell.id, seed, value) for seed in cell.seeds for value in values)
         count += planned.total()
         absent += (planned - there).elements()
-    labels = {entry.id: entry.cell.label for entry in entries}
-    cells = ", ".join(sorted({labels[cell] for cell, _, _ in absent}))
-    return f"{len(absent)} of {count} records are missing ({cells})" if absent else ""
+    labels = {cell.id: cell.label for cell in cells}
+    names = ", ".join(sorted({labels[id] for id, _, _ in absent}))
+    return f"{len(absent)} of {count} records are missing ({names})" if absent else ""
 
 
-def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[str]]:
-    """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
-    if not names:
-        return root, []
-
-    try:
-        run = open_run(root, trusted=True)  # its plugins have been run by this command
-    except Exception as error:
-        return root, [f"the results could not be read: {explain(error)}"]
-    errors = []
-    for name in names:
-        try:
-            importlib.import_module(f"ganbench.report.{name}").write(run)
-        except Exception as error:
-            errors.append(f"the {name} could not be written: {explain(error)}")
-    return run, errors
-
-
-def _print_tables(run: Path | Run, console: Console) -> None:
+def _print_tables(run: Run, console: Console) -> None:
     """The tables of the report, in short."""
     from ..report import tables
 
-    for shown in tables.of_run(run):
+    for shown in tables.dataset_tables(run):
         heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))
@@ -459,7 +492,8 @@ def _print_tables(run: Path | Run, console: Console) -> None:
 
 
 def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
-    """Name every seed that is not ok; whether any failed, or all diverged (one that diverged is a result)."""
+    """Print every seed that is not ok, by reason; whether any failed or all diverged. A seed that diverged is a result
+    of its method, a run of nothing else is none."""
     seeds_by_reason: dict[tuple[str, ...], dict[int, None]] = {}
     for row in rows:
         if row["status"] != "ok":

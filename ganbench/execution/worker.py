@@ -25,7 +25,7 @@ from itertools import groupby
 from multiprocessing.connection import wait
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import Timeout
@@ -39,11 +39,13 @@ from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
-from ..store.rundir import SETTLED, Entry, Store, Training, data_digest, few
+from ..store.rundir import SETTLED, Store, data_digest, few
 from ..suite.load import PluginSpec
+from ..suite.plan import Cell
 from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
+from ..training.trained import TrainedSeed
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
@@ -57,7 +59,7 @@ class Task:
     """Some seeds of a cell, for one worker."""
 
     number: int
-    entry: Entry
+    cell: Cell
     seeds: tuple[int, ...]
     root: Path  # of the run directory; absolute, since plugins may change the working directory
     device: str
@@ -68,17 +70,17 @@ class Task:
     def log(self) -> Path:
         """The file for what its worker prints."""
         ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
-        return self.root / layout.log(self.entry.id, ends)
+        return self.root / layout.log(self.cell.id, ends)
 
     @property
     def label(self) -> str:
         """`ring-gan, seeds 0-2`"""
-        return f"{self.entry.cell.label}, {seed_names(self.seeds)}"
+        return f"{self.cell.label}, {seed_names(self.seeds)}"
 
     def cost(self, seeds: int) -> float:
         """An estimate of the time for so many trainings, without a unit: the longest tasks are started first."""
-        settings, method = self.entry.cell.train, self.entry.cell.method
-        work = settings.steps * settings.batch * (OVERHEAD + self.entry.size) * 4 ** len(method.tricks)
+        settings, method = self.cell.train, self.cell.method
+        work = settings.steps * settings.batch * (OVERHEAD + self.cell.size) * 4 ** len(method.tricks)
         return seeds * work if method.part else 0.0
 
 
@@ -95,27 +97,31 @@ class PendingWork:
     """What is still to be done."""
 
     train: tuple[int, ...]  # seeds
-    scores: tuple[tuple[Training, int], ...]  # of seeds that are trained: which, and index of the metric
+    scores: tuple[tuple[TrainedSeed, int], ...]  # with the index of the metric
 
     def __bool__(self) -> bool:
         return bool(self.train or self.scores)
 
 
-def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWork:
+def pending_work(store: Store, cell: Cell, seeds: Sequence[int]) -> PendingWork:
     """What these seeds of a cell lack. What failed last time is tried again; a seed that diverged would only
     diverge again."""
     untrained, unscored = [], []
     for seed in seeds:
-        training = store.training(entry.id, seed, entry.train_keys[seed])
-        if training is None or training.status not in SETTLED:
+        trained = store.training(cell, seed)
+        if trained is None or trained.status not in SETTLED:
             untrained.append(seed)
-        elif training.status == "ok" and entry.samples and store.sample_count(entry.id, seed) < entry.samples:
+        elif (
+            cell.min_samples
+            and trained.status == "ok"
+            and store.sample_count(cell.id, seed) < cell.min_samples
+        ):
             untrained.append(seed)  # a metric was added that needs more samples than were stored
-        elif training.status == "ok":
-            for index, metric in enumerate(entry.cell.metrics):
-                score = store.score(entry.id, seed, metric.name, entry.score_keys[index][seed])
+        elif trained.status == "ok":
+            for index in range(len(cell.metrics)):
+                score = store.score(cell, seed, index)
                 if score is None or score["status"] != "ok":
-                    unscored.append((training, index))
+                    unscored.append((trained, index))
     return PendingWork(tuple(untrained), tuple(unscored))
 
 
@@ -123,7 +129,7 @@ def pending_work(store: Store, entry: Entry, seeds: Sequence[int]) -> PendingWor
 
 
 def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
-    """The whole life of a worker process. It ends with exit code 0 and a result, or died."""
+    """What a worker process runs. The parent takes a worker that ends without a result as dead."""
     worker_init(progress, cpu, gpu)
     try:
         try:
@@ -135,6 +141,7 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
             os.dup2(log, output)
         faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
         result = run_task(task, progress)
+        # A log is kept only of a task that printed something.
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
@@ -188,24 +195,31 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
     """Do what is missing of a task. A failure of the method, the metric or the data is stored as the status of what
     it hit. Raises StoreError where nothing can be written."""
     started = time.monotonic()
-    store, entry = Store(task.root), task.entry
+    store, cell = Store(task.root), task.cell
     report = progress.reporter(task.number)
     with ExitStack() as stack:
+        # Two runs of one suite share its folder: each seed is trained by one of them, and the other finds it done.
         try:
-            stack.enter_context(store.lock(entry.id, task.seeds, wait=False))
+            stack.enter_context(store.lock(cell.id, task.seeds, wait=False))
         except Timeout:
             report(TaskProgress(WAITING, len(task.seeds)))
-            stack.enter_context(store.lock(entry.id, task.seeds))
-        stack.enter_context(_time_limit(task, progress))
-        stack.enter_context(_recorded_failures(task, store, task.seeds))
-        work = pending_work(store, entry, task.seeds)  # again: another run may have been here
+            stack.enter_context(store.lock(cell.id, task.seeds))
+        stack.enter_context(
+            _time_limit(task, progress)
+        )  # after the lock: waiting takes none of the task's time
+        stack.enter_context(_store_failures(task, store, task.seeds))
+        work = pending_work(store, cell, task.seeds)  # again: the other run may have done it
         if work:
             report(TaskProgress("loading data", len(task.seeds)))
             with plugin_code():
-                data, digest = read_data(task.data) if task.data else _loaded(entry)
+                if task.data:
+                    data, digest = read_data(task.data)
+                else:
+                    data = load_data(cell.dataset.part)
+                    digest = data_digest(data, cell.dataset.part)
             # Results are stored under keys that were made when the run began: refuse what has changed since, or is
-            # different on this node. A new cell, since the old one keeps the digests of its files.
-            if Entry.of(replace(entry.cell), digest, entry.protocols, entry.size, entry.samples) != entry:
+            # different on this node.
+            if replace(cell, digest=digest) != cell:
                 raise PluginError(
                     "the data, or the source of the method, a trick or a metric, are not those with which the run "
                     "began; run the same command again to use the new ones"
@@ -216,86 +230,88 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
 
 
 def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: Report) -> None:
-    """Games as one stack; other methods seed by seed, each stored as soon as it is trained."""
-    entry, cell = task.entry, task.entry.cell
+    """Train these seeds and store them: a game as one stack, other methods seed by seed, so that a seed is kept
+    when the next one fails."""
+    cell = task.cell
 
     def progress(now: Progress) -> None:
         report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    size = max(1, len(seeds)) if cell.rung == "game" else 1
-    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
+    stacks = [seeds] if seeds and cell.interface == "game" else [(seed,) for seed in seeds]
+    for stack in stacks:
         report(TaskProgress("training", len(stack)))
-        with _recorded_failures(task, store, stack):
+        with _store_failures(task, store, stack):
             with plugin_code():
-                kept = StoredCheckpoints(store, entry, report)
-                trained = train(cell, data, stack, device=task.device, progress=progress, checkpoints=kept)
-            for seed in trained:
-                samples, n = seed.samples, few(data.shape)
-                if seed.status == "ok" and samples is None:
+                checkpoints = StoredCheckpoints(store, cell, report)
+                trained = train(
+                    cell, data, stack, device=task.device, progress=progress, checkpoints=checkpoints
+                )
+            for one in trained:
+                samples, n = one.samples, few(data.shape)
+                if one.status == "ok" and samples is None:  # a game: its generator makes them
                     with plugin_code():
-                        samples = model(cell, data, seed.seed, seed.state, None, device=task.device).samples(
-                            n
-                        )
+                        samples = model(cell, data, one.seed, one.state, None, device=task.device).samples(n)
                 preview = data.floats(samples[:n]) if samples is not None else None
-                store.write_training(entry.id, Training.of(seed, entry.train_keys[seed.seed]), seed, preview)
+                store.write_training(cell, one, preview)
 
 
 class StoredCheckpoints:
     """The checkpoints of a cell in its run directory, one each `train.checkpoint` minutes."""
 
-    def __init__(self, store: Store, entry: Entry, report: Report) -> None:
-        self.store, self.entry, self.report = store, entry, report
+    def __init__(self, store: Store, cell: Cell, report: Report) -> None:
+        self.store, self.cell, self.report = store, cell, report
         self.saved = time.monotonic()
 
     def load(self, seeds: Sequence[int]) -> Checkpoint | None:
         """The checkpoint from which these seeds go on, if there is one."""
-        found = self.store.checkpoint(self.entry, seeds)
-        if found:
-            self.report(TaskProgress("training", len(seeds), found.step, self.entry.cell.train.steps))
-        return found
+        checkpoint = self.store.checkpoint(self.cell, seeds)
+        if checkpoint:
+            step, steps = checkpoint.step, self.cell.train.steps
+            self.report(TaskProgress("training", len(seeds), step, steps, resumed=step))
+        return checkpoint
 
     def due(self, step: int) -> bool:
         """Whether the minutes have passed."""
-        return time.monotonic() - self.saved >= 60 * self.entry.cell.train.checkpoint
+        return time.monotonic() - self.saved >= 60 * self.cell.train.checkpoint
 
     def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
         """Keep it in place of the one before."""
-        self.store.write_checkpoint(self.entry, seeds, checkpoint)
+        self.store.write_checkpoint(self.cell, seeds, checkpoint)
         self.saved = time.monotonic()
 
 
 def _score(task: Task, store: Store, data: Data, report: Report) -> None:
     """Score all trained seeds by all metrics that they lack."""
-    entry, cell = task.entry, task.entry.cell
-    scorer = Scorer(entry, data)
-    for training, group in groupby(pending_work(store, entry, task.seeds).scores, key=itemgetter(0)):
-        seed = training.seed
-        with _recorded_failures(task, store, [seed]):
+    cell = task.cell
+    scorer = Scorer(cell, data)
+    # A model is built once a seed, and each score is stored before the next metric runs, which may fail.
+    for trained, group in groupby(pending_work(store, cell, task.seeds).scores, key=itemgetter(0)):
+        seed = trained.seed
+        with _store_failures(task, store, [seed]):
             with plugin_code():
-                subject = model(cell, data, seed, *store.tensors(entry.id, seed), device=task.device)
+                subject = model(cell, data, seed, *store.tensors(cell.id, seed), device=task.device)
             for _, index in group:
                 report(TaskProgress(f"{cell.metrics[index].name} of seed {seed}", 1))
                 with plugin_code():
-                    scored = scorer(index, subject, training)
-                store.write_score(entry, seed, scored)
+                    scored = scorer(index, subject, trained)
+                store.write_score(cell, scored)
 
 
 @contextmanager
 def plugin_code() -> Iterator[None]:
-    """Around code of plugins: exit in a child that it has forked, and return to the working directory, against which
-    paths such as GANBENCH_DATA are read."""
+    """Around code of plugins, which may fork and change the working directory."""
     worker, folder = os.getpid(), os.getcwd()
     try:
         yield
     finally:
         if os.getpid() != worker:
-            os._exit(0)
-        os.chdir(folder)
+            os._exit(0)  # a child that came back from the plugin would do the rest of the task a second time
+        os.chdir(folder)  # relative paths, such as GANBENCH_DATA, are read against it
 
 
 @contextmanager
-def _recorded_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
-    """Store an exception as the status of what these seeds lack. Raises StoreError."""
+def _store_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
+    """Store an exception as the status of all that these seeds lack, and go on. Raises StoreError."""
     try:
         yield
     except StoreError:
@@ -309,13 +325,13 @@ def record_failure(
     task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
 ) -> None:
     """Store this status for all that these seeds of a task lack."""
-    entry, work = task.entry, pending_work(store, task.entry, seeds)
+    cell, work = task.cell, pending_work(store, task.cell, seeds)
     for seed in work.train:
-        key, dtype = entry.train_keys[seed], entry.cell.train.dtype
-        failed = Training(key, seed, status, error, trace, 0.0, len(work.train), task.device, dtype, None)
-        store.write_training(entry.id, failed)
-    for training, index in work.scores:
-        store.write_score(entry, training.seed, unmeasured(entry, index, training, status, error, trace))
+        stack, dtype = len(work.train), cell.train.dtype
+        failed = TrainedSeed(seed, status, error, trace, stack=stack, device=task.device, dtype=dtype)
+        store.write_training(cell, failed)
+    for trained, index in work.scores:
+        store.write_score(cell, unmeasured(cell, index, trained, status, error, trace))
 
 
 @contextmanager
@@ -338,7 +354,7 @@ def record_timeout(task: Task, stacks: str) -> str:
     text = f"took longer than {(task.timeout or 0) / 60:g} minutes (--timeout)"
     stacks = stacks or "(the worker could not write its stacks)\n"
     store = Store(task.root)
-    with store.lock(task.entry.id, task.seeds):
+    with store.lock(task.cell.id, task.seeds):
         record_failure(task, store, task.seeds, "timeout", text, stacks)
     with task.log.open("a", encoding="utf-8") as log:
         log.write(f"\n{text}; where it was:\n{stacks}")
@@ -348,12 +364,17 @@ def record_timeout(task: Task, stacks: str) -> str:
 # ---------------------------------------------------------------------------------------------- data
 
 
-def load_data(part: PluginSpec) -> Data:
+def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Data:
     """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
-    PluginError where a dataset's code fails."""
+    PluginError where a dataset's code fails.
+
+    split: what metrics see as test data; see `DatasetSpec`
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if split == "valid":
+            return _without_test(load_data(part))
         return registry.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
     except GanbenchError:
         raise
@@ -365,11 +386,14 @@ def load_data(part: PluginSpec) -> Data:
         torch.set_num_threads(threads)
 
 
-def _loaded(entry: Entry) -> tuple[Data, str]:
-    """The dataset of a cell and its digest."""
-    part = entry.cell.dataset.part
-    data = load_data(part)
-    return data, data_digest(data, part)
+def _without_test(data: Data) -> Data:
+    """The data with the validation examples in the place of the test examples, which nobody can see any more, and a
+    random tenth of the training examples, which are not trained on, in the place of the validation examples."""
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    tenth = max(1, len(order) // 10)
+    held_out, rest = order[:tenth].sort().values, order[tenth:].sort().values
+    labels = data.labels and Labels(data.labels.train[rest], data.labels.train[held_out], data.labels.valid)
+    return replace(data, train=data.train[rest], valid=data.train[held_out], test=data.valid, labels=labels)
 
 
 def save_data(data: Data, digest: str, path: Path) -> Path | None:

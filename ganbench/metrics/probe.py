@@ -5,24 +5,26 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import BatchNorm, Sequential
 from .distances import check_samples
+from .per_device import PerDevice
 from .statistics import percentage
 from .subset import random_subset
 
-SIDE = 4  # of the maps after pooling
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
+POOLED_SIDE = 4  # of the maps after pooling
+SVM_STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
 BLOCK = 500  # examples given to a net at a time
-ITERATIONS = 2000  # of the solver
+MAX_ITERATIONS = 2000  # of the solver
 
 
 def discriminator_features(net: Sequential, x: Tensor) -> Tensor:
@@ -35,16 +37,18 @@ def discriminator_features(net: Sequential, x: Tensor) -> Tensor:
         raise SampleError("the discriminator has no hidden layer, so no features")
     like = next(net.parameters())
     with torch.no_grad():
-        return torch.cat([_hidden(net, part.to(like)) for part in x.split(BLOCK)])
+        return torch.cat([_hidden_layers(net, part.to(like)) for part in x.split(BLOCK)])
 
 
-def _hidden(net: Sequential, x: Tensor) -> Tensor:
+def _hidden_layers(net: Sequential, x: Tensor) -> Tensor:
     """[B, *shape] -> [B, d]; what stands before each layer of weights but the first, not yet flattened."""
     found, values, ends = [], x, set(net.reads[1:])
     for index, layer in enumerate(net):
         if index in ends:
             pooled = (
-                adaptive_max_pool2d(values, SIDE) if values.ndim == 4 and values.shape[-1] > SIDE else values
+                adaptive_max_pool2d(values, POOLED_SIDE)
+                if values.ndim == 4 and values.shape[-1] > POOLED_SIDE
+                else values
             )
             found.append(pooled.flatten(1))
         x = layer(x)
@@ -73,8 +77,8 @@ def linear_probe(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    known, asked = _standardised(train.flatten(1), test.flatten(1))
-    machine = LinearSVC(C=strength, max_iter=ITERATIONS, random_state=0)
+    known, asked = _standardise(train.flatten(1), test.flatten(1))
+    machine = LinearSVC(C=strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a share of right answers
         machine.fit(known.cpu().numpy(), train_labels.cpu().numpy())
@@ -82,7 +86,7 @@ def linear_probe(
     return percentage(guesses == test_labels.cpu())
 
 
-def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     deviation, mean = torch.std_mean(train.double(), dim=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation)) * math.sqrt(train.shape[1])
     return (train.double() - mean) / scale, (test.double() - mean) / scale
@@ -104,17 +108,18 @@ class Examples:
             raise SampleError(f"{data.name}: has no labels")
         return cls(data, data.labels, n_train, n_test)
 
-    def score(self, features: Callable[[Tensor], Tensor]) -> Score:
-        """Of the probe on `features`, [n, *shape] -> [n, d], with the strength that is best on validation
-        examples; details: "strength"."""
+    def score(self, features: Callable[[Tensor], Tensor], place: device) -> Score:
+        """Of the probe on `features`, [n, *shape] -> [n, d], which are computed on the device `place`, with the
+        strength that is best on validation examples; details: "strength"."""
         sizes = (self.n_train, self.n_test, self.n_test)
         splits = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (
-            features(self.data.floats(random_subset(x, n))) for x, n in zip(splits, sizes, strict=True)
+            features(self.data.floats(random_subset(x, n).to(place)))
+            for x, n in zip(splits, sizes, strict=True)
         )
         of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(
-            STRENGTHS, key=lambda c: linear_probe(train, of_train, valid, of_valid, strength=c).value
+            SVM_STRENGTHS, key=lambda c: linear_probe(train, of_train, valid, of_valid, strength=c).value
         )
         score = linear_probe(train, of_train, test, of_test, strength=chosen)
         return replace(score, details={"strength": chosen})
@@ -136,37 +141,49 @@ class Probe:
     n_train: int = 1000  # labelled training examples, at most
     n_test: int = 2000  # test examples, and validation examples that choose the strength of the classifier
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
         examples = Examples.of(data, self.n_train, self.n_test)
         net = model.game.nets.get("D") if model.game else None
         if not isinstance(net, Sequential) or not net.hidden:
             raise SampleError("the game has no net D that is a ganbench.Sequential with hidden layers")
-        score = examples.score(lambda x: discriminator_features(net, x))
-        controls = {"pixels": self.reference(data) if reference is None else reference}
-        fresh = _untrained(net, data.floats(random_subset(data.train, BLOCK)))
+        place = next(net.parameters()).device
+        score = examples.score(lambda x: discriminator_features(net, x), place)
+        controls = {"pixels": (reference or self.reference(data)).on(place)}
+        fresh = _reset_copy(net, data.floats(random_subset(data.train, BLOCK)))
         if fresh is not None:
-            controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x)).value
+            controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x), place).value
         return replace(score, controls=controls)
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """What the examples' own numbers score."""
-        return Examples.of(data, self.n_train, self.n_test).score(lambda x: x.flatten(1)).value
+        examples = Examples.of(data, self.n_train, self.n_test)
+        return PerDevice(lambda place: examples.score(lambda x: x.flatten(1), place).value)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         n_train, n_valid, n_test = (
             min(n, len(x))
             for n, x in ((self.n_train, data.train), (self.n_test, data.valid), (self.n_test, data.test))
         )
         return (
-            f"all hidden layers of D, without tricks' views, maps max-pooled to {SIDE} × {SIDE}; standardised; linear "
+            f"all hidden layers of D, without tricks' views, maps max-pooled to {POOLED_SIDE} × {POOLED_SIDE}; standardised; linear "
             f"L2-SVM, one against the rest, trained on {n_train} training examples, C of "
-            f"{', '.join(f'{c:g}' for c in STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
+            f"{', '.join(f'{c:g}' for c in SVM_STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
             "examples; all drawn at random, always the same"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
+        return {
+            "train": min(self.n_train, len(data.train)),
+            "valid": min(self.n_test, len(data.valid)),
+            "test": min(self.n_test, len(data.test)),
+            "side": POOLED_SIDE,
+            "strengths": SVM_STRENGTHS,
+        }
 
-def _untrained(net: Sequential, x: Tensor) -> Sequential | None:
+
+def _reset_copy(net: Sequential, x: Tensor) -> Sequential | None:
     """The same net with new weights, and statistics of `x` [n, *shape] in its `BatchNorm`; None where a layer
     does not say how its weights are drawn."""
     fresh = copy.deepcopy(net)

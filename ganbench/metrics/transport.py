@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -12,9 +13,10 @@ from torch import Generator, Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import FEW_DIMENSIONS, check_samples, full_precision
+from .per_device import PerDevice
 from .subset import random_subset
 
-AT_ONCE = 64  # projections that are sorted together
+PROJECTION_BLOCK = 64  # projections that are sorted together
 
 
 def sliced_wasserstein(
@@ -83,7 +85,7 @@ def transport_costs(x: Tensor, y: Tensor, directions: Tensor, p: float) -> Costs
     left, right, share = _matching(len(x), len(y), y.device)
     costs = []
     by_x, by_y = (torch.zeros(len(z), dtype=torch.float64, device=y.device) for z in (x, y))
-    for some in torch.nn.functional.normalize(directions, dim=1).to(dtype).split(AT_ONCE):
+    for some in torch.nn.functional.normalize(directions, dim=1).to(dtype).split(PROJECTION_BLOCK):
         with full_precision():
             (along_x, of_x), (along_y, of_y) = ((some @ (z - middle).T).sort(1) for z in (x, y))
         along_x, along_y = along_x.double(), along_y.double()
@@ -134,23 +136,28 @@ class SlicedWasserstein:
     n: int = 10_000  # samples
     projections: int = 1000  # random directions
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
-        control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(self.n), data)
-        return replace(score, controls={"train": control})
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
+        samples = model.samples(self.n)
+        control = (reference or self.reference(data)).on(samples.device)
+        return replace(self._score(samples, data), controls={"train": control})
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """The distance of training examples."""
-        return self._score(data.floats(random_subset(data.train, self.n)), data).value
+        train = data.floats(random_subset(data.train, self.n))
+        return PerDevice(lambda place: self._score(train.to(place), data).value)
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test = data.floats(data.test).to(samples.device)
         return sliced_wasserstein(samples, test, projections=self.projections)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         return (
             f"square root of the mean squared Wasserstein-2 distance along {self.projections} fixed random "
             f"directions between {self.n} samples and all {len(data.test)} test examples, in the data's own scale; "
             "± over samples, test examples and directions"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
+        return {"test": len(data.test)}

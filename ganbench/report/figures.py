@@ -18,21 +18,22 @@ import pandas as pd
 import yaml
 
 from .. import __version__, registry
+from ..analysis.search import read_search
 from ..analysis.summary import run_summary
 from ..errors import GanbenchError, PluginError, StoreError
 from ..store import layout
 from ..store.files import Folder
 from ..store.layout import file_name
 from ..store.results import MAX_RECORDS, Cell, Dataset, Run, open_run
-from . import style, tables
+from . import search, style, tables
 from .style import Plot, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
-MOST_SEEDS = 5  # columns, where every seed has a panel
+MAX_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
+MAX_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
 MAX_PICTURE = 2**26  # bytes
 _WORDS = ("name", "kind", "dataset", "title", "caption", "alt")  # of a plot in the index
@@ -99,16 +100,19 @@ class Missing:
 
 def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
     """All plots of a run, to be drawn under `style.style()`. With hundreds of methods those after the first
-    `MOST_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
+    `MAX_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
     not be drawn are added to `missing`."""
     colours = style.colours(run.labels)
-    yield from _scores(run_summary(run), run.records, colours)
+    yield from _scores(run, colours)
     missing = [] if missing is None else missing
     metrics = Metrics(run)
+    searches = {one.dataset: one for one in read_search(run.files)}
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
+        if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
+            yield plot
         for draw in (_samples, _snapshots, _curves, _probes):
-            if plot := draw(dataset, cells[:MOST_METHODS], colours):
+            if plot := draw(dataset, cells[:MAX_METHODS], colours):
                 yield _captioned(plot, len(cells))
         names: set[str] = set()
         for metric in metrics.of(cells):
@@ -123,14 +127,14 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
 
 def _captioned(plot: Plot, methods: int) -> Plot:
     """The plot, whose caption says so where it has not all of the methods."""
-    return plot if plot.label else replace(plot, caption=f"{plot.caption} {few(methods)}".rstrip())
+    return plot if plot.label else replace(plot, caption=f"{plot.caption} {omission_note(methods)}".rstrip())
 
 
-def few(methods: int) -> str:
+def omission_note(methods: int) -> str:
     """A sentence where not all of so many methods of a dataset are drawn, else nothing."""
-    if methods <= MOST_METHODS:
+    if methods <= MAX_METHODS:
         return ""
-    return f"Only the first {MOST_METHODS} of the {methods} methods are drawn; tables and scores have all."
+    return f"Only the first {MAX_METHODS} of the {methods} methods are drawn; tables and scores have all."
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -161,7 +165,7 @@ def _samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Pl
 
 def _samples_by_seed(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
     """A row for each method, a column for each seed."""
-    numbers = sorted({seed.number for cell in cells for seed in cell.seeds})[:MOST_SEEDS]
+    numbers = sorted({seed.number for cell in cells for seed in cell.seeds})[:MAX_SEEDS]
     size = (1.5, 1.5) if dataset.kind == "plane" else (1.7, 1.2)
     figure, axes = style.grid(len(cells), len(numbers), size, label_width=1.2)
     for cell, row in zip(cells, axes, strict=True):
@@ -180,22 +184,18 @@ def _samples_by_seed(dataset: Dataset, cells: list[Cell], colours: dict[str, str
 
 def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
     """Real data first, then a panel for each method."""
-    columns = min(len(cells) + 1, 4)
-    rows = -(-(len(cells) + 1) // columns)
-    figure, axes = style.grid(rows, columns, (2.0, 2.0) if dataset.kind != "line" else (2.0, 1.5))
-    panels = [ax for row in axes for ax in row]
+    count, size = len(cells) + 1, (2.0, 2.0) if dataset.kind != "line" else (2.0, 1.5)
+    figure, panels = style.panels(count, min(count, 4), size)
     style.examples(panels[0], dataset, dataset.arrays["examples"], style.MUTED)
     panels[0].set_title("data", color=style.MUTED)
-    for cell, ax in zip(cells, panels[1:], strict=False):
+    for cell, ax in zip(cells, panels[1:], strict=True):
         seed = cell.median("samples")
         if seed:
             style.examples(ax, dataset, seed.media["samples"], colours[cell.label])
         else:
             style.empty(ax, style.why(cell))
         style.panel_title(ax, cell.label, colours[cell.label])
-    for ax in panels[len(cells) + 1 :]:
-        ax.set_visible(False)
-    return figure, "of each method the seed whose first score is the median"
+    return figure, style.median_seeds([(cell.label, cell.median("samples")) for cell in cells])
 
 
 # ---------------------------------------------------------------------------------------------- snapshots
@@ -227,7 +227,8 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
         kind="snapshots",
         dataset=dataset.label,
         title="Through training",
-        caption="Samples after the given numbers of training steps, from the same latents; the data stand last.",
+        caption="Samples after the given numbers of training steps, from the same latents; the data stand last; "
+        f"{style.median_seeds([(cell.label, seed) for cell, seed in shown])}.",
         alt=f"Samples of {', '.join(cell.label for cell, _ in shown)} on {dataset.label} as training goes on.",
         figure=figure,
     )
@@ -272,14 +273,10 @@ def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     for cell in shown:
         for stroke, name in zip(style.STROKES, _curve_names(cell), strict=False):
             strokes.setdefault(stroke, []).append(name.removeprefix("curve."))
-    columns = min(len(shown), 3)
-    figure, axes = style.grid(-(-len(shown) // columns), columns, (2.6, 1.9))
-    panels = [ax for row in axes for ax in row]
-    for cell, ax in zip(shown, panels, strict=False):
+    figure, panels = style.panels(len(shown), min(len(shown), 3), (2.6, 1.9))
+    for cell, ax in zip(shown, panels, strict=True):
         _losses(ax, cell, colours[cell.label])
         style.panel_title(ax, cell.label, colours[cell.label])
-    for ax in panels[len(shown) :]:
-        ax.set_visible(False)
     handles = [style.handle(style.INK, linestyle=stroke) for stroke in strokes]
     names = [f"loss of {', '.join(dict.fromkeys(players))}" for players in strokes.values()]
     figure.legend(handles, names, loc="outside lower center", ncols=4)
@@ -327,19 +324,15 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     names = list(dict.fromkeys(name for probes in found.values() for name in probes))
     if not names:
         return None
-    columns = min(len(names), 3)
-    figure, axes = style.grid(-(-len(names) // columns), columns, (2.9, 2.1))
-    panels = [ax for row in axes for ax in row]
+    figure, panels = style.panels(len(names), min(len(names), 3), (2.9, 2.1))
     shown = [label for label, probes in found.items() if probes]
-    for name, ax in zip(names, panels, strict=False):
+    for name, ax in zip(names, panels, strict=True):
         for label, stroke in zip(shown, style.STROKES, strict=False):
             if name in found[label]:
                 _probe(ax, *found[label][name], colours[label], stroke)
         ax.set_title(name)
         ax.set(xlabel="rounds since it began")
         ax.grid(axis="y")
-    for ax in panels[len(names) :]:
-        ax.set_visible(False)
     handles = [
         style.handle(colours[label], linestyle=stroke)
         for label, stroke in zip(shown, style.STROKES, strict=False)
@@ -385,33 +378,68 @@ def _probe(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, stroke:
 # ---------------------------------------------------------------------------------------------- scores
 
 
-def _scores(summary: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Iterator[Plot]:
-    for metric, rows in summary.groupby("metric", sort=False):
-        if rows["mean"].notna().any():
-            yield _score_plot(str(metric), rows, records[records["metric"] == metric], colours)
+# Values at which samples cannot be told from fresh data.
+FAIR = {"memorisation": 0.5, "c2st": 0.5}
+MARKS: Mapping[str, Any] = {
+    "floor": (0, (1, 1.5)),
+    "ceiling": (0, (5, 2)),
+    "½: like fresh data": (0, (3, 1, 1, 1)),
+}
+Lines = Mapping[str, Mapping[str, float]]  # dataset -> name of `MARKS` -> where it lies
 
 
-def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Plot:
+def _scores(run: Run, colours: dict[str, str]) -> Iterator[Plot]:
+    controls = tables.control_values(run)
+    for metric, rows in run_summary(run).groupby("metric", sort=False):
+        if not rows["mean"].notna().any():
+            continue
+        lines = {
+            str(dataset): _marks(str(metric), own, controls.get(str(dataset), {}))
+            for dataset, own in rows.groupby("dataset", sort=False)
+        }
+        yield _score_plot(str(metric), rows, run.records[run.records["metric"] == metric], lines, colours)
+
+
+def _marks(metric: str, rows: pd.DataFrame, controls: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Between what the scores of one dataset are to be read: what real data reach, the best trivial sampler, and ½ of
+    metrics that tell samples from data. A control that differs between methods has no line."""
+    marks = {"½: like fresh data": FAIR[metric]} if metric in FAIR else {}
+    own = {name: values[metric] for name, values in controls.items() if metric in values and "," not in name}
+    if "ceiling" in own:
+        marks["ceiling"] = own["ceiling"]
+    floors = [value for name, value in own.items() if name.split(" ")[0] == "floor"]
+    known = rows["floor"].dropna()
+    if len(known) or floors:
+        best = min if rows["better"].iloc[0] == "lower" else max
+        marks["floor"] = float(known.mean()) if len(known) else best(floors)
+    return marks
+
+
+def _score_plot(
+    metric: str, rows: pd.DataFrame, records: pd.DataFrame, lines: Lines, colours: dict[str, str]
+) -> Plot:
     rows = rows.assign(row=rows["label"] + np.where(rows["mixed"], " · " + rows["protocol"], ""))
     names = list(dict.fromkeys(rows["row"]))
     datasets = list(dict.fromkeys(rows["dataset"]))
     columns = 2 if len(datasets) == 4 else min(len(datasets), 3)
     size = (max(2.5, 6.2 / columns), 0.55 + 0.3 * len(names))
-    figure, axes = style.grid(-(-len(datasets) // columns), columns, size, label_width=1.3)
-    panels = [ax for line in axes for ax in line]
-    for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=False)):
+    figure, panels = style.panels(len(datasets), columns, size, label_width=1.3)
+    for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=True)):
         own = rows[rows["dataset"] == dataset].to_dict("records")
-        _score_panel(ax, own, records[records["dataset"] == dataset], names, colours)
+        _score_panel(ax, own, records[records["dataset"] == dataset], names, colours, lines[dataset])
         labels = [style.shortened(name) for name in names] if i % columns == 0 else []
         ax.set_yticks(range(len(names)) if labels else [], labels)
         ax.set_title(dataset)
-    for ax in panels[len(datasets) :]:
-        ax.set_visible(False)
     first = rows.iloc[0]
     unit = f" ({first['unit']})" if first["unit"] != metric else ""
     ranked = f", {first['better']} is better" if first["better"] != "neither" else ""
-    for ax in panels[: len(datasets)]:
+    for ax in panels:
         ax.set_xlabel(f"{metric}{unit}{ranked}")
+    drawn = [name for name in MARKS if any(name in marks for marks in lines.values())]
+    if drawn:
+        handles = [style.handle(style.MUTED, linewidth=1, linestyle=MARKS[name]) for name in drawn]
+        figure.set_figheight(figure.get_figheight() + 0.25)
+        figure.legend(handles, drawn, loc="outside lower center", ncols=3)
     return Plot(
         name=file_name("scores", metric),
         kind="scores",
@@ -431,6 +459,7 @@ def _score_panel(
     records: pd.DataFrame,
     names: list[str],
     colours: dict[str, str],
+    marks: Mapping[str, float],
 ) -> None:
     """Seeds as dots, mean and interval; the mark of a value, and how many seeds went well where not all did."""
     good = records[records["value"].notna()]
@@ -451,9 +480,12 @@ def _score_panel(
         if note := f"{tables.mark(row)} {ended}".strip():
             beside = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
             ax.annotate(note, **beside, fontsize=7, color=style.MUTED)
-    values = good["value"]
-    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+    # Where the values span two powers of ten the least would all lie at one place.
+    values = [*good["value"], *marks.values()]
+    if values and min(values) > 0 and max(values) > 100 * min(values):
         style.logarithmic(ax, "x")
+    for name, value in marks.items():
+        ax.axvline(value, color=style.MUTED, linewidth=1, linestyle=MARKS[name], zorder=1)
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -479,15 +511,19 @@ class Metrics:
         ] = {}  # the user's, with their parameters
         self.unread: list[str] = []  # why files of the user's cannot be read
         self.order: list[str] = []
+        self.shipped: dict[str, str] = {}  # the name of a shipped metric without its label
         try:
             suite = yaml.safe_load(run.files.read_text(run.files.path(layout.SUITE)) or "") or {}
             entries = suite.get("metrics") or []
         except (StoreError, AttributeError, yaml.YAMLError):
             entries = []
         for entry in entries if isinstance(entries, list) else []:
-            reference = str(entry.get("metric") if isinstance(entry, Mapping) else entry)
+            known = entry if isinstance(entry, Mapping) else {"metric": entry}
+            reference, label = str(known.get("metric")), known.get("label")
+            label = f"({label})" if label else ""  # as `PluginSpec.name` has it
             if not reference.partition(":")[0].endswith(".py"):
-                self.order.append(reference)
+                self.order.append(f"{reference}{label}")
+                self.shipped[f"{reference}{label}"] = reference
                 continue
             if not self.trusted:  # not even read: it may lead anywhere
                 self.unread.append(
@@ -499,8 +535,8 @@ class Metrics:
             except PluginError as error:
                 self.unread.append(str(error))
             else:
-                self.own[plugin.name] = (plugin, (isinstance(entry, Mapping) and entry.get("params")) or {})
-                self.order.append(plugin.name)
+                self.own[f"{plugin.name}{label}"] = (plugin, known.get("params") or {})
+                self.order.append(f"{plugin.name}{label}")
 
     def of(self, cells: Sequence[Cell]) -> list[str]:
         """The metrics of which these cells have details, in the suite's order."""
@@ -511,17 +547,19 @@ class Metrics:
         self, metric: str, dataset: Dataset, cells: Sequence[Cell], colours: Mapping[str, str]
     ) -> Iterator[Plot]:
         """What a metric draws of a dataset. Raises PluginError where its file cannot be read or its code fails."""
-        path = registry.PACKAGE / "metrics" / "figures" / f"{metric}.py"
+        name = self.own[metric][0].name if metric in self.own else self.shipped.get(metric, metric)
+        path = registry.PACKAGE / "metrics" / "figures" / f"{name}.py"
         if metric in self.own:
             path = self.own[metric][0].path
-        elif not path.is_file():
+        elif not (name.isidentifier() and path.is_file()):  # a run directory of a stranger may name any file
             if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
         every = [_only(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
-            made = figure(every[:MOST_METHODS], Style(metric, dataset, every, colours)) if figure else None
+            look = Style(name, dataset, every, colours, metric.removeprefix(name))
+            made = figure(every[:MAX_METHODS], look) if figure else None
             yield from [made] if isinstance(made, Plot) else made or ()
         except GanbenchError:
             raise
@@ -534,7 +572,7 @@ class Metrics:
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
-        return getattr(registry.load(plugin)(**params), "figure", None)
+        return getattr(registry.build(plugin, params), "figure", None)
 
 
 def _only(cell: Cell, metric: str) -> Cell:

@@ -16,11 +16,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -30,6 +31,7 @@ from ..errors import StoreError
 from ..suite.load import DatasetSpec
 from ..suite.plan import Cell, identity
 from ..suite.spec import PluginSpec
+from ..training.trained import SUMMARY, TrainedSeed
 from . import layout
 from .files import Folder
 
@@ -37,9 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..scoring import Scored
+    from ..scoring import ScoredSeed
     from ..training.checkpoint import Checkpoint
-    from ..training.loop import Trained
 
 SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
 PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
@@ -48,107 +49,6 @@ GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
 
 Tensors = Mapping[str, "Tensor"]
-
-
-# ---------------------------------------------------------------------------------------------- what is stored
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A cell of the plan with everything that names its results."""
-
-    cell: Cell
-    id: str  # name of its directory
-    train_keys: Mapping[int, str]  # by seed
-    score_keys: tuple[Mapping[int, str], ...]  # of each metric, by seed
-    protocols: tuple[tuple[str, str], ...]  # of each metric: short hash, sentence
-    size: int  # numbers in an example
-    samples: int = 0  # that must be stored of each seed for its metrics
-
-    @classmethod
-    def of(
-        cls, cell: Cell, digest: str, protocols: Sequence[tuple[str, str]], size: int = 1, samples: int = 0
-    ) -> Entry:
-        """The entry of a cell whose data have this digest (see `data_digest`)."""
-        return cls(
-            cell=cell,
-            id=cell.id(digest),
-            train_keys={seed: cell.train_key(digest, seed) for seed in cell.seeds},
-            score_keys=tuple(
-                {seed: cell.score_key(digest, seed, metric) for seed in cell.seeds} for metric in cell.metrics
-            ),
-            protocols=tuple(protocols),
-            size=size,
-            samples=samples,
-        )
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns that all records of the cell share."""
-        method, tricks = self.cell.method, self.cell.method.tricks
-        params = dict(method.part.resolved) if method.part else {}
-        params |= {f"{t.name}.{name}": value for t in tricks for name, value in t.resolved.items()}
-        return {
-            "suite": self.cell.suite,
-            "dataset": self.cell.dataset.label,
-            "method": method.part.plugin.name if method.part else "samples",
-            "label": method.label,
-            "tricks": [trick.name for trick in tricks],
-            "params": params,
-            "cell": self.id,
-        }
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """What `Store.records` needs to know of the cell, when the suite is no longer at hand."""
-        return {
-            **self.columns,
-            "seeds": {str(seed): key for seed, key in self.train_keys.items()},
-            "metrics": [
-                {
-                    "metric": metric.name,
-                    "protocol": protocol,
-                    "protocol_text": sentence,
-                    "values": [asdict(value) for value in metric.plugin.values],
-                    "keys": {str(seed): key for seed, key in keys.items()},
-                }
-                for metric, keys, (protocol, sentence) in zip(
-                    self.cell.metrics, self.score_keys, self.protocols, strict=True
-                )
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is known of one trained seed without reading its tensors."""
-
-    key: str
-    seed: int
-    status: Status
-    error: str | None
-    traceback: str | None
-    seconds: float
-    stack: int
-    device: str
-    dtype: str
-    note: str | None
-
-    @classmethod
-    def of(cls, trained: Trained, key: str) -> Training:
-        """The summary of a training that just ended."""
-        return cls(
-            key=key,
-            seed=trained.seed,
-            status=trained.status,
-            error=trained.error,
-            traceback=None,
-            seconds=max(0.0, trained.seconds),
-            stack=trained.stack,
-            device=trained.device,
-            dtype=trained.dtype,
-            note=trained.note,
-        )
 
 
 # ---------------------------------------------------------------------------------------------- the store
@@ -192,10 +92,10 @@ class Store(Folder):
         finally:
             lock.release()
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, cell: Cell) -> None:
         """Forget everything about a cell."""
-        with self.lock(entry.id, entry.cell.seeds):
-            path = self.path(layout.cell(entry.id))
+        with self.lock(cell.id, cell.seeds):
+            path = self.path(layout.cell(cell.id))
             try:
                 shutil.rmtree(path)
             except FileNotFoundError:
@@ -205,35 +105,39 @@ class Store(Folder):
 
     # ------------------------------------------------------------------------------------------ trainings
 
-    def training(self, cell: str, seed: int, key: str, *, artefacts: bool = True) -> Training | None:
-        """The training of a seed under this key; None where there is none, or none that can be trusted."""
-        path, names = self.path(layout.training(cell, seed)), [f.name for f in fields(Training)]
-        document = self.read(path, names, whole=path.parent, artefacts=artefacts)
+    def training(self, cell: Cell, seed: int, *, artefacts: bool = True) -> TrainedSeed | None:
+        """A trained seed of the cell, without its tensors; None where there is none of its key, or none that can be
+        trusted."""
+        return self._training(cell.id, seed, cell.train_keys[seed], artefacts=artefacts)
+
+    def _training(self, cell: str, seed: int, key: str, *, artefacts: bool) -> TrainedSeed | None:
+        path = self.path(layout.training(cell, seed))
+        document = self.read(path, ["key", *SUMMARY], whole=path.parent, artefacts=artefacts)
         if document is None or document["key"] != key:
             return None
-        return Training(**{name: document[name] for name in names})
+        return TrainedSeed(**{name: document[name] for name in SUMMARY})
 
-    def write_training(
-        self, cell: str, training: Training, trained: Trained | None = None, preview: Tensor | None = None
-    ) -> None:
-        """Keep a training, its tensors, and a few samples [n, *shape] for the plots."""
+    def write_training(self, cell: Cell, trained: TrainedSeed, preview: Tensor | None = None) -> None:
+        """Keep a trained seed, its tensors, and a few samples [n, *shape] for the plots."""
         artefacts: dict[str, Tensors] = {}
-        if trained and trained.state:
+        if trained.state:
             artefacts[layout.WEIGHTS] = trained.state
-        if trained and trained.samples is not None:
+        if trained.samples is not None:
             artefacts[layout.SAMPLES] = {"samples": trained.samples}
-        if trained and (media := _media(trained, preview)):
+        if media := _media(trained, preview):
             artefacts[layout.MEDIA] = media
         document = {
-            **asdict(training),
+            "key": cell.train_keys[trained.seed],
+            **trained.summary,
+            "seconds": max(0.0, trained.seconds),  # the clock may have been set back
             "versions": versions(),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         # Scores of an earlier training are of other samples.
-        shutil.rmtree(self.path(layout.scores(cell, training.seed)), ignore_errors=True)
-        self.commit(self.path(layout.training(cell, training.seed)), document, artefacts)
-        if training.status in SETTLED:
-            self._remove_checkpoints(cell, training.seed)
+        shutil.rmtree(self.path(layout.scores(cell.id, trained.seed)), ignore_errors=True)
+        self.commit(self.path(layout.training(cell.id, trained.seed)), document, artefacts)
+        if trained.status in SETTLED:
+            self._remove_checkpoints(cell.id, trained.seed)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
@@ -254,15 +158,15 @@ class Store(Folder):
 
     # ------------------------------------------------------------------------------------------ checkpoints
 
-    def checkpoint(self, entry: Entry, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
+    def checkpoint(self, cell: Cell, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
         """The checkpoint of a stack of these seeds, without its tensors where they are not wanted; None where there
         is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
         from ..training.checkpoint import Checkpoint
 
-        folder = layout.seed(entry.id, seeds[0])
+        folder = layout.seed(cell.id, seeds[0])
         needs = ("keys", "versions", "step", "seconds", "details")
         document = self.read(self.path(folder, layout.CHECKPOINT), needs, artefacts=tensors)
-        keys = [entry.train_keys[seed] for seed in seeds]
+        keys = [cell.train_keys[seed] for seed in seeds]
         if document is None or document["keys"] != keys or document["versions"] != versions():
             return None
         found = {}
@@ -270,10 +174,10 @@ class Store(Folder):
             found |= self.read_tensors(self.path(folder, name), "pt")
         return Checkpoint(document["step"], document["seconds"], document["details"], found)
 
-    def write_checkpoint(self, entry: Entry, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
+    def write_checkpoint(self, cell: Cell, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
         """Keep the checkpoint of a stack, in the folder of its first seed, until the seed is trained."""
         document = {
-            "keys": [entry.train_keys[seed] for seed in seeds],
+            "keys": [cell.train_keys[seed] for seed in seeds],
             "versions": versions(),
             "step": checkpoint.step,
             "seconds": checkpoint.seconds,
@@ -281,9 +185,9 @@ class Store(Folder):
         }
         # A name of its own, so that the one before stays whole until the document names the new one.
         name = f"checkpoint-{checkpoint.step}.safetensors"
-        path = self.path(layout.seed(entry.id, seeds[0]), layout.CHECKPOINT)
+        path = self.path(layout.seed(cell.id, seeds[0]), layout.CHECKPOINT)
         self.commit(path, document, {name: checkpoint.tensors})
-        self._remove_checkpoints(entry.id, seeds[0], keep=(layout.CHECKPOINT, name))
+        self._remove_checkpoints(cell.id, seeds[0], keep=(layout.CHECKPOINT, name))
 
     def _remove_checkpoints(self, cell: str, seed: int, keep: Sequence[str] = ()) -> None:
         for path in self.path(layout.seed(cell, seed)).glob("checkpoint*"):
@@ -292,18 +196,23 @@ class Store(Folder):
 
     # ------------------------------------------------------------------------------------------ scores
 
-    def score(
-        self, cell: str, seed: int, metric: str, key: str, *, artefacts: bool = True
+    def score(self, cell: Cell, seed: int, index: int, *, artefacts: bool = True) -> dict[str, Any] | None:
+        """The score of a seed by the metric of this index; None where there is none of its key, or none that can be
+        trusted."""
+        name, key = cell.metrics[index].plugin.name, cell.score_keys[index][seed]
+        return self._score(cell.id, seed, name, key, artefacts=artefacts)
+
+    def _score(
+        self, cell: str, seed: int, metric: str, key: str, *, artefacts: bool
     ) -> dict[str, Any] | None:
-        """The score of a seed under this key; None where there is none, or none that can be trusted."""
         path = self.root / layout.score(cell, seed, metric, key)  # `read` refuses links
         document = self.read(path, ("key", "status", "records"), artefacts=artefacts)
         return document if document and document["key"] == key else None
 
-    def write_score(self, entry: Entry, seed: int, scored: Scored) -> None:
+    def write_score(self, cell: Cell, scored: ScoredSeed) -> None:
         """Keep a score and what the plots show of it."""
-        key = entry.score_keys[scored.index][seed]
-        path = self.path(layout.score(entry.id, seed, scored.metric, key))
+        key = cell.score_keys[scored.index][scored.seed]
+        path = self.path(layout.score(cell.id, scored.seed, scored.metric, key))
         document = {
             "key": key,
             "metric": scored.metric,
@@ -311,7 +220,7 @@ class Store(Folder):
             "error": scored.error,
             "traceback": scored.traceback,
             "records": [asdict(record) for record in scored.records],
-            "protocol_text": entry.protocols[scored.index][1],
+            "protocol_text": cell.protocols[scored.index][1],
             "details": scored.details,
         }
         tensors = {path.with_suffix(layout.TENSORS).name: scored.tensors} if scored.tensors else {}
@@ -319,11 +228,11 @@ class Store(Folder):
 
     # ------------------------------------------------------------------------------------------ descriptions
 
-    def write_plan(self, suite: str, about: str, entries: Sequence[Entry]) -> None:
+    def write_plan(self, suite: str, about: str, cells: Sequence[Cell]) -> None:
         """Say which cells, seeds and scores belong to the suite as it stands, and describe each cell."""
-        for entry in entries:
-            self.write_json(self.path(layout.cell_card(entry.id)), _describe(entry))
-        plan = {"suite": suite, "about": about, "cells": [entry.plan for entry in entries]}
+        for cell in cells:
+            self.write_json(self.path(layout.cell_card(cell.id)), _describe(cell))
+        plan = {"suite": suite, "about": about, "cells": [_planned(cell) for cell in cells]}
         self.write_json(self.path(layout.PLAN), plan)
 
     def write_text(self, name: str, text: str) -> None:
@@ -355,15 +264,15 @@ class Store(Folder):
         ]
 
     def _rows(self, cell: Mapping[str, Any], seed: int, key: str) -> Iterator[dict[str, Any]]:
-        training = self.training(cell["cell"], seed, key, artefacts=False)
-        if training is None:
+        trained = self._training(cell["cell"], seed, key, artefacts=False)
+        if trained is None:
             return
         for metric in cell["metrics"]:
-            if training.status != "ok":
-                yield from _unscored(cell, metric, training)
+            if trained.status != "ok":
+                yield from _unscored(cell, metric, trained)
                 continue
             name, score_key = metric["metric"], metric["keys"][str(seed)]
-            document = self.score(cell["cell"], seed, name, score_key, artefacts=False)
+            document = self._score(cell["cell"], seed, name, score_key, artefacts=False)
             for record in document["records"] if document else ():
                 yield {**record, "suite": cell["suite"]}
 
@@ -383,14 +292,14 @@ class Store(Folder):
 
 
 def _unscored(
-    cell: Mapping[str, Any], metric: Mapping[str, Any], training: Training
+    cell: Mapping[str, Any], metric: Mapping[str, Any], trained: TrainedSeed
 ) -> Iterator[dict[str, Any]]:
     """The rows of a seed that has nothing to be scored."""
     shared = {name: cell[name] for name in COLUMNS if name in cell}
     for value in metric["values"]:
         yield {
             **shared,
-            "seed": training.seed,
+            "seed": trained.seed,
             "metric": value["name"],
             "protocol": metric["protocol"],
             "value": None,
@@ -398,27 +307,47 @@ def _unscored(
             "n": None,
             "unit": value["unit"],
             "better": value["better"],
-            "status": training.status,
-            "error": training.error,
+            "status": trained.status,
+            "error": trained.error,
             "seconds": 0.0,
-            "train_seconds": training.seconds,
-            "device": training.device,
-            "dtype": training.dtype,
-            "stack": training.stack,
+            "train_seconds": trained.seconds,
+            "device": trained.device,
+            "dtype": trained.dtype,
+            "stack": trained.stack,
             "version": __version__,
         }
 
 
-def _describe(entry: Entry) -> dict[str, Any]:
-    """What cell.json says."""
-    cell, method = entry.cell, entry.cell.method
+def _planned(cell: Cell) -> dict[str, Any]:
+    """What plan.json says of a cell: all that `records` needs, when the suite is no longer at hand."""
     return {
-        **{name: entry.columns[name] for name in ("suite", "dataset", "method", "label", "tricks")},
+        **cell.columns,
+        "seeds": {str(seed): key for seed, key in cell.train_keys.items()},
+        "metrics": [
+            {
+                "metric": metric.name,
+                "protocol": protocol,
+                "protocol_text": sentence,
+                "values": [asdict(value) for value in metric.values],
+                "keys": {str(seed): key for seed, key in keys.items()},
+            }
+            for metric, keys, (protocol, sentence) in zip(
+                cell.metrics, cell.score_keys, cell.protocols, strict=True
+            )
+        ],
+    }
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    """What cell.json says."""
+    method, columns = cell.method, cell.columns
+    return {
+        **{name: columns[name] for name in ("suite", "dataset", "method", "label", "tricks")},
         "params": dict(method.part.resolved) if method.part else {},
         "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
         "train": asdict(cell.train),
-        "key": entry.id.rpartition("-")[2],
-        "rung": cell.rung,
+        "key": cell.key[:12],
+        "interface": cell.interface,
         "about": method.part.plugin.summary if method.part else "samples made elsewhere",
     }
 
@@ -431,7 +360,7 @@ def few(shape: Sequence[int]) -> int:
     return PREVIEW_POINTS if math.prod(shape) <= 3 else PREVIEW_IMAGES
 
 
-def _media(trained: Trained, preview: Tensor | None) -> Tensors:
+def _media(trained: TrainedSeed, preview: Tensor | None) -> Tensors:
     import torch
 
     found = {f"curve.{name}": curve for name, curve in trained.curves.items()}
@@ -449,7 +378,7 @@ class Preview:
     tensors: dict[str, Tensor]
 
 
-def preview(entry: DatasetSpec, data: Data, digest: str) -> Preview:
+def preview(dataset: DatasetSpec, data: Data, digest: str) -> Preview:
     """Numbers, names, some test examples [n, *shape] and, where it is known and can be drawn, the log density
     in nats: [w] over `extent` (x0, x1), or [h, w] over (x0, x1, y0, y1) with y growing along the rows."""
     import torch
@@ -466,15 +395,15 @@ def preview(entry: DatasetSpec, data: Data, digest: str) -> Preview:
     }
     card = {
         "name": data.name,
-        "label": entry.label,
-        "about": entry.part.plugin.summary,
+        "label": dataset.label,
+        "about": dataset.part.plugin.summary,
         "shape": list(data.shape),
         "scale": list(data.scale) if data.scale else None,
         "n_train": len(data.train),
         "n_valid": len(data.valid),
         "n_test": len(data.test),
         "digest": digest,
-        "params": dict(entry.part.resolved),
+        "params": dict(dataset.part.resolved),
         "modes": modes,
         "classes": list(data.classes),
         "notes": list(data.notes),
@@ -554,6 +483,9 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        # PyTorch chooses its kernels by the instruction set, on which the last digits depend.
+        "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
+        "threads": 1 if device == "cpu" else torch.get_num_threads(),  # of a training
         "device": torch.cuda.get_device_name(device)
         if torch.cuda.is_available() and device != "cpu"
         else device,
@@ -561,3 +493,12 @@ def environment(device: str) -> dict[str, Any]:
         "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _processor() -> str:
+    """The model of the CPU as Linux names it; elsewhere what Python knows of it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

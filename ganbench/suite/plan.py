@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ READING = 2  # goes up when files of samples are read in another way
 
 @dataclass(frozen=True)
 class Cell:
-    """A dataset, a method and all seeds."""
+    """A dataset, a method and all seeds. With the digest of the data it knows the keys of its results."""
 
     suite: str
     dataset: DatasetSpec
@@ -32,6 +33,52 @@ class Cell:
     seeds: tuple[int, ...]
     train: TrainSettings  # the suite's, then the dataset's, then the method's
     metrics: tuple[PluginSpec, ...]  # those that apply
+    digest: str | None = None  # of the data; None before they are loaded: the cell has no keys then
+    protocols: tuple[tuple[str, str], ...] = ()  # of each metric: short hash, sentence
+    size: int = 1  # numbers in an example
+    min_samples: int = 0  # that must be stored of each seed for its metrics
+    key: str = field(
+        init=False, default=""
+    )  # all that training depends on but the seed: 64 hexadecimal digits
+    train_keys: Mapping[int, str] = field(
+        init=False, default_factory=dict
+    )  # all that training depends on, by seed
+    score_keys: tuple[Mapping[int, str], ...] = field(init=False, default=())  # of each metric, by seed
+
+    def __post_init__(self) -> None:
+        # At once, and not when a worker asks: results belong to the sources and files with which the run began.
+        # `replace(cell, digest=...) == cell` says whether they are still the same.
+        if self.digest is None:
+            return
+        if self.method.part is None:
+            files = [_file_sha256(path) for path in self.method.samples]
+            shared: dict[str, Any] = {"protocol": PROTOCOL, "reading": READING, "data": self.digest}
+            key = _sha256({**shared, "samples": files})
+            trainings = {
+                seed: {**shared, "samples": file} for seed, file in zip(self.seeds, files, strict=True)
+            }
+        else:
+            shared = {
+                "protocol": PROTOCOL,
+                "method": identity(self.method.part),
+                "tricks": [identity(trick) for trick in self.method.tricks],
+                "train": {"steps": self.train.steps, "batch": self.train.batch, "dtype": self.train.dtype},
+                "data": self.digest,
+            }
+            key, trainings = _sha256(shared), dict.fromkeys(self.seeds, shared)
+        train_keys = {seed: _sha256({**one, "seed": seed}) for seed, one in trainings.items()}
+        score_keys = []
+        for metric in self.metrics:
+            one = {
+                "metric": metric.name,
+                "source": registry.digest(metric.plugin.path),
+                "version": metric.plugin.version,
+                "params": metric.resolved,
+                **file_digests(metric),
+            }
+            score_keys.append({seed: _sha256({**one, "train": train}) for seed, train in train_keys.items()})
+        for name, value in (("key", key), ("train_keys", train_keys), ("score_keys", tuple(score_keys))):
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     @property
     def label(self) -> str:
@@ -39,80 +86,44 @@ class Cell:
         return f"{self.dataset.label}-{self.method.label}"
 
     @property
-    def rung(self) -> Literal["game", "fit", "samples"]:
+    def id(self) -> str:
+        """The name of the cell's folder; "" before the data are loaded."""
+        return f"{slug(self.dataset.label)}-{slug(self.method.label)}-{self.key[:12]}" if self.key else ""
+
+    @property
+    def interface(self) -> Literal["game", "fit", "samples"]:
         """How much of the method ganbench knows: its game, how to train it, or only its samples."""
-        return _rung(self.method)
+        return _interface(self.method)
 
-    def key(self, data_digest: str) -> str:
-        """Everything that training depends on but the seed, as 64 hexadecimal digits."""
-        return _sha256({**self._recipe, "data": data_digest})
-
-    def id(self, data_digest: str) -> str:
-        """The name of the cell's folder."""
-        names = f"{slug(self.dataset.label)}-{slug(self.method.label)}"
-        return f"{names}-{self.key(data_digest)[:12]}"
-
-    def train_key(self, data_digest: str, seed: int) -> str:
-        """Everything that the training of this seed depends on."""
-        recipe = self._recipe
-        if self.rung == "samples":
-            recipe = {**recipe, "samples": self._files[self.seeds.index(seed)]}
-        return _sha256({**recipe, "data": data_digest, "seed": seed})
-
-    def score_key(self, data_digest: str, seed: int, metric: PluginSpec) -> str:
-        """Everything that this score of this seed depends on."""
-        return _sha256(
-            {
-                "train": self.train_key(data_digest, seed),
-                "metric": metric.name,
-                "source": self._sources[metric.plugin.path],
-                "version": metric.plugin.version,
-                "params": metric.resolved,
-                **file_digests(metric),
-            }
-        )
-
-    @cached_property
-    def _recipe(self) -> dict[str, Any]:
-        if self.method.part is None:
-            return {"protocol": PROTOCOL, "reading": READING, "samples": self._files}
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that all records of the cell share."""
+        part, tricks = self.method.part, self.method.tricks
+        params = dict(part.resolved) if part else {}
+        params |= {f"{t.name}.{name}": value for t in tricks for name, value in t.resolved.items()}
         return {
-            "protocol": PROTOCOL,
-            "method": identity(self.method.part),
-            "tricks": [identity(trick) for trick in self.method.tricks],
-            "train": {"steps": self.train.steps, "batch": self.train.batch, "dtype": self.train.dtype},
+            "suite": self.suite,
+            "dataset": self.dataset.label,
+            "method": part.plugin.name if part else "samples",
+            "label": self.method.label,
+            "tricks": [trick.name for trick in tricks],
+            "params": params,
+            "cell": self.id,
         }
 
-    @cached_property
-    def _files(self) -> list[str]:
-        return [_file_sha256(path) for path in self.method.samples]
 
-    @cached_property
-    def _sources(self) -> dict[Path, str]:
-        return {metric.plugin.path: registry.digest(metric.plugin.path) for metric in self.metrics}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cells of a suite, in its order: dataset by dataset, method by method."""
-
-    suite: Suite
-    cells: tuple[Cell, ...]
-
-
-def resolve(suite: Suite) -> Plan:
-    """The plan of a suite."""
-    cells = tuple(
+def make_cells(suite: Suite) -> tuple[Cell, ...]:
+    """The cells of a suite in its order, dataset by dataset and method by method; without data, and so without keys."""
+    return tuple(
         _cell(suite, dataset, method)
         for dataset in suite.datasets
         for method in suite.methods
         if method.datasets is None or dataset.label in method.datasets
     )
-    return Plan(suite, cells)
 
 
 def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
-    has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
+    has = {*dataset.part.plugin.provides, *(["generator"] if _interface(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
         suite=suite.name,
@@ -124,10 +135,10 @@ def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     )
 
 
-def _rung(method: MethodSpec) -> Literal["game", "fit", "samples"]:
+def _interface(method: MethodSpec) -> Literal["game", "fit", "samples"]:
     if method.part is None:
         return "samples"
-    return "game" if method.part.plugin.rung == "game" else "fit"
+    return "game" if method.part.plugin.interface == "game" else "fit"
 
 
 def identity(part: PluginSpec) -> dict[str, Any]:
