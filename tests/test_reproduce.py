@@ -52,6 +52,12 @@ def test_every_paper_has_a_budget_for_hours_on_a_cpu_and_a_rank() -> None:
     assert reproduce.with_budget("no such budget") == []
 
 
+def test_lossy_copies_stand_for_cifar10_alone() -> None:
+    reproduce = script("reproduce")
+    assert reproduce.with_copies("denton2015") == ["datasets.0.dataset=cifar10-jpeg"]
+    assert reproduce.with_copies("pacgan2018") == []
+
+
 def test_a_dry_run_measures_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduce = script("reproduce")
     monkeypatch.setattr(reproduce, "ENOUGH", 0.001)
@@ -78,7 +84,10 @@ def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
     words = [sys.executable, "scripts/reproduce", "--budget", "cpu", "--jobs", "1", str(suite)]
 
     def times() -> dict[str, object]:
-        subprocess.run(words, cwd=tmp_path, env=env, check=True, capture_output=True)
+        with (tmp_path / "log").open(
+            "w"
+        ) as log:  # no pipe, which a child at the lowest priority would hold open
+            subprocess.run(words, cwd=tmp_path, env=env, check=True, stdout=log, stderr=log)
         (row,) = pd.read_csv(kept / "times.csv").to_dict("records")
         return row
 
