@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .contracts import Data, Model
-from .errors import RequestError, did_you_mean
+from .errors import RequestError, StoreError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from .suite.plan import Cell
 
 
 def load_data(name: str, **params: Any) -> Data:
@@ -80,19 +78,24 @@ def load_model(
     dataset: label of the dataset, where the method was run on more than one
     device: where it is to compute
 
-    Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
+    The method and the dataset are made again from the run directory's own copies of their sources. Their code is run:
+    load nothing from a directory that you do not trust. Nothing else of the suite is looked at: it does not matter
+    whether the file of another method, dataset or metric is still there.
+
+    Raises RequestError for a label or seed that is not there or was not trained (or was trained on other data or by
+    other code), StoreError where there is no run, SuiteError where the plugins of this label cannot be read.
     """
     from .execution.worker import load_data as load_part
     from .store import layout
-    from .store.rundir import Store, data_digest
-    from .suite.load import load
-    from .suite.plan import make_cells
+    from .store.rundir import Store
+    from .suite.plan import data_digest, read_cell
     from .training.model import model
 
     store = Store(Path(out), read_only=True)
     path = store.path(layout.SUITE)
-    store.read_text(path)  # `load` would follow links and wait for a FIFO
-    cell = _cell(make_cells(load(path)), label, dataset)
+    if store.read_text(path) is None:  # also refuses links, and FIFOs, which reading a suite would wait for
+        raise StoreError(f"{out}: is not a folder of results (it has no {layout.SUITE})")
+    cell = read_cell(path, label, dataset)
     if seed not in cell.seeds:
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
@@ -104,18 +107,3 @@ def load_model(
         found = f"{trained.status} ({trained.error})" if trained else "not trained"
         raise RequestError(f"{out}: seed {seed} of {cell.label} is {found}; run the suite again")
     return model(cell, data, seed, *store.tensors(cell.id, seed), device=device)
-
-
-def _cell(cells: Sequence[Cell], label: str, dataset: str | None) -> Cell:
-    """The one that is meant. Raises RequestError."""
-    own = [cell for cell in cells if cell.method.label == label]
-    if not own:
-        raise RequestError(
-            f"no method has the label {label!r}{did_you_mean(label, [c.method.label for c in cells])}"
-        )
-    names = [cell.dataset.label for cell in own]
-    if dataset is None and len(own) > 1:
-        raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(names)}")
-    if dataset not in (None, *names):
-        raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), names)}")
-    return next(cell for cell in own if dataset in (None, cell.dataset.label))

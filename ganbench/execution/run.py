@@ -27,9 +27,9 @@ from ..errors import PluginError, RequestError, StoreError
 from ..scoring import explain, protocol
 from ..store import layout
 from ..store.results import open_run
-from ..store.rundir import Preview, Store, data_digest, preview
-from ..suite.load import Suite, dump
-from ..suite.plan import Cell, make_cells
+from ..store.rundir import Preview, Store, preview
+from ..suite.load import Suite
+from ..suite.plan import Cell, data_digest, make_cells
 from ..training.loop import rehearse, samples_for_metrics
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
@@ -89,6 +89,8 @@ def run(
     """
     console = console or Console()
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
+    store = Store(root, read_only=dry_run)
+    store.check_suite(suite)
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
             device, start = _choose_executor(executor, device, jobs, console)
@@ -98,7 +100,6 @@ def run(
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
-            store = Store(root, read_only=dry_run)
             own = cells[shard[0] - 1 :: shard[1]] if shard else cells
             names = {cell.id for cell in own}
             seconds = 60 * timeout if timeout else None
@@ -262,11 +263,11 @@ def _write_plan(
     store.prepare()
     for cell in forget:
         store.remove(cell)
-    store.write_text(layout.SUITE, dump(suite))
+    store.write_suite(suite)
     store.write_environment(device)
     for each in previews:
         store.write_dataset(each)
-    store.write_plan(suite.name, suite.about, cells)
+    store.write_plan(suite, cells)
 
 
 def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console) -> None:
