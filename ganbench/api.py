@@ -1,4 +1,7 @@
-"""Samples that others made, scored against a dataset without a suite."""
+"""From Python what the command line does: run a suite, read its records, take up a trained seed, score samples.
+
+What starts torch is imported by the function that needs it, so that reading records takes no seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,122 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .contracts import CONTROLS, Data, Kind, Record
-from .datasets import files
-from .errors import DatasetError, Problem, SampleError, SuiteError, did_you_mean
-from .execution.run import choose_device
-from .execution.worker import load_data
-from .sample_counts import count_setting, samples_needed, too_few, with_param
-from .samples import Samples, range_warning, read_samples
-from .scoring import ScoredSeed, Scorer, protocol, unmeasured
-from .suite.nodes import Node, Place
+from .contracts import CONTROLS, Data, Kind, Model, Record
+from .errors import DatasetError, RequestError, SampleError, StoreError, SuiteError, SuiteIssue, did_you_mean
+from .suite.load import load
+from .suite.nodes import Position, YamlNode
 from .suite.normalise import override
-from .suite.plan import Cell
-from .suite.reader import Checker
+from .suite.plan import Cell, data_digest, read_cell
+from .suite.reader import Cursor, Reader
 from .suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
-from .training.model import SampleModel
-from .training.trained import TrainedSeed
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .samples import Samples
+    from .scoring import ScoredSeed
 
 ARRAYS = (".npy", ".npz")
+
+
+# ----------------------------------------------------------------------------------- suites and their results
+
+
+def load_data(name: str, **params: Any) -> Data:
+    """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same for everybody.
+    Raises PluginError, and DatasetError where its files are missing or wrong."""
+    from .execution import worker
+
+    return worker.load_data(PluginSpec(registry.find("dataset", name), params))
+
+
+def run_suite(
+    suite: str | Path,
+    out: str | Path,
+    *,
+    overrides: str | Sequence[str] = (),
+    seeds: int | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> DataFrame:
+    """Run a suite, as `ganbench run` does, and give its records; see `load_records`.
+
+    suite: a YAML file, or the name of a shipped one
+    out: the run directory, where tables, plots and report are written too; what is finished there is not repeated
+    overrides: "train.steps=100", as after --set, or several of them
+    seeds: 0 to seeds - 1 instead of the suite's own
+    device: "auto", "cpu" or "cuda"
+    jobs: worker processes; by default one for each core, or on CUDA one for each GPU
+    quiet: print nothing
+
+    A seed that failed or diverged is a row with a status. A script that calls this needs the usual
+    `if __name__ == "__main__":` around it, since workers are processes; a notebook does not. Raises SuiteError with
+    all mistakes of the suite, RequestError, StoreError, and KeyboardInterrupt with what is finished kept.
+    """
+    from rich.console import Console
+
+    from .execution import run
+
+    console = Console(quiet=quiet)
+    code = run.run(load(suite, overrides, seeds), Path(out), device=device, jobs=jobs, console=console)
+    if code == 130:
+        raise KeyboardInterrupt
+    return load_records(out)
+
+
+def load_records(out: str | Path) -> DataFrame:
+    """The records of a run: a row for each cell, seed and value, the columns of `ganbench.contracts.COLUMNS`;
+    `value` and `sem` are NaN where there are none. Raises StoreError where there is no readable run."""
+    from .store.results import read_records
+
+    return read_records(Path(out))
+
+
+def load_model(
+    out: str | Path, label: str, seed: int = 0, *, dataset: str | None = None, device: str = "cpu"
+) -> Model:
+    """A trained seed of a run as metrics see it: `.samples(n)`, and for games `.generate(z)`, `.nets` and `.game`.
+
+    label: of the method in the suite
+    seed: one of the suite's
+    dataset: label of the dataset, where the method was run on more than one
+    device: where it is to compute
+
+    The method and the dataset are made again from the run directory's own copies of their sources. Their code is run:
+    load nothing from a directory that you do not trust. Nothing else of the suite is looked at: it does not matter
+    whether the file of another method, dataset or metric is still there.
+
+    Raises RequestError for a label or seed that is not there or was not trained (or was trained on other data or by
+    other code), StoreError where there is no run, SuiteError where the plugins of this label cannot be read.
+    """
+    from .execution import worker
+    from .store import layout
+    from .store.rundir import Store
+    from .training.model import model
+
+    store = Store(Path(out), read_only=True)
+    path = store.path(layout.SUITE)
+    if store.read_text(path) is None:  # also refuses links, and FIFOs, which reading a suite would wait for
+        raise StoreError(f"{out}: is not a folder of results (it has no {layout.SUITE})")
+    cell = read_cell(path, label, dataset)
+    if seed not in cell.seeds:
+        raise RequestError(
+            f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
+        )
+    data = worker.load_data(cell.dataset.part, cell.dataset.split)
+    cell = replace(cell, digest=data_digest(data, cell.dataset.part))
+    trained = store.training(cell, seed)
+    if trained is None or trained.status != "ok":
+        state = f"{trained.status} ({trained.error})" if trained else "not trained"
+        raise RequestError(f"{out}: seed {seed} of {cell.label} is {state}; run the suite again")
+    return model(cell, data, seed, *store.tensors(cell.id, seed), device=device)
+
+
+# -------------------------------------------------------------------------- samples that others made
 
 
 @dataclass(frozen=True)
@@ -67,39 +166,41 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     samples each metric takes for which the options do not say it. Raises PluginError for a name that is not there,
     else SuiteError with all mistakes.
     """
-    name, given = _others(dataset)
+    name, given = _as_dataset(dataset)
     data = registry.find("dataset", name)
     wanted = [registry.find("metric", name) for name in dict.fromkeys(metrics)]
     chosen = wanted or [p for p in registry.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
-    problems: list[Problem] = []
-    nowhere = Place("", 0, 0)
-    known = {plugin.name: Node({}, nowhere) for plugin in (data, *chosen)}
-    named = Place(f"--dataset {dataset}", 0, 0)
-    known[data.name] = Node({key: Node(value, named) for key, value in given.items()}, nowhere)
-    tree = Node(known, nowhere)
+    issues: list[SuiteIssue] = []
+    nowhere = Position("", 0, 0)
+    known = {plugin.name: YamlNode({}, nowhere) for plugin in (data, *chosen)}
+    named = Position(f"--dataset {dataset}", 0, 0)
+    known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
+    tree = YamlNode(known, nowhere)
     for option in options:
-        tree = override(tree, f"--set {option}", option, problems, "kde_ll.n=5000")
+        tree = override(tree, f"--set {option}", option, issues, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
-        problems.append(tree.keys[name].problem(name, what))
-    checker = Checker(Path.cwd() / "-", problems)
+        issues.append(tree.keys[name].issue(name, what))
+    reader = Reader(Path.cwd() / "-", issues)
 
     def part(kind: Kind, plugin: registry.Plugin) -> PluginSpec:
-        named = Node(plugin.name, Place(f"--{kind}", 0, 0))
-        return PluginSpec(plugin, checker.params(tree.value[plugin.name], plugin.name, plugin, named))
+        params = Cursor(tree.value[plugin.name], plugin.name, issues)
+        return PluginSpec(plugin, reader.params(params, plugin, Position(f"--{kind}", 0, 0)))
 
     asked = Request(part("dataset", data), tuple(part("metric", plugin) for plugin in chosen), n)
     for plugin in wanted:
         if lacking := set(plugin.needs) - set(data.provides):
             what = f"cannot be measured on samples of {data.name}: it needs {' and '.join(sorted(lacking))}"
-            problems.append(Problem("--metrics", 0, 0, plugin.name, what))
-    if problems:
-        raise SuiteError(problems)
+            issues.append(SuiteIssue("--metrics", 0, 0, plugin.name, what))
+    if issues:
+        raise SuiteError(issues)
     return asked
 
 
-def _others(dataset: str) -> tuple[str, dict[str, Any]]:
+def _as_dataset(dataset: str) -> tuple[str, dict[str, Any]]:
     """The name and parameters of the dataset that is meant: other samples are data of their own kind."""
+    from .datasets import files
+
     path = Path(dataset)
     if path.suffix.lower() in ARRAYS:
         return "samples", {"path": str(path.absolute())}
@@ -118,6 +219,9 @@ def read(path: Path, data: Data) -> Samples:
 
     Raises SampleError, and DatasetError for images that are damaged or of another size.
     """
+    from .datasets import files
+    from .samples import Samples, read_samples
+
     if not path.is_dir():
         if path.suffix.lower() not in ARRAYS:
             raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.KINDS} images")
@@ -143,7 +247,7 @@ def read(path: Path, data: Data) -> Samples:
     return samples
 
 
-def score(
+def score_samples(
     path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
 ) -> Iterator[Measured]:
     """Each metric of the request on the samples at `path`, as soon as it is there: first those for which the samples
@@ -152,74 +256,76 @@ def score(
 
     Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
     """
+    from .execution.run import choose_device
+    from .execution.worker import load_data
+    from .sample_counts import count_setting, samples_needed, too_few, with_param
+    from .samples import range_warning
+    from .scoring import Scorer, protocol, unmeasured
+    from .training.model import SampleModel
+    from .training.trained import TrainedSeed
+
     device = choose_device(device)
     data = load_data(asked.dataset)
     samples = read(path, data)
-    for line in _reading(samples, data):
-        report(line)
-    if asked.n is not None:
-        asked = replace(asked, metrics=tuple(_taking(metric, data, asked.n) for metric in asked.metrics))
-    protocols = [protocol(metric, data) for metric in asked.metrics]
-    cell, trained = _cell(path, asked, protocols), TrainedSeed(0, "ok", device=device)
-    needs = [samples_needed(metric, data) or 0 for metric in asked.metrics]
+
+    # How samples and data were read, and a warning where they do not seem to be on one scale.
+    report(f"samples: {samples}; taken in a fixed random order")
+    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
+    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
+    report(
+        f"dataset: {'; '.join(data.notes) or f'{data.name}: examples of {list(data.shape)}{scale}'}; {splits}"
+    )
+    if warning := range_warning(samples, data):
+        report(f"warning: {warning}")
+
+    # Every metric on `n` samples, unless its own parameters say how many.
+    metrics = list(asked.metrics)
+    for index, metric in enumerate(metrics) if asked.n is not None else ():
+        setting = count_setting(metric, data, asked.n or 0)
+        if setting and setting[0] not in metric.params:
+            metrics[index] = with_param(metric, *setting)
+
+    # The samples are those of one seed of a cell that belongs to no suite.
+    method = MethodSpec(path.stem, None, (), (path,), {}, None)
+    dataset = DatasetSpec(asked.dataset, asked.dataset.name, {})
+    protocols = tuple(protocol(metric, data) for metric in metrics)
+    cell = Cell("", dataset, method, (0,), TrainSettings(), tuple(metrics), protocols=protocols)
+    trained = TrainedSeed(0, "ok", device=device)
+
+    def shortage(metric: PluginSpec, needed: int, setting: tuple[str, int] | None) -> Shortage:
+        remedy = f"{metric.name}.{setting[0]}={setting[1]}" if setting else None
+        return Shortage(needed, len(samples), remedy)
+
+    needs = [samples_needed(metric, data) or 0 for metric in metrics]
     short = [index for index, needed in enumerate(needs) if needed > len(samples)]
     for index in short:
         scored = unmeasured(cell, index, trained, "failed", too_few(needs[index], len(samples)))
-        found = count_setting(asked.metrics[index], data, len(samples))
-        yield _measured(scored, protocols[index][1], _shortage(scored, needs[index], len(samples), found))
+        setting = count_setting(metrics[index], data, len(samples))
+        yield _measured(scored, protocols[index][1], shortage(metrics[index], needs[index], setting))
     scorer = Scorer(cell, data)
-    for index in (index for index in range(len(needs)) if index not in short):
-        model = SampleModel(0, samples, data=data, device=device)
-        scored, shortage = scorer(index, model, trained), None
-        if model.most > len(samples):  # of a metric whose need only trying could tell
-            found = _that_asked(asked.metrics[index], model.most, len(samples))
-            shortage = _shortage(scored, model.most, len(samples), found)
-        yield _measured(scored, protocols[index][1], shortage)
-
-
-def _taking(metric: PluginSpec, data: Data, n: int) -> PluginSpec:
-    """The metric on `n` samples, unless its parameters say how many already."""
-    found = count_setting(metric, data, n)
-    return with_param(metric, *found) if found and found[0] not in metric.params else metric
-
-
-def _that_asked(metric: PluginSpec, asked: int, at_hand: int) -> tuple[str, int] | None:
-    """The parameter that has the value for which the metric asked, and what it would have to be."""
-    names = [name for name, value in metric.resolved.items() if type(value) is int and value == asked]
-    return (names[0], at_hand) if names else None
-
-
-def _shortage(scored: ScoredSeed, needed: int, at_hand: int, found: tuple[str, int] | None) -> Shortage:
-    setting = f"{scored.metric}.{found[0]}={found[1]}" if found else None
-    return Shortage(needed, at_hand, setting)
-
-
-def _reading(samples: Samples, data: Data) -> Iterator[str]:
-    """How samples and data were read, and a warning where they do not seem to be on one scale."""
-    yield f"samples: {samples}; taken in a fixed random order"
-    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
-    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
-    known = "; ".join(data.notes) or f"{data.name}: examples of {list(data.shape)}{scale}"
-    yield f"dataset: {known}; {splits}"
-    if warning := range_warning(samples, data):
-        yield f"warning: {warning}"
-
-
-def _cell(path: Path, asked: Request, protocols: Sequence[tuple[str, str]]) -> Cell:
-    """The samples as a cell of a suite without a name."""
-    method = MethodSpec(path.stem, None, (), (path,), {}, None)
-    dataset = DatasetSpec(asked.dataset, asked.dataset.name, {})
-    settings = TrainSettings()
-    return Cell("", dataset, method, (0,), settings, asked.metrics, protocols=tuple(protocols))
+    for index, metric in enumerate(metrics):
+        if index in short:
+            continue
+        model, lack = SampleModel(0, samples, data=data, device=device), None
+        scored = scorer(index, model, trained)
+        if model.max_requested > len(samples):  # what it needs could only be known by trying
+            names = [
+                name
+                for name, value in metric.resolved.items()
+                if type(value) is int and value == model.max_requested
+            ]
+            lack = shortage(metric, model.max_requested, (names[0], len(samples)) if names else None)
+        yield _measured(scored, protocols[index][1], lack)
 
 
 def _measured(scored: ScoredSeed, sentence: str, shortage: Shortage | None) -> Measured:
     verdict, warning = (
         str(words) if (words := scored.details.get(name)) else None for name in ("verdict", "warning")
     )
-    found = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
-    controls = dict(_numbers(found))
-    return Measured(scored.metric, sentence, scored.records, controls, verdict, warning, shortage)
+    controls = {name: value for name, value in scored.details.items() if name.startswith(CONTROLS)}
+    return Measured(
+        scored.metric, sentence, scored.records, dict(_numbers(controls)), verdict, warning, shortage
+    )
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:

@@ -16,11 +16,12 @@ from .errors import StoreError
 
 
 @contextmanager
-def replacement(path: Path) -> Iterator[Path]:
+def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path to write; after the block it takes the place of `path`.
 
     After a crash at any moment the old or the new file is there, entirely. Missing folders are made. A link at `path`
-    is replaced, never followed. Raises StoreError where something cannot be written.
+    is replaced, never followed. durable: also after a power cut, which waits for the disk. Raises StoreError where
+    something cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
@@ -28,18 +29,20 @@ def replacement(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)  # a link that was put there would be followed
         try:
             yield temporary
-            _sync(temporary)
+            if durable:
+                _sync(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)  # the new name, too, must outlive a power cut
+        if durable:
+            _sync(path.parent)  # the new name, too, must outlive a power cut
     except OSError as error:
         raise explained(error, path) from None
 
 
-def write_atomic(path: Path, content: bytes) -> Path:
+def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> Path:
     """Write a file whole or not at all, and return its path. Raises StoreError where that is not possible."""
-    with replacement(path) as temporary, open(temporary, "xb") as file:
+    with replacement(path, durable=durable) as temporary, open(temporary, "xb") as file:
         file.write(content)
     return path
 

@@ -238,6 +238,8 @@ class Player:
     optimiser: Optimiser
     steps: int = 1  # updates in each round
     project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
+    # Factor of every update, a scalar tensor, at a fraction of all rounds in [0, 1): a falling learning rate.
+    schedule: Callable[[Tensor], Tensor] | None = None
     extended: bool = False  # whether a trick has built on its loss, which another one must not replace
 
     @property
@@ -429,7 +431,8 @@ class Model(Protocol):
         ...
 
     def generator(self, purpose: str) -> Generator:
-        """A generator of random numbers for this seed and purpose, on the samples' device."""
+        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are. Draw there and
+        move what was drawn, `torch.randn(n, generator=g).to(samples)`: then a score does not depend on the device."""
         ...
 
     @property
@@ -577,7 +580,14 @@ def metric(
 
     `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
     "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
-    `version` goes up when the numbers change. `reads`: as in `method`. A metric may have a picture in the report:
+    `version` goes up when the numbers change. `reads`: as in `method`.
+
+    Values are compared only under one protocol. `protocol(self, data) -> str` says in a sentence how the value is
+    measured; `protocol_fields(self, data)` returns a mapping of what that takes from the data (such as the number of
+    test examples) and from constants, as numbers, texts and lists. Name, version, parameters and fields are hashed; the
+    sentence is hashed only where there are no fields, and then rewording it makes another protocol.
+
+    A metric may have a picture in the report:
     `figure(self, cells, style)` gets the methods of one dataset (`store.results.Cell`, with this metric's details
     alone) and what to draw with (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of
     them, or None. Import matplotlib inside it, if at all.
@@ -586,14 +596,14 @@ def metric(
 
 
 def dataset(
-    name: str | None = None,
+    name: Any = None,
     *,
     provides: tuple[str, ...] = (),
     version: int = 1,
     reads: tuple[str, ...] = (),
-) -> Callable[[T], T]:
+) -> Any:
     """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
     gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels", "simulator" its Data
     has. `version` goes up when its density or simulator change in a way that its file does not show. `reads`: as in
     `method`, for files that the density or the simulator need; what the data come from need not be listed."""
-    return _marker("dataset", name, provides=provides, version=version, reads=reads)
+    return _bare("dataset", name, provides=provides, version=version, reads=reads)

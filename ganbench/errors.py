@@ -43,7 +43,7 @@ class StoreError(GanbenchError):
 
 
 @dataclass(frozen=True)
-class Problem:
+class SuiteIssue:
     """One mistake in a suite: where it stands, and what would have been right."""
 
     file: str
@@ -58,12 +58,20 @@ class Problem:
         return f"{where}: {key}{self.message}"
 
 
-class SuiteError(RequestError):
-    """All mistakes of one suite."""
+Problem = SuiteIssue  # its name before
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+class SuiteError(RequestError):
+    """All mistakes of one suite, in `issues`, in the order of the file."""
+
+    def __init__(self, issues: Sequence[SuiteIssue]) -> None:
+        self.issues = tuple(sorted(issues, key=lambda issue: (issue.file, issue.line, issue.column)))
+        super().__init__("\n".join(map(str, self.issues)))
+
+    @property
+    def problems(self) -> tuple[SuiteIssue, ...]:
+        """`issues` by the name that they had before."""
+        return self.issues
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

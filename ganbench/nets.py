@@ -1,7 +1,7 @@
 """Networks for one replica, from which the baselines are built; the engine vectorises them over seeds.
 
-No running statistics: `BatchNorm` uses the statistics of its minibatch while a game is played, and fixed
-ones, measured once when training is over, while sampling, so that a sample never depends on its batch.
+There are no running statistics. `BatchNorm` uses those of its minibatch during training. For sampling they are fixed,
+measured once when training is over, so that a sample never depends on its batch.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _size(shape: Shape) -> int:
 class Sequential(nn.Sequential):
     """Layers one after the other; `net(x, upto=k)` stops after hidden layer k, `upto=-1` after the last one.
 
-    A hidden layer is what a weight matrix reads that is not the first: the values after activation and
-    normalisation, flat where the next layer is linear. `hidden` is how many there are. With uniform numbers
-    `u` [B, drawn] its `Dropout` layers drop; without them they do nothing.
+    A hidden layer is the input of a weight matrix other than the first: the values after activation and
+    normalisation, flat where the next layer is linear. `Dropout` layers use the uniform numbers `u` [B, drawn];
+    without `u` they do nothing.
     """
 
     @property
     def reads(self) -> list[int]:
-        """Where the layers with weights stand; norms and activations belong to the layer before them."""
+        """Positions of the layers with weights; norms and activations belong to the layer before them."""
         weighted = [index for index, layer in enumerate(self) if next(layer.parameters(), None) is not None]
         return [index for index in weighted if not isinstance(self[index], BatchNorm)]
 
@@ -63,8 +63,8 @@ class Sequential(nn.Sequential):
 class Dropout(nn.Module):
     """Srivastava et al. 2014: a number is set to zero with probability p, the others are divided by 1 - p.
 
-    The random numbers come from the game's draws: `Dropout(0.5, 240)` in a `Sequential` D drops 240 units of
-    each example in `nets.D(x, u=b.u)`, where `u` is drawn as `Draw.uniform(D.drawn)`.
+    The random numbers are a draw of the game: for `Dropout(0.5, 240)` in a `Sequential` D, draw `u` as
+    `Draw.uniform(D.drawn)` and call `nets.D(x, u=b.u)`.
     """
 
     def __init__(self, p: float, units: int) -> None:
@@ -88,7 +88,7 @@ class Rescale(nn.Module):
 
 
 class Squash(nn.Module):
-    """Onto the range of the data by a logistic curve; `scale` None leaves the input alone."""
+    """A logistic curve onto the range of the data; the identity where `scale` is None."""
 
     def __init__(self, scale: Scale) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("var", torch.ones(features))
         self.eps = eps
-        self.seen: tuple[Tensor, Tensor] | None = None
+        self.seen: tuple[Tensor, Tensor] | None = None  # mean and variance of the last minibatch
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, ...] -> [B, C, ...]
         mean, var = self.mean, self.var
@@ -127,6 +127,7 @@ class BatchNorm(nn.Module):
             var, mean = torch.var_mean(x, dim=axes, correction=0)
             self.seen = (mean.detach(), var.detach())
         shape = (1, -1) + (1,) * (x.ndim - 2)
+        # One product and one sum over x: the same as normalising first, in half the passes over memory.
         scale = self.weight * torch.rsqrt(var + self.eps)
         return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
 
@@ -163,7 +164,7 @@ def mlp(
         if init:
             init(linear)
         layers += [linear, *([BatchNorm(_size(after))] if norm else []), activation()]
-    del layers[-2 if norm else -1 :]  # the output layer stands bare
+    del layers[-2 if norm else -1 :]  # no norm and no activation after the output layer
     if not isinstance(sizes[-1], int):
         layers.append(nn.Unflatten(1, sizes[-1]))
     return Sequential(*layers, *([Squash(squash)] if squash else []))
@@ -187,8 +188,8 @@ def _dcgan_init(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _start(side: int) -> tuple[int, int]:
-    """Side of the coarsest feature map and number of doublings from there: 28 -> (7, 2), 64 -> (4, 4)."""
+def _coarsest_map(side: int) -> tuple[int, int]:
+    """Side of the coarsest feature map, and the number of doublings from there: 28 -> (7, 2), 64 -> (4, 4)."""
     doublings = 0
     while side % 2 == 0 and side > 4:
         side, doublings = side // 2, doublings + 1
@@ -200,7 +201,7 @@ def conv_generator(latent: int, shape: tuple[int, ...], width: int = 32, squash:
     layer, then 4×4 transposed convolutions of stride 2 with BatchNorm and ReLU; `width` channels before
     the last, doubling towards the coarse end."""
     channels, side = shape[0], shape[-1]
-    first, doublings = _start(side)
+    first, doublings = _coarsest_map(side)
     wide = width * 2 ** max(doublings - 1, 0)
     layers: list[nn.Module] = [
         nn.Linear(latent, wide * first * first),
@@ -220,7 +221,7 @@ def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = Tru
     """Images [B, C, H, W] -> logits [B, 1], after DCGAN: 4×4 convolutions of stride 2 with BatchNorm (not on
     the first) and leaky ReLU 0.2; `width` channels after the first, doubling towards the coarse end."""
     channels, side = shape[0], shape[-1]
-    last, halvings = _start(side)
+    last, halvings = _coarsest_map(side)
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for _ in range(halvings - 1):
         layers += [
@@ -240,8 +241,8 @@ def adversaries(
 
     net: "mlp" has `depth` hidden layers of `width` ReLU units in each net, "conv" is DCGAN's for images, with
     `width` channels at the fine end
-    norm: whether a convolutional D has BatchNorm; without, its output for an example is that example's alone,
-    as penalties on its gradient need
+    norm: whether a convolutional D has BatchNorm. Penalties on its gradient need one without: BatchNorm makes the
+    output for one example depend on the others
     """
     if net == "conv":
         return {
@@ -255,9 +256,9 @@ def adversaries(
 def gradient_norm(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Euclidean norm of the gradient of the critic at each example, [B, *shape] -> [B]; differentiable.
 
-    The critic [B, *shape] -> [B, 1] must not mix examples. A vanishing gradient has a slope of zero here,
-    where that of the norm is not defined.
+    The critic [B, *shape] -> [B, 1] must not mix examples. The norm has no derivative at zero; here it is zero.
     """
+    # Of the sum: its gradient at each example is that of the example's own output, in one call.
     gradient = torch.func.grad(lambda x: critic(x).sum())(x)
     square = gradient.flatten(1).square().sum(1)
     return torch.sqrt(torch.where(square > 0, square, 1.0)) * (square > 0)

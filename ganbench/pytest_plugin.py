@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from .analysis.check import Verdict
+    from .analysis.check import CheckResult
 
 
 class GanbenchCheck(Protocol):
@@ -21,26 +21,26 @@ class GanbenchCheck(Protocol):
         reference: Path | str,
         tolerance: str | Iterable[str] = (),
         alpha: float = 0.05,
-    ) -> Verdict: ...
+    ) -> CheckResult: ...
 
 
 @pytest.fixture(scope="session")
 def ganbench_check() -> GanbenchCheck:
     """`ganbench_check(results, reference, tolerance="5%")` fails the test where `ganbench check` would fail, with the
-    same sentences, and returns the verdict otherwise. A request that is wrong raises RequestError."""
+    same sentences, and returns the result otherwise. A request that is wrong raises RequestError."""
 
     def check(
         results: Path | str,
         reference: Path | str,
         tolerance: str | Iterable[str] = (),
         alpha: float = 0.05,
-    ) -> Verdict:
+    ) -> CheckResult:
         from .analysis.check import check as compare
 
-        verdict = compare(results, reference, tolerance, alpha)
-        if not verdict.ok:
-            lines = [verdict.headline, *(f"{row.outcome}: {row.sentence}" for row in verdict.failed)]
+        result = compare(results, reference, tolerance, alpha)
+        if not result.ok:
+            lines = [result.headline, *(f"{row.outcome}: {row.sentence}" for row in result.failed)]
             pytest.fail("\n".join(lines), pytrace=False)
-        return verdict
+        return result
 
     return check

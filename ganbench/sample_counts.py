@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from . import registry
 from .contracts import Data
 from .errors import SampleError
 from .suite.spec import PluginSpec
@@ -48,7 +47,7 @@ def samples_needed(metric: PluginSpec, data: Data) -> int | None:
     bare = {name: getattr(data, name).to("meta") for name in ("train", "valid", "test")}
     model: Any = _Asked()
     try:
-        made = registry.load(metric.plugin)(**metric.params)
+        made = metric.build()
         more = (object(),) if hasattr(made, "reference") else ()
         with torch.random.fork_rng(devices=[]):
             made(model, replace(data, **bare), *more)

@@ -60,6 +60,8 @@ def read_array(path: Path) -> tuple[Array, str]:
     Of an .npz: `samples`, or its only array, or the only one with more than one axis, such as the images beside their
     labels. Raises SampleError for what holds no numbers, or fewer than its header says. Nothing is unpickled.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise SampleError(f"{path}: is a folder, a pipe or a device; expected an .npy or .npz file")
     try:
         with path.open("rb") as file:
             if file.read(4).startswith(b"PK"):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, registry
+from . import __version__
 from .contracts import Data, Model, Record, Score, Status, Value
 from .errors import GanbenchError, PluginError, SampleError
 from .sample_counts import count_setting, samples_needed, too_few
@@ -43,27 +43,28 @@ class ScoredSeed:
 
 
 def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
-    """The protocol of a metric on these data: 8 hexadecimal digits, and the sentence that says it all.
+    """The protocol of a metric on these data: a hash of 8 hexadecimal digits, and a sentence for people.
 
-    Numbers may be compared only under the same digits. Raises PluginError where the metric cannot be made.
+    Values with different hashes are never compared. Hashed are the metric's name, version and parameters, and its
+    `protocol_fields(data)`: then the sentence can be reworded. A metric without fields has its sentence hashed.
+    Raises PluginError where the metric cannot be made, or its fields are no mapping that JSON can hold.
     """
-    plugin, made = metric.plugin, make(metric)
+    plugin, made = metric.plugin, metric.build()
     try:
         sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
+        fields = made.protocol_fields(data) if hasattr(made, "protocol_fields") else sentence
+        # No `default`: the text of an object may hold its address, and the hash would change with every run.
+        hashed = json.dumps(fields, sort_keys=True)
     except Exception as error:
         raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
-    identity = [plugin.name, plugin.version, dict(metric.resolved), sentence]
+    if not isinstance(fields, Mapping | str):
+        raise PluginError(
+            f"{plugin.path}: protocol_fields of {plugin.name} must return a mapping of names to numbers and texts; "
+            f"it returned a {type(fields).__name__}"
+        )
+    identity = [plugin.name, plugin.version, dict(metric.resolved), json.loads(hashed)]
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8], sentence
-
-
-def make(metric: PluginSpec) -> Any:
-    """The metric itself, with its parameters. Raises PluginError."""
-    target = registry.load(metric.plugin)
-    try:
-        return target(**metric.params)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{metric.plugin.path}: {metric.plugin.name}: {error}") from None
 
 
 @dataclass
@@ -86,33 +87,33 @@ class Scorer:
             return unmeasured(self.cell, index, trained, status, explain(error), trace)
         details, tensors = _sorted_out(scores)
         seconds = max(0.0, time.monotonic() - started)
-        values = self.cell.metrics[index].plugin.values
+        metric = self.cell.metrics[index]
         records = [
-            _record(self.cell, index, trained, value, score, seconds, floor=_floor(value, score, scores))
-            for value, score in zip(values, scores, strict=True)
+            _record(self.cell, index, trained, column, score, seconds, floor=_floor(value, score, scores))
+            for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
         return ScoredSeed(
             trained.seed, index, self._name(index), "ok", None, None, tuple(records), details, tensors
         )
 
     def _name(self, index: int) -> str:
-        return self.cell.metrics[index].plugin.name
+        return self.cell.metrics[index].name
 
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError where the metric needs more samples, before its reference is computed."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
             found = count_setting(metric, self.data, at_hand)
-            advice = f"; `{metric.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
+            advice = f"; `{metric.plugin.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
             raise SampleError(too_few(needed, at_hand) + advice)
 
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
         metric = self.cell.metrics[index]
         if isinstance(model, SampleModel):
             self._check_count(metric, len(model.stored))
-        made = make(metric)
+        made = metric.build()
         # For metrics that draw from PyTorch's own generator instead of the model's.
-        torch.manual_seed(derive(seed, f"score/{metric.name}"))
+        torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):
             found = made(model, self.data)
         else:
@@ -134,9 +135,9 @@ def unmeasured(
     cell: Cell, index: int, trained: TrainedSeed, status: Status, error: str, trace: str | None = None
 ) -> ScoredSeed:
     """A metric that gave nothing."""
-    plugin = cell.metrics[index].plugin
-    records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in plugin.values)
-    return ScoredSeed(trained.seed, index, plugin.name, status, error, trace, records, {}, {})
+    metric = cell.metrics[index]
+    records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in metric.values)
+    return ScoredSeed(trained.seed, index, metric.name, status, error, trace, records, {}, {})
 
 
 def explain(error: BaseException) -> str:

@@ -1,13 +1,12 @@
-"""Parts for methods that find the parameters of a simulator from data, without its gradient: a ledger of what
-the search spends and where it went, and the divergence that a boosted discriminator sees.
+"""Parts for methods that fit the parameters of a simulator to data without its gradient: the budget and the path of a
+search, and the divergence as boosted trees estimate it.
 
-The unit of cost is one example made by the simulator. Places are points of the unit cube: 0 is the least
-value of a parameter that is considered, 1 the greatest.
+The unit of cost is one example made by the simulator. A place is a point of the unit cube: 0 is the least value of a
+parameter that is considered, 1 the greatest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Generator, Tensor
 
 from .contracts import Budget, Data, Simulator
 from .errors import PluginError
+from .training.rng import generator
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -32,7 +32,7 @@ class Search:
     """A search for the parameters of the simulator behind `data`, within `budget.steps` simulator calls.
 
     Real examples and simulated ones come from generators of their own, so that two methods under one seed
-    meet the same real examples. Raises PluginError where the data come from no simulator, or for a budget of
+    see the same real examples. Raises PluginError where the data come from no simulator, or for a budget of
     less than two calls.
     """
 
@@ -48,8 +48,8 @@ class Search:
                 f"{budget.steps} (train.steps) in samples of {budget.batch} or more (train.batch)"
             )
         self.data, self.simulator, self.budget = data, data.simulator, budget
-        self.generator = _generator(seed, "search")  # for the method's own choices and the simulator
-        self.reals = _generator(seed, "real examples")
+        self.generator = generator(seed, "search")  # for the method's own choices and the simulator
+        self.reals = generator(seed, "real examples")
         self.calls = 0
         self.visited: list[tuple[int, Tensor, float]] = []  # calls so far, place, divergence
 
@@ -79,13 +79,14 @@ class Search:
         return self.data.floats(self.data.train[chosen.to(self.data.train.device)]).cpu()
 
     def visit(self, place: Tensor, divergence: float) -> None:
-        """Write down that the search stands at this place [P], and what was seen there."""
+        """Record that the search is at this place [P], and the divergence there."""
         self.visited.append((self.calls, _parameters(self.simulator, place), divergence))
 
     def found(self, place: Tensor) -> Tuned:
-        """The sampler at the place [P] that the search takes for the best."""
+        """The sampler at the place [P] that the search returns."""
         calls = torch.tensor([calls for calls, _, _ in self.visited])
         grid = torch.linspace(0, self.budget.steps, CURVE_POINTS + 1)[1:].round().long()
+        # The divergence last seen at each point of the grid; NaN before the first.
         seen = torch.tensor([math.nan, *(divergence for _, _, divergence in self.visited)])
         state = {
             "parameters": _parameters(self.simulator, place),
@@ -122,22 +123,16 @@ def _parameters(simulator: Simulator, place: Tensor) -> Tensor:
     return torch.lerp(low, high, place.detach().double().clamp(0, 1))
 
 
-def _generator(seed: int, purpose: str) -> Generator:
-    """Not the seed itself: a dataset drawn under the same number would be met again."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
-
-
 # ---------------------------------------------------------------------------------------------- divergence
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a discriminator made of real and simulated examples."""
+    """The result of comparing real with simulated examples."""
 
     divergence: float  # nats, on held-out examples: log 2 at most, about 0 (or a little less) for equal ones
-    gap: float  # nats: by how much the training examples flatter it
-    trees: int  # that the discriminator has
+    gap: float  # nats: the divergence on the training examples minus that on the held-out ones
+    trees: int  # of the discriminator
     calls: int  # simulated examples, half of them held out
     odds: Tensor  # [n] log odds of being real that it gives to the held-out simulated examples, in order
 
@@ -146,15 +141,15 @@ class Comparison:
 class BoostedDivergence:
     """The Jensen-Shannon divergence as boosted trees see it, or the adaptive divergence of Borisyak et al. 2020.
 
-    With i trees the discriminator sees JSD_i = log 2 − cross-entropy, which grows with i on the examples that
-    it learns from. "full" capacity takes all trees. The adaptive divergence stops at the first tree i with
-    JSD_i > t_i, so that it is JSD_i ≤ JSD; t falls to 0 at the last tree, for "linear" capacity along
-    linspace(log 2/4, 0, trees), for "logarithmic" as log 2/4 · log(i/trees) / log(1/trees). Distributions far
-    apart are told apart by few trees, and few trees need few examples.
+    With i trees the discriminator sees JSD_i = log 2 − cross-entropy, which grows with i on its training examples.
+    "full" capacity takes all trees. The adaptive divergence stops at the first tree i with JSD_i > t_i, so that it is
+    JSD_i ≤ JSD. t falls to 0 at the last tree: for "linear" capacity along linspace(log 2/4, 0, trees), for
+    "logarithmic" as log 2/4 · log(i/trees) / log(1/trees). Few trees separate distributions that are far apart, and
+    few trees need few examples.
 
     A comparison starts with `first` real and as many simulated examples. Half of both are held out; the value
-    is read there. As long as the divergence on the examples learnt from exceeds it by more than `gap`, as
-    many examples again are added and the discriminator is made anew. Nothing is drawn twice.
+    is measured there. While the divergence on the training examples exceeds it by more than `gap`, the number of
+    examples is doubled and a new discriminator is fitted. Nothing is drawn twice.
     """
 
     capacity: Literal["full", "linear", "logarithmic"] = "full"

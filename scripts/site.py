@@ -28,7 +28,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Without the comment at the head, which would hide the title from the navigation; results lie beside the pages."""
-    return re.sub(r"\A<!--.*?-->\s*", "", markdown, flags=re.DOTALL).replace("](../results/", "](results/")
+    text = re.sub(r"\A<!--.*?-->\s*", "", markdown, flags=re.DOTALL)
+    return re.sub(r"\]\(\.\./((?:\.\./)*results/)", r"](\1", text)  # one folder less above them than in docs/
 
 
 def pages() -> dict[str, str]:
@@ -37,7 +38,6 @@ def pages() -> dict[str, str]:
         "index.md": moved((ROOT / "README.md").read_text("utf-8")),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text("utf-8"),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text("utf-8"),
-        "papers/index.md": papers(),
         "notebook.md": notebook(ROOT / "docs" / "notebook.ipynb"),
     }
     for path in sorted(RESULTS.rglob("*.md")):
@@ -48,15 +48,6 @@ def pages() -> dict[str, str]:
         links = "".join(f"- [{path.stem}]({path.name})\n" for path in sorted(folder.glob("*.md")))
         found[f"{folder.relative_to(ROOT).as_posix()}/index.md"] = f"# {folder.name}\n\n{links}"
     return found
-
-
-def papers() -> str:
-    """The list of the papers whose tables are suites."""
-    titles = {
-        path.name: re.search(r"^# (.*)$", path.read_text("utf-8"), re.MULTILINE)
-        for path in sorted((ROOT / "docs" / "papers").glob("*.md"))
-    }
-    return "# Papers\n\n" + "".join(f"- [{title[1]}]({name})\n" for name, title in titles.items() if title)
 
 
 def moved(text: str) -> str:

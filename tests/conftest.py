@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pretend_cuda import PretendDevice
     from runs import Bench
 
 
@@ -32,3 +35,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(run, "REPORTS", ())
     monkeypatch.setattr(run, "_print_tables", lambda root, console: None)
     return Bench(tmp_path)
+
+
+@pytest.fixture
+def cuda() -> Callable[[], AbstractContextManager[PretendDevice]]:
+    """A pretend CUDA device: `with cuda() as device:`."""
+    from pretend_cuda import pretend_cuda
+
+    return pretend_cuda

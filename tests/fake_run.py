@@ -28,20 +28,20 @@ class FakeMethod:
     label: str
     quality: float = 1.0
     failures: tuple[tuple[int, str], ...] = ()  # (seed, status)
-    rung: str = "game"
+    interface: str = "game"
 
 
 METHODS = (
     FakeMethod("gan", 0.4, ((3, "diverged"),)),
     FakeMethod("gan+unrolling", 0.95),
-    FakeMethod("kde", 1.0, rung="fit"),
+    FakeMethod("kde", 1.0, interface="fit"),
 )
 NASTY = (
     FakeMethod("_x", 0.5),
     FakeMethod("a$b", 0.7),
     FakeMethod("<script>alert(1)</script>", 0.8),
     FakeMethod("=cmd", 0.9, ((0, "diverged"),)),
-    FakeMethod("broken", 0.5, tuple((seed, "failed") for seed in range(20)), rung="fit"),
+    FakeMethod("broken", 0.5, tuple((seed, "failed") for seed in range(20)), interface="fit"),
 )
 PROTOCOLS = {
     "kde_ll": "Parzen window of 10,000 samples, bandwidth chosen on the validation split, mean over 2,000 test points.",
@@ -193,7 +193,12 @@ class FakeRun:
             "method": method.label.split("+")[0],
             "tricks": tricks,
         }
-        info |= {"label": method.label, "params": {"z_dim": 64, "lr": 0.001}, "key": key, "rung": method.rung}
+        info |= {
+            "label": method.label,
+            "params": {"z_dim": 64, "lr": 0.001},
+            "key": key,
+            "interface": method.interface,
+        }
         info |= {"trick_params": [{"name": name, "params": {"k": 5}} for name in tricks]}
         info |= {"train": {"steps": self.steps, "batch": 256}, "about": "Goodfellow et al. 2014, Algorithm 1"}
         write_json(folder / "cell.json", info)
@@ -222,7 +227,7 @@ class FakeRun:
     def metrics(self, dataset: str, method: FakeMethod) -> list[str]:
         """The metrics that apply."""
         metrics = ["kde_ll", "modes"] if dataset == "ring" else ["kde_ll", "memorisation"]
-        return metrics + (["reconstruction"] if method.rung == "game" and dataset != "line" else [])
+        return metrics + (["reconstruction"] if method.interface == "game" and dataset != "line" else [])
 
     def draw(self, rng: np.random.Generator, dataset: str, n: int, quality: float) -> Array:
         """Made-up samples."""
@@ -237,7 +242,7 @@ class FakeRun:
         """Samples, curves and snapshots."""
         dataset, points = cell["dataset"], cell["dataset"] in ("ring", "line")
         arrays = {"samples": self.draw(rng, dataset, 2048 if points else 64, quality)}
-        if cell["rung"] != "game":
+        if cell["interface"] != "game":
             return arrays
         steps = np.linspace(0, self.steps, 60)
         arrays["curve.step"] = steps

@@ -15,10 +15,21 @@ PACKAGE = Path(ganbench.__file__).parent
 # Every file may import what stands left of its room, and its own room. `metrics` and `datasets` are plugins: nothing of
 # the engine imports them but by the registry.
 ROOMS = [
-    *("errors", "format", "atomic", "cache", "contracts", "samples", "nets", "optim", "registry", "tuning"),
+    *(
+        "errors",
+        "format",
+        "atomic",
+        "cache",
+        "contracts",
+        "search_range",
+        "samples",
+        "nets",
+        "optim",
+        "registry",
+    ),
     *("datasets", "metrics"),
-    *("suite", "sample_counts", "training", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "study", "api", "pytest_plugin", "cli", "__main__"),
+    *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
+    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}
@@ -133,7 +144,7 @@ gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_sca
 latent_arithmetic latent_walk linear_probe load_data load_model load_records memorisation method metric
 mlp mode_coverage mode_kl near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc
 random_subset reconstruction_error run_suite
-sliced_wasserstein trick variational_divergence
+sliced_wasserstein trick tunable variational_divergence
 """
 
 

@@ -6,6 +6,7 @@ import csv
 import importlib.metadata
 import importlib.util
 import json
+import math
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 
 import browser
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import yaml
@@ -28,10 +30,11 @@ from fake_run import METHODS, NASTY, FakeRun
 from markupsafe import escape
 
 from ganbench import check
-from ganbench.analysis import error_rates, reference, tolerance
-from ganbench.analysis.check import Verdict
+from ganbench.analysis import error_rates, reference, stats, verdicts
+from ganbench.analysis.check import CheckResult
 from ganbench.analysis.summary import summary
-from ganbench.analysis.verdicts import MEANING, Outcome
+from ganbench.analysis.tolerance import Tolerance
+from ganbench.analysis.verdicts import OUTCOMES, Outcome
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
@@ -79,7 +82,7 @@ def keep(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def judged(
     folder: Path, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], *tolerances: str
-) -> Verdict:
+) -> CheckResult:
     """The verdict on `new` against `old`."""
     return check(save(folder / "run", new), keep(folder, old), tolerances)
 
@@ -102,6 +105,19 @@ def sample(*values: Sequence[float]) -> error_rates.Sample:
     n = np.array([len(row) for row in values])
     std = np.array([np.std(row, ddof=1) if len(row) > 1 else np.nan for row in values])
     return error_rates.Sample(np.array([np.mean(row) for row in values]), std, n)
+
+
+def entry(values: Sequence[float], **others: Any) -> reference.Entry:
+    """The row of a table that seeds with these values have."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    numbers: dict[str, Any] = {
+        "mean": float(np.mean(values)),
+        "std": std,
+        "n_ok": len(values),
+        "n": len(values),
+    }
+    texts = {"protocol": "aaaaaaaa", "unit": "nats", "better": "higher", "failures": {}}
+    return reference.Entry("ring", "gan", "kde_ll", **{**texts, **numbers, **others})
 
 
 def test_p_is_the_greater_of_student_and_welch() -> None:
@@ -153,8 +169,8 @@ def test_correction_is_that_of_statsmodels() -> None:
 @pytest.mark.parametrize("truth", [0.0, 2.0])
 def test_the_advised_seeds_tell_in_eight_of_ten_cases(truth: float) -> None:
     """Equal within one, and a difference beyond it, both with a standard deviation of 1.5."""
-    few = sample(around(0, 1.5)), sample(around(truth, 1.5))
-    advised = int(error_rates.seeds_to_tell(np.array([truth]), np.array([1.0]), *few, 1, 0.05)[0])
+    few = entry(around(0, 1.5)), entry(around(truth, 1.5))
+    advised = verdicts.seeds_to_tell(*few, 1.0, 0.05, 1)
     drawn = np.random.default_rng(3).normal(0, 1.5, size=(2, 3000, advised))
     n, std = np.full(3000, advised), drawn.std(axis=-1, ddof=1)
     a, b = (error_rates.Sample(drawn[i].mean(axis=-1) + i * truth, std[i], n) for i in (0, 1))
@@ -164,9 +180,13 @@ def test_the_advised_seeds_tell_in_eight_of_ten_cases(truth: float) -> None:
 
 
 def test_seeds_to_tell_at_its_ends() -> None:
-    a, b = sample(around(0, 1), [3.0] * 5, around(0, 1)), sample(around(0, 1), [3.5] * 5, around(0.99, 1))
-    found = error_rates.seeds_to_tell(b.mean - a.mean, np.array([0.01, 1.0, 1.0]), a, b, 3, 0.05)
-    assert found.tolist() == [error_rates.MOST_SEEDS + 1, 0, error_rates.MOST_SEEDS + 1]
+    pairs = [
+        (around(0, 1), around(0, 1), 0.01),
+        ([3.0] * 5, [3.5] * 5, 1.0),
+        (around(0, 1), around(0.99, 1), 1.0),
+    ]
+    needed = [verdicts.seeds_to_tell(entry(old), entry(new), limit, 0.05, 3) for old, new, limit in pairs]
+    assert needed == [stats.MAX_SEEDS + 1, 0, stats.MAX_SEEDS + 1]
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +294,58 @@ def test_the_same_seeds_again_are_the_same(tmp_path: Path) -> None:
         assert sentence.endswith("as before (5 against 5 seeds)")
     assert outcome(tmp_path, "modes", [0.0] * 5, [0.0] * 3)[0] == "same"  # where 1 % is nothing
     assert outcome(tmp_path, "modes", [2.5], [2.5])[0] == "same"
+
+
+def test_rounding_of_float32_is_no_change(tmp_path: Path) -> None:
+    """Also where no tolerance is left and every seed has one value, so that the tests would call any digit worse."""
+    for old in (around(225, 4), around(0, 4), [8.0] * 5, [8.0]):
+        rounded = [value + 4e-7 * max(map(abs, old)) for value in old]
+        found, sentence = outcome(tmp_path, "recon_mse", old, rounded, "0%")
+        assert found == "same"
+        assert ", the same within rounding (" in sentence
+    assert outcome(tmp_path, "recon_mse", [8.0] * 5, [8.0 + 1e-4] * 5, "0%")[0] == "regressed"
+    assert not verdicts.within_rounding(entry([1.0, 2.0]), entry([1.0, 2.001]))
+    assert not verdicts.within_rounding(entry([1.5]), entry([1.0, 2.0]))
+
+
+def test_what_moved_says_how_else_it_was_trained(tmp_path: Path) -> None:
+    """Seeds that were added later have another stack, so that 0.6 % may be rounding. Of what is the same, nothing."""
+    old = records(("gan", "memorisation", around(0.5, 1e-5)), ("gan", "modes", [6.0] * 5))
+    new = records(("gan", "memorisation", around(0.503, 1e-5)), ("gan", "modes", [6.0] * 5))
+    for row in new:
+        row["stack"], row["device"] = (3 if row["seed"] < 3 else 2), "cuda"
+    found = judged(tmp_path, old, new, "0.1%")
+    assert [row.outcome for row in found.rows] == ["changed", "same"]
+    assert found.rows[0].sentence.endswith(
+        "; trained on cuda, in the reference cpu; trained in stacks of 2, 3, in the reference 1"
+    )
+    assert found.rows[1].sentence.endswith("as before (5 against 5 seeds)")
+    (note,) = check_formats.notes(found)
+    assert "differ by rounding" in note
+    assert note in check_formats.as_markdown(found)
+    assert json.loads(check_formats.as_json(found))["notes"] == [note]
+    assert "differ by rounding" in " ".join(check_formats.as_text(found).split())
+    assert check_formats.notes(judged(tmp_path, old, old)) == []
+    # A table of an earlier version does not say how it was trained.
+    kept = keep(tmp_path, old)
+    table = pd.read_csv(kept).drop(columns=["device", "stack"])
+    table.to_csv(kept, index=False)
+    assert check_formats.notes(check(tmp_path / "run", kept, "0.1%")) == []
+
+
+def test_environments_that_differ_are_named(tmp_path: Path) -> None:
+    for name, mean, torch in (("old", 225, "2.9"), ("new", 201, "2.14")):
+        rows = records(("gan", "kde_ll", around(mean, 4)))
+        run = save(tmp_path / name, rows)
+        (run / "tables").mkdir()
+        summary(read_records(run)).to_csv(run / "tables" / "summary.csv", index=False)
+        card = {"versions": {"torch": torch, "numpy": "2.4"}, "cores": 2, "command": name}
+        (run / "environment.json").write_text(json.dumps(card), encoding="utf-8")
+    found = check(tmp_path / "new", tmp_path / "old" / "tables" / "summary.csv")
+    assert found.environment == {"torch": ("2.9", "2.14")}
+    assert "torch 2.14 (2.9)" in check_formats.notes(found)[0]
+    again = check(tmp_path / "new", tmp_path / "new" / "tables" / "summary.csv")
+    assert (again.environment, check_formats.notes(again)) == ({}, [])
 
 
 def test_every_seed_at_one_value_and_then_at_another(tmp_path: Path) -> None:
@@ -424,7 +496,7 @@ def test_sentences(tmp_path: Path) -> None:
     ],
 )
 def test_tolerances(texts: list[str], metric: str, mean: float, expected: float) -> None:
-    assert tolerance.parse(texts).of(metric, mean) == pytest.approx(expected)
+    assert Tolerance.parse(texts).of(metric, mean) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +504,7 @@ def test_tolerances(texts: list[str], metric: str, mean: float, expected: float)
 )
 def test_tolerances_that_say_nothing(text: str) -> None:
     with pytest.raises(RequestError, match="expected 5%, METRIC=2 or METRIC=1%"):
-        tolerance.parse([text])
+        Tolerance.parse([text])
 
 
 def test_a_tolerance_of_no_metric(tmp_path: Path) -> None:
@@ -598,8 +670,18 @@ def test_json_has_what_is_documented(runs: tuple[Path, Path, Path]) -> None:
     done = command(bad, "--against", kept, "--format", "json")
     found = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
     assert done.exit_code == 1
-    assert list(found) == ["schema", "ok", "suite", "reference", "alpha", "headline", "counts", "rows"]
-    assert {row["outcome"] for row in found["rows"]} == set(MEANING) - {"changed", "not valid"}
+    assert list(found) == [
+        "schema",
+        "ok",
+        "suite",
+        "reference",
+        "alpha",
+        "headline",
+        "counts",
+        "notes",
+        "rows",
+    ]
+    assert {row["outcome"] for row in found["rows"]} == set(OUTCOMES) - {"changed", "not valid"}
     assert found["counts"]["regressed"] == sum(row["outcome"] == "regressed" for row in found["rows"])
     row = next(row for row in found["rows"] if row["outcome"] == "regressed")
     names = [
@@ -618,7 +700,7 @@ def test_json_has_what_is_documented(runs: tuple[Path, Path, Path]) -> None:
     assert row["p"] < 0.05
     assert row["result"]["mean"] < row["reference"]["mean"] - row["tolerance"]
     assert all(f"`{name}`" in PAGE for name in [*found, *row, *row["reference"]])
-    assert all(f"| {outcome} |" in PAGE for outcome in MEANING)
+    assert all(f"| {outcome} |" in PAGE for outcome in OUTCOMES)
 
 
 def test_junit_is_what_parsers_expect(runs: tuple[Path, Path, Path]) -> None:

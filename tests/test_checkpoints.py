@@ -11,7 +11,7 @@ from runs import OURS, Bench
 from safetensors.torch import load, load_file, save
 
 from ganbench.execution import worker
-from ganbench.training import stack as stack_module
+from ganbench.training import trace
 from ganbench.training.checkpoint import Checkpoint
 from ganbench.training.loop import train
 
@@ -87,7 +87,7 @@ METHODS = [
 @pytest.mark.parametrize("seeds", [(1,), (0, 1, 2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path, monkeypatch, method, seeds, recorded):
-    monkeypatch.setattr(stack_module, "WORTH", 1 if recorded else 10**9)
+    monkeypatch.setattr(trace, "MIN_ROUNDS", 1 if recorded else 10**9)
     (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 24, batch: 8, snapshots: 3}")
     data = pixels(8) if "conv" in method else points()
     same(interrupted(cell, data, seeds, at=9, killed=15), train(cell, data, seeds))
@@ -95,7 +95,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path, monkeypatch, method
 
 @pytest.mark.parametrize("at", [1, 4, 5, 8])
 def test_wherever_in_a_block_of_random_numbers(tmp_path, monkeypatch, at):
-    monkeypatch.setattr("ganbench.training.rng.DRAWN_AHEAD", 2 * 8 * 4 * 4)  # 4 rounds
+    monkeypatch.setattr("ganbench.training.rng.BLOCK_NUMBERS", 2 * 8 * 4 * 4)  # 4 rounds
     (cell,) = cells(tmp_path, f"[{METHODS[0]}]", train="{steps: 12, batch: 8}")
     same(interrupted(cell, points(), (0, 1), at, at + 2), train(cell, points(), (0, 1)))
 
@@ -119,7 +119,7 @@ DIVERGES = """
 
 @pytest.mark.parametrize("recorded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_seeds_that_diverge_before_and_after_the_checkpoint(tmp_path, monkeypatch, recorded):
-    monkeypatch.setattr(stack_module, "WORTH", 1 if recorded else 10**9)
+    monkeypatch.setattr(trace, "MIN_ROUNDS", 1 if recorded else 10**9)
     (cell,) = cells(tmp_path, "[./mine.py]", train="{steps: 14, batch: 8}", plugins=DIVERGES)
     expected = train(cell, points(), (0, 1, 2, 3))
     died = [int(one.error.split()[-1]) for one in expected if one.error]
@@ -171,8 +171,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_numbers(bench: Ben
     assert bench.run_suite(path, jobs=1) == 1
     assert list(bench.out.glob("cells/*/seed-0/checkpoint-13.safetensors"))
     assert bench.run_suite(path, jobs=1, dry_run=True) == 0
-    assert "ring-killed, seed 0: to be resumed after round 13 of 20" in bench.text
+    assert "ring-killed, seed 0: to be resumed after step 13 of 20" in bench.text
     assert bench.run_suite(path, jobs=1) == 0
+    assert "ring-killed, seed 0: resumed after step 13\n" in bench.text
     rounds = [int(line) for line in (bench.folder / "killed" / "rounds").read_text().split()]
     assert sorted(set(rounds)) == list(range(20))
     assert (rounds.count(12), rounds.count(13)) == (1, 3)  # it went on from there

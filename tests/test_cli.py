@@ -18,7 +18,8 @@ import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
-from ganbench.cli.commands import KINDS, main
+from ganbench.cli.commands import main
+from ganbench.cli.options import KINDS
 from ganbench.errors import DatasetError, StoreError
 from ganbench.registry import catalog
 from ganbench.suite.load import Suite, shipped_suites
@@ -130,7 +131,7 @@ def test_list_several_kinds() -> None:
     assert both == f"{call('list', 'methods').stdout}\n{call('list', 'tricks').stdout}"
     assert call("list", "tricks", "tricks").stdout == call("list", "tricks").stdout
     assert call("list", "trick").stdout == call("list", "tricks").stdout
-    assert "is not one of 'methods', 'tricks'" in call("list", "trikcs").stderr
+    assert "there is no kind 'trikcs'; did you mean 'tricks'?" in call("list", "trikcs").stderr
 
 
 def test_list_of_a_name_says_what_shows_it() -> None:
@@ -163,13 +164,38 @@ def test_list_as_json(kind: str) -> None:
 def test_list_as_json_says_what_programs_need() -> None:
     rows = {(row["kind"], row["name"]): row for row in json.loads(call("list", "--json").stdout)}
     gan = rows["method", "gan"]
-    assert gan["rung"] == "game"
+    assert gan["interface"] == "game"
     loss = next(param for param in gan["params"] if param["name"] == "loss")
     assert loss["type"] == "Literal['non-saturating', 'minimax']"
     assert (loss["required"], loss["default"]) == (False, "non-saturating")
     assert "modes" in rows["dataset", "ring"]["provides"]
     path = next(param for param in rows["dataset", "images"]["params"] if param["name"] == "path")
     assert (path["required"], path["default"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("list", "gan"),
+            "'gan' is a method; `ganbench show gan` shows it, `ganbench list methods` lists them all",
+        ),
+        (("list", "gans"), "there is no kind 'gans'; did you mean 'gan'?"),
+        (("list", "metrcs"), "there is no kind 'metrcs'; did you mean 'metrics'?"),
+        (("show", "metrics"), "'metrics' is a kind of thing; `ganbench list metrics` lists them all"),
+        (("show", "dataset"), "'dataset' is a kind of thing; `ganbench list datasets` lists them all"),
+        (("show", "gna"), "no plugin or suite named 'gna'; did you mean 'gan'?"),
+        (
+            ("validate", "quickstrat.yaml"),
+            "quickstrat.yaml: there is no such file; did you mean 'quickstart'?",
+        ),
+        (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
+    ],
+)
+def test_names_that_are_nearly_right(arguments: tuple[str, ...], message: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 # ------------------------------------------------------------------------------------------------ show

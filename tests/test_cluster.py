@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -21,7 +22,9 @@ from runs import Bench, slow, until
 
 from ganbench.errors import RequestError, StoreError
 from ganbench.execution import ray_cluster, run
+from ganbench.execution.progress import WAITING, ProgressDir, TaskProgress, TaskResult
 from ganbench.execution.worker import Task
+from ganbench.store import layout
 from ganbench.store.rundir import Store
 from ganbench.suite import load, plan
 
@@ -177,6 +180,23 @@ def test_a_task_takes_a_core_or_a_share_of_a_gpu(
         run._choose_executor("ray", "cuda", jobs, quiet)
 
 
+def test_a_task_that_waits_for_another_run_says_so(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert bench.run("Constant", seeds=1) == 0
+    cells, _, _ = run.prepare(load.load(bench.folder / "bench.yaml"))
+    (one,) = run.split_tasks(cells, bench.out, "cpu", 1)
+    progress = ProgressDir(tmp_path)
+    cluster = ray_cluster.Cluster(progress)
+    cluster.submit(one)
+    with (bench.out / layout.lock(one.cell.id, 0)).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert cluster.wait(0) == []
+        assert progress.read() == {0: TaskProgress(WAITING, 1)}
+    (outcome,) = cluster.wait(0)  # nothing is left to do, so no node is asked
+    assert (outcome.task, outcome.result) == (one, TaskResult())
+    assert progress.read() == {}
+
+
 # ---------------------------------------------------------------------------------------------- a cluster
 
 
@@ -202,16 +222,22 @@ def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(benc
     methods = ("TinyGAN", "Constant", slow(bench.folder / "log", 0.7).replace("}}", "}, label: slow}"))
     assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, out=alone) == 0
 
+    over, killed = threading.Event(), threading.Event()
+
     def kill_a_node() -> None:
-        until(lambda: len(bench.finished()) >= 2)
-        nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+        until(lambda: over.is_set() or len(bench.finished()) >= 2)
+        if not over.is_set():
+            nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
+            killed.set()
 
     killer = threading.Thread(target=kill_a_node)
     killer.start()
     try:
         assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, executor="ray") == 0, bench.text
     finally:
+        over.set()
         killer.join()  # before the fixture takes the cluster down
+    assert killed.is_set()
     assert "Ray: 2 nodes, 2 CPUs, no GPU" in bench.text
     assert bench.untimed() == bench.untimed(alone)
     assert len(bench.rows()) == 36
@@ -225,7 +251,7 @@ def test_what_tasks_do_on_a_node_is_told_as_on_one_machine(bench: Bench, nodes: 
     assert bench.run("TinyGAN", seeds=1, executor="ray") == 0
     finished = bench.finished()
     methods = ("TinyGAN", f"{{method: '{FAULTS}Vanishing'}}", f"{{method: '{FAULTS}Hanging'}}")
-    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.1, jobs=1)
+    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.5, jobs=1)
     assert code == 1
     assert {(row["label"], row["status"]) for row in bench.rows()} == {
         ("tiny_gan", "ok"),

@@ -16,7 +16,7 @@ from ganbench.registry import catalog
 from ganbench.training import loop as engine
 from ganbench.training import model
 
-METHODS = [name for name, plugin in catalog()["method"].items() if plugin.rung == "game"]
+METHODS = [name for name, plugin in catalog()["method"].items() if plugin.interface == "game"]
 TRICKS = list(catalog()["trick"])
 SMALL = {"width": "8", "z_dim": "4"}  # instead of a method's own, where it has such a parameter
 CHEAP = {"kernels": "3", "k": "2", "reference": "4"}  # likewise of a trick
@@ -37,7 +37,7 @@ def outcome(folder, method, tricks, data, **params):
     )
     (cell,) = cells(folder, f"[{entry}]", train=TRAIN)
     try:
-        engine.rehearse(cell, data)
+        engine.smoke_test(cell, data)
     except PluginError as error:
         return str(error)
     found = engine.train(cell, data, [0, 1])

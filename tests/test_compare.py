@@ -19,11 +19,11 @@ from PIL import Image
 
 import ganbench
 from ganbench.analysis import differences, rankings
-from ganbench.analysis.compare import Compared, compare
+from ganbench.analysis.compare import Comparison, compare
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError
-from ganbench.report import comparison, diagram, sentences, style
+from ganbench.report import comparison, style
 from ganbench.store.results import read_records
 
 NAN = math.nan
@@ -48,12 +48,12 @@ def records(
     return pd.DataFrame(rows)
 
 
-def two(a: Sequence[float], b: Sequence[float], **changes: Any) -> Compared:
+def two(a: Sequence[float], b: Sequence[float], **changes: Any) -> Comparison:
     """`b` against the baseline `a` by one metric on one dataset."""
     return compare(records({("ring", "kde_ll", "a"): a, ("ring", "kde_ll", "b"): b}, **changes))
 
 
-def only(compared: Compared) -> dict[str, Any]:
+def only(compared: Comparison) -> dict[str, Any]:
     """The only comparison."""
     (row,) = compared.rows.to_dict("records")
     return {str(name): value for name, value in row.items()}
@@ -168,8 +168,8 @@ def test_the_interval_of_wins_has_a_width_where_one_always_wins() -> None:
     assert "wins 100 % of the pairs" in two([1.0], [2.0]).verdicts[0]
 
 
-def test_standings_are_the_share_of_others_beaten() -> None:
-    first, second = differences.standings([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
+def test_win_rates_are_the_share_of_others_beaten() -> None:
+    first, second = differences.win_rates([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
     np.testing.assert_allclose(first, [87.5, 0])
     np.testing.assert_allclose(second, [25, 50, 87.5])
 
@@ -184,7 +184,7 @@ def test_seeds_needed_have_the_power_that_is_promised() -> None:
     found = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.01
     assert 0.77 < found.mean() < 0.87
     assert (differences.seeds_needed(1 + pattern, pattern[::-1], False, 0.01) or 0) > needed
-    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MOST_SEEDS + 1
+    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MAX_SEEDS + 1
     assert differences.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
 
 
@@ -386,10 +386,8 @@ def test_a_value_whose_control_failed_is_not_compared() -> None:
     assert note in compared.notes
     assert note in comparison.as_text(compared, width=300)
     assert note in json.loads(comparison.as_json(compared))["notes"]
-    assert compared.standings.set_index(["metric", "label"])["datasets"].to_dict()["recon", "b"] == 1
-    with pytest.raises(
-        RequestError, match="nothing to compare: Not compared, as it is not valid: recon of b on ring"
-    ):
+    assert compared.win_rates.set_index(["metric", "label"])["datasets"].to_dict()["recon", "b"] == 1
+    with pytest.raises(RequestError, match="nothing to compare: recon of b on ring is not valid"):
         compare(frame[frame["dataset"] == "ring"], method="b", baseline="a", metric="recon")
     assert len(compare(frame.drop(columns=["invalid", "floor"])).rows) == 8  # records of earlier versions
 
@@ -459,7 +457,7 @@ def three(**changes: Any) -> pd.DataFrame:
     return records(values, **changes)
 
 
-def pairs(compared: Compared) -> list[str]:
+def pairs(compared: Comparison) -> list[str]:
     """`method baseline` of each comparison."""
     return list(compared.rows["method"] + " " + compared.rows["baseline"])
 
@@ -469,6 +467,9 @@ def test_who_is_compared_with_whom() -> None:
     assert pairs(compare(three(), baseline="b")) == ["a b", "c b"]
     assert pairs(compare(three(), method="b")) == ["b a", "b c"]
     assert pairs(compare(three(), method=["b", "c"], baseline="a")) == ["b a", "c a"]
+    assert pairs(compare(three(), method=["b", "c"])) == ["b c"]
+    assert pairs(compare(three(), method=["c", "b"])) == ["c b"]
+    assert pairs(compare(three(), baseline=["b", "c"])) == ["a b", "a c"]
     assert "Not compared: d and e." in compare(three(), method="b").notes
 
 
@@ -477,6 +478,7 @@ def test_who_is_compared_with_whom() -> None:
     [
         ({"method": "x"}, "no method 'x'; expected one of: a, b, c, d, e"),
         ({"method": "a", "baseline": "a"}, "'a' cannot be compared with itself"),
+        ({"method": ["a", "d"]}, "no metric was measured of two of these methods on the same dataset"),
         ({"metric": "mods"}, "no metric 'mods'; did you mean 'modes'?"),
         (
             {"method": "a", "baseline": "d"},
@@ -557,7 +559,7 @@ def test_ranks_are_of_datasets() -> None:
     assert found is not None
     assert (found.datasets, found.left_out) == (5, ("alone",))
     assert found.ranks.tolist() == [3, 2, 1]
-    assert "no valid value on all of these: alone" in sentences.diagram_caption(found)
+    assert "no valid value on all of these: alone" in comparison.diagram_caption(found)
     known = scipy.stats.friedmanchisquare(*np.tile([[3], [2], [1]], 5))
     assert found.p == pytest.approx(known.pvalue)
 
@@ -624,7 +626,7 @@ def test_labels_stand_in_the_diagram_as_they_are() -> None:
     found = rankings.ranking("modes", values)
     assert found is not None
     with style.style():
-        figure = diagram.figure(found, style.colours(labels))
+        figure = comparison.diagram(found, style.colours(labels))
         words = " ".join(text.get_text() for text in figure.axes[0].texts)
         style.png(figure)
     for label in labels[:3]:

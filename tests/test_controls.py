@@ -14,7 +14,8 @@ from rich.console import Console
 from ganbench.analysis import controls
 from ganbench.analysis.summary import summary
 from ganbench.execution.progress import print_grid
-from ganbench.report.tables import ControlTable, _html, _latex, _markdown, control_tables, tables
+from ganbench.report.document import render
+from ganbench.report.tables import ControlTable, control_tables, notes, tables
 from ganbench.store.results import Cell, Run, ScoreFile, Seed
 from ganbench.store.results import read_records as load
 
@@ -96,14 +97,12 @@ def test_verdicts_are_counted_and_a_caution_is_said_once() -> None:
         {"verdict": f"{words} (3 of them)", "caution": "Beware."}
         for words in ("copies", "can't tell", "copies")
     ]
-    found = controls.notes(run(kde=[seed(i, "memorisation", details) for i, details in enumerate(said)]))
-    assert found == {
-        "ring": ("Verdict of memorisation, by seeds: kde: copies (2), can't tell (1).", "Beware.")
-    }
+    found = notes(run(kde=[seed(i, "memorisation", details) for i, details in enumerate(said)]).cells)
+    assert found == ("Verdict of memorisation, by seeds: kde: copies (2), can't tell (1).", "Beware.")
 
 
 def test_nothing_beside_nothing() -> None:
-    assert controls.notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})])) == {"ring": ()}
+    assert notes(run(gan=[seed(0, "modes", {"counts": [1, 2]})]).cells) == ()
     assert controls.controls(run(gan=[])).empty
 
 
@@ -111,12 +110,15 @@ def test_tables_show_them_escaped(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], METHODS, 2)
     beside = {"ring": ControlTable(("modes",), (("<b>_x_</b>", "-1.5"),))}
     shown = tables(summary(load(tmp_path)), {"ring": ("Beside <b>_x_</b>: 5 % off.",)}, beside)
-    assert r"Beside &lt;b&gt;\_x\_&lt;/b&gt;: 5 % off." in _markdown("s", shown)
-    assert r"| &lt;b&gt;\_x\_&lt;/b&gt; | -1.5 |" in _markdown("s", shown)
-    assert r"Beside \textless{}b\textgreater{}\_x\_" in _latex("s", shown)
-    assert r"\textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} & $-$1.5 \\" in _latex("s", shown)
-    assert "Beside &lt;b&gt;_x_&lt;/b&gt;: 5 % off." in _html("s", shown)
-    assert '<th scope="row">&lt;b&gt;_x_&lt;/b&gt;</th><td class="num">−1.5</td>' in _html("s", shown)
+    markdown, latex, html = (
+        render(f"summary.{kind}.j2", title="s", tables=shown) for kind in ("md", "tex", "html")
+    )
+    assert r"Beside &lt;b&gt;\_x\_&lt;/b&gt;: 5 % off." in markdown
+    assert r"| &lt;b&gt;\_x\_&lt;/b&gt; | -1.5 |" in markdown
+    assert r"Beside \textless{}b\textgreater{}\_x\_" in latex
+    assert r"\textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} & $-$1.5 \\" in latex
+    assert "Beside &lt;b&gt;_x_&lt;/b&gt;: 5 % off." in html
+    assert '<th scope="row">&lt;b&gt;_x_&lt;/b&gt;</th><td class="num">−1.5</td>' in html
 
 
 @pytest.mark.parametrize("width", [40, 80])

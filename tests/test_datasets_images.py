@@ -279,6 +279,22 @@ def test_a_part_of_a_dataset_in_ganbench_data_is_not_completed_there(tmp_path, m
     )
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, monkeypatch):
+    pictures = folder_of(tmp_path / "pictures", 3)
+    os.mkfifo(pictures / "pipe.png")
+    with pytest.raises(
+        DatasetError, match=r"pipe\.png: is a pipe or a device; expected an image file: remove it"
+    ):
+        files.list_images(pictures)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    os.mkfifo(raw / "train-images-idx3-ubyte")
+    monkeypatch.setenv("GANBENCH_DATA", str(tmp_path))
+    assert "train-images-idx3-ubyte is a pipe or a device; expected a file" in failure("fashion_mnist")
+    with pytest.raises(DatasetError, match="is a folder, a pipe or a device; expected a file"):
+        files.read(raw / "train-images-idx3-ubyte")
+
+
 def test_ganbench_data_must_be_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("GANBENCH_DATA", str(tmp_path / "nowhere"))
     assert "nowhere', which is not a folder; set it to" in failure("mnist")

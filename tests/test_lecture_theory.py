@@ -27,9 +27,9 @@ from ganbench.metrics.subset import random_subset
 from ganbench.report import figures, style
 from ganbench.store.files import Folder
 from ganbench.store.results import Cell, Dataset, ScoreFile, Seed
-from ganbench.training.games import build
 from ganbench.training.loop import train
 from ganbench.training.model import model
+from ganbench.training.rng import build_game
 
 NAMES = (
     "kl", "reverse-kl", "pearson", "neyman", "squared-hellinger", "jeffrey", "jensen-shannon", "gan", "js-weighted",
@@ -209,7 +209,7 @@ def test_a_frozen_generator_stays_and_its_discriminator_starts_then(tmp_path):
     )
     data = points()
     (early, other), (late, _) = train(short, data, [0, 1]), train(long, data, [0, 1])
-    start = build(short, data, 0).nets["D"].state_dict()
+    start = build_game(short, data, 0).nets["D"].state_dict()
     for name, value in early.state.items():
         same = torch.equal(value, late.state[name])
         assert same == name.startswith(("G.", "first.")), name
@@ -227,7 +227,7 @@ def test_a_frozen_generator_stays_and_its_discriminator_starts_then(tmp_path):
 
 def gradient_by_hand(data: Data, cell: Any, one: Any) -> float:
     """Norm of the gradient of -E log D in the parameters of G, on latents of its own."""
-    nets = build(cell, data, 0).nets
+    nets = build_game(cell, data, 0).nets
     for net, module in nets.items():
         prefix = f"{net}."
         own = {k.removeprefix(prefix): v for k, v in one.state.items() if k.startswith(prefix)}

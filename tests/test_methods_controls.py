@@ -30,7 +30,7 @@ def split(n_train=400, n_valid=300, n_test=300):
 def test_held_out_data_are_each_validation_example_once_and_then_all_again(tmp_path):
     data = split()
     first, second = made(tmp_path, "heldout", data, (0, 1))
-    assert first.shape == (engine.STORED_SAMPLES, 2)
+    assert first.shape == (engine.MIN_STORED_SAMPLES, 2)
     known = {tuple(row) for row in data.valid.tolist()}
     for start in (0, 300):
         assert {tuple(row) for row in first[start : start + 300].tolist()} == known

@@ -37,7 +37,7 @@ def labelled(data, classes=3):
 def played(folder, method, params, data, seeds=(0,)):
     """The game of the first seed in float64, its stack, and a minibatch [S, B, ...] with its clock."""
     cell = cell_of(folder, method, params)
-    games = [engine.build(cell, data, seed) for seed in seeds]
+    games = [engine.build_game(cell, data, seed) for seed in seeds]
     stack = engine.Stack(games, torch.device("cpu"), torch.float64)
     for net in games[0].nets.values():
         net.requires_grad_(
@@ -243,7 +243,7 @@ def test_pyramids_of_the_papers_sizes_are_trained(tmp_path, side, channels, cond
     cell = cell_of(tmp_path, "lapgan", params, train="{steps: 1, batch: 2, snapshots: 0}")
     (one,) = engine.train(cell, data, [0])
     assert one.status == "ok"
-    start, model = engine.build(cell, data, 0).nets, subject.model(cell, data, 0, one.state, None)
+    start, model = engine.build_game(cell, data, 0).nets, subject.model(cell, data, 0, one.state, None)
     moved = {name for name, value in one.state.items() if not torch.equal(value, _named(start, name))}
     assert {name.split(".")[0] for name in moved} >= {net for net in start if net[0] == "D"}
     assert model.samples(2).shape == (2, channels, side, side)

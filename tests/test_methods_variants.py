@@ -33,7 +33,7 @@ def played(folder, name, params="", data=None):
     """One replica in float64: its game, its nets as modules, its nets as losses see them, and a minibatch."""
     (cell,) = cells(folder, entry(name, params), train="{batch: 10, dtype: float64}")
     data = data or points()
-    game = engine.build(cell, data, 0)
+    game = engine.build_game(cell, data, 0)
     stack = engine.Stack([game], torch.device("cpu"), torch.float64)
     for module in game.nets.values():
         module.requires_grad_(False)
@@ -295,11 +295,11 @@ def test_both_players_move_from_the_same_point(tmp_path):
     clock = {"step": torch.tensor(0.0), "progress": torch.tensor(0.0)}
     gradients = {player: stack.gradient(player, {**clock, **minibatch})[1] for player in ("D", "G")}
     expected = {
-        name: game.players[name].optimiser.step(stack.flats[name], gradients[name], stack.states[name])[0]
+        name: game.players[name].optimiser.step(stack.params[name], gradients[name], stack.states[name])[0]
         for name in ("D", "G")
     }
     stack.play(0, 1, [minibatch])
-    assert all(torch.allclose(stack.flats[name], expected[name], rtol=0, atol=1e-12) for name in expected)
+    assert all(torch.allclose(stack.params[name], expected[name], rtol=0, atol=1e-12) for name in expected)
 
 
 def test_the_papers_nets(tmp_path):
@@ -420,7 +420,7 @@ def test_mistakes_in_the_name_of_a_divergence_are_told_by_the_suite(tmp_path, va
 
 def test_divergences_with_impossible_parameters(tmp_path):
     with pytest.raises(PluginError, match=r"alpha must be neither 0 nor 1, got 1.0; use 'kl', its limit"):
-        engine.build(suite(tmp_path, "{alpha: {alpha: 1}}"), points(), 0)
+        engine.build_game(suite(tmp_path, "{alpha: {alpha: 1}}"), points(), 0)
 
 
 # ---------------------------------------------------------------------------------------------- in the engine

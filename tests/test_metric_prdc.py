@@ -9,7 +9,7 @@ from metric_models import Samples, gaussian_data
 from ganbench.contracts import Data
 from ganbench.errors import SampleError
 from ganbench.metrics import prdc as prdc_file
-from ganbench.metrics.once import Once
+from ganbench.metrics.per_device import PerDevice
 from ganbench.metrics.prdc import PRDC, Control, PrecisionRecall, prdc
 from ganbench.metrics.subset import random_subset
 
@@ -85,7 +85,7 @@ def test_standard_error_of_coverage_is_the_spread_over_fresh_sets():
         scores = metric(
             Samples(fake + torch.tensor([1.0, 0.0])),
             data,
-            Once(lambda _, real=real: Control(real, PRDC(0, 0, 0, 0))),
+            PerDevice(lambda _, real=real: Control(real, PRDC(0, 0, 0, 0))),
         )
         values.append(scores[3].value)
         errors.append(scores[3].sem)

@@ -167,7 +167,7 @@ def test_metric_and_its_controls():
     score = metric(playing(trained(data)), data, reference)
     assert score.value > 97
     assert score.value >= score.controls["untrained"] > 55
-    assert score.controls["pixels"] == reference < 90
+    assert score.controls["pixels"] == reference.on(torch.device("cpu")) < 90
     assert score.details["strength"] in (0.01, 0.1, 1.0, 10.0)
     assert metric(playing(trained(data)), data).value == score.value
     assert "trained on 100 training examples" in metric.protocol(data)

@@ -48,7 +48,7 @@ def test_cells_stand_in_the_order_of_the_suite(plan: dict[str, Cell]) -> None:
         *("dots-mine", "dots-mine+noise", "dots-own", "dots-theirs"),
         *("flat-mine", "flat-own", "flat-theirs"),
     ]
-    assert {label: cell.rung for label, cell in plan.items() if label.startswith("dots")} == {
+    assert {label: cell.interface for label, cell in plan.items() if label.startswith("dots")} == {
         "dots-mine": "game",
         "dots-mine+noise": "game",
         "dots-own": "fit",

@@ -15,7 +15,7 @@ from PIL import Image
 from ganbench import scaffold
 from ganbench.errors import StoreError
 from ganbench.metrics.figures import latent, modes, reconstruction
-from ganbench.report import figures, page, ranks, style, tables
+from ganbench.report import figures, page, style, tables
 from ganbench.store.files import Folder
 from ganbench.store.layout import file_name
 from ganbench.store.results import Dataset, LazyTensors, Run, open_run
@@ -232,9 +232,9 @@ def _with_errors(folder: Path, methods: tuple[FakeMethod, ...], errors: dict[str
 def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     a = [[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.9, 0.9]]
     b = [[0.2, 0.1, 0.4, 0.5], [0.2, 0.2, 0.1, 0.1]]  # seed 0: second, first, second, second
-    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", rung="fit"))
+    methods = (FakeMethod("a"), FakeMethod("b"), FakeMethod("kde", interface="fit"))
     run = _with_errors(tmp_path, methods, {"a": a, "b": b})
-    found = ranks.ranks(run.cells).set_index("label")
+    found = reconstruction.ranks(run.cells).set_index("label")
     assert list(found.index) == ["a", "b"]
     assert found["rank"].tolist() == pytest.approx([(5 / 4 + 6.5 / 4) / 2, (7 / 4 + 5.5 / 4) / 2])
     assert found["best_pct"].tolist() == pytest.approx([(75 + 37.5) / 2, (25 + 62.5) / 2])
@@ -253,14 +253,16 @@ def test_ranks_of_reconstructions(tmp_path: Path) -> None:
 def test_no_ranks_of_different_images_or_of_one_method(tmp_path: Path) -> None:
     methods = (FakeMethod("a"), FakeMethod("b"))
     run = _with_errors(tmp_path, methods, {"a": [[0.1, 0.2]], "b": [[0.1, 0.2, 0.3]]})
-    assert len(ranks.ranks(run.cells)) == 0
-    assert len(ranks.ranks(run.cells[:1])) == 0
+    assert len(reconstruction.ranks(run.cells)) == 0
+    assert len(reconstruction.ranks(run.cells[:1])) == 0
     assert not any(path.name == "reconstruction-ranks.csv" for path in tables.write(tmp_path))
 
 
 def test_a_seed_that_one_method_lacks_is_not_ranked(tmp_path: Path) -> None:
     methods = (FakeMethod("a"), FakeMethod("b", failures=((0, "diverged"),)))
-    found = ranks.ranks(_with_errors(tmp_path, methods, {"a": [[1.0], [0.2]], "b": [[0.5], [0.5]]}).cells)
+    found = reconstruction.ranks(
+        _with_errors(tmp_path, methods, {"a": [[1.0], [0.2]], "b": [[0.5], [0.5]]}).cells
+    )
     assert found["n"].tolist() == [1, 1]
     assert found["best_pct"].tolist() == [100, 0]
     assert found["rank_low"].isna().all()
@@ -392,6 +394,31 @@ def test_no_code_that_a_strange_run_directory_names_is_run(tmp_path: Path) -> No
         plots = list(figures.figures(open_run(tmp_path / "run"), missing))
     assert not [plot for plot in plots if plot.kind == "my_metric"]
     assert ["is run by `ganbench run` alone" in one.reason for one in missing] == [True]
+
+
+def test_a_strange_run_directory_cannot_name_a_file_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.py"
+    path.write_text("raise SystemExit('it was run')\n")
+    run = tmp_path / "run"
+    _with_metric(run, path)
+    (run / "suite.resolved.yaml").write_text(f"metrics: [{path.with_suffix('')}]\n")
+    for score in (run / "cells").rglob("modes-*.json"):
+        document = json.loads(score.read_text())
+        score.write_text(json.dumps(document | {"metric": str(path.with_suffix(""))}))
+    with style.style():
+        assert "evil" not in " ".join(plot.kind for plot in figures.figures(open_run(run)))
+
+
+def test_a_labelled_metric_has_its_own_picture(tmp_path: Path) -> None:
+    FakeRun(tmp_path).write(["ring"], SMALL[:2], seeds=2)
+    suite = tmp_path / "suite.resolved.yaml"
+    suite.write_text(f"{suite.read_text()}metrics:\n- metric: modes\n  label: few\n")
+    for score in tmp_path.glob("cells/*/seed-*/scores/modes-*.json"):
+        score.write_text(json.dumps(json.loads(score.read_text()) | {"metric": "modes(few)"}))
+    with style.style():
+        plots = {plot.kind: plot for plot in figures.figures(open_run(tmp_path))}
+    assert plots["modes"].title == "Mode occupancy (few)"
+    assert plots["modes"].name == style.file_name("modes(few)", "ring")
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

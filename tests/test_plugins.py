@@ -38,7 +38,7 @@ def test_scan_reads_everything(tmp_path: Path) -> None:
         **{"hits": "metric", "probe": "metric", "dots": "dataset", "flat": "dataset"},
     }
     mine = found["mine"]
-    assert (mine.symbol, mine.rung, mine.path) == ("Mine", "game", tmp_path / "p.py")
+    assert (mine.symbol, mine.interface, mine.path) == ("Mine", "game", tmp_path / "p.py")
     assert mine.summary == "Someone 2024, eq. 1: a method."
     assert mine.params[:2] == (
         Param("lr", "float", 1e-3, False, "learning rate"),
@@ -46,7 +46,7 @@ def test_scan_reads_everything(tmp_path: Path) -> None:
     )
     assert mine.param("clip") == Param("clip", "float | None", None, False, "")
     assert mine.param("nothing") is None
-    assert found["own"].rung == "fit"
+    assert found["own"].interface == "fit"
     assert found["own"].params == (Param("units", "int", None, True, "how many"),)
     assert found["hits"].values == (Value("hits", "modes", "higher"),)
     assert (found["hits"].needs, found["hits"].version) == (("modes",), 1)
@@ -114,7 +114,7 @@ def test_fields(tmp_path: Path) -> None:
     )
 
 
-def test_inherited_fields_and_rungs(tmp_path: Path) -> None:
+def test_inherited_fields_and_interfaces(tmp_path: Path) -> None:
     source = """\
 class Base:
     lr: float = 1.0
@@ -129,13 +129,13 @@ class Mine(Base):
     lr: float = 0.5
 """
     mine = only(tmp_path, source)
-    assert mine.rung == "game"
+    assert mine.interface == "game"
     assert [(param.name, param.default) for param in mine.params] == [("lr", 0.5), ("k", 1), ("z", 2)]
 
 
 def test_classes_that_extend_themselves_are_read(tmp_path: Path) -> None:
     source = "class A(B): ...\n\n\nclass B(A): ...\n\n\n@method\nclass C(B, C):\n    def fit(self): ...\n"
-    assert only(tmp_path, source).rung == "fit"
+    assert only(tmp_path, source).interface == "fit"
 
 
 def test_arguments_of_a_dataset(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_the_catalog_is_whole() -> None:
         for name, plugin in known.items():
             assert (plugin.kind, plugin.name) == (kind, name)
             assert plugin.summary, name
-            assert kind != "method" or plugin.rung, name
+            assert kind != "method" or plugin.interface, name
             assert kind != "metric" or plugin.values, name
 
 
@@ -383,3 +383,12 @@ def test_a_folder_of_plugins_may_move(tmp_path: Path) -> None:
 def test_reading_starts_no_torch() -> None:
     code = "import sys; from ganbench.registry import catalog; catalog(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_dataset_may_be_marked_without_parentheses(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ganbench import dataset\n\n@dataset\ndef dots(generator):\n    '''Dots.'''\n    return 3\n"
+    )
+    (plugin,) = scan(path)
+    assert load(plugin)(None) == 3

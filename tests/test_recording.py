@@ -8,11 +8,12 @@ from cells import cells, pixels, points
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ganbench import PluginError
-from ganbench.training import stack, trace
-from ganbench.training.games import build
+from ganbench.training import trace
 from ganbench.training.loop import train
-from ganbench.training.replay import Memory, Playback
+from ganbench.training.replay import BufferPool, Playback
+from ganbench.training.rng import build_game
 from ganbench.training.simplify import functional, simplify
+from ganbench.training.stack import Stack
 
 METHODS = [
     "{method: gan, params: {width: 8, z_dim: 4}}",
@@ -42,7 +43,7 @@ def recorded(monkeypatch):
         return played[-1]
 
     def start():
-        monkeypatch.setattr(stack, "WORTH", 1)
+        monkeypatch.setattr(trace, "MIN_ROUNDS", 1)
         monkeypatch.setattr(trace, "_record", record)
         return played
 
@@ -120,9 +121,11 @@ def test_a_loss_that_cannot_be_recorded_is_called(tmp_path, recorded, monkeypatc
 def test_short_trainings_are_not_recorded(tmp_path):
     (cell,) = cells(tmp_path, "[{method: gan, params: {width: 8}}]")
 
-    game, where = build(cell, points(), 0), (torch.device("cpu"), torch.float32)
-    assert not isinstance(stack.Stack([game], *where, rounds=499).gradients["G"], trace.Recorded)
-    assert isinstance(stack.Stack([game], *where, rounds=500).gradients["G"], trace.Recorded)
+    game, where = build_game(cell, points(), 0), (torch.device("cpu"), torch.float32)
+    for steps in (499, 500):
+        stack = Stack([game], *where)
+        trace.record_losses(stack, steps)
+        assert isinstance(stack.gradients["G"], trace.RecordedFunction) == (steps == 500)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_a_playback_changes_no_bit(function, overwritten):
     torch.manual_seed(0)
     given = (torch.randn(4, 4), torch.randn(4, 4))
     graph = make_fx(lambda a, b: found if isinstance(found := function(a, b), tuple) else (found,))(*given)
-    playback = Playback(simplify(functional(graph), given), given, Memory())
+    playback = Playback(simplify(functional(graph), given), given, BufferPool())
     written = [
         any(one is place for one in kernel.args)
         for kernel in playback.kernels
@@ -185,13 +188,13 @@ def test_a_loss_that_writes_over_tensors_is_played_as_it_is(tmp_path, recorded):
 
 def test_graphs_of_a_game_share_their_memory():
     given = (torch.randn(64, 64), torch.randn(64, 64))
-    memory = Memory()
+    pool = BufferPool()
     chain = make_fx(lambda a, b: (((((a @ b) @ a) @ b) @ a).sum(),))(*given)
-    one = Playback(simplify(chain, given), given, memory)
-    rooms = [len(room) for room in memory.made]
-    assert rooms == [64 * 64 * 4] * 2  # what a product reads and what it writes; the sum is made anew
-    other = Playback(simplify(chain, given), given, memory)
-    assert [len(room) for room in memory.made] == rooms
+    one = Playback(simplify(chain, given), given, pool)
+    sizes = [len(buffer) for buffer in pool.buffers]
+    assert sizes == [64 * 64 * 4] * 2  # what a product reads and what it writes; the sum is made anew
+    other = Playback(simplify(chain, given), given, pool)
+    assert [len(buffer) for buffer in pool.buffers] == sizes
     assert torch.equal(one(given)[0], other(given)[0])
 
 

@@ -115,7 +115,7 @@ def test_warnings_protocols_failures_and_versions_are_told(page: Page) -> None:
 
 
 def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
-    method = FakeMethod("gan", rung="fit")
+    method = FakeMethod("gan", interface="fit")
     FakeRun(tmp_path).write(["line"], [method], seeds=1)
     report.write(tmp_path)
     before = (tmp_path / "plots" / "scores-kde_ll.png").stat().st_mtime_ns
@@ -175,7 +175,7 @@ def test_it_says_where_not_all_methods_are_drawn(
 ) -> None:
     monkeypatch.setattr(figures, "MOST_METHODS", 1)
     FakeRun(tmp_path).write(
-        ["line"], [FakeMethod("kde", rung="fit"), FakeMethod("kde-2", rung="fit")], seeds=2
+        ["line"], [FakeMethod("kde", interface="fit"), FakeMethod("kde-2", interface="fit")], seeds=2
     )
     text = Page(report.write(tmp_path).read_text()).text
     said = "Only the first 1 of the 2 methods are drawn; tables and scores have all."
@@ -184,7 +184,7 @@ def test_it_says_where_not_all_methods_are_drawn(
 
 
 def test_a_single_method_is_compared_with_nothing(tmp_path: Path) -> None:
-    FakeRun(tmp_path).write(["line"], [FakeMethod("gan", rung="fit")], seeds=2)
+    FakeRun(tmp_path).write(["line"], [FakeMethod("gan", interface="fit")], seeds=2)
     text = Page(report.write(tmp_path).read_text()).text
     assert "1 method on 1 dataset, 2 training runs: all ended well." in text
     assert "can't tell" not in text

@@ -24,7 +24,10 @@ from ganbench.store.results import Run, open_run, read_records
 
 SECRET = "the secret of somebody else"
 COMMANDS = ("table", "report", "compare", "check")
-METHODS = (FakeMethod("gan", 0.4, rung="fit"), FakeMethod("kde", rung="fit"))  # few pictures to draw
+METHODS = (
+    FakeMethod("gan", 0.4, interface="fit"),
+    FakeMethod("kde", interface="fit"),
+)  # few pictures to draw
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -280,6 +281,8 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
         assert text in str(error.value)
         assert str(error.value).startswith(str(tmp_path / name))
 
+    os.mkfifo(tmp_path / "pipe.npy")
+    fails("pipe.npy", "is a folder, a pipe or a device; expected an .npy or .npz file")
     np.savez(tmp_path / "two.npz", a=COLOUR, b=COLOUR)
     fails("two.npz", "it has: a [40, 3, 5, 4], b [40, 3, 5, 4]")
     np.savez(tmp_path / "fid.npz", mu=np.zeros(4), sigma=np.eye(4))

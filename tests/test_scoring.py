@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ganbench import api
+from ganbench import api, scoring
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import DatasetError, SampleError
@@ -160,7 +160,7 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
 def test_counts_are_checked_before_anything_is_computed(
     tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "Scorer", lambda *_: lambda *_: pytest.fail("a metric was computed"))
+    monkeypatch.setattr(scoring, "Scorer", lambda *_: lambda *_: pytest.fail("a metric was computed"))
     result = call(samples, "--dataset", "ring", "--set", "ring.n_train=2000", "--metrics", "kde_ll,frechet")
     assert result.exit_code == 1
     assert "0 of 2 metrics scored" in result.stdout
@@ -361,7 +361,7 @@ def test_the_layout_and_the_order_of_files_change_no_score(tmp_path: Path) -> No
     for mine in ("a.npy", "b.npy", "folder"):
         for theirs in ("theirs.npy", "last.npy"):
             asked = api.request(str(tmp_path / theirs), ["diversity"], ["diversity.n=50"])
-            (found,) = api.score(tmp_path / mine, asked, "cpu")
+            (found,) = api.score_samples(tmp_path / mine, asked, "cpu")
             values.add(found.records[0].value)
     assert len(values) == 1
 

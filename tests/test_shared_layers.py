@@ -61,12 +61,12 @@ def test_a_layer_of_two_nets_has_the_gradient_of_both(tmp_path, seeds):
     """Against autograd on the modules themselves, in float64."""
     (cell,) = cells(tmp_path, "[./mine.py:Mine]", plugins=INFOGAN)
     data, where = points(dtype=torch.float64), (torch.device("cpu"), torch.float64)
-    games = [engine.build(cell, data, seed) for seed in seeds]
+    games = [engine.build_game(cell, data, seed) for seed in seeds]
     stack = engine.Stack(games, *where)
     minibatch = next(engine.Draws(games[0], data, seeds, 16, *where).rounds(1))[0]
     losses, slopes = stack.gradient("D", {**minibatch, **engine_clock()})
     for index, seed in enumerate(seeds):
-        game = engine.build(cell, data, seed)
+        game = engine.build_game(cell, data, seed)
         nets = {name: net.double() for name, net in game.nets.items()}
         x, z = minibatch["x"][index], minibatch["z"][index]
         fake = nets["G"](z).detach()
@@ -78,7 +78,7 @@ def test_a_layer_of_two_nets_has_the_gradient_of_both(tmp_path, seeds):
         loss.backward()
         parameters = {**dict(nets["D"].named_parameters()), **dict(nets["Q"].named_parameters())}
         assert float(losses[index]) == pytest.approx(loss.item(), abs=1e-12)
-        found = stack.rules.layouts["D"].unpack(slopes[index])
+        found = stack.layout.players["D"].unpack(slopes[index])
         for name in ("0.0.weight", "0.0.bias"):
             assert torch.equal(found["D"][name], found["Q"][name])
             assert torch.allclose(found["D"][name], parameters[name].grad, atol=1e-12)
@@ -112,7 +112,7 @@ def test_a_trick_that_copies_one_of_two_nets_with_a_shared_layer_is_refused(tmp_
     methods = "[{method: './mine.py:Mine', tricks: ['./mine.py:Copies']}]"
     (cell,) = cells(tmp_path, methods, plugins=INFOGAN)
     with pytest.raises(PluginError, match="copies replaces a net by a copy, and 'D' and 'Q' share a layer"):
-        engine.rehearse(cell, points())
+        engine.smoke_test(cell, points())
 
 
 ONE_NET = f"""{HEAD}
@@ -182,7 +182,7 @@ def one_net(tmp_path, kind, more="", train="{steps: 6, batch: 16}"):
 def test_a_weight_of_two_layers_of_one_net_trains_and_is_loaded(tmp_path):
     cell, data = one_net(tmp_path, "tied"), points()
     (seed,) = train(cell, data, [0])
-    start = engine.build(cell, data, 0).nets["G"].a.weight
+    start = engine.build_game(cell, data, 0).nets["G"].a.weight
     assert torch.equal(seed.state["G.a.weight"], seed.state["G.b.weight"])
     assert not torch.equal(seed.state["G.a.weight"], start)
     trained = model(cell, data, 0, seed.state, None)

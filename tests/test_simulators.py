@@ -372,7 +372,7 @@ def test_a_method_on_data_without_a_simulator_is_a_mistake_of_the_suite(tmp_path
     path.write_text(SUITE.replace("datasets: [", "datasets: [ring, "), encoding="utf-8")
     with pytest.raises(SuiteError) as caught:
         load_suite(str(path))
-    assert [problem.message for problem in caught.value.problems] == [
+    assert [issue.message for issue in caught.value.issues] == [
         f"{name} needs data with simulator, which 'ring' has not; say under `datasets` on which it shall run"
         for name in METHODS
     ]

@@ -44,7 +44,7 @@ BANDS = {
     # No discriminator. ‖x‖²/2σ² at σ = 0.1 is 200 on the ring; d log 2 is 44 on 8 × 8 pixels.
     "vae": (0.0, 1000.0),
 }
-GAMES = sorted(p.name for p in registry.catalog()["method"].values() if p.rung == "game")
+GAMES = sorted(p.name for p in registry.catalog()["method"].values() if p.interface == "game")
 TRICKS = sorted(registry.catalog()["trick"])
 CARRIERS = {
     "virtual_batch_norm": "fgan, params: {divergence: gan, loss: log-d, g_norm: true}"
@@ -63,7 +63,7 @@ def datasets() -> dict[str, Data]:
 def starts(folder: Path, method: str, data: Data) -> dict[str, list[float]]:
     """The losses of two seeds on their first minibatch of 64, for each player."""
     (cell,) = cells(folder, f"[{{method: {method}}}]", train="{steps: 10, batch: 64}")
-    games = [engine.build(cell, data, seed) for seed in (0, 1)]
+    games = [engine.build_game(cell, data, seed) for seed in (0, 1)]
     stack = engine.Stack(games, torch.device("cpu"), torch.float32)
     draws = engine.Draws(stack.game, data, (0, 1), 64, torch.device("cpu"), torch.float32)
     batch = next(draws.rounds(1))[0] | {name: torch.tensor(0.0) for name in ("step", "progress")}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ganbench.analysis.stats import by_size, interquartile_mean, mean_interval, share_interval
+from ganbench.analysis.stats import by_size, mean_interval, share_interval
 from ganbench.format import decimals, p_value, plural, seed_names
 
 
@@ -67,16 +67,6 @@ def test_interval_of_a_share_is_wilsons() -> None:
         np.testing.assert_allclose(
             share_interval(0.4 if n == 5 else share, n), (known.low, known.high), atol=1e-12
         )
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 11])
-def test_interquartile_mean_is_the_trimmed_mean(n: int) -> None:
-    values = np.random.default_rng(n).normal(size=(3, n))
-    np.testing.assert_allclose(interquartile_mean(values), scipy.stats.trim_mean(values, 0.25, axis=1))
-
-
-def test_interquartile_mean_of_nothing() -> None:
-    assert np.isnan(interquartile_mean(np.empty((2, 0)))).all()
 
 
 def test_ragged_groups_are_taken_by_size() -> None:

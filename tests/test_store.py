@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -28,7 +29,7 @@ from ganbench.scoring import unmeasured
 from ganbench.store import layout, rundir
 from ganbench.store.files import SCHEMA
 from ganbench.store.results import read_records
-from ganbench.store.rundir import Store, few, preview
+from ganbench.store.rundir import Store, environment, few, preview
 from ganbench.suite import load, plan
 from ganbench.suite.load import Suite
 from ganbench.suite.plan import Cell, data_digest
@@ -400,13 +401,13 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
         from ganbench.store.rundir import Store
         with Store(Path({str(store.root)!r})).lock("cell", [0, 1]):
             print("held", flush=True)
-            time.sleep(60)
+            time.sleep(600)
     """)
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         waiter = subprocess.Popen(
-            [sys.executable, "-c", holder.replace("[0, 1]", "[1, 2]").replace("sleep(60)", "sleep(0)")],
+            [sys.executable, "-c", holder.replace("[0, 1]", "[1, 2]").replace("sleep(600)", "sleep(0)")],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -415,7 +416,7 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
         time.sleep(0.5)
         assert waiter.poll() is None
         process.send_signal(signal.SIGKILL)
-        assert waiter.communicate(timeout=20)[0] == "held\n"
+        assert waiter.communicate(timeout=300)[0] == "held\n"
 
 
 # ---------------------------------------------------------------------------------------------- records
@@ -519,7 +520,7 @@ def test_a_cell_is_described(store: Store, cells: list[Cell], suite: Suite) -> N
     cell = json.loads((store.root / "cells" / cells[0].id / "cell.json").read_text())
     assert cell["about"] == "A real GAN, as small as can be."
     assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4, "checkpoint": 10}
-    assert (cell["rung"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
+    assert (cell["interface"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
     assert cells[0].id.endswith(cell["key"])
 
 
@@ -666,6 +667,13 @@ def test_the_preview_of_images_is_in_their_scale(tmp_path: Path) -> None:
 
 def test_how_many_examples_are_shown() -> None:
     assert [few(shape) for shape in ((2,), (3,), (4,), (1, 28, 28))] == [2048, 2048, 64, 64]
+
+
+def test_the_environment_names_what_rounding_depends_on() -> None:
+    found = environment("cpu")
+    assert re.fullmatch(r".+ \(\w.*\)", found["processor"])
+    assert found["threads"] == 1
+    assert found["cores"] >= 1
 
 
 # ---------------------------------------------------------------------------------------------- whose directory it is

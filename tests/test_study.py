@@ -13,6 +13,7 @@ from runs import written
 import ganbench
 from ganbench.errors import StoreError
 from ganbench.execution import run
+from ganbench.store.layout import file_name
 
 SUITE = """\
 name: study
@@ -23,7 +24,7 @@ methods:
   - {method: ./plugins_for_runs.py:TinyGAN, label: tiny}
   - {method: ./plugins_for_runs.py:Constant, label: constant, datasets: [ring]}
   - {method: ./plugins_for_runs.py:Diverging, label: diverging, datasets: [ring]}
-metrics: [./plugins_for_runs.py:MeanNorm]
+metrics: [./plugins_for_runs.py:MeanNorm, ./plugins_for_runs.py:MeanNorm: {n: 50}]
 """
 
 
@@ -35,7 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "REPORTS", ())
         records = ganbench.run_suite(suite, folder / "out", device="cpu", quiet=True)
-        assert len(records) == 4 * 2
+        assert len(records) == 4 * 2 * 2
     return folder / "out"
 
 
@@ -46,12 +47,19 @@ def test_records(out: Path) -> None:
     assert records.groupby("label")["status"].unique().map(list).to_dict() == {
         "tiny": ["ok"], "constant": ["ok"], "diverging": ["diverged"],
     }  # fmt: skip
+    # The same metric twice: two columns, two files of scores.
+    assert records.groupby("metric")["n"].max().to_dict() == {"mean_norm": 100, "mean_norm(n=50)": 50}
+    files = sorted(
+        path.name.rpartition("-")[0] for path in out.glob("cells/ring-tiny-*/seed-0/scores/*.json")
+    )
+    assert files == [file_name("mean_norm"), file_name("mean_norm(n=50)")]
 
 
 @pytest.mark.slow
 def test_a_trained_seed_is_what_the_metric_saw(out: Path) -> None:
     records = ganbench.load_records(out)
     one = records[(records["dataset"] == "ring") & (records["label"] == "tiny") & (records["seed"] == 1)]
+    one = one[one["metric"] == "mean_norm"]
     model = ganbench.load_model(out, "tiny", 1, dataset="ring")
     n = int(one["n"].item())
     assert model.samples(n).norm(dim=1).mean().item() == pytest.approx(one["value"].item(), rel=1e-5)

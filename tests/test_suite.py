@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganbench.errors import Problem, RequestError, SuiteError
+from ganbench.errors import RequestError, SuiteError, SuiteIssue
 from ganbench.suite import nodes
 from ganbench.suite.load import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
+from ganbench.suite.plan import make_cells
 
 FULL = """\
 name: full
@@ -78,9 +80,48 @@ def test_everything_is_read(full: Path) -> None:
     assert methods["theirs"].samples == (full.parent / "theirs.npz",) * 2
     assert [(metric.name, metric.params) for metric in suite.metrics] == [
         ("hits", {}),
-        ("hits", {"radius": 2.0}),
+        ("hits(radius=2.0)", {"radius": 2.0}),
         ("probe", {}),
     ]
+
+
+def columns(path: Path) -> list[list[str]]:
+    return [[value.name for value in metric.values] for metric in load(path).metrics]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "names"),
+    [
+        ("[{p.py:Hits: {radius: 2}}]", ["hits"]),
+        ("[{p.py:Hits: {radius: 2}}, {p.py:Hits: {radius: 4}}]", ["hits(radius=2.0)", "hits(radius=4.0)"]),
+        ("[{p.py:Hits: {radius: 2}}, {metric: p.py:Hits, label: near}]", ["hits(radius=2.0)", "hits(near)"]),
+        ("[{metric: p.py:Hits, label: few}]", ["hits(few)"]),
+    ],
+)
+def test_the_same_metric_twice_has_a_label(tmp_path: Path, metrics: str, names: list[str]) -> None:
+    path = small(tmp_path, metrics=metrics)
+    assert [metric.name for metric in load(path).metrics] == names
+    assert columns(path) == [[name] for name in names]
+    again = tmp_path / "resolved.yaml"
+    again.write_text(dump(load(path)))
+    assert columns(again) == columns(path)
+
+
+def test_variants_of_a_metric_do_not_move_each_others_keys(tmp_path: Path) -> None:
+    """The one with defaults keeps its column and its scores when another is added; protocols know no labels."""
+    (alone,), (default, variant) = (
+        load(small(tmp_path, metrics=metrics)).metrics
+        for metrics in ("[p.py:Hits]", "[p.py:Hits, {p.py:Hits: {radius: 2}}]")
+    )
+    assert (default.name, variant.name) == ("hits", "hits(radius=2.0)")
+    assert default == alone
+    cell = make_cells(load(small(tmp_path, metrics="[p.py:Hits]")))[0]
+    metrics = (default, replace(default, label="few"), variant)
+    assert len({keys[0] for keys in replace(cell, metrics=metrics, digest="0" * 64).score_keys}) == 3
+    assert (
+        replace(cell, digest="0" * 64).score_keys[0]
+        == replace(cell, metrics=metrics, digest="0" * 64).score_keys[0]
+    )
 
 
 def test_defaults_are_resolved_in_the_order_of_the_source(tmp_path: Path) -> None:
@@ -230,19 +271,19 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
 def test_places_are_counted_from_one() -> None:
     root = nodes.parse("a: 1\nb:\n  - x\n  - {c: 2}\n", "f", [])
     item = root.value["b"].value[1]
-    assert (item.place.line, item.place.column) == (4, 5)
+    assert (item.position.line, item.position.column) == (4, 5)
     assert (item.keys["c"].line, item.keys["c"].column) == (4, 6)
-    assert (item.value["c"].place.line, item.value["c"].place.column) == (4, 9)
+    assert (item.value["c"].position.line, item.value["c"].position.column) == (4, 9)
 
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_reader(text: str) -> None:
     """Any text is either read or answered with a located error."""
-    found: Sequence[Problem] = ()
+    found: Sequence[SuiteIssue] = ()
     try:
         nodes.parse(text, "x", [])
     except SuiteError as error:
-        found = error.problems
+        found = error.issues
     assert all(problem.line >= 1 and problem.column >= 1 for problem in found)
 
 

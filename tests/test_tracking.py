@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +27,19 @@ train: {steps: 20, batch: 8}
 datasets: [ring: {n_train: 200, n_valid: 20, n_test: 50}]
 methods: [./plugins_for_runs.py:TinyGAN, ./plugins_for_runs.py:Diverging]
 metrics: [./plugins_for_runs.py:MeanNorm]
+"""
+
+
+ODD = """\
+from dataclasses import dataclass
+from ganbench import Score, Value, metric
+
+@metric(Value("FID@50k", "1", "lower"), Value("FID#50k", "1", "lower"), name="odd")
+@dataclass(frozen=True)
+class Odd:
+    \'\'\'Two numbers.\'\'\'
+    def __call__(self, model, data):
+        return Score(1.0), Score(2.0)
 """
 
 
@@ -169,7 +183,7 @@ def test_seeds_are_logged_while_others_are_in_work(
     folder: Path, fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the parent, which looks at what running workers have finished."""
-    monkeypatch.setattr(tracking, "LOOK", 0.0)
+    monkeypatch.setattr(tracking, "LOOK_INTERVAL", 0.0)
     early: list[bool] = []
     look = tracking.Tracking.look
 
@@ -206,6 +220,39 @@ def test_a_tracker_that_does_not_start(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(tracking.TRACKERS, "mlflow", ("json", refuse))
     with pytest.raises(RequestError, match=r"track: mlflow does not start \(OSError: no such server\)"):
         run(folder, "track=mlflow")
+
+
+def test_names_that_a_tracker_refuses_are_changed_and_kept_apart() -> None:
+    names = ["FID_50k", "FID@50k", "FID#50k", "KID (x)", "précision", "..", "", "a/b", "x" * 99, "x" * 98]
+    logged = tracking.allowed_names(names)
+    assert len(set(logged.values())) == len(names)
+    assert all(re.fullmatch(r"[\w.-]{1,60}", name) and name.strip(".") for name in logged.values())
+    assert [logged[name] for name in ("FID_50k", "KID (x)", "précision", "a/b")] == [
+        "FID_50k",
+        "KID__x_",
+        "précision",
+        "a_b",
+    ]
+    assert logged["FID@50k"].startswith("FID_50k-")
+    assert tracking.allowed_names(reversed(names)) == logged
+    assert tracking.allowed_names(["FID@50k"]) == {"FID@50k": "FID_50k"}
+
+
+def odd_metrics(folder: Path) -> str:
+    """A metric whose columns have names that trackers refuse, beside a plain one."""
+    (folder / "odd.py").write_text(ODD)
+    return "metrics=[./plugins_for_runs.py:MeanNorm, ./odd.py]"
+
+
+def test_the_original_of_a_changed_name_is_in_the_configuration(folder: Path, fake: type[Fake]) -> None:
+    assert run(folder, "track=mlflow", odd_metrics(folder), "methods=[./plugins_for_runs.py:TinyGAN]")[0] == 0
+    for seed in fake.seen:
+        plain, *changed = seed.scores
+        assert plain == "mean_norm"
+        assert {seed.config[f"name.scores.{name}"]: seed.scores[name] for name in changed} == {
+            "FID@50k": 1.0,
+            "FID#50k": 2.0,
+        }
 
 
 # ---------------------------------------------------------------------------------------------- the real ones
@@ -245,13 +292,31 @@ def test_mlflow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.data.params["method"] == "tiny_gan"
     assert "scores/mean_norm" in one.data.metrics
     assert len(client.get_metric_history(one.info.run_id, "curves/D")) >= 2
+    # Names that MLflow refuses cost nothing; a run that fails in the middle is not left there unfinished.
+    odd = odd_metrics(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_terminated", lambda *_: 1 / 0)
+        assert "mlflow failed (ZeroDivisionError" in run(folder, "track=mlflow", odd)[1]
+    assert {one.info.status for one in client.search_runs([experiment.experiment_id])} == {
+        "FINISHED",
+        "FAILED",
+    }
+    assert "warning" not in run(folder, "track=mlflow", odd)[1]
+    newest = client.search_runs([experiment.experiment_id], max_results=4, order_by=["start_time DESC"])
+    scored = [one.data for one in newest if one.info.status == "FINISHED"]
+    assert [len([name for name in each.metrics if name.startswith("scores/")]) for each in scored] == [3, 3]
+    for data in scored:
+        original = {value: name for name, value in data.params.items() if name.startswith("name.scores.")}
+        name = original["FID@50k"].removeprefix("name.scores.")
+        assert (data.metrics[f"scores/{name}"], set(original)) == (1.0, {"FID@50k", "FID#50k"})
 
 
 @pytest.mark.slow
 def test_wandb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    code, text = run(folder, "track=wandb", "methods=[./plugins_for_runs.py:TinyGAN]")
+    odd = odd_metrics(folder)
+    code, text = run(folder, "track=wandb", "methods=[./plugins_for_runs.py:TinyGAN]", odd, "name=100% a#b")
     assert (code, "warning" in text) == (0, False)
     runs = list((folder / "out" / "tracking" / "wandb" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(runs) == 2

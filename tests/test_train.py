@@ -63,14 +63,14 @@ def test_gradients_one_by_one_are_those_of_the_stack(tmp_path, method):
     """The choice between the two is one of speed."""
     (cell,) = cells(tmp_path, f"[{{method: gan, params: {method}}}]")
     data, seeds, where = pixels(), (0, 1, 2), (torch.device("cpu"), torch.float64)
-    stacks = [engine.Stack([engine.build(cell, data, s) for s in seeds], *where) for _ in range(2)]
-    assert stacks[0].one_by_one == ("conv" in method)
-    for stack, one_by_one in zip(stacks, (False, True), strict=True):
-        stack.one_by_one = one_by_one
+    stacks = [engine.Stack([engine.build_game(cell, data, s) for s in seeds], *where) for _ in range(2)]
+    assert stacks[0].looped == ("conv" in method)
+    for stack, looped in zip(stacks, (False, True), strict=True):
+        stack.looped = looped
         for step, minibatches in enumerate(engine.Draws(stack.game, data, seeds, 8, *where).rounds(4)):
             losses = stack.play(step, 4, minibatches)
         assert losses["D"].shape == (3,)
-    players = ({name: stack.flats[name] for name in ("D", "G")} for stack in stacks)
+    players = ({name: stack.params[name] for name in ("D", "G")} for stack in stacks)
     assert largest_difference(*players) < 1e-12
 
 
@@ -120,7 +120,7 @@ def test_a_trick_changes_neither_minibatches_nor_latents(tmp_path):
     plain, noisy = cells(tmp_path, ALL)[0], cells(tmp_path, ALL)[2]
     seen = []
     for cell in (plain, noisy):
-        game = engine.build(cell, points(), 3)
+        game = engine.build_game(cell, points(), 3)
         draws = engine.Draws(game, points(), [3], 16, torch.device("cpu"), torch.float32)
         seen.append([minibatch for round in draws.rounds(3) for minibatch in round])
     for one, two in zip(*seen, strict=True):
@@ -178,7 +178,10 @@ def test_training_ends_when_all_seeds_have_diverged(tmp_path):
     [
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("can't allocate memory: 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_a_stack_that_does_not_fit_is_split_and_says_so(tmp_path, monkeypatch, error):
@@ -272,7 +275,7 @@ def test_unrolled_gradient_against_a_hand_written_double_loop(tmp_path):
     """The whole of Metz et al.'s surrogate, Adam state included, against plain autograd for one seed."""
     cell = cells(tmp_path, ALL, train="{steps: 3, batch: 16, dtype: float64}")[1]
     data = points()
-    game = engine.build(cell, data, 0)
+    game = engine.build_game(cell, data, 0)
     stack = engine.Stack([game], torch.device("cpu"), torch.float64)
     draws = engine.Draws(game, data, [0], 16, torch.device("cpu"), torch.float64)
     rounds = list(draws.rounds(3))
@@ -281,9 +284,9 @@ def test_unrolled_gradient_against_a_hand_written_double_loop(tmp_path):
     batch = {**rounds[2][1], "step": torch.tensor(2.0), "progress": torch.tensor(2 / 3)}
     loss, grad = stack.gradient("G", batch)
 
-    layouts, adam = stack.rules.layouts, game.players["D"].optimiser
-    g = stack.flats["G"][0].clone().requires_grad_()
-    d, state = stack.flats["D"][0].clone().requires_grad_(), tuple(s[0] for s in stack.states["D"])
+    layouts, adam = stack.layout.players, game.players["D"].optimiser
+    g = stack.params["G"][0].clone().requires_grad_()
+    d, state = stack.params["D"][0].clone().requires_grad_(), tuple(s[0] for s in stack.states["D"])
     x, z = batch["x"][0], batch["z"][0]
 
     def call(net, flat, value):
@@ -304,7 +307,7 @@ def test_unrolled_gradient_against_a_hand_written_double_loop(tmp_path):
 def test_instance_noise_blurs_real_and_fake_apart_and_fades(tmp_path):
     methods = "[{method: gan, tricks: [{instance_noise: {sigma: 2.0, until: 0.5}}]}]"
     (cell,) = cells(tmp_path, methods)
-    game = engine.build(cell, points(), 0)
+    game = engine.build_game(cell, points(), 0)
     (view,) = game.views["D"]
     noise = torch.randn(1000, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -351,13 +354,13 @@ def test_memory_is_the_running_mean_of_the_parameters_and_is_stored(tmp_path):
         train="{steps: 3, batch: 8, dtype: float64, snapshots: 0}",
     )  # fmt: skip
     data = points()
-    game = engine.build(cell, data, 0)
+    game = engine.build_game(cell, data, 0)
     stack = engine.Stack([game], torch.device("cpu"), torch.float64)
     draws = engine.Draws(game, data, [0], 8, torch.device("cpu"), torch.float64)
-    seen = [stack.flats["G"][0].clone()]
+    seen = [stack.params["G"][0].clone()]
     for step, minibatches in enumerate(draws.rounds(3)):
         stack.play(step, 3, minibatches)
-        seen.append(stack.flats["G"][0].clone())
+        seen.append(stack.params["G"][0].clone())
     (one,) = train(cell, data, [0])
     assert torch.allclose(one.state["memory.mean.mean"], torch.stack(seen).mean(0), atol=1e-12)
     assert model(cell, data, 0, one.state, None).samples(3).shape == (3, 2)
@@ -412,8 +415,8 @@ def test_fixed_statistics_are_those_of_many_latents(tmp_path):
         tmp_path, "[{method: gan, params: {net: conv, width: 4, z_dim: 4}}]", train="{steps: 5, batch: 8}"
     )
     (one,) = train(cell, pixels(), [0])
-    game = engine.build(cell, pixels(), 0)
-    z = engine.latents(game, 0, engine.CALIBRATION, torch.device("cpu"), torch.float32)
+    game = engine.build_game(cell, pixels(), 0)
+    z = engine.latents(game, 0, engine.CALIBRATION_LATENTS, torch.device("cpu"), torch.float32)
     weight, bias = one.state["G.0.weight"], one.state["G.0.bias"]
     hidden = (z @ weight.T + bias).view(len(z), -1, 4, 4)
     assert torch.allclose(one.state["G.2.mean"], hidden.mean((0, 2, 3)), atol=1e-5)
@@ -467,7 +470,7 @@ def test_games_that_cannot_be_played(tmp_path, game, message):
 
 
 def test_unknown_net_and_draw_are_named(tmp_path):
-    game = engine.build(cells(tmp_path, "[gan]")[0], points(), 0)
+    game = engine.build_game(cells(tmp_path, "[gan]")[0], points(), 0)
     replica = engine.Stack([game], torch.device("cpu"), torch.float32).replica(0)
     with pytest.raises(AttributeError, match="this game has no net 'E'; it has: G, D"):
         replica.E(torch.zeros(1))
@@ -483,7 +486,7 @@ def test_fit_runs_seed_by_seed_and_keeps_samples(tmp_path):
     found = train(cell, points(), [0, 1])
     data = {tuple(row) for row in points().train.tolist()}
     for one in found:
-        assert one.samples.shape == (engine.STORED_SAMPLES, 2)
+        assert one.samples.shape == (engine.MIN_STORED_SAMPLES, 2)
         assert {tuple(row) for row in one.samples[:200].tolist()} == data  # each once, then all again
     assert not torch.equal(found[0].samples, found[1].samples)
     seen = model(cell, points(), 0, {}, found[0].samples)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import textwrap
 from dataclasses import replace
 
@@ -29,7 +31,7 @@ class Rig:
         method = f"[{{method: gan, params: {params}, tricks: [{tricks}]}}]"
         train = f"{{steps: {steps}, batch: {batch}, dtype: float64, snapshots: 1}}"
         (self.cell,) = cells(folder, method, train=train)
-        self.game = engine.build(self.cell, self.data, seed)
+        self.game = engine.build_game(self.cell, self.data, seed)
         self.stack = engine.Stack([self.game], CPU, F64)
         draws = engine.Draws(self.game, self.data, [seed], batch, CPU, F64)
         self.rounds = list(draws.rounds(steps))
@@ -129,11 +131,11 @@ def test_feature_matching_sees_the_noise_of_d(tmp_path):
 
 def test_historical_averaging(tmp_path):
     rig = Rig(tmp_path, "{historical_averaging: {weight: 0.5}}")
-    seen = {player: [rig.stack.flats[player][0].clone()] for player in ("G", "D")}
+    seen = {player: [rig.stack.params[player][0].clone()] for player in ("G", "D")}
     for step, minibatches in enumerate(rig.rounds):
         rig.stack.play(step, 3, minibatches)
         for player, rows in seen.items():
-            rows.append(rig.stack.flats[player][0].clone())
+            rows.append(rig.stack.params[player][0].clone())
     replica = rig.stack.replica(0)
     plain = dict(zip(("D", "G"), _plain_of(replica, rig), strict=True))
     for player, rows in seen.items():
@@ -155,12 +157,12 @@ def test_the_pull_of_the_past_is_part_of_the_steps_that_unrolling_foresees(tmp_p
         rig.play()
         found.append(rig.loss("G"))
     assert found[0] == close(found[1])
-    d, mean = rig.stack.flats["D"][0], rig.stack.memory["historical_averaging"]["D"][0]
+    d, mean = rig.stack.params["D"][0], rig.stack.memory["historical_averaging"]["D"][0]
     state = tuple(s[0] for s in rig.stack.states["D"])
     replica = rig.stack.replica(0)
     slope = torch.func.grad(lambda flat: _plain_of(replica.with_flat("D", flat), rig)[0])(d)
     ahead, _ = rig.game.players["D"].optimiser.step(d, slope + 2 * (d - mean), state)
-    g, past = rig.stack.flats["G"][0], rig.stack.memory["historical_averaging"]["G"][0]
+    g, past = rig.stack.params["G"][0], rig.stack.memory["historical_averaging"]["G"][0]
     surrogate = _plain_of(replica.with_flat("D", ahead), rig)[1]
     assert found[0] == close(surrogate + (g - past).square().sum())
 
@@ -220,10 +222,10 @@ def test_label_smoothing_knows_the_losses_that_have_labels(tmp_path, loss, fits)
         tmp_path, "[{method: ./mine.py, tricks: [label_smoothing]}]", plugins=LOSSES.format(loss=loss)
     )
     if fits:
-        engine.build(cell, points(), 0)
+        engine.build_game(cell, points(), 0)
     else:
         with pytest.raises(PluginError, match=r"does not descend -log D\(x\) on real examples"):
-            engine.build(cell, points(), 0)
+            engine.build_game(cell, points(), 0)
 
 
 # ------------------------------------------------------------------------------------- minibatch discrimination
@@ -324,6 +326,77 @@ def test_virtual_batch_norm_of_vectors(tmp_path):
     assert torch.allclose(G.net[1](torch.cat([reference, x]))[5:], expected, atol=1e-10)
 
 
+# ------------------------------------------------------------------------------------------------ learning rates
+
+
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+@pytest.mark.parametrize(("shape", "end"), [("linear", 0.1), ("cosine", 0.0)])
+def test_lr_decay_is_the_schedule_of_pytorch(tmp_path, shape, end, order):
+    """Adam with a LambdaLR that is stepped after every round, written by hand."""
+    rig = Rig(tmp_path, f"{{lr_decay: {{shape: {shape}, end: {end}}}}}", steps=5)
+    rig.stack.game = replace(rig.game, order=order)
+    nets = {name: copy.deepcopy(rig.game.nets[name]) for name in "DG"}
+    optims = {name: torch.optim.Adam(nets[name].parameters(), 1e-3, (0.5, 0.999)) for name in nets}
+
+    def factor(step):
+        done = step / 5 if shape == "linear" else (1 - math.cos(math.pi * step / 5)) / 2
+        return 1 - (1 - end) * done
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optim, factor) for optim in optims.values()]
+
+    def losses(batch):
+        real, fake = nets["D"](batch["x"][0]), nets["D"](nets["G"](batch["z"][0]))
+        return {"D": softplus(-real).mean() + softplus(fake).mean(), "G": softplus(-fake).mean()}
+
+    for minibatches in rig.rounds:
+        if order == "simultaneous":
+            minibatches = minibatches[:1]  # all players see the first one
+            grads = {
+                name: torch.autograd.grad(loss, list(nets[name].parameters()), retain_graph=True)
+                for name, loss in losses(minibatches[0]).items()
+            }
+            for name, own in grads.items():
+                for parameter, grad in zip(nets[name].parameters(), own, strict=True):
+                    parameter.grad = grad
+                optims[name].step()
+        else:
+            for name, batch in zip("DG", minibatches, strict=True):
+                optims[name].zero_grad()
+                losses(batch)[name].backward()
+                optims[name].step()
+        for schedule in schedules:
+            schedule.step()
+    for step, minibatches in enumerate(rig.rounds):
+        rig.stack.play(step, 5, minibatches if order == "alternating" else minibatches[:1])
+    for name, net in nets.items():
+        flat = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+        assert torch.allclose(rig.stack.params[name][0], flat, rtol=1e-6, atol=1e-9), name
+
+
+def test_lr_decay_slows_the_steps_that_unrolling_foresees(tmp_path):
+    rig = Rig(tmp_path, "{lr_decay: {end: 0.2}}, {unrolling: {k: 1}}")
+    half = {**rig.batch, "progress": torch.tensor(0.5, dtype=F64)}
+    loss = rig.stack.gradient("G", half)[0].item()
+    d, state = rig.stack.params["D"][0], tuple(s[0] for s in rig.stack.states["D"])
+    replica = rig.stack.replica(0)
+    slope = torch.func.grad(lambda flat: _plain_of(replica.with_flat("D", flat), rig)[0])(d)
+    ahead, _ = rig.game.players["D"].optimiser.step(d, slope, state)
+    assert loss == close(_plain_of(replica.with_flat("D", d + 0.6 * (ahead - d)), rig)[1])
+
+
+def test_two_decays_multiply_and_one_may_be_for_one_player(tmp_path):
+    rig = Rig(tmp_path, "{lr_decay: {end: 0.5}}, {lr_decay: {player: G, shape: cosine}}")
+    players = rig.game.players
+    middle = torch.tensor(0.5, dtype=F64)
+    assert players["D"].schedule(middle) == close(0.75)
+    assert players["G"].schedule(middle) == close(0.375)
+
+
+def test_an_end_below_zero_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"end is -0\.1, expected a factor of at least 0"):
+        Rig(tmp_path, "{lr_decay: {end: -0.1}}")
+
+
 # ------------------------------------------------------------------------------------------------------- R1, EMA
 
 
@@ -342,10 +415,10 @@ def test_r1_of_a_linear_critic_is_the_square_of_its_weights(tmp_path):
 
 def test_ema_is_an_average_from_which_samples_come(tmp_path):
     rig = Rig(tmp_path, "{ema: {decay: 0.7}}")
-    mean = rig.stack.flats["G"][0].clone()
+    mean = rig.stack.params["G"][0].clone()
     for step, minibatches in enumerate(rig.rounds):
         rig.stack.play(step, 3, minibatches)
-        mean = 0.7 * mean + 0.3 * rig.stack.flats["G"][0]
+        mean = 0.7 * mean + 0.3 * rig.stack.params["G"][0]
     assert torch.allclose(rig.stack.memory["ema"][0], mean, atol=1e-12)
     replica = rig.stack.replica(0)
     expected = replica.with_flat("G", mean).G(rig.z)
@@ -366,9 +439,9 @@ def test_ema_changes_samples_and_not_training(tmp_path):
 def test_ema_fixes_the_statistics_of_batch_norm_under_the_average(tmp_path):
     rig = Rig(tmp_path, "{ema: {decay: 0.5}}", **IMAGES)
     (one,) = engine.train(rig.cell, rig.data, [0])
-    layout = engine.Stack([rig.game], CPU, F64).rules.layouts["G"]
+    layout = engine.Stack([rig.game], CPU, F64).layout.players["G"]
     first = layout.unpack(one.state["memory.ema"])["G"]
-    z = engine.latents(rig.game, 0, engine.CALIBRATION, CPU, F64)
+    z = engine.latents(rig.game, 0, engine.CALIBRATION_LATENTS, CPU, F64)
     hidden = (z @ first["0.weight"].T + first["0.bias"]).view(len(z), -1, 4, 4)
     assert torch.allclose(one.state["G.2.mean"], hidden.mean((0, 2, 3)), atol=1e-10)
 

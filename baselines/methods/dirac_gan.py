@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ganbench import SGD, Game, Player, PluginError, method
+from ganbench import SGD, Game, Player, PluginError, method, tunable
 
 
 @method
@@ -17,9 +17,11 @@ class DiracGAN:
     With the loss ψ·E[x] − ψ·θ (their f(t) = t) the game is bilinear and its equilibrium is θ = E[x], ψ = 0. Gradient
     descent in turn orbits it, and simultaneous gradient descent spirals away; what makes it arrive can be seen
     here. Vectors [B, d]; every latent gives the same point.
+
+    Searched: the rate over two decades; the game has nothing else.
     """
 
-    lr: float = 0.1  # of plain gradient descent, both players
+    lr: float = tunable(0.1, log=(1e-2, 1.0))  # of plain gradient descent, both players
     order: Literal["alternating", "simultaneous"] = "alternating"  # of the moves
 
     def game(self, data):

@@ -16,6 +16,7 @@ from ganbench import (
     find_divergence,
     method,
     mlp,
+    tunable,
 )
 
 
@@ -30,6 +31,8 @@ class FGAN:
     The paper's MNIST nets are z_dim 100, z uniform, lr 2e-4, minibatches of 4096 (these confirmed by a
     reimplementation), g_width 1200, g_norm, g_init 0.05, v_width 240, v_init 0.005 (these not); its univariate
     example has a linear G, g_depth 0, and a V of 64 tanh units twice. The defaults here are for small data.
+
+    Searched: the rate over two decades around Adam's default, the usual betas of GANs and Adam's own.
     """
 
     divergence: str | Divergence = "jensen-shannon"  # its name or file, or {alpha: {alpha: 2}}
@@ -45,8 +48,10 @@ class FGAN:
     v_depth: int = 2  # hidden layers of a fully connected V
     v_activation: Literal["elu", "tanh"] = "elu"  # of a fully connected V; tanh keeps its output bounded
     v_init: float | None = None  # standard deviation of a fully connected V's first weights, or PyTorch's
-    lr: float = 1e-3  # Adam's learning rate of both players
-    betas: tuple[float, float] = (0.5, 0.999)  # of Adam
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of both players
+    betas: tuple[float, float] = tunable(
+        (0.5, 0.999), among=((0.0, 0.99), (0.5, 0.999), (0.9, 0.999))
+    )  # of Adam
 
     def game(self, data):
         f = find_divergence(self.divergence)

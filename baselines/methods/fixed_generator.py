@@ -4,7 +4,19 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ganbench import Adam, Divergence, Game, Player, Rescale, Sequential, Squash, find_divergence, method, mlp
+from ganbench import (
+    Adam,
+    Divergence,
+    Game,
+    Player,
+    Rescale,
+    Sequential,
+    Squash,
+    find_divergence,
+    method,
+    mlp,
+    tunable,
+)
 
 
 @method(provides=("bound",))
@@ -16,6 +28,8 @@ class FixedGenerator:
     `gan` D tends to p/(p + q) and the bound, Goodfellow's value, to -log 4 + 2 JSD; under every f the output of
     an optimal D is f'(p/q) and the bound is the divergence itself. Samples of images are squashed into their
     scale.
+
+    Searched: the rate, over two decades around the usual 1e-3.
     """
 
     divergence: str | Divergence = "gan"  # its name or file, or {alpha: {alpha: 2}}
@@ -23,7 +37,7 @@ class FixedGenerator:
     std: float = 1.0  # of every number of a sample
     width: int = 64  # ELU units of a hidden layer of D
     depth: int = 2  # hidden layers of D
-    lr: float = 1e-3  # Adam's learning rate
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam: nothing moves but D, so the usual ones
 
     def game(self, data):

@@ -16,6 +16,7 @@ from ganbench import (
     method,
     mlp,
     orthogonal,
+    tunable,
 )
 
 
@@ -26,6 +27,9 @@ class GAN:
 
     D ascends E log D(x) + E log(1 - D(G(z))) (eq. 1). G descends -E log D(G(z)) (non-saturating,
     section 3), or E log(1 - D(G(z))) (minimax, eq. 1). Losses in nats; G(z) lies in the data's scale.
+
+    Searched: both rates over two decades around 1e-3 (the papers' 1e-4 and 2e-4 are in them), and D's updates,
+    of which Goodfellow et al. took 1 and Lucic et al. 2018 also 5.
     """
 
     loss: Literal["non-saturating", "minimax"] = "non-saturating"  # of the generator
@@ -35,9 +39,9 @@ class GAN:
     depth: int = 2  # hidden layers of a fully connected net
     activation: Literal["relu", "tanh"] = "relu"  # of a fully connected net
     gain: float | None = None  # orthogonal weights times this in a fully connected net; PyTorch's own if null
-    g_lr: float = 1e-3  # Adam's learning rate of the generator
-    d_lr: float = 1e-3  # Adam's learning rate of the discriminator
-    d_steps: int = 1  # discriminator updates in each round
+    g_lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of the generator
+    d_lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of the discriminator
+    d_steps: int = tunable(1, among=(1, 2, 5))  # discriminator updates in each round
 
     def game(self, data):
         nets = self._conv(data) if self.net == "conv" else self._mlp(data)

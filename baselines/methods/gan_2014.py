@@ -7,7 +7,20 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ganbench import SGD, Draw, Dropout, Game, Maxout, Player, Sequential, bce_fake, bce_real, method, mlp
+from ganbench import (
+    SGD,
+    Draw,
+    Dropout,
+    Game,
+    Maxout,
+    Player,
+    Sequential,
+    bce_fake,
+    bce_real,
+    method,
+    mlp,
+    tunable,
+)
 
 
 @method("gan_2014", provides=("discriminator",))
@@ -21,6 +34,8 @@ class GAN2014:
     point, by SGD whose rate falls by 1.000004 with every update, down to 1e-6, and whose momentum grows from 0.5 to 0.7
     in 250 epochs; an epoch is len(train) / 100 updates, for the paper's minibatches of 100. The bound on the norm
     of D's columns, which the code has (from memory), is left out.
+
+    Searched: the rate, from a tenth of the authors' to five times it.
     """
 
     loss: Literal["non-saturating", "minimax"] = "non-saturating"  # of the generator
@@ -28,7 +43,7 @@ class GAN2014:
     pieces: int = 5  # linear maps of which a maxout unit takes the largest
     z_dim: int = 100  # latent numbers, uniform in [-√3, √3), so that their variance is 1
     d_init: float = 0.005  # bound of D's first weights
-    lr: float = 0.1  # learning rate at the start, of both players
+    lr: float = tunable(0.1, log=(1e-2, 0.5))  # learning rate at the start, of both players
 
     def game(self, data):
         nets = {"G": self._generator(data), "D": self._discriminator(data)}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ganbench import Adam, Game, Player, adversaries, method
+from ganbench import Adam, Game, Player, adversaries, method, tunable
 
 CODES = {"0-1": (0.0, 1.0, 1.0), "pearson": (-1.0, 1.0, 0.0)}
 
@@ -17,6 +17,8 @@ class LSGAN:
     -1, 1, 0 (eq. 8), for which G descends Pearson's χ² of an optimal D. D's output is no logit: it is bare.
     The paper trains DCGAN-like nets by Adam with betas (0.5, 0.999) and learning rates of 1e-3 (scenes) and
     2e-4 (characters).
+
+    Searched: the rate, over two decades around Adam's default.
     """
 
     code: Literal["0-1", "pearson"] = "0-1"  # what D should say of generated and real examples, and G aims at
@@ -24,7 +26,7 @@ class LSGAN:
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
-    lr: float = 1e-3  # Adam's learning rate of both players
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of both players
 
     def game(self, data):
         return Game(

@@ -15,6 +15,7 @@ from ganbench import (
     bce_fake,
     bce_real,
     method,
+    tunable,
 )
 
 
@@ -29,12 +30,14 @@ class Metz2017:
     the paper's D of ½ and ¼. The layers are those that a replica has; that D's first layer has BatchNorm too, and
     the weights' start (PyTorch's), are not confirmed. Images of 28 or 32 pixels. Losses are those of a
     non-saturating GAN; the paper has 500,000 steps of minibatches of 128.
+
+    Searched: both rates, from a fifth of the paper's to ten times them.
     """
 
     d_width: int = 4  # channels of D's first layer
     z_dim: int = 256  # latent numbers, N(0, 1)
-    g_lr: float = 1e-4  # Adam's learning rate of the generator
-    d_lr: float = 2e-4  # Adam's learning rate of the discriminator
+    g_lr: float = tunable(1e-4, log=(2e-5, 2e-3))  # Adam's learning rate of the generator
+    d_lr: float = tunable(2e-4, log=(2e-5, 2e-3))  # Adam's learning rate of the discriminator
     betas: tuple[float, float] = (0.5, 0.99)  # of Adam
 
     def game(self, data):

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ganbench import Adam, Game, Player, adversaries, bce_fake, bce_real, conv_discriminator, method, mlp
+from ganbench import (
+    Adam,
+    Game,
+    Player,
+    adversaries,
+    bce_fake,
+    bce_real,
+    conv_discriminator,
+    method,
+    mlp,
+    tunable,
+)
 
 
 @method("pacgan")
@@ -15,15 +26,19 @@ class PacGAN:
     are those of a non-saturating GAN. For the ring and grid the paper has packs of 2 to 4, z_dim 2, G of four
     layers of 400 with BatchNorm, D of three layers of maxout (200 × 5), Adam 1e-4 with betas (0.8, 0.999) and
     minibatches of 100; as in the paper only D's first layer grows with `pack`.
+
+    Searched: two to four examples, as in the paper; the rate over two decades, the usual betas of GANs.
     """
 
-    pack: int = 2  # examples that D sees together; 1 is the plain GAN
+    pack: int = tunable(2, among=(2, 3, 4))  # examples that D sees together; 1 is the plain GAN
     net: Literal["mlp", "conv"] = "mlp"  # fully connected, or DCGAN's convolutional nets (images only)
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
-    lr: float = 1e-3  # Adam's learning rate of both players
-    betas: tuple[float, float] = (0.5, 0.999)  # of Adam
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of both players
+    betas: tuple[float, float] = tunable(
+        (0.5, 0.999), among=((0.0, 0.99), (0.5, 0.999), (0.9, 0.999))
+    )  # of Adam
 
     def game(self, data):
         nets = adversaries(data, net=self.net, z_dim=self.z_dim, width=self.width, depth=self.depth)

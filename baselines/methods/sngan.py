@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from ganbench import Adam, Game, Player, adversaries, method
+from ganbench import Adam, Game, Player, adversaries, method, tunable
 
 
 @method(provides=("discriminator",))
@@ -22,6 +22,8 @@ class SNGAN:
     matrix of zeros stays one. Gradients take the singular vectors for constants, as the
     paper's do. The defaults are those of its hinge experiments: Adam 2e-4 with betas (0, 0.9), five updates of D in
     a round.
+
+    Searched: the rate, 1 or 5 updates of D and the betas: the paper compares six such settings (table 1).
     """
 
     squarings: int = 6  # of the Gram matrix of each weight: 2^6 power iterations
@@ -29,9 +31,9 @@ class SNGAN:
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
-    lr: float = 2e-4  # Adam's learning rate of both players
-    betas: tuple[float, float] = (0.0, 0.9)  # of Adam
-    d_steps: int = 5  # discriminator updates in each round
+    lr: float = tunable(2e-4, log=(1e-4, 1e-2))  # Adam's learning rate of both players
+    betas: tuple[float, float] = tunable((0.0, 0.9), among=((0.0, 0.9), (0.5, 0.9), (0.5, 0.999)))  # of Adam
+    d_steps: int = tunable(5, among=(1, 5))  # discriminator updates in each round
 
     def game(self, data):
         size = {"z_dim": self.z_dim, "width": self.width, "depth": self.depth}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ganbench import Adam, Game, Player, method, mlp
+from ganbench import Adam, Game, Player, method, mlp, tunable
 
 
 @method
@@ -16,12 +16,16 @@ class VAE:
     One player descends the negative evidence lower bound in nats for each example: a Bernoulli likelihood for
     data in a known scale (section C.1), a Gaussian one of standard deviation `noise` otherwise (C.2);
     samples are the means of the decoder. The f-GAN paper's baseline has 20 latents.
+
+    Searched: the rate over two decades, and the noise of unbounded data, which has the unit of the data.
     """
 
     z_dim: int = 20  # latent numbers, N(0, 1)
     width: int = 400  # units of each of the two hidden layers
-    lr: float = 1e-3  # Adam's learning rate
-    noise: float = 0.1  # standard deviation of the likelihood where the data has no scale
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate
+    noise: float = tunable(
+        0.1, log=(0.01, 1.0)
+    )  # standard deviation of the likelihood where the data has no scale
 
     def game(self, data):
         self_scale = data.scale

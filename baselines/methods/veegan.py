@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganbench import Adam, Game, Player, bce_fake, bce_real, method, mlp
+from ganbench import Adam, Game, Player, bce_fake, bce_real, method, mlp, tunable
 
 
 @method
@@ -16,13 +16,17 @@ class VEEGAN:
     p(z|x)p(x). G and F together descend the mean of D(z, G(z)) - log p(z|G(z)) (eq. 3), that is D(z, G(z)) +
     ½‖z - F(G(z))‖² and a constant; where G drops a mode, F maps its examples to no plausible noise, and D sees it.
     The defaults for depth, width and optimiser are those of the authors' code for the ring and grid (z_dim 2 there).
+
+    Searched: the rate over two decades, the usual betas of GANs.
     """
 
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer of each of the three nets
     depth: int = 2  # hidden layers of each of them
-    lr: float = 1e-3  # Adam's learning rate of both players
-    betas: tuple[float, float] = (0.5, 0.999)  # of Adam
+    lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate of both players
+    betas: tuple[float, float] = tunable(
+        (0.5, 0.999), among=((0.0, 0.99), (0.5, 0.999), (0.9, 0.999))
+    )  # of Adam
 
     def game(self, data):
         hidden, size = [self.width] * self.depth, torch.Size(data.shape).numel()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ganbench import Game, Player, RMSprop, adversaries, method
+from ganbench import Game, Player, RMSprop, adversaries, method, tunable
 
 
 @method(provides=("discriminator",))
@@ -14,15 +14,17 @@ class WGAN:
     The critic D ascends E D(x) - E D(G(z)) (eq. 3), which is K times the distance if D ranges over the K-Lipschitz
     functions; after each update its weights are clipped to [-clip, clip]. G descends -E D(G(z)). The defaults are
     the paper's: RMSprop 5e-5, clip 0.01, five updates of the critic in a round (it has minibatches of 64).
+
+    Searched as in Lucic et al. 2018: the clip from 1e-3 to 1, the rate from 1e-5 to 1e-2, 1 or 5 updates of the critic.
     """
 
-    clip: float = 0.01  # greatest absolute value of a weight of the critic
+    clip: float = tunable(0.01, log=(1e-3, 1.0))  # greatest absolute value of a weight of the critic
     net: Literal["mlp", "conv"] = "mlp"  # fully connected, or DCGAN's convolutional nets (images only)
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
-    lr: float = 5e-5  # RMSprop's learning rate of both players
-    d_steps: int = 5  # updates of the critic in each round
+    lr: float = tunable(5e-5, log=(1e-5, 1e-2))  # RMSprop's learning rate of both players
+    d_steps: int = tunable(5, among=(1, 5))  # updates of the critic in each round
 
     def game(self, data):
         return Game(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ganbench import Adam, Draw, Game, Player, adversaries, gradient_norm, method
+from ganbench import Adam, Draw, Game, Player, adversaries, gradient_norm, method, tunable
 
 
 @method("wgan_gp", provides=("discriminator",))
@@ -15,16 +15,18 @@ class WGANGP:
     a generated example; G descends -E D(G(z)). D has no BatchNorm, since the penalty is on each example alone.
     The defaults are those of the paper and its code for images: λ 10, five updates of the critic in a round, Adam
     1e-4 with betas (0.5, 0.9). For toy data the code has λ 0.1, three layers of 512 and minibatches of 256.
+
+    Searched: λ around the authors' two (0.1 on toys, 10 on images), the rate, 1 or 5 updates of the critic.
     """
 
-    penalty: float = 10.0  # λ
+    penalty: float = tunable(10.0, log=(0.05, 50))  # λ
     net: Literal["mlp", "conv"] = "mlp"  # fully connected, or DCGAN's convolutional nets (images only)
     z_dim: int = 64  # latent numbers, N(0, 1)
     width: int = 128  # units of a hidden layer, or channels at the fine end of a conv net
     depth: int = 2  # hidden layers of a fully connected net
-    lr: float = 1e-4  # Adam's learning rate of both players
+    lr: float = tunable(1e-4, log=(1e-4, 1e-2))  # Adam's learning rate of both players
     betas: tuple[float, float] = (0.5, 0.9)  # of Adam
-    d_steps: int = 5  # updates of the critic in each round
+    d_steps: int = tunable(5, among=(1, 5))  # updates of the critic in each round
 
     def game(self, data):
         size = {"z_dim": self.z_dim, "width": self.width, "depth": self.depth}

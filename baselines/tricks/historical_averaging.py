@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ganbench import Memory, trick
+from ganbench import Memory, trick, tunable
 
 
 @trick
@@ -13,9 +13,11 @@ class HistoricalAveraging:
     The mean is over the parameters after every round so far, the initial ones among them, and is a constant
     when the gradient is taken: θ̄ ← θ̄ + (θ − θ̄)/t. It was proposed for low-dimensional games, in which plain
     gradient descent orbits.
+
+    Searched: over four decades down from 1, as the paper gives no value.
     """
 
-    weight: float = 1.0  # of the penalty
+    weight: float = tunable(1.0, log=(1e-4, 1.0))  # of the penalty
 
     def __call__(self, game, data):
         def start(nets):

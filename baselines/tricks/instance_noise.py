@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ganbench import trick
+from ganbench import trick, tunable
 
 
 @trick
@@ -13,10 +13,12 @@ class InstanceNoise:
     The supports of the two distributions then overlap, and the gradients of an optimal discriminator no longer
     vanish. No schedule was published; here σ falls linearly from `sigma` to zero over the first `until` of
     all rounds (`until` 0: it stays).
+
+    Searched: σ from a twentieth of the data's unit to the whole, and when the noise ends.
     """
 
-    sigma: float = 0.5  # standard deviation at the start, in the units of the data
-    until: float = 1.0  # fraction of training after which there is no noise; 0: constant noise
+    sigma: float = tunable(0.5, log=(0.05, 1.0))  # standard deviation at the start, in the units of the data
+    until: float = tunable(1.0, among=(0.5, 0.7, 1.0))  # part of training with noise; 0: constant noise
     net: str = "D"  # the net that sees the noise
 
     def __call__(self, game, data):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ganbench import Batch, PluginError, trick
+from ganbench import Batch, PluginError, trick, tunable
 
 N = 8  # examples on which the loss is tried
 
@@ -17,9 +17,11 @@ class LabelSmoothing:
     One-sided: the label of a generated one stays 0. With logits v the cross entropy towards a label t is
     −t log D − (1 − t) log(1 − D) = softplus(−v) + (1 − t) v, and so a discriminator that descends −log D(x)
     needs (1 − t) E[v(x)] more. Where its loss on real examples is another one, there are no labels to smooth.
+
+    Searched: about the paper's range.
     """
 
-    label: float = 0.9  # of real examples; the paper's range is 0.75 to 0.9
+    label: float = tunable(0.9, linear=(0.75, 0.95))  # of real examples; the paper's range is 0.75 to 0.9
     net: str = "D"  # net and player that tell real from generated
 
     def __call__(self, game, data):

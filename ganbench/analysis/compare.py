@@ -36,7 +36,7 @@ Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> 
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """What was compared and what came of it.
 
     `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
@@ -53,19 +53,19 @@ class Compared:
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
     datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
 
-    `standings`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the mean rank of its
-    seeds' standing), `iqm`, `low`, `high`: interquartile mean of its seeds' standing, the percentage of all other
+    `win_rates`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the rank of its
+    mean win rate), `iqm`, `low`, `high`: interquartile mean of its seeds' win rates, the percentage of all other
     seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
 
     `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
     and Nemenyi's tests and what the critical-difference diagram shows.
 
-    `headlines`, `verdicts` and `notes` are the same in plain words (`report.sentences`).
+    `headlines`, `verdicts` and `notes` are the same in plain words (`report.comparison`).
     """
 
     rows: pd.DataFrame
     overall: pd.DataFrame
-    standings: pd.DataFrame
+    win_rates: pd.DataFrame
     rankings: tuple[Ranking, ...]
     labels: tuple[str, ...]  # of all methods in the results, compared or not
     alone: tuple[str, ...]  # methods that take part in no comparison
@@ -78,23 +78,23 @@ class Compared:
     @property
     def headlines(self) -> list[str]:
         """For each method and baseline, one sentence in plain words."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.headlines(self.rows)
+        return comparison.headlines(self.rows)
 
     @property
     def verdicts(self) -> list[str]:
         """For each method, baseline and metric, one sentence with its numbers."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return sentences.verdicts(self.rows, self.overall)
+        return comparison.verdicts(self.rows, self.overall)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and how the comparisons are to be read."""
-        from ..report import sentences
+        from ..report import comparison
 
-        return tuple(sentences.notes(self))
+        return tuple(comparison.notes(self))
 
 
 def compare(
@@ -102,12 +102,13 @@ def compare(
     baseline: str | Sequence[str] = (),
     method: str | Sequence[str] = (),
     metric: str | Sequence[str] = (),
-) -> Compared:
+) -> Comparison:
     """Methods against baselines: `results` is a run directory, several of them whose seeds are joined, or records
     as `load_records` gives them.
 
     Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
-    alone is compared with every other method, a `method` alone too. `metric`: only these; else all that have a
+    alone is compared with every other method, a `method` alone too; of two `method`s alone the first is compared with
+    the second, as if that were the baseline. `metric`: only these; else all that have a
     better direction. Choose before you look: every comparison made is corrected for, those not made are not.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
@@ -124,20 +125,22 @@ def compare(
     seeds = _seeds(valid)
     rows = _tested(_rows(valid, metrics, pairs, seeds), seeds, _floors(valid))
     if rows.empty:
-        from ..report.sentences import excluded
-
+        left_out = [
+            f"{name} of {label} on {data} is not valid ({why})"
+            for (data, label, name, _), why in unfit.items()
+        ]
         raise RequestError(
-            f"there is nothing to compare: {' '.join(excluded(unfit)) or _nothing(records, metrics)}"
+            f"there is nothing to compare: {'; '.join(left_out) or _nothing(records, metrics)}"
         )
     shown = [name for name in metrics if name in set(rows["metric"])]
     ranked = tuple(found for name in shown if (found := rankings.ranking(name, _of(seeds, name))))
-    standings = _standings(shown, seeds)
+    win_rates = _win_rates(shown, seeds)
     labels = tuple(map(str, dict.fromkeys(records["label"])))
     compared = {name for pair in pairs for name in pair[1:]}
     alone = tuple(label for label in labels if label not in compared)
     undrawn = _undrawn([_of(seeds, name) for name in shown])
     overall = _overall(rows, seeds)
-    return Compared(rows, overall, standings, ranked, labels, alone, repeated, unfit, undrawn)
+    return Comparison(rows, overall, win_rates, ranked, labels, alone, repeated, unfit, undrawn)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -219,6 +222,8 @@ def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str
             raise RequestError(f"these results have no method {name!r}{did_you_mean(name, labels)}")
     if both := sorted(set(baselines) & set(methods)):
         raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
+    if len(methods) == 2 and not baselines:  # whoever names two wants to know which of the two is better
+        methods, baselines = methods[:1], methods[1:]
     for dataset, rows in records.groupby("dataset", sort=False):
         here = list(dict.fromkeys(rows["label"]))
         against = baselines or (tuple(n for n in here if n not in methods) if methods else here[:1])
@@ -411,7 +416,7 @@ def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
     return pd.DataFrame(found, columns=pd.Index(columns))
 
 
-def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
+def _win_rates(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
     found = []
     for metric in metrics:
         scores: dict[str, list[Floats]] = {}
@@ -419,7 +424,7 @@ def _standings(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
         values = _of(seeds, metric)
         for dataset in dict.fromkeys(dataset for dataset, _ in values):
             labels = [label for where, label in values if where == dataset]
-            shares = differences.standings([values[dataset, label].to_numpy() for label in labels])
+            shares = differences.win_rates([values[dataset, label].to_numpy() for label in labels])
             means = pd.Series([share.mean() for share in shares]).rank(ascending=False)
             for label, share, rank in zip(labels, shares, means, strict=True):
                 scores.setdefault(label, []).append(share)

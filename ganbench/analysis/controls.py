@@ -1,4 +1,4 @@
-"""What stands beside a number so that it can be read: controls on the same data, cautions, verdicts in words."""
+"""What stands beside a number so that it can be read: controls on the same data, verdicts and cautions of metrics."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ def controls(run: Run) -> pd.DataFrame:
     return groups.agg(value="mean", n="count").reset_index()
 
 
-def notes(run: Run) -> dict[str, tuple[str, ...]]:
-    """For each dataset the verdicts and cautions of its metrics, a sentence each."""
-    datasets = dict.fromkeys(cell.dataset for cell in run.cells)
-    return {dataset: tuple(_said(run.of(dataset))) for dataset in datasets}
-
-
 def _details(cell: Cell) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The metric and the details, less its tensors, of every score."""
     for seed in cell.ok:
@@ -52,21 +46,17 @@ def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 yield f"{words} {part.replace('_', ' ')}".strip(), float(number)
 
 
-def _said(cells: Sequence[Cell]) -> Iterator[str]:
-    """Verdicts, counted over the seeds of each method, and cautions."""
-    verdicts: dict[str, dict[str, Counter[str]]] = {}
-    cautions: dict[str, None] = {}
+def verdicts(cells: Sequence[Cell]) -> dict[str, dict[str, Counter[str]]]:
+    """metric -> method -> verdict -> how many seeds have it."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
     for cell in cells:
         for metric, details in _details(cell):
             if verdict := str(details.get("verdict") or "").split(" (")[0]:
-                verdicts.setdefault(metric, {}).setdefault(cell.label, Counter())[verdict] += 1
-            if caution := details.get("caution"):
-                cautions[str(caution)] = None
-    for metric, methods in verdicts.items():
-        each = "; ".join(f"{label}: {_counted(counts)}" for label, counts in methods.items())
-        yield f"Verdict of {metric}, by seeds: {each}."
-    yield from cautions
+                counts.setdefault(metric, {}).setdefault(cell.label, Counter())[verdict] += 1
+    return counts
 
 
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{verdict} ({count})" for verdict, count in counts.most_common())
+def cautions(cells: Sequence[Cell]) -> list[str]:
+    """What the values of some metrics are to be read with, each text once."""
+    texts = (details.get("caution") for cell in cells for _, details in _details(cell))
+    return list(dict.fromkeys(str(text) for text in texts if text))

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import stats
-from .stats import MOST_SEEDS, POWER, Floats
+from .stats import MAX_SEEDS, Floats
 
-_RESAMPLES = 4000  # of `interquartile_mean`, whose ends are shown in whole per cent
+_RESAMPLES = 4000  # of `interquartile_mean`, whose ends are printed in whole per cent
 
 
 def resolution(values: Floats) -> float:
@@ -125,7 +124,7 @@ def improvement(datasets: Sequence[tuple[Floats, Floats]]) -> tuple[float, float
     return share, share - below / count, share + above / count
 
 
-def standings(methods: Sequence[Floats]) -> list[Floats]:
+def win_rates(methods: Sequence[Floats]) -> list[Floats]:
     """For each seed of each method [n] on one dataset the percentage of all other seeds, of all methods, that it
     beats; a tie is half a win. Scores of different datasets have no scale in common, these have, and they need no
     reference that somebody has to choose."""
@@ -137,7 +136,7 @@ def standings(methods: Sequence[Floats]) -> list[Floats]:
 
 
 def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]:
-    """Interquartile mean of the standings of one method over all seeds and datasets together, and its 95 % interval
+    """Interquartile mean of the win rates of one method over all seeds and datasets together, and its 95 % interval
     by a stratified bootstrap over the seeds [n] of each dataset (Agarwal et al. 2021, section 4.3; as their library
     rliable).
 
@@ -146,15 +145,16 @@ def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]
     seeds together. The interval is cut to 0 and 100. NaN where no dataset has two seeds.
     """
     from scipy.special import ndtri, stdtrit
+    from scipy.stats import trim_mean
 
     rng = np.random.default_rng(0)
-    value = float(stats.interquartile_mean(np.concatenate(datasets)[None])[0])
+    value = float(trim_mean(np.concatenate(datasets), 0.25))
     seeds = sum(map(len, datasets))
     degrees = seeds - len(datasets)
     if not degrees:
         return value, math.nan, math.nan
     drawn = [scores[rng.integers(len(scores), size=(_RESAMPLES, len(scores)))] for scores in datasets]
-    ends = np.quantile(stats.interquartile_mean(np.concatenate(drawn, axis=1)), (0.025, 0.975))
+    ends = np.quantile(trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1), (0.025, 0.975))
     stretch = math.sqrt(seeds / degrees) * float(stdtrit(degrees, 0.975) / ndtri(0.975))
     low, high = np.clip(value + stretch * (ends - value), 0, 100)
     return value, float(low), float(high)
@@ -165,27 +165,12 @@ def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]
 
 def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 0.0) -> int | None:
     """Seeds of each method with which the t-test of `paired` or `unpaired` would find the difference that was seen
-    8 times in 10 (`POWER`) at this two-sided level; `MOST_SEEDS` + 1 where more are needed, None where fewer than
+    8 times in 10 (`stats.POWER`) at this two-sided level; `MAX_SEEDS` + 1 where more are needed, None where fewer than
     two seeds tell nothing about the spread. The difference seen is itself a guess."""
-    from scipy.special import ncfdtr, stdtrit
-
     if min(len(a), len(b)) < 2:
         return None
     variance = (a - b).var(ddof=1) if pairs else (a.var(ddof=1) + b.var(ddof=1)) / 2
     spread = math.sqrt(variance + step**2 / (6 if pairs else 12))
     if spread == 0:
-        return MOST_SEEDS + 1
-    groups = 1 if pairs else 2
-
-    def power(n: NDArray[np.int64]) -> Floats:
-        free = groups * (n - 1)
-        effect = n / groups * ((a.mean() - b.mean()) / spread) ** 2
-        return 1 - ncfdtr(1, free, effect, stdtrit(free, 1 - level / 2) ** 2)
-
-    if power(np.array([MOST_SEEDS]))[0] < POWER:  # it grows with n, and most differences are hopeless
-        return MOST_SEEDS + 1
-    n = np.arange(2, MOST_SEEDS + 1)
-    found = power(n)
-    known = np.isfinite(found)  # the noncentral F has gaps near 0, the noncentral t everywhere
-    enough = np.interp(n, n[known], found[known]) >= POWER
-    return int(n[enough.argmax()]) if enough.any() else MOST_SEEDS + 1
+        return MAX_SEEDS + 1
+    return stats.seeds_needed(abs(a.mean() - b.mean()) / spread, level / 2, paired=pairs)

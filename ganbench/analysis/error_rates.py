@@ -11,13 +11,12 @@ the chance of any false alarm in the table. Arrays are [..., R], R rows of a tab
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .stats import MOST_SEEDS, POWER, Floats
+from .stats import Floats
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,3 @@ def corrected(p: Floats) -> Floats:
 def outside(rise: Floats, p: Floats, tolerance: Floats, alpha: float) -> NDArray[np.bool_]:
     """Rows that rose by more than the tolerance and by more than the noise; p as `corrected` gives it."""
     return (rise > tolerance) & (p <= alpha)
-
-
-def seeds_to_tell(
-    rise: Floats, tolerance: Floats, a: Sample, b: Sample, rows: int, alpha: float
-) -> NDArray[np.int64]:
-    """Seeds on each side that would tell in 8 of 10 cases, if the means and spreads seen are the true ones.
-
-    Within the tolerance: to show that they are equal; beyond it: to find the difference in a table of so many
-    rows. n = 2 (std (z_α + z_β) / margin)² + z_α² / 4 (Guenther 1981); MOST_SEEDS + 1 for more than that, 0 where
-    nothing can be said because there is no spread.
-    """
-    from scipy.special import ndtri
-
-    degrees = np.maximum(a.n + b.n - 2, 1)
-    variance = ((a.n - 1) * a.spread**2 + (b.n - 1) * b.spread**2) / degrees
-    within = np.abs(rise) <= tolerance
-    margin = np.where(within, tolerance - np.abs(rise), np.abs(rise))
-    level, power = np.where(within, alpha, alpha / max(rows, 1)), np.where(within, (1 + POWER) / 2, POWER)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        n = 2 * variance * ((ndtri(1 - level) + ndtri(power)) / margin) ** 2 + ndtri(1 - level) ** 2 / 4
-    more = np.maximum(np.ceil(np.nan_to_num(n, posinf=math.inf)), np.maximum(a.n, b.n) + 1)
-    return np.where(variance > 0, np.minimum(more, MOST_SEEDS + 1), 0).astype(np.int64)

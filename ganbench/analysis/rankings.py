@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..store.layout import file_name
-from .differences import standings
+from .differences import win_rates
 from .stats import Floats
 
 ALPHA = 0.05
@@ -108,4 +108,4 @@ def complete(values: Values) -> tuple[list[str], list[str]]:
 
 def _standing(columns: Sequence[pd.Series]) -> list[float]:
     """What a seed of each method beats on one dataset, on the mean."""
-    return [float(own.mean()) for own in standings([own.to_numpy() for own in columns])]
+    return [float(own.mean()) for own in win_rates([own.to_numpy() for own in columns])]

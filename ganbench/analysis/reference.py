@@ -14,11 +14,13 @@ import pandas as pd
 
 from ..contracts import Better
 from ..errors import RequestError
+from ..store.protocols import current_protocol
 from .summary import FAILURES
 
 Key = tuple[str, str, str]  # dataset, label, metric
 _TEXTS = ("suite", "dataset", "label", "metric", "protocol", "unit", "better")
 _COUNTS = ("n_ok", "n", *FAILURES)
+_OPTIONAL = ("invalid", "device", "stack")  # texts that tables of earlier versions do not have
 COLUMNS = (*_TEXTS, "mean", "std", *_COUNTS)
 
 
@@ -38,6 +40,8 @@ class Entry:
     n: int
     failures: Mapping[str, int]  # status -> seeds, those that occur
     invalid: str = ""  # why the values mean nothing
+    device: str = ""  # of training; empty in tables of earlier versions
+    stack: str = ""  # sizes of the stacks that seeds were trained in: "5", or "2, 3"
 
     @property
     def key(self) -> Key:
@@ -62,10 +66,20 @@ def read(path: Path) -> tuple[str, list[Entry]]:
     if not rows:
         raise RequestError(f"{path}: is empty; expected a kept tables/summary.csv")
     header, suites = rows[0], {}
-    _check_header(path, header)
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise RequestError(
+            f"{path}: row 1 has no column {missing[0]!r}; expected the header of a kept tables/summary.csv, "
+            f"found: {', '.join(header)}"
+        )
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise RequestError(f"{path}: row 1 has two columns {twice[0]!r}; expected one")
     found: dict[Key, Entry] = {}
     for number, cells in enumerate(rows[1:], 2):
-        line = Line(path, number, _named(path, number, header, cells))
+        if len(cells) != len(header):
+            raise RequestError(
+                f"{path}: row {number} has {len(cells)} columns; expected {len(header)}, as in the header"
+            )
+        line = Line(path, number, dict(zip(header, cells, strict=True)))
         entry = _entry(line)
         if found.setdefault(entry.key, entry) is not entry:
             line.fail("metric", f"a second row of {', '.join(entry.key)}; expected one")
@@ -84,30 +98,10 @@ def rows_of(frame: pd.DataFrame) -> list[Entry]:
             **{name: row[name] for name in ("dataset", "label", "metric", "protocol", "unit", "better")},
             **{name: row[name] for name in ("mean", "std", "n_ok", "n")},
             failures={name: row[name] for name in FAILURES if row[name]},
-            invalid=row["invalid"],
+            **{name: row[name] for name in _OPTIONAL},
         )
         for row in frame.to_dict("records")
     ]
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise RequestError(
-            f"{path}: row 1 has no column {missing[0]!r}; expected the header of a kept tables/summary.csv, "
-            f"found: {', '.join(header)}"
-        )
-    twice = [name for name in COLUMNS if header.count(name) > 1]
-    if twice:
-        raise RequestError(f"{path}: row 1 has two columns {twice[0]!r}; expected one")
-
-
-def _named(path: Path, number: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    if len(cells) != len(header):
-        raise RequestError(
-            f"{path}: row {number} has {len(cells)} columns; expected {len(header)}, as in the header"
-        )
-    return dict(zip(header, cells, strict=True))
 
 
 @dataclass(frozen=True)
@@ -161,20 +155,6 @@ def _entry(line: Line) -> Entry:
         line.fail("mean", f"{'is empty' if n_ok else 'has a value'} with {n_ok} seeds that are ok")
     if math.isnan(std) != (n_ok < 2) or std < 0:
         line.fail("std", f"{line.cells['std']!r} does not fit {n_ok} seeds that are ok")
-    dataset, label, metric, protocol, unit = (
-        line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit")
-    )
-    return Entry(
-        dataset,
-        label,
-        metric,
-        protocol,
-        unit,
-        cast(Better, better),
-        mean,
-        std,
-        n_ok,
-        n,
-        failures,
-        line.text("invalid"),
-    )
+    texts = {name: line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit", *_OPTIONAL)}
+    texts["protocol"] = current_protocol(texts["protocol"])
+    return Entry(**texts, better=cast(Better, better), mean=mean, std=std, n_ok=n_ok, n=n, failures=failures)

@@ -1,8 +1,9 @@
-"""Intervals over training seeds, and how many decimals of a number mean something."""
+"""Intervals over training seeds, and how many seeds a test needs."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-MOST_SEEDS = 1000  # that are advised; more would be no advice
+MAX_SEEDS = 1000  # that are advised; more would be no advice
 POWER = 0.8  # with which an advised number of seeds finds the difference
 
 
@@ -32,9 +33,8 @@ def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
         return np.full(groups, np.nan), np.full(groups, np.nan)
     mean = values.mean(axis=1)
     half = stdtrit(n - 1, (1 + level) / 2) * values.std(axis=1, ddof=1) / math.sqrt(n)
-    same = values.min(axis=1) == values.max(
-        axis=1
-    )  # the mean of equal numbers may be off by a rounding error
+    # The mean of equal numbers may be off by a rounding error.
+    same = values.min(axis=1) == values.max(axis=1)
     mean, half = np.where(same, values[:, 0], mean), np.where(same, 0.0, half)
     return mean - half, mean + half
 
@@ -49,13 +49,25 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
     return max((center - half) / (1 + z2 / n), 0.0), min((center + half) / (1 + z2 / n), 1.0)
 
 
-def interquartile_mean(values: Floats) -> Floats:
-    """Mean of the middle half of each row of `values` [G, n]: the n // 4 least and greatest are left out
-    (Agarwal et al. 2021, section 4.3). Returns [G]; NaN where n is 0."""
-    groups, n = values.shape
-    if n == 0:
-        return np.full(groups, np.nan)
-    return np.sort(values, axis=1)[:, n // 4 : n - n // 4].mean(axis=1)
+def seeds_needed(effect: float, level: float, *, paired: bool, power: float = POWER) -> int:
+    """How many seeds of each method a one-sided t-test at `level` needs to find a true `effect`, a difference in
+    standard deviations (of the differences where `paired`), with this power; MAX_SEEDS + 1 where more are needed.
+
+    Exact for normal data, by the noncentral t of statsmodels. A two-sided test at 2 · `level` needs as many: that it
+    rejects on the wrong side adds nothing where the power is that high, and there the noncentral t has gaps.
+    """
+    from statsmodels.stats.power import TTestIndPower, TTestPower
+
+    def reached(n: int) -> float:
+        test = TTestPower() if paired else TTestIndPower()
+        value = float(test.power(effect, n, level, alternative="larger"))
+        return (
+            1.0 if math.isnan(value) else value
+        )  # a gap of the noncentral t: only where the power is almost 1
+
+    if reached(MAX_SEEDS) < power:  # it grows with n, and most differences are hopeless
+        return MAX_SEEDS + 1
+    return bisect_left(range(MAX_SEEDS + 1), power, lo=2, key=reached)
 
 
 def by_size(groups: NDArray[np.int64], count: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

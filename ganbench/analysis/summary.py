@@ -7,7 +7,7 @@ averages, such as test points (the root mean square of the seeds' standard error
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
     be compared), `best` (see `_best`; never of a row that is `at_floor`); `invalid` (see `invalid`), empty where the
     values are valid; `floor`, the mean over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is
-    no better.
+    no better; `device` of training, and `stack`, the numbers of seeds that were trained at once: "5", or "2, 3".
     """
     records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
@@ -63,6 +63,12 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
     frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
     frame["best"] &= ~frame["at_floor"]  # the best of methods that have not learned is none
+    # The same seeds differ by rounding on another device, and in a stack of another size.
+    for name in ("device", "stack"):
+        values: list[set[Any]] = [set() for _ in range(len(first))]
+        for code, value in zip(codes[ok].tolist(), records.loc[ok, name].tolist(), strict=True):
+            values[code].add(value)
+        frame[name] = [", ".join(str(value) for value in sorted(own - {"", None})) for own in values]
     return frame[TEXTS + [name for name in frame.columns if name not in TEXTS]]
 
 
@@ -103,12 +109,14 @@ def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
 
 
 def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, stats.Floats]:
+    from scipy.stats import trim_mean
+
     found = {name: np.full(count, np.nan) for name in ("mean", "low", "high", "std", "iqm")}
     for groups, members in stats.by_size(codes, count):
         matrix = values[members]
         found["mean"][groups] = matrix.mean(axis=1)
         found["low"][groups], found["high"][groups] = stats.mean_interval(matrix)
-        found["iqm"][groups] = stats.interquartile_mean(matrix)
+        found["iqm"][groups] = trim_mean(matrix, 0.25, axis=1)  # Agarwal et al. 2021, section 4.3
         if matrix.shape[1] > 1:
             found["std"][groups] = matrix.std(axis=1, ddof=1)
     return found

@@ -8,56 +8,46 @@ from dataclasses import dataclass, field
 
 from ..errors import RequestError, did_you_mean
 
-
-@dataclass(frozen=True)
-class Limit:
-    """So many units, or a percentage of the reference's mean."""
-
-    number: float
-    percent: bool
-
-    def of(self, mean: float) -> float:
-        """The limit in units."""
-        return abs(mean) * self.number / 100 if self.percent else self.number
+_EXPECTED = "expected 5%, METRIC=2 or METRIC=1%, not below zero"
 
 
 @dataclass(frozen=True)
-class Tolerances:
-    """A limit for all metrics, and others for some."""
+class Tolerance:
+    """How far means may move: per cent of the reference's mean or so many units, for all metrics and for some."""
 
-    every: Limit = Limit(1.0, percent=True)
-    own: Mapping[str, Limit] = field(default_factory=dict)
+    percent: float = 1.0  # of the metrics that `limits` does not name
+    limits: Mapping[str, tuple[float, bool]] = field(
+        default_factory=dict
+    )  # metric -> number, whether per cent
+
+    @staticmethod
+    def parse(texts: Iterable[str]) -> Tolerance:
+        """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError."""
+        percent, limits = Tolerance.percent, {}
+        for text in texts:
+            metric, equals, limit = (part.strip() for part in text.rpartition("="))
+            try:
+                number = float(limit.removesuffix("%"))
+            except ValueError:
+                number = math.nan
+            relative = limit.endswith("%")
+            # A bare number would be of all metrics, whose units differ.
+            if not 0 <= number < math.inf or bool(metric) != bool(equals) or not (relative or equals):
+                raise RequestError(f"tolerance {text!r}: {_EXPECTED}")
+            if metric:
+                limits[metric] = number, relative
+            else:
+                percent = number
+        return Tolerance(percent, limits)
 
     def of(self, metric: str, mean: float) -> float:
         """How far a metric with this mean may move, in its unit."""
-        return self.own.get(metric, self.every).of(mean)
+        number, relative = self.limits.get(metric, (self.percent, True))
+        return abs(mean) * number / 100 if relative else number
 
     def check_names(self, known: set[str]) -> None:
-        """Raises RequestError for a metric that is not known."""
-        for metric in self.own:
+        """Raises RequestError for a limit of a metric that is not known."""
+        for metric in self.limits:
             if metric not in known:
                 hint = did_you_mean(metric, known)
                 raise RequestError(f"tolerance of {metric!r}: neither table has such a metric{hint}")
-
-
-def parse(texts: Iterable[str]) -> Tolerances:
-    """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError."""
-    every, own = Tolerances().every, {}
-    for text in texts:
-        metric, equals, limit = (part.strip() for part in text.rpartition("="))
-        percent = limit.endswith("%")
-        number = _number(limit.removesuffix("%"))
-        if not 0 <= number < math.inf or bool(metric) != bool(equals) or not (percent or equals):
-            raise RequestError(f"tolerance {text!r}: expected 5%, METRIC=2 or METRIC=1%, not below zero")
-        if metric:
-            own[metric] = Limit(number, percent)
-        else:
-            every = Limit(number, percent)
-    return Tolerances(every, own)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from .. import __version__
 from ..errors import GanbenchError, RequestError, StoreError, did_you_mean
-from . import text
+from . import options, text
 from .text import RANKS as RANKS
 
 if TYPE_CHECKING:
     from .. import scaffold
 
 F = TypeVar("F", bound=Callable[..., Any])
-KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
 MADE = ("method", "fit", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 FORMATS = ("text", "json", "junit", "markdown")
 RUNS = Path("results/runs")
@@ -87,102 +85,11 @@ def _explain(ctx: click.Context, message: str) -> None:
     click.echo(text.escaped(message), err=True)
 
 
-def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.find_root().meta["ganbench.debug"] = True
-
-
-_debug = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_set_debug,
-    help="Show the traceback of an error.",
-)
-
-
-# ----------------------------------------------------------------------------------------- completion
-
-
-def _complete_suites(_ctx: click.Context, _param: click.Parameter, start: str) -> list[Any]:
-    from ..suite.load import about, shipped_suites
-
-    names = [CompletionItem(n, help=about(p)) for n, p in shipped_suites().items() if n.startswith(start)]
-    return [*names, CompletionItem(start, type="file")]
-
-
-def _complete_names(_ctx: click.Context, _param: click.Parameter, start: str) -> list[Any]:
-    from ..registry import catalog
-    from ..suite.load import about, shipped_suites
-
-    found = {name: plugin.summary for known in catalog().values() for name, plugin in known.items()}
-    found |= {name: about(path) for name, path in shipped_suites().items()}
-    return [CompletionItem(name, help=about_) for name, about_ in found.items() if name.startswith(start)]
-
-
-# ------------------------------------------------------------------------------------------- arguments
-
-
-class _Shard(click.ParamType):
-    """`2/8` as (2, 8)."""
-
-    name = "I/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, tuple):
-            return value
-        part, _, parts = value.partition("/")
-        if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-            self.fail(f"{value!r} is not I/N with 1 ≤ I ≤ N, such as 2/8", param, ctx)
-        return int(part), int(parts)
-
-
-class _Kinds(click.Choice[str]):
-    """A kind of thing to list; `trick` is taken for `tricks`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if f"{value}s" in self.choices:
-            return f"{value}s"
-        if value not in self.choices:
-            from ..registry import catalog
-            from ..suite.load import shipped_suites
-
-            known = {"suites": shipped_suites(), **{f"{kind}s": names for kind, names in catalog().items()}}
-            if kinds := [kind for kind, names in known.items() if value in names]:
-                what = f"{value!r} is a {kinds[0][:-1]}; `ganbench show {value}` shows it"
-                self.fail(f"{what}, `ganbench list {kinds[0]}` lists them all", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-_suite = click.argument("suite", metavar="SUITE", shell_complete=_complete_suites)
-_set = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a key of the suite, such as train.steps=100, datasets.0.params.modes=25, methods.*.params.lr=1e-4 or "
-    "budget=full; repeatable.",
-)
-_seeds = click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
-_results = click.argument(
-    "results", metavar="RESULTS", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
-
-_tolerance = click.option(
-    "--tolerance",
-    "tolerances",
-    multiple=True,
-    metavar="[METRIC=]LIMIT",
-    help="How far a mean may move: 5%, kde_ll=2, kde_ll=1%; repeatable.  [default: 1%]",
-)
-
-
 def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
     """A command of `main`, with --debug."""
 
     def wrap(function: Callable[..., Any]) -> click.Command:
-        return main.command(name)(_debug(function))
+        return main.command(name)(options.debug(function))
 
     return wrap
 
@@ -192,7 +99,7 @@ def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Co
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ganbench")
-@_debug
+@options.debug
 def main() -> None:
     """Is this GAN better than that one, or did the seed decide?
 
@@ -230,10 +137,10 @@ def main() -> None:
 
 
 @_command()
-@_suite
+@options.suite
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: results/runs/<suite>]")
-@_set
-@_seeds
+@options.set_key
+@options.seeds
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--executor",
@@ -249,7 +156,9 @@ def main() -> None:
     metavar="MINUTES",
     help="End a task that takes longer.  [default: never]",
 )
-@click.option("--shard", type=_Shard(), help="Only part I of N of the cells, for N machines on one folder.")
+@click.option(
+    "--shard", type=options.Shard(), help="Only part I of N of the cells, for N machines on one folder."
+)
 @click.option("--fresh", is_flag=True, help="Run again what has been finished already.")
 @click.option("--dry-run", is_flag=True, help="Only print what would run, and what is finished already.")
 def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | None, **settings: Any) -> None:
@@ -283,7 +192,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
 
 
 @_command("list")
-@click.argument("kinds", type=_Kinds(KINDS), nargs=-1)
+@click.argument("kinds", type=options.KindOfPlugin(options.KINDS), nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
 def list_(kinds: tuple[str, ...], as_json: bool) -> None:
     """List methods, tricks, divergences, features, datasets, metrics and suites: all, or the named kinds.
@@ -294,7 +203,7 @@ def list_(kinds: tuple[str, ...], as_json: bool) -> None:
       ganbench list methods tricks
       ganbench list metrics --json
     """
-    chosen = tuple(dict.fromkeys(kinds)) or KINDS
+    chosen = tuple(dict.fromkeys(kinds)) or options.KINDS
     if as_json:
         rows = [row for name in chosen for row in text.list_rows(name)]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
@@ -305,7 +214,7 @@ def list_(kinds: tuple[str, ...], as_json: bool) -> None:
 
 
 @_command()
-@click.argument("name", shell_complete=_complete_names)
+@click.argument("name", shell_complete=options.complete_names)
 def show(name: str) -> None:
     """Show one method, trick, divergence, dataset, metric or suite.
 
@@ -333,15 +242,17 @@ def show(name: str) -> None:
             f"{text.heading(f'{name} (suite)')}\n{suites[name]}\n\n{suites[name].read_text('utf-8').strip()}"
         )
     if not blocks:
-        names = {*suites, *(name for known in catalog().values() for name in known)}
+        if kinds := [kind for kind in options.KINDS if name in (kind, kind.removesuffix("s"))]:
+            raise RequestError(f"{name!r} is a kind of thing; `ganbench list {kinds[0]}` lists them all")
+        names = {member for members in options.known_names().values() for member in members}
         raise RequestError(f"no plugin or suite named {name!r}{did_you_mean(name, names)}")
     click.echo("\n\n\n".join(blocks))
 
 
 @_command()
-@_suite
-@_set
-@_seeds
+@options.suite
+@options.set_key
+@options.seeds
 def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
     """Check a suite without running anything.
 
@@ -471,7 +382,7 @@ def score(
     def report(line: str) -> None:
         click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
 
-    for one in api.score(samples, asked, device, report):
+    for one in api.score_samples(samples, asked, device, report):
         found.append(one)
         if as_json:
             rows += [text.score_row(record, one) for record in one.records]
@@ -486,7 +397,7 @@ def score(
 
 
 @_command()
-@_results
+@options.results
 def table(results: Path) -> None:
     """Write the tables of a run again, from its records.
 
@@ -503,14 +414,14 @@ def table(results: Path) -> None:
 
 
 @_command()
-@_results
+@options.results
 @click.option(
     "--against",
     metavar="REF.csv",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A kept table; what `check` says of the run is then shown too.",
 )
-@_tolerance
+@options.tolerance
 def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> None:
     """Write the report of a run again, from its records.
 
@@ -530,7 +441,7 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
 
 
 @_command()
-@_results
+@options.results
 @click.option(
     "--against",
     required=True,
@@ -538,7 +449,7 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
     type=click.Path(dir_okay=False, path_type=Path),
     help="A kept tables/summary.csv of the same suite.",
 )
-@_tolerance
+@options.tolerance
 @click.option("--alpha", default=0.05, show_default=True, help="Chance of a false alarm in the whole table.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option(
@@ -604,15 +515,16 @@ def compare(
     """Is one method better than another, or did the seed decide?
 
     RESULTS are folders of runs, whose seeds are joined. On each dataset the first method is the baseline of the
-    others; a --method alone is compared with all others, a --baseline alone with all others too. Differences are
-    paired by seed, and p-values corrected for all comparisons made: ask for the metrics that matter before you
-    look. Writes tables/compare.csv and .md and the critical-difference diagrams into the first folder. Exit code 0
-    whatever comes out.
+    others; a --method alone is compared with all others, a --baseline alone with all others too, and of two --method
+    alone the first is compared with the second. Differences are paired by seed, and p-values corrected for all
+    comparisons made: ask for the metrics that matter before you look. Writes tables/compare.csv and .md and the
+    critical-difference diagrams into the first folder. Exit code 0 whatever comes out.
 
     \b
     Examples:
       ganbench compare results/runs/quickstart
       ganbench compare results/runs/mine --method my_gan
+      ganbench compare results/runs/mine --method my_gan --method gan
       ganbench compare results/runs/mine --method my_gan --baseline gan --metric modes --metric kde_ll
       ganbench compare results/runs/mine results/runs/more-seeds --json
     """

@@ -105,7 +105,7 @@ def error_text(error: GanbenchError) -> str:
     """An error as the command line shows it."""
     if not isinstance(error, SuiteError):
         return f"error: {error}"
-    number = len(error.problems)
+    number = len(error.issues)
     return f"{error}\n{count(number, 'mistake')}; nothing was run."
 
 
@@ -215,7 +215,7 @@ def _plugin_row(plugin: Plugin) -> dict[str, Any]:
     if plugin.kind == "dataset":
         row["provides"] = list(plugin.provides)
     if plugin.kind == "method":
-        row["rung"] = plugin.rung
+        row["interface"] = plugin.interface
     return {**row, "path": str(plugin.path)}
 
 
@@ -272,7 +272,7 @@ def plugin_text(plugin: Plugin) -> str:
         blocks.append(f"{heading('Needs')}  {', '.join(plugin.needs)}")
     if plugin.provides:
         blocks.append(f"{heading('Provides')}  {', '.join(plugin.provides)}")
-    if plugin.rung == "fit":
+    if plugin.interface == "fit":
         blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
     return "\n\n".join(block for block in blocks if block)
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..contracts import Divergence
 from ..suite.spec import PluginSpec
 from .checks import Check, Target, as_plugin, run_checks
@@ -21,7 +20,7 @@ Fault = tuple[str, str | None]  # what was looked at, and what is wrong with it
 def check_divergence(target: Target, **params: Any) -> list[Check]:
     """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
     part = PluginSpec(as_plugin("divergence", target), params)
-    return run_checks(part, lambda: (Check(*fault) for fault in faults(registry.load(part.plugin)(**params))))
+    return run_checks(part, lambda: (Check(*fault) for fault in faults(part.build())))
 
 
 def faults(divergence: Any) -> Iterator[Fault]:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..contracts import Data
 from ..suite.spec import PluginSpec
 from .checks import RTOL, Check, CheckFailed, Checks, Target, as_plugin, run_checks
@@ -18,7 +17,7 @@ def check_feature(target: Target, data: Data | None = None, **params: Any) -> li
     """Check a feature function with these parameters on `data`, else on points or, where it wants images, on
     images. Raises PluginError where there is no such feature function."""
     part = PluginSpec(as_plugin("feature", target), params)
-    return run_checks(part, lambda: _feature(registry.load(part.plugin)(**params), data))
+    return run_checks(part, lambda: _feature(part.build(), data))
 
 
 def _feature(made: Any, data: Data | None) -> Checks:

@@ -12,8 +12,10 @@ from torch import Generator, Tensor
 
 from .. import registry
 from ..contracts import Data, Draw, Game, Labels, Modes, Player, method
+from ..execution import worker
 from ..nets import adversaries, bce_fake, bce_real, mlp
 from ..optim import Adam
+from ..suite.spec import PluginSpec
 from ..training.rng import generator
 
 N = 400  # examples of each split
@@ -67,7 +69,7 @@ def suitable(needs: Collection[str]) -> Data | None:
 
 def load_data(name: str) -> Data:
     """A dataset by its name or file, with its default parameters. Raises PluginError and DatasetError."""
-    return registry.load(registry.find("dataset", name))(Generator().manual_seed(0))
+    return worker.load_data(PluginSpec(registry.find("dataset", name), {}))
 
 
 @method("reference")

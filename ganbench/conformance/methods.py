@@ -17,8 +17,7 @@ from ..nets import Sequential
 from ..suite.plan import Cell
 from ..suite.spec import PluginSpec
 from ..training import loop, model
-from ..training.games import build
-from ..training.rng import Draws
+from ..training.rng import Draws, build_game
 from ..training.stack import Stack
 from ..training.trained import TrainedSeed
 from .checks import (
@@ -52,10 +51,10 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
     Raises PluginError where there is no such method."""
     plugin = as_plugin("method", target)
     part = PluginSpec(plugin, params)
-    if plugin.rung is None:
+    if plugin.interface is None:
         text = f"give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler; {SAMPLER}"
         return [*documentation(plugin), Check("it has a game or a fit", text)]
-    check = _fit if plugin.rung == "fit" else lambda part, data: game_checks(trial_cell(part), data)
+    check = _fit if plugin.interface == "fit" else lambda part, data: game_checks(trial_cell(part), data)
     first, *others = [data] if data else _playgrounds(part)
     results = run_checks(part, lambda: check(part, first))
     for other in others:
@@ -71,7 +70,7 @@ def _playgrounds(part: PluginSpec) -> list[Data]:
     plugin = part.plugin
     if plugin.needs and not set(plugin.needs) <= {"labels"}:
         return [suitable(plugin.needs) or plane()]
-    if plugin.rung == "fit":
+    if plugin.interface == "fit":
         return [plane(), images(8)]
     chosen = [data for data in (plane(), images(8)) if _can_be_built(part, data)]
     if not any(len(data.shape) == 3 for data in chosen) and _can_be_built(part, images()):
@@ -81,7 +80,7 @@ def _playgrounds(part: PluginSpec) -> list[Data]:
 
 def _can_be_built(part: PluginSpec, data: Data) -> bool:
     try:
-        build(trial_cell(part), data, 0)
+        build_game(trial_cell(part), data, 0)
     except Exception:
         return False
     return True
@@ -104,7 +103,7 @@ def _unless_refused(check: Callable[[PluginSpec, Data], Checks], part: PluginSpe
 
 def game_checks(cell: Cell, data: Data) -> Checks:
     """The checks of a game on these data."""
-    game = build(cell, data, 0)
+    game = build_game(cell, data, 0)
     if not isinstance(game, Game):
         raise CheckFailed(
             "it gives a Game", f"it gave a {type(game).__name__}; return Game(nets=..., players=..., ...)"
@@ -125,7 +124,7 @@ def game_checks(cell: Cell, data: Data) -> Checks:
 
 def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     """The first losses and gradients of two seeds; in float32 only whether they can be computed, and are finite."""
-    games = [build(cell, data, seed) for seed in (0, 1)]
+    games = [build_game(cell, data, seed) for seed in (0, 1)]
     stack = Stack(games, torch.device("cpu"), dtype)
     draws = Draws(stack.game, data, (0, 1), SETTINGS.batch, torch.device("cpu"), dtype)
     batch = next(draws.rounds(1))[0]
@@ -144,7 +143,7 @@ def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
             bad.append(
                 f"the {what} of {name!r} is NaN or infinite before the first step; look for log(0), sqrt(0) or 0/0"
             )
-        parts = stack.rules.layouts[name].unpack(grad)
+        parts = stack.layout.players[name].unpack(grad)
         still += [
             (name, net) for net, slopes in parts.items() if not any(bool(s.any()) for s in slopes.values())
         ]
@@ -161,7 +160,7 @@ def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     idle = [
         net
         for net in stack.game.nets
-        if not stack.rules.owner[net] and list(stack.game.nets[net].parameters())
+        if not stack.layout.owner[net] and list(stack.game.nets[net].parameters())
     ]
     text = f"{' and '.join(idle)} belong(s) to no player and will never be trained" if idle else None
     yield Check("every net has a player", text, advice=True)

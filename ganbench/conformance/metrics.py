@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from .. import registry
 from ..contracts import Better, Data, Score
+from ..errors import PluginError
+from ..scoring import protocol
 from ..suite.spec import PluginSpec
 from .checks import Check, CheckFailed, Checks, Target, as_plugin, documentation, run_checks
 from .fixtures import SampledModel, suitable
@@ -32,10 +33,17 @@ def _metric(part: PluginSpec, data: Data) -> Checks:
     if odd:
         text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
-    made = registry.load(plugin)(**part.params)
+    made = part.build()
     sentence = getattr(made, "protocol", lambda _: "")(data)
     text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
     yield Check("its protocol is a sentence", text)
+    if hasattr(made, "protocol_fields"):
+        try:
+            same = protocol(part, data) == protocol(part, data)
+            text = None if same else "protocol_fields(data) must return the same mapping every time"
+        except PluginError as error:
+            text = str(error)
+        yield Check("its protocol has a hash that stays the same", text)
     first, second = (_scores(made, data) for _ in range(2))
     if len(first) != len(plugin.values) or not all(isinstance(score, Score) for score in first):
         kinds = ", ".join(type(score).__name__ for score in first)

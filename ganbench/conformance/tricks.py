@@ -11,7 +11,7 @@ from ..contracts import Data, Game
 from ..suite.plan import Cell
 from ..suite.spec import PluginSpec
 from ..training import loop
-from ..training.games import build
+from ..training.rng import build_game
 from . import fixtures
 from .checks import Check, CheckFailed, Checks, Target, as_plugin, run_checks, trial_cell
 from .fixtures import plane
@@ -29,9 +29,9 @@ def check_trick(target: Target, data: Data | None = None, **params: Any) -> list
 
 def _trick(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(*[p for p in (plain.method.part, part) if p])
-    game = build(plain, data, 0)
+    game = build_game(plain, data, 0)
     given = dict(game.nets)
-    tricked = registry.load(part.plugin)(**part.params)(game, data)
+    tricked = part.build()(game, data)
     if not isinstance(tricked, Game):
         raise CheckFailed(
             "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"

@@ -80,6 +80,8 @@ def download_folder() -> Path:
 
 def read(path: Path) -> bytes:
     """The bytes of a file. Raises DatasetError."""
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise DatasetError(f"{path}: is a folder, a pipe or a device; expected a file")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -98,6 +100,9 @@ def obtain(name: str, files: Mapping[str, str | None], make: Callable[[Path, boo
     """
     named = data_folder()
     root = named if named and any((named / file).exists() for file in files) else download_folder()
+    for path in (root / file for file in files):
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            raise DatasetError(f"{name}: {path} is a pipe or a device; expected a file: remove it")
     try:
         return make(root, False)
     except (RuntimeError, OSError):
@@ -249,6 +254,8 @@ def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]
             skipped.append(entry)
         elif entry.is_dir():
             folders.append(entry)
+        elif entry.exists() and not entry.is_file():  # reading a pipe would wait for ever
+            raise DatasetError(f"{entry}: is a pipe or a device; expected an image file: remove it")
         else:
             (images if entry.suffix.lower() in SUFFIXES else skipped).append(entry)
     return images, folders

@@ -14,16 +14,18 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from ..atomic import write_atomic
+from ..errors import StoreError
 
 REPORT_INTERVAL = 0.5  # seconds between two reports of a worker
 STATUS_INTERVAL = 60.0  # seconds between two lines about a running task in a plain log
@@ -41,6 +43,7 @@ class TaskProgress:
     steps: int = 0
     rate: float = 0.0  # rounds of the whole stack in a second
     losses: Mapping[str, float] = field(default_factory=dict)
+    resumed: int = 0  # the step of the checkpoint from which the training went on
 
     @property
     def text(self) -> str:
@@ -49,6 +52,8 @@ class TaskProgress:
         if not self.steps:
             return f"{seeds}  {self.activity}"
         parts = [seeds, f"step {self.step:,} of {self.steps:,}"]
+        if self.resumed:
+            parts.append(f"resumed after {self.resumed:,}")
         if self.rate > 0:
             parts.append(f"{self.rate * self.seeds:,.0f} seed·steps/s")
         if self.losses:
@@ -76,16 +81,17 @@ class ProgressDir:
     def reporter(self, task: int) -> Callable[[TaskProgress], None]:
         """A function with which the worker of a task reports. It may be called at any rate: a report is written
         twice a second, and when the activity changes."""
-        last, activity = 0.0, ""
+        last, activity, resumed = 0.0, "", 0
 
         def report(progress: TaskProgress) -> None:
-            nonlocal last, activity
+            nonlocal last, activity, resumed
+            resumed = progress.resumed or resumed  # said again in every later report, so that none is missed
             now = time.monotonic()
             if progress.activity == activity and now - last < REPORT_INTERVAL:
                 return
             last, activity = now, progress.activity
-            with suppress(OSError):  # not worth failing a training
-                self._write(f"{task}.json", asdict(progress))
+            with suppress(StoreError):  # not worth failing a training
+                self._write(f"{task}.json", replace(progress, resumed=resumed))
 
         return report
 
@@ -107,8 +113,8 @@ class ProgressDir:
         return self.folder / f"{task}.stacks"
 
     def write_result(self, task: int, result: TaskResult) -> None:
-        """Called by the worker, last of all."""
-        self._write(f"{task}.result", asdict(result))
+        """Called by the worker, last of all. Raises StoreError."""
+        self._write(f"{task}.result", result)
 
     def take_result(self, task: int) -> TaskResult | None:
         """The result of a task, which is removed; None where its worker died before."""
@@ -119,11 +125,9 @@ class ProgressDir:
             return result
         return None
 
-    def _write(self, name: str, document: dict[str, Any]) -> None:
-        # JSON in ASCII: text of a plugin may hold lone surrogates, which UTF-8 does not encode.
-        temporary = self.folder / f"{name}.tmp"
-        temporary.write_text(json.dumps(document))
-        os.replace(temporary, self.folder / name)
+    def _write(self, name: str, message: TaskProgress | TaskResult) -> None:
+        # JSON escapes to ASCII: text of a plugin may hold lone surrogates, which UTF-8 does not encode.
+        write_atomic(self.folder / name, json.dumps(asdict(message)).encode(), durable=False)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
@@ -140,8 +144,18 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-")
 
 
+@dataclass
+class Row:
+    """A running task on the display."""
+
+    bar: TaskID
+    started: float  # by the monotonic clock
+    printed: float  # when the last line about it was printed in a plain log
+    events: set[str] = field(default_factory=set)  # that have been printed
+
+
 class Display:
-    """Shows tasks, by their labels, from start to finish."""
+    """Shows tasks, by their labels, from start to finish: as bars on a terminal, elsewhere as plain lines."""
 
     def __init__(self, progress: ProgressDir, labels: Mapping[int, str], console: Console) -> None:
         self.progress, self.labels, self.console = progress, labels, console
@@ -156,45 +170,49 @@ class Display:
             disable=not console.is_terminal,
         )
         self.total = self.bars.add_task("all", total=len(labels), text=f"0 of {len(labels)} tasks")
-        self.rows: dict[int, TaskID] = {}
-        self.lines: dict[int, tuple[float, float]] = {}  # in a plain log: when a task started, its last line
+        self.rows: dict[int, Row] = {}
         self.done = 0
 
     def __enter__(self) -> Self:
         self.bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
     def refresh(self) -> None:
         """Read the workers' reports again."""
         now = time.monotonic()
-        for task, report in sorted(self.progress.read().items()):
+        reports = self.progress.read()
+        for task in (
+            self.rows.keys() - reports.keys()
+        ):  # waits no longer, and cannot report from where it is now
+            self.bars.remove_task(self.rows.pop(task).bar)
+        for task, report in sorted(reports.items()):
             label = self.labels[task]
+            if task not in self.rows:
+                self.rows[task] = Row(self.bars.add_task(label, total=None, text=""), now, now)
+            row = self.rows[task]
             if self.console.is_terminal:
-                if task not in self.rows:
-                    self.rows[task] = self.bars.add_task(label, total=None, text="")
-                steps = report.steps or None
-                self.bars.update(self.rows[task], total=steps, completed=report.step, text=report.text)
+                self.bars.update(row.bar, total=report.steps or None, completed=report.step, text=report.text)
                 continue
-            # A plain log: one line at the start, then one a minute, so that a task that hangs shows.
-            start, last = self.lines.setdefault(task, (now, now))
-            if last == now:
-                say(self.console, f"{label}: {WAITING if report.activity == WAITING else 'started'}")
-            elif now - last >= STATUS_INTERVAL:
-                say(self.console, f"{label}: running for {format_seconds(now - start)} ({report.text})")
-                self.lines[task] = (start, now)
+            # A plain log: a line at each event, and one a minute, so that a task that hangs shows.
+            event = WAITING if report.activity == WAITING else "started"
+            if report.resumed:
+                event = f"resumed after step {report.resumed:,}"
+            if event not in row.events:
+                say(self.console, f"{label}: {event}")
+                row.events.add(event)
+                row.printed = now
+            elif now - row.printed >= STATUS_INTERVAL:
+                say(self.console, f"{label}: running for {format_seconds(now - row.started)} ({report.text})")
+                row.printed = now
 
     def finish(self, task: int, outcome: str) -> None:
         """Print how a task ended."""
-        self.refresh()
+        self.refresh()  # what it did last
         self.progress.clear(task)
-        self.lines.pop(task, None)
-        if task in self.rows:
-            self.bars.remove_task(self.rows.pop(task))
+        self.refresh()
         self.done += 1
         count = f"{self.done} of {len(self.labels)}"
         self.bars.update(self.total, completed=self.done, text=f"{count} tasks")

@@ -33,7 +33,7 @@ from ..store.rundir import Store
 from ..suite.plan import Cell
 from ..suite.sources import relocate
 from .local import Local, Outcome
-from .progress import ProgressDir, TaskResult, temporary_folder
+from .progress import WAITING, ProgressDir, TaskProgress, TaskResult, temporary_folder
 from .worker import Task, pending_work, record_timeout
 
 MAX_RUNNING = 256  # tasks handed to Ray; more wait here
@@ -118,21 +118,22 @@ def _first_line(error: BaseException) -> str:
 class Cluster:
     """Hands tasks to Ray: one CPU each and, on CUDA, a share of a GPU."""
 
-    def __init__(self, _progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
+    def __init__(self, progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
         """jobs: tasks at the same time, at most
         share: of a GPU, for each task; 0 on the CPU
 
-        Nodes cannot write into the progress folder, so a run says when tasks end, and not how far they are."""
+        Nodes cannot write into the progress folder, so a run says which tasks wait for another run and when tasks
+        end, and not how far they are."""
         import ray
         import ray.exceptions
 
-        self.ray = ray
+        self.ray, self.progress = ray, progress
         self.remote = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(run_on_node)
         self.jobs = min(jobs or MAX_RUNNING, MAX_RUNNING)
         self.waiting: deque[Task] = deque()
-        self.running: dict[
-            Any, tuple[Task, Store, ExitStack]
-        ] = {}  # by Ray's reference; with the locks of its seeds
+        self.locked: set[int] = set()  # tasks whose seeds another run works on
+        # By Ray's reference; with the locks of its seeds.
+        self.running: dict[Any, tuple[Task, Store, ExitStack]] = {}
 
     def submit(self, task: Task) -> None:
         self.waiting.append(task)
@@ -159,7 +160,12 @@ class Cluster:
                     locks.enter_context(store.lock(task.cell.id, task.seeds, wait=False))
                 except Timeout:
                     self.waiting.append(task)  # until the other run is done with it
+                    if task.number not in self.locked:
+                        self.locked.add(task.number)
+                        self.progress.reporter(task.number)(TaskProgress(WAITING, len(task.seeds)))
                     continue
+                self.locked.discard(task.number)
+                self.progress.clear(task.number)
                 work = pending_work(store, task.cell, task.seeds)
                 if not work:
                     outcomes.append(Outcome(task, TaskResult(store.warnings)))

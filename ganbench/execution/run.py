@@ -30,9 +30,10 @@ from ..store.results import open_run
 from ..store.rundir import Preview, Store, preview
 from ..suite.load import Suite
 from ..suite.plan import Cell, data_digest, make_cells
-from ..training.loop import rehearse, samples_for_metrics
+from ..training.loop import samples_for_metrics, smoke_test
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
+from .search import search
 from .tracking import Tracking
 from .worker import (
     Task,
@@ -83,38 +84,85 @@ def run(
     fresh: forget what is there of these cells first
     dry_run: only print what would be done; nothing is written
 
+    A suite with a search (`tune`) is run twice: first the trials on each dataset, in run directories of their own, then
+    the suite with the best settings beside the defaults.
+
     Returns the exit code: 0; 1 where something failed, records are missing or every seed diverged; 130 after Ctrl-C,
     SIGTERM or SIGHUP. Raises RequestError for data, plugins or a device that are not there, before anything is
     written, and StoreError for a directory that cannot be used.
     """
     console = console or Console()
+    options = {
+        "device": device, "executor": executor, "jobs": jobs, "timeout": timeout, "shard": shard, "fresh": fresh,
+        "dry_run": dry_run, "console": console,
+    }  # fmt: skip
+    if suite.tune:
+        root = Path(os.getcwd(), out)
+        tuned, code = search(suite, root, partial(_run, **options, reports=()), console, dry_run=dry_run)
+        if tuned is None:
+            return code
+        suite = tuned
+    return _run(suite, out, **options)
+
+
+def _run(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str,
+    executor: Literal["local", "ray"],
+    jobs: int | None,
+    timeout: float | None,
+    shard: tuple[int, int] | None,
+    fresh: bool,
+    dry_run: bool,
+    console: Console,
+    reports: Sequence[str] | None = None,
+) -> int:
+    """Run a suite without a search; `reports`: what is written of its results, by default all."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     store = Store(root, read_only=dry_run)
     store.check_suite(suite)
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
+            # Where it runs.
             device, start = _choose_executor(executor, device, jobs, console)
+
+            # What there is to do. Every cell has its keys from here on.
             copies = Path(temporary) if executor == "local" and not dry_run else None
             with no_collection():
                 cells, previews, data = prepare(suite, copies)
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
+            # All cells are split before those of the shard are taken: a seed's stack must not depend on the shard.
             own = cells[shard[0] - 1 :: shard[1]] if shard else cells
-            names = {cell.id for cell in own}
+            ids = {cell.id for cell in own}
             seconds = 60 * timeout if timeout else None
             tasks = [
                 replace(task, timeout=seconds, data=data.get(task.cell.dataset.label))
                 for task in split_tasks(cells, root, device, cores() if device == "cpu" else len(gpus()))
-                if task.cell.id in names
+                if task.cell.id in ids
             ]
+            store = Store(root, read_only=dry_run)
             if dry_run:
                 _print_plan(store, own, tasks, console)
                 return 0
+
+            # The run directory. Whatever cannot be written, or logged, is found here, before any training.
             tracking = Tracking(suite.track, store)
-            _write_plan(store, suite, cells, previews, device, forget=own if fresh else ())
+            store.prepare()
+            for cell in own if fresh else ():
+                store.remove(cell)
+            store.write_suite(suite)
+            store.write_environment(device)
+            for each in previews:
+                store.write_dataset(each)
+            store.write_plan(suite, cells)
+
+            # The work, then what follows from the records.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
-            code = _conclude(store, out, own, console, stopped)
+            code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
                 _print_warnings(tracking.warnings, console)
@@ -211,7 +259,7 @@ def prepare(
         if not own:
             continue
         with plugin_code():
-            data = load_data(dataset.part)
+            data = load_data(dataset.part, dataset.split)
             digest = data_digest(data, dataset.part)
             previews.append(preview(dataset, data, digest))
             if copies:
@@ -225,7 +273,7 @@ def prepare(
                     min_samples=samples_for_metrics(cells[index], data),
                 )
                 try:
-                    rehearse(cell, data)
+                    smoke_test(cell, data)
                 except PluginError as error:  # a trick that cannot be used with the method
                     refusals.append(f"{cell.label}: {error}")
     if refusals:
@@ -251,27 +299,8 @@ def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> I
             number += 1
 
 
-def _write_plan(
-    store: Store,
-    suite: Suite,
-    cells: Sequence[Cell],
-    previews: Sequence[Preview],
-    device: str,
-    forget: Sequence[Cell],
-) -> None:
-    """Make the run directory ready; whatever cannot be written is found here, before any training."""
-    store.prepare()
-    for cell in forget:
-        store.remove(cell)
-    store.write_suite(suite)
-    store.write_environment(device)
-    for each in previews:
-        store.write_dataset(each)
-    store.write_plan(suite, cells)
-
-
 def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console) -> None:
-    """What there is and what would be done."""
+    """Print what there is and what would be done."""
     pending = {task.number: pending_work(store, task.cell, task.seeds) for task in tasks}
     rows = []
     for cell in cells:
@@ -289,7 +318,7 @@ def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], cons
         checkpoint = store.checkpoint(task.cell, train, tensors=False) if train else None
         if checkpoint:
             steps = task.cell.train.steps
-            where = f"to be resumed after round {checkpoint.step:,} of {steps:,}"
+            where = f"to be resumed after step {checkpoint.step:,} of {steps:,}"
             say(console, f"{task.cell.label}, {seed_names(train)}: {where}")
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
@@ -390,14 +419,30 @@ def _print_warnings(warnings: list[str], console: Console) -> None:
 # ---------------------------------------------------------------------------------------------- after
 
 
-def _conclude(store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool) -> int:
+def _conclude(
+    store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool, reports: Sequence[str]
+) -> int:
     """Write records, tables, plots and report, and print what is not ok; the exit code."""
     rows = store.write_records()
     _print_warnings(store.warnings, console)
-    names = (REPORTS[:1] if stopped else REPORTS) if rows else ()
-    run, errors = _write_reports(store.root, names)
-    if rows and not errors:
+
+    # Everything is derived from the records; a failure here costs none of them.
+    names = (reports[:1] if stopped else reports) if rows else ()
+    run, errors = None, []
+    try:
+        if names:
+            run = open_run(store.root, trusted=True)  # its plugins have been run by this command
+    except Exception as error:
+        errors.append(f"the results could not be read: {explain(error)}")
+    for name in names if run else ():
+        try:
+            importlib.import_module(f"ganbench.report.{name}").write(run)
+        except Exception as error:
+            errors.append(f"the {name} could not be written: {explain(error)}")
+    if run and not errors:
         _print_tables(run, console)
+
+    # What is not ok, last, where it is seen.
     bad = _print_failures(rows, console)
     for text in errors:
         say(console, f"error: {text}\nThe records are kept in {out / layout.RECORDS}.")
@@ -407,7 +452,7 @@ def _conclude(store: Store, out: Path, cells: Sequence[Cell], console: Console, 
     missing = _missing_records(cells, rows)
     if missing:
         say(console, f"error: {missing}; {RESUME}")
-    if rows and not errors:
+    if names and not errors:
         say(console, f"report: {out / layout.REPORT}")
     return 1 if bad or errors or missing else 0
 
@@ -417,7 +462,7 @@ def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -
     count, absent = 0, []
     there = Counter((row["cell"], row["seed"], row["metric"]) for row in rows)
     for cell in cells:
-        values = [value.name for metric in cell.metrics for value in metric.plugin.values]
+        values = [value.name for metric in cell.metrics for value in metric.values]
         planned = Counter((cell.id, seed, value) for seed in cell.seeds for value in values)
         count += planned.total()
         absent += (planned - there).elements()
@@ -426,29 +471,11 @@ def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -
     return f"{len(absent)} of {count} records are missing ({names})" if absent else ""
 
 
-def _write_reports(root: Path, names: Sequence[str]) -> tuple[Path | Run, list[str]]:
-    """Derive everything from the records: the run directory, read once for all of it, and what went wrong."""
-    if not names:
-        return root, []
-
-    try:
-        run = open_run(root, trusted=True)  # its plugins have been run by this command
-    except Exception as error:
-        return root, [f"the results could not be read: {explain(error)}"]
-    errors = []
-    for name in names:
-        try:
-            importlib.import_module(f"ganbench.report.{name}").write(run)
-        except Exception as error:
-            errors.append(f"the {name} could not be written: {explain(error)}")
-    return run, errors
-
-
-def _print_tables(run: Path | Run, console: Console) -> None:
+def _print_tables(run: Run, console: Console) -> None:
     """The tables of the report, in short."""
     from ..report import tables
 
-    for shown in tables.of_run(run):
+    for shown in tables.dataset_tables(run):
         heads = [f"{c.metric} {f'{c.protocol} ' if c.mixed else ''}{c.arrow}" for c in shown.columns]
         rows = [
             (row.label, row.seeds, *(entry.text if entry else "" for entry in row.entries))

@@ -11,9 +11,12 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,23 +32,39 @@ if TYPE_CHECKING:
 
     from .worker import Task
 
-LOOK = 2.0  # seconds between two looks at what the workers have finished
-MLFLOW_MOST = 1000  # values that MLflow takes at a time
-MLFLOW_TEXT = 6000  # characters that it takes of a parameter
+LOOK_INTERVAL = 2.0  # seconds between two looks at what the workers have finished
+MLFLOW_MAX_METRICS, MLFLOW_MAX_PARAMS = 1000, 100  # values that MLflow takes at a time
+MLFLOW_MAX_TEXT = 6000  # characters that it takes of a parameter
+MAX_NAME = 60  # characters; MLflow makes a file of each name, of which file systems take 255 bytes
+REFUSED = re.compile(r"[^\w.-]|^\.*$")  # of a name: what MLflow, TensorBoard or W&B refuses or replaces
+
+
+def allowed_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name with the one under which it is logged: `FID@50k` becomes `FID_50k`.
+
+    Of names that would become the same, those that had to be changed end with a digest of the original. So a name
+    does not depend on the order, and stays the same for all seeds of a cell.
+    """
+    logged = {name: REFUSED.sub("_", name)[:MAX_NAME] for name in names}
+    count = Counter(logged.values())
+    for name, short in logged.items():
+        if short != name and count[short] > 1:
+            digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+            logged[name] = f"{short[: MAX_NAME - 9]}-{digest}"
+    return logged
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What a tracker is told of one trained seed."""
+    """What a tracker is told of one trained seed. Names are those that all trackers take; the originals of those
+    that had to be changed are in the configuration, as in `name.scores.FID_50k: FID@50k`."""
 
     suite: str
     label: str  # of the cell, fit for a folder
     seed: int
     status: str
     config: Mapping[str, Any]  # dataset, method, tricks, parameters, budget
-    curves: Mapping[
-        str, NDArray[Any]
-    ]  # losses and what else was written down, [L]; "step" [L] are the rounds
+    curves: Mapping[str, NDArray[Any]]  # losses and what else was recorded, [L]; "step" [L] are the rounds
     scores: Mapping[str, float]
 
     @property
@@ -57,9 +76,8 @@ class Seed:
         """Name, round and value of every point of the curves, then the scores at the last round."""
         for name, curve in self.curves.items():
             if name != "step":
-                yield from (
-                    (f"curves/{name}", *point) for point in zip(self.steps, map(float, curve), strict=True)
-                )
+                for step, value in zip(self.steps, curve, strict=True):
+                    yield f"curves/{name}", step, float(value)
         last = self.steps[-1] if self.steps else 0
         yield from ((f"scores/{name}", last, value) for name, value in self.scores.items())
 
@@ -112,14 +130,20 @@ class MLflow:
 
         known = self.client.get_experiment_by_name(seed.suite)
         experiment = known.experiment_id if known else self.client.create_experiment(seed.suite)
-        run = self.client.create_run(experiment, run_name=f"{seed.label} seed {seed.seed}").info.run_id
         now = int(1000 * time.time())  # milliseconds
-        params = [Param(name, str(value)[:MLFLOW_TEXT]) for name, value in seed.config.items()]
-        self.client.log_batch(run, params=params)
+        params = [Param(name, str(value)[:MLFLOW_MAX_TEXT]) for name, value in seed.config.items()]
         metrics = [Metric(name, value, now, step) for name, step, value in seed.values()]
-        for start in range(0, len(metrics), MLFLOW_MOST):
-            self.client.log_batch(run, metrics=metrics[start : start + MLFLOW_MOST])
-        self.client.set_terminated(run, "FINISHED" if seed.status == "ok" else "FAILED")
+        run = self.client.create_run(experiment, run_name=f"{seed.label} seed {seed.seed}").info.run_id
+        try:
+            for start in range(0, len(params), MLFLOW_MAX_PARAMS):
+                self.client.log_batch(run, params=params[start : start + MLFLOW_MAX_PARAMS])
+            for start in range(0, len(metrics), MLFLOW_MAX_METRICS):
+                self.client.log_batch(run, metrics=metrics[start : start + MLFLOW_MAX_METRICS])
+            self.client.set_terminated(run, "FINISHED" if seed.status == "ok" else "FAILED")
+        except Exception:
+            with suppress(Exception):  # the server may be gone
+                self.client.delete_run(run)  # it would stay unfinished, and the next run logs the seed again
+            raise
 
 
 class WandB:
@@ -136,7 +160,7 @@ class WandB:
     def log(self, seed: Seed, folder: Path) -> None:
         """As a history by rounds, the scores as its summary."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        project = os.environ.get("WANDB_PROJECT") or seed.suite
+        project = os.environ.get("WANDB_PROJECT") or REFUSED.sub("_", seed.suite)
         run = self.wandb.init(
             project=project, group=seed.label, name=f"{seed.label} seed {seed.seed}", config=dict(seed.config),
             dir=str(self.folder), mode=self.mode, reinit="create_new", settings=self.wandb.Settings(silent=True),
@@ -175,7 +199,7 @@ class Tracking:
         if self.trackers and time.monotonic() >= self.next:
             for task in tasks:
                 self._look(task, final=False)
-            self.next = time.monotonic() + LOOK
+            self.next = time.monotonic() + LOOK_INTERVAL
 
     def finish(self, tasks: Sequence[Task]) -> None:
         """Log what is left of these tasks, when all have ended: also the seeds that failed."""
@@ -201,11 +225,21 @@ class Tracking:
             yield score["records"] if score else None
 
     def _log(self, cell: Cell, trained: TrainedSeed, records: list[dict[str, Any]]) -> None:
+        """Log a seed with all trackers; one that fails is left out from here. Raises StoreError."""
         known = {"key": cell.train_keys[trained.seed], **trained.summary, "records": records}
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        label = cell.id.rpartition("-")[0]
         for name, tracker in list(self.trackers.items()):
+            folder = self.store.path("tracking", name, label, f"seed-{trained.seed}")
+            logged = folder / "logged.json"
             try:
-                self._log_to(name, tracker, cell, trained, records, digest)
+                with self.store.lock(f"{cell.id}-{name}", [trained.seed]):  # another run may be at it
+                    before = self.store.read(logged, ["digest"])
+                    if before and before["digest"] == digest:
+                        continue
+                    shutil.rmtree(folder, ignore_errors=True)  # what was logged of it before it changed
+                    tracker.log(self._seed(cell, trained, label, records), folder)
+                    self.store.write_json(logged, {"digest": digest})
             except StoreError:
                 raise
             except Exception as error:
@@ -216,37 +250,29 @@ class Tracking:
                     "what is missing"
                 )
 
-    def _log_to(
-        self,
-        name: str,
-        tracker: Tracker,
-        cell: Cell,
-        trained: TrainedSeed,
-        records: list[dict[str, Any]],
-        digest: str,
-    ) -> None:
-        label = cell.id.rpartition("-")[0]
-        folder = self.store.path("tracking", name, label, f"seed-{trained.seed}")
-        done = folder / "logged.json"
-        with self.store.lock(f"{cell.id}-{name}", [trained.seed]):  # another run may be at it
-            logged = self.store.read(done, ["digest"])
-            if logged and logged["digest"] == digest:
-                return
-            shutil.rmtree(folder, ignore_errors=True)  # what was logged of it before it changed
-            tracker.log(self._seed(cell, trained, label, records), folder)
-            self.store.write_json(done, {"digest": digest})
-
     def _seed(self, cell: Cell, trained: TrainedSeed, label: str, records: list[dict[str, Any]]) -> Seed:
         columns = cell.columns
+        scores = {row["metric"]: row["value"] for row in records if row["value"] is not None}
+        curves = self.store.curves(cell.id, trained.seed)
+        score_names, curve_names = allowed_names(scores), allowed_names(curves)
+        renamed = {
+            f"name.{kind}.{short}": name
+            for kind, names in (("scores", score_names), ("curves", curve_names))
+            for name, short in names.items()
+            if short != name
+        }
         config = {
             **{name: columns[name] for name in ("dataset", "method", "label", "tricks")},
             **asdict(cell.train),
             **{name: getattr(trained, name) for name in ("seed", "status", "device", "seconds")},
             **{f"params.{name}": value for name, value in columns["params"].items()},
+            **renamed,
         }
-        scores = {row["metric"]: row["value"] for row in records if row["value"] is not None}
-        curves = self.store.curves(cell.id, trained.seed)
-        return Seed(columns["suite"], label, trained.seed, trained.status, config, curves, scores)
+        return Seed(
+            columns["suite"], label, trained.seed, trained.status, config,
+            {curve_names[name]: curve for name, curve in curves.items()},
+            {score_names[name]: value for name, value in scores.items()},
+        )  # fmt: skip
 
 
 def _started(name: str, folder: Path) -> Tracker:

@@ -25,7 +25,7 @@ from itertools import groupby
 from multiprocessing.connection import wait
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import Timeout
@@ -228,7 +228,7 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
     def progress(now: Progress) -> None:
         report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    size = max(1, len(seeds)) if cell.rung == "game" else 1
+    size = max(1, len(seeds)) if cell.interface == "game" else 1
     for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
         report(TaskProgress("training", len(stack)))
         with _recorded_failures(task, store, stack):
@@ -255,7 +255,8 @@ class StoredCheckpoints:
         """The checkpoint from which these seeds go on, if there is one."""
         found = self.store.checkpoint(self.cell, seeds)
         if found:
-            self.report(TaskProgress("training", len(seeds), found.step, self.cell.train.steps))
+            steps = self.cell.train.steps
+            self.report(TaskProgress("training", len(seeds), found.step, steps, resumed=found.step))
         return found
 
     def due(self, step: int) -> bool:
@@ -352,12 +353,17 @@ def record_timeout(task: Task, stacks: str) -> str:
 # ---------------------------------------------------------------------------------------------- data
 
 
-def load_data(part: PluginSpec) -> Data:
+def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Data:
     """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
-    PluginError where a dataset's code fails."""
+    PluginError where a dataset's code fails.
+
+    split: what metrics see as test data; see `DatasetSpec`
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if split == "valid":
+            return _without_test(load_data(part))
         return registry.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
     except GanbenchError:
         raise
@@ -369,10 +375,20 @@ def load_data(part: PluginSpec) -> Data:
         torch.set_num_threads(threads)
 
 
+def _without_test(data: Data) -> Data:
+    """The data with the validation examples in the place of the test examples, which nobody can see any more, and a
+    random tenth of the training examples, which are not trained on, in the place of the validation examples."""
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    tenth = max(1, len(order) // 10)
+    held_out, rest = order[:tenth].sort().values, order[tenth:].sort().values
+    labels = data.labels and Labels(data.labels.train[rest], data.labels.train[held_out], data.labels.valid)
+    return replace(data, train=data.train[rest], valid=data.train[held_out], test=data.valid, labels=labels)
+
+
 def _loaded(cell: Cell) -> tuple[Data, str]:
     """The dataset of a cell and its digest."""
     part = cell.dataset.part
-    data = load_data(part)
+    data = load_data(part, cell.dataset.split)
     return data, data_digest(data, part)
 
 

@@ -8,7 +8,7 @@ d latent numbers; `*shape` one example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
@@ -387,12 +387,12 @@ def _log_mean(log_weights: Tensor) -> Tensor:
 
 
 def _noise(seeds: Sequence[int], chains: int, d: int, like: Tensor) -> Noise:
-    """Random numbers without end; those of a point follow from its seed alone, whichever points run beside it."""
-    device = like.device
-    own = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    """Random numbers without end; those of a point follow from its seed alone, whichever points run beside it. They are
+    drawn on the CPU, so that all devices have the same."""
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
     while True:
-        normal = [torch.randn(CHUNK, chains, d, generator=g, device=device) for g in own]
-        uniform = [torch.rand(CHUNK, 2, chains, generator=g, device=device) for g in own]
+        normal = [torch.randn(CHUNK, chains, d, generator=g) for g in own]
+        uniform = [torch.rand(CHUNK, 2, chains, generator=g) for g in own]
         yield from zip(
             torch.stack(normal, 1).flatten(1, 2).to(like),
             torch.stack(uniform, 2).flatten(2, 3).to(like),
@@ -523,3 +523,9 @@ class AisLL:
             f"schedule ({SCHEDULES[self.schedule]}), Hamiltonian moves of {self.leapfrog} leapfrog steps tuned to "
             f"accept {ACCEPTANCE}; a lower bound, its gap by {self.n_simulated} examples of the model"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        valid = {} if self.sigma else {"valid": min(self.n_valid, len(data.valid))}
+        reach = {"reach": RAD} if self.schedule == "sigmoid" else {}
+        return {"test": min(self.n, len(data.test)), **valid, "acceptance": ACCEPTANCE, **reach}

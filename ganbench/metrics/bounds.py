@@ -8,7 +8,9 @@ spacing for densities as smooth as these; data have one or two dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -172,6 +174,10 @@ class VariationalBound:
             "data and that of the affine generator; the discriminator without noise or other views of tricks"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"points": POINTS.get(math.prod(data.shape), 0)}
+
 
 def _bound(model: Model) -> tuple[str, Divergence]:
     if model.game is None or model.game.bound is None:
@@ -181,9 +187,11 @@ def _bound(model: Model) -> tuple[str, Divergence]:
 
 def _outputs(model: Model, net: str, points: Tensor) -> Tensor:
     """Of the net at points [n, *shape], [n] in float64."""
-    like = next((t for t in model.state.values() if t.is_floating_point()), points)
+    # The state is stored on the CPU; the nets are where the samples are.
+    place = model.samples(1).device
+    dtype = next((t.dtype for t in model.state.values() if t.is_floating_point()), points.dtype)
     with torch.no_grad():
-        parts = [getattr(model.nets, net)(part.to(like)) for part in points.split(BLOCK)]
+        parts = [getattr(model.nets, net)(part.to(place, dtype)) for part in points.split(BLOCK)]
     return torch.cat(parts).reshape(-1).cpu().double()
 
 
@@ -245,6 +253,10 @@ class GaussianFit:
             f"quadrature in float64 over {POINTS[1]} points; the best Gaussian of a divergence is the minimum that "
             f"descent reaches from the mean and standard deviation of the data; above {LARGEST:g} counts as {LARGEST:g}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"points": POINTS[1], "largest": LARGEST}
 
 
 def best_gaussian(data: Data, f: Divergence) -> tuple[float, float]:

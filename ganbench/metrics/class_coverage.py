@@ -6,17 +6,18 @@ combinations, as "000" to "999" are. Their classifier sees single channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import Classifier, classifier, recipe
+from .classifier import Classifier, classifier, recipe, recipe_fields
 from .modes import FittedGaussian, histogram_kl
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 
 FITTED = 10_000  # training examples that the Gaussian of the control is fitted to
@@ -138,7 +139,7 @@ class ClassCoverage:
     n: int = 25_600  # samples, as Metz et al. 2017
 
     def __call__(
-        self, model: Model, data: Data, reference: Once[Controls] | None = None
+        self, model: Model, data: Data, reference: PerDevice[Controls] | None = None
     ) -> tuple[Score, Score]:
         singles, samples = _singles(data), model.samples(self.n)
         judge = classifier(singles, samples.device)
@@ -160,9 +161,9 @@ class ClassCoverage:
             Score(coverage.kl, coverage.kl_sem, self.n),
         )
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """The controls, the same for all models."""
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         singles, generator = _singles(data), torch.Generator().manual_seed(0)
@@ -187,3 +188,8 @@ class ClassCoverage:
             f"{self.n} samples over {len(data.classes)} classes; captured: one sample at least; KL(p̂ ‖ uniform), "
             f"nats; classes by {each}{recipe(_singles(data))}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        classifier = recipe_fields(_singles(data))
+        return {"classes": len(data.classes), "each_channel": _stacked(data), "classifier": classifier}

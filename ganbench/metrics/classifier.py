@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -133,6 +134,18 @@ def recipe(data: Data) -> str:
         f"a classifier (2 convolutions, {FEATURES} features) of the {_classes(data)} classes of {data.name}, "
         f"trained on its {len(data.train)} training examples, recipe {RECIPE}, {classifier_key(data)[:12]}"
     )
+
+
+def recipe_fields(data: Data) -> dict[str, Any]:
+    """`recipe` as fields of a protocol. Raises SampleError as `classifier` does."""
+    return {
+        "dataset": data.name,
+        "classes": _classes(data),
+        "train": len(data.train),
+        "features": FEATURES,
+        "recipe": RECIPE,
+        "key": classifier_key(data)[:12],
+    }
 
 
 def _labels(data: Data) -> Labels:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import classifier, recipe
+from .classifier import classifier, recipe, recipe_fields
 from .distances import check_samples
-from .once import Once
+from .per_device import PerDevice
 from .statistics import standard_error
 from .subset import random_subset
 
@@ -55,15 +57,15 @@ class ClassifierScore:
     n: int = 5000  # samples, at most as many as there are test examples
     splits: int = 10  # parts, over which the score is averaged
 
-    def __call__(self, model: Model, data: Data, reference: Once[Score] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Score] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
         found = self._score(samples, data)
         return replace(found, details={}, controls={**control.controls, "test": control.value})
 
-    def reference(self, data: Data) -> Once[Score]:
+    def reference(self, data: Data) -> PerDevice[Score]:
         """What as many test examples score; controls: "accuracy" of the classifier on the test split."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Score:
         test = data.floats(random_subset(data.test, self._size(data))).to(place)
@@ -81,3 +83,7 @@ class ClassifierScore:
             f"exp(E KL(p(y|x) ‖ p(y))) of {self._size(data)} samples, mean over {self.splits} parts, by "
             + recipe(data)
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"samples": self._size(data), "classifier": recipe_fields(data)}

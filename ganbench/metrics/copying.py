@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
@@ -12,9 +13,8 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
+from .extractors import PIXELS, extractor, space, space_fields
 from .memorisation import (
-    PIXELS,
     Nearest,
     Overlap,
     exact_copies,
@@ -24,7 +24,7 @@ from .memorisation import (
     real_features,
     verdict,
 )
-from .once import Once
+from .per_device import PerDevice
 from .statistics import halves_below, percentage
 from .subset import random_subset
 
@@ -211,7 +211,7 @@ class DataCopying:
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
     def __call__(
-        self, model: Model, data: Data, reference: Once[Controls] | None = None
+        self, model: Model, data: Data, reference: PerDevice[Controls] | None = None
     ) -> tuple[Score, Score, Score]:
         samples = check_samples(model.samples(self.n), "samples", least=LEAST)
         controls = (reference or self.reference(data)).on(samples.device)
@@ -228,14 +228,14 @@ class DataCopying:
         ct = replace(ct, controls=beside)
         return ct, _authenticity(to_train, train), _near_duplicates(to_train.distance, controls.heldout)
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """The controls, the same for all models."""
         if min(self.n, len(data.test)) < 2 * LEAST:
             raise SampleError(
                 f"{data.name}: data copying needs at least {2 * LEAST} test examples; there are "
                 f"{min(self.n, len(data.test))}"
             )
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         train, every = real_features(self.features, data, place)
@@ -262,7 +262,7 @@ class DataCopying:
 
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"{self.n} samples, {min(self.n, len(data.test))} random test and all {len(data.train)} training "
             f"examples, Euclidean in {where}; C_T: {self.cells} k-means cells of "
@@ -271,3 +271,14 @@ class DataCopying:
             "training example than that one is from its own; near-duplicates: nearer than all but "
             f"{100 * RARE:g} % of those test examples are to theirs, equal ones left out"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "test": min(self.n, len(data.test)),
+            "train": len(data.train),
+            "fitted": min(FITTED, len(data.train)),
+            "least": LEAST,
+            "rare": RARE,
+            "space": space_fields(self.features, data),
+        }

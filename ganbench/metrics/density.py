@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,10 @@ class DataLogDensity:
             f"mean over {self.n} samples of the true log-density of {data.name}; the control over all "
             f"{len(data.test)} test examples"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"dataset": data.name, "test": len(data.test)}
 
 
 def _known(data: Data) -> Callable[[Tensor], Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import Block, check_samples, prepare, squared_distances, whole_numbers
+from .per_device import PerDevice
 from .subset import random_subset
 
 
@@ -133,13 +134,15 @@ class Diversity:
 
     n: int = 2000  # samples, and test examples at most
 
-    def __call__(self, model: Model, data: Data, reference: Pairs | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Pairs] | None = None) -> Score:
         samples = check_samples(model.samples(self.n), "samples", least=2)
-        return _ratio(_pairs(samples), reference or self.reference(data), len(samples))
+        real = (reference or self.reference(data)).on(samples.device)
+        return _ratio(_pairs(samples), real, len(samples))
 
-    def reference(self, data: Data) -> Pairs:
+    def reference(self, data: Data) -> PerDevice[Pairs]:
         """Distances among the data, the same for all models."""
-        return _pairs(check_samples(data.floats(random_subset(data.test, self.n)), "test", least=2))
+        test = check_samples(data.floats(random_subset(data.test, self.n)), "test", least=2)
+        return PerDevice(lambda place: _pairs(test.to(place)))
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
@@ -147,6 +150,10 @@ class Diversity:
             f"mean Euclidean distance over all pairs of {self.n} samples, divided by that of "
             f"{min(self.n, len(data.test))} random test examples, in the data's own scale"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}
 
 
 @metric(Value("collisions", "of the data's", "neither"), name="birthday", version=2)
@@ -164,14 +171,15 @@ class Birthday:
     n: int = 2000  # samples, and test examples at most
     rate: float = 1e-3  # share of the pairs of test examples that count as coinciding
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
-        control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(self.n), data)
-        return replace(score, controls={"train": control})
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
+        samples = model.samples(self.n)
+        control = (reference or self.reference(data)).on(samples.device)
+        return replace(self._score(samples, data), controls={"train": control})
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """What training examples score."""
-        return self._score(data.floats(random_subset(data.train, self.n)), data).value
+        train = data.floats(random_subset(data.train, self.n))
+        return PerDevice(lambda place: self._score(train.to(place), data).value)
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test = data.floats(random_subset(data.test, self.n)).to(samples.device)
@@ -184,3 +192,7 @@ class Birthday:
             f"pairs of {min(self.n, len(data.test))} random test examples, divided by the share of those; "
             "Euclidean in the data's own scale, ties exact"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}

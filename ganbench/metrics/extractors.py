@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled here
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from ..contracts import Data
 from ..errors import SampleError, did_you_mean
-from .classifier import classifier, in_blocks, recipe
+from .classifier import classifier, in_blocks, recipe, recipe_fields
 from .distances import check_samples
 
+PIXELS = "pixels"
 BLOCK = 50  # images at a time in a large net
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of its colours
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity names it
@@ -61,9 +62,25 @@ def identity(name: str, data: Data) -> str:
     return _kind(name).describe(data)
 
 
+def extractor_fields(name: str, data: Data) -> dict[str, Any]:
+    """The extractor as fields of a protocol: its name, and what it depends on. Raises SampleError likewise."""
+    return {"extractor": name, **_kind(name).fields(data)}
+
+
+def space(name: str, data: Data) -> str:
+    """Where a metric takes Euclidean distances, in words. Raises SampleError likewise."""
+    return "the data's own scale" if name == PIXELS else identity(name, data)
+
+
+def space_fields(name: str, data: Data) -> dict[str, Any]:
+    """`space` as fields of a protocol, empty for pixels. Raises SampleError likewise."""
+    return {} if name == PIXELS else extractor_fields(name, data)
+
+
 @dataclass(frozen=True)
 class _Kind:
     describe: Callable[[Data], str]
+    fields: Callable[[Data], dict[str, Any]]
     make: Callable[[Data, torch.device], Features]
 
 
@@ -189,8 +206,10 @@ def _standardised(x: Tensor) -> Tensor:
 
 
 KINDS = {
-    "pixels": _Kind(_numbers, _flatten),
-    "classifier": _Kind(recipe, lambda data, device: classifier(data, device).features),
-    "inception": _Kind(_describe_inception, _make_inception),
-    "dinov2": _Kind(_describe_dinov2, _make_dinov2),
+    PIXELS: _Kind(_numbers, lambda data: {"scale": data.scale}, _flatten),
+    "classifier": _Kind(recipe, recipe_fields, lambda data, device: classifier(data, device).features),
+    "inception": _Kind(
+        _describe_inception, lambda data: {"weights": _sha256(INCEPTION)[:12]}, _make_inception
+    ),
+    "dinov2": _Kind(_describe_dinov2, lambda data: {"weights": _sha256(DINOV2)[:12]}, _make_dinov2),
 }

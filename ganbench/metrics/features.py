@@ -7,17 +7,17 @@ one. On pixels they are distances of pixels, not "FID" or "KID", which are those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from .distances import check_samples, full_precision
-from .extractors import extractor, identity
-from .once import Once
+from .extractors import extractor, extractor_fields, identity
+from .per_device import PerDevice
 from .subset import random_subset
 
 ROWS = 1024  # features of each set whose kernel values are held at once
@@ -117,16 +117,16 @@ class Comparison:
     n: int = 5000  # samples, and test examples, at most as many as there are of the latter
     features: str | None = None  # an extractor; null: classifier of labelled images, pixels of other data
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self._name(data), data, samples.device)(samples)
         score = self.distance(seen, control.test)
         return replace(score, controls={"train": control.train})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples' features, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         n, see = self._size(data), extractor(self._name(data), data, place)
@@ -144,6 +144,11 @@ class Comparison:
         n, seen = self._size(data), identity(self._name(data), data)
         against = f"{n} samples against {n} test examples (drawn at random, always the same)"
         return f"{self.about}; {against}; features: {seen}"
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {"samples": n, "test": n, "space": extractor_fields(self._name(data), data)}
 
 
 @metric(Value("frechet", "squared", "lower"), name="frechet")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,14 +44,15 @@ class GeneratorGradient:
         if abs(float(torch.func.grad(f.composed)(torch.tensor(1.0))) - 0.7310586) > 1e-6:  # of softplus at 1
             raise SampleError("D is no logit under this divergence; `gan` and `jensen-shannon` have one")
         fake = model.samples(self.n)
-        like = next((t for t in model.state.values() if t.is_floating_point()), fake)
-        real = data.floats(random_subset(data.test, self.n)).to(like)
+        # The state is stored on the CPU; the nets are where the samples are.
+        fake = fake.to(next((t.dtype for t in model.state.values() if t.is_floating_point()), fake.dtype))
+        real = data.floats(random_subset(data.test, self.n)).to(fake)
         d = getattr(model.nets, net)
         with torch.no_grad():
-            right = torch.cat([(d(real) > 0).flatten(), (d(fake.to(like)) < 0).flatten()]).double()
+            right = torch.cat([(d(real) > 0).flatten(), (d(fake) < 0).flatten()]).double()
         slopes = (
-            _slope(lambda x: -softplus(d(x)), fake.to(like)),
-            _slope(lambda x: -softplus(-d(x)), fake.to(like)),
+            _slope(lambda x: -softplus(d(x)), fake),
+            _slope(lambda x: -softplus(-d(x)), fake),
         )
         sem = 100 * float((right.var() / len(right)).sqrt())
         return (
@@ -66,6 +68,10 @@ class GeneratorGradient:
             "log D in the sample, root mean square over samples of its Euclidean norm; D without noise or other views "
             "of tricks"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n, len(data.test))}
 
 
 def _slope(value: Callable[[Tensor], Tensor], x: Tensor) -> float:

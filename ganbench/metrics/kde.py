@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
@@ -24,10 +24,12 @@ from .distances import (
     prepare,
     squared_distances,
 )
+from .per_device import PerDevice
 from .statistics import standard_error
 from .subset import random_subset
 
 GOODFELLOW = tuple(10 ** (i / 9 - 1) for i in range(10))  # logspace(−1, 0, 10), for pixels in [0, 1]
+STEPS = range(-40, 9)  # i of the other grid: 2^(i/4) standard deviations, from 0.001 to 4
 CAUTION = (
     "Theis et al. 2016: a kernel density estimate is poor in high dimension and may rank models wrongly; a score "
     "above the ceiling is a sign of that, not of a better model."
@@ -274,7 +276,7 @@ def scale_grid(data: Tensor, name: str = "valid") -> tuple[float, ...]:
     scale = data.flatten(1).double().var(0).mean().sqrt().item() if len(data) > 1 else 0.0
     if scale == 0:
         raise SampleError(f"{name}: all examples are equal, so they set no scale; give `bandwidths`")
-    return tuple(scale * 2 ** (i / 4) for i in range(-40, 9))
+    return tuple(scale * 2 ** (i / 4) for i in STEPS)
 
 
 def log_densities(
@@ -382,15 +384,19 @@ class _Bounded(ABC):
 
     n: int  # samples that carry a kernel
 
-    def __call__(self, model: Model, data: Data, reference: Bounds | None = None) -> Score:
-        bounds = reference or self.reference(data)
-        score = self._score(model.samples(self.n), data)
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Bounds] | None = None) -> Score:
+        samples = model.samples(self.n)
+        bounds = (reference or self.reference(data)).on(samples.device)
+        score = self._score(samples, data)
         found = {name: bound.value for name, bound in bounds._asdict().items()}
         return replace(score, controls=found, caution=CAUTION)
 
-    def reference(self, data: Data) -> Bounds:
+    def reference(self, data: Data) -> PerDevice[Bounds]:
         """Ceiling and floor, the same for all models."""
-        train = data.floats(data.train)
+        return PerDevice(lambda place: self._bounds(data, place))
+
+    def _bounds(self, data: Data, place: device) -> Bounds:
+        train = data.floats(data.train.to(place))
         return Bounds(
             self._score(random_subset(train, self.n), data), self._score(_gaussian(train, self.n), data)
         )
@@ -426,6 +432,11 @@ class KdeLL(_Bounded):
             f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        valid = min(self.n_valid, len(data.valid))
+        return {"test": len(data.test), "valid": valid, "grid": _grid_fields(self.bandwidths, data)}
+
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, self.n_valid)
         return kde_log_likelihood(samples, test, valid=valid, bandwidths=_tried(self.bandwidths, data))
@@ -455,6 +466,10 @@ class KdeCrossValidated(_Bounded):
             f"examples; bandwidth of {_rule(self.bandwidths, data, 'the std of the validation examples')} that is best "
             f"by {self.folds}-fold cross-validation over the samples; {CEILING}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": len(data.test), "grid": _grid_fields(self.bandwidths, data)}
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, len(data.valid))
@@ -487,6 +502,11 @@ class KdeFolds(_Bounded):
             f"is best on the same fold of all {len(data.valid)} validation examples; ± over folds; {CEILING}"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        grid = _grid_fields(self.bandwidths, data)
+        return {"test": len(data.test), "valid": len(data.valid), "grid": grid}
+
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = (data.floats(x).to(samples.device) for x in (data.test, data.valid))
         grid = _tried(self.bandwidths, data)
@@ -515,13 +535,24 @@ class KdeScales(_Bounded):
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         halvings = len(pyramid(data.floats(data.test[:1]), self.levels)) - 1
-        rule = "the given grid" if self.bandwidths else "49 steps of 2^(1/4) by the std of the level"
+        rule = (
+            "the given grid" if self.bandwidths else f"{len(STEPS)} steps of 2^(1/4) by the std of the level"
+        )
         return (
             f"sum over the coarse image and {halvings} bands of an orthonormal Haar pyramid, taken as "
             f"independent, of isotropic Gaussian kernel densities of {self.n} samples; mean over all "
             f"{len(data.test)} test examples; for each level the bandwidth of {rule} that is best on "
             f"{min(self.n_valid, len(data.valid))} random validation examples; {CEILING}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "test": len(data.test),
+            "valid": min(self.n_valid, len(data.valid)),
+            "halvings": len(pyramid(data.floats(data.test[:1]), self.levels)) - 1,
+            "grid": None if self.bandwidths else list(STEPS),
+        }
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test, valid = _held_out(samples, data, self.n_valid)
@@ -543,16 +574,26 @@ def _rule(bandwidths: tuple[float, ...] | None, data: Data, scale: str = "the da
     """Which bandwidths are tried, in words."""
     if bandwidths:
         return "the given grid"
-    return "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else f"49 steps of 2^(1/4) by {scale}"
+    return (
+        "Goodfellow's grid logspace(-1, 0, 10)" if data.scale else f"{len(STEPS)} steps of 2^(1/4) by {scale}"
+    )
+
+
+def _grid_fields(bandwidths: tuple[float, ...] | None, data: Data) -> list[float] | None:
+    """Which bandwidths are tried, where they are no parameter, as a field of a protocol."""
+    if bandwidths:
+        return None
+    # Rounded, since the last digit of a power is not the same on every machine.
+    return [round(b, 9) for b in GOODFELLOW] if data.scale else list(STEPS)
 
 
 def _gaussian(x: Tensor, n: int) -> Tensor:
     """`n` draws [n, *shape] from the Gaussian with the mean and covariance of `x`: random combinations of
     its deviations from the mean, so that no covariance matrix is ever built."""
-    generator = torch.Generator(x.device).manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # on the CPU, so that all devices have the same draws
     mean = x.mean(0, keepdim=True)
     draws = mean.flatten(1).repeat(n, 1)
     for part in (x - mean).flatten(1).split(8192):
-        mix = torch.randn(n, len(part), generator=generator, device=x.device, dtype=x.dtype)
-        draws.addmm_(mix, part, alpha=len(x) ** -0.5)
+        mix = torch.randn(n, len(part), generator=generator, dtype=x.dtype)
+        draws.addmm_(mix.to(x.device), part, alpha=len(x) ** -0.5)
     return draws.unflatten(1, x.shape[1:])

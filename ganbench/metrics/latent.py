@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -185,6 +185,10 @@ class Latent:
             f"of {len(data.train)} training images, mean inside a walk over mean at its ends; longest step over mean "
             "step; means over the walks"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"train": len(data.train)}
 
 
 def _classes(images: Tensor, train: Tensor, labels: Tensor) -> Tensor:

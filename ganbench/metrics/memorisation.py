@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +15,12 @@ from torch import Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
-from .once import Once
+from .extractors import PIXELS, extractor, space, space_fields
+from .per_device import PerDevice
 from .statistics import halves_below
 from .subset import random_subset
 
 PANEL = 10  # fair draws in the picture
-PIXELS = "pixels"
 CLEAR = 3.0  # standard errors from which a difference counts; chance alone gives more once in 740 times
 TIE = 1 + 1e-12  # ratio of two equal distances, at most: float64 sums in different orders
 EXACT = 1e-5  # of the usual distance: what rounding leaves between two equal examples
@@ -398,7 +398,7 @@ class Memorisation:
     n: int = 2000  # samples, and held-out examples at most
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Controls] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Controls] | None = None) -> Score:
         samples = check_samples(model.samples(self.n), "samples", least=2)
         controls = (reference or self.reference(data)).on(samples.device)
         train, test = controls.real or real_features(self.features, data, samples.device)
@@ -409,13 +409,13 @@ class Memorisation:
         beside = {"copies": controls.copies, "heldout": controls.fresh}
         return replace(score, details={**score.details, **_panel(samples, near)}, controls=beside)
 
-    def reference(self, data: Data) -> Once[Controls]:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """Distances of the held-out data and the controls, the same for all models."""
         if len(data.test) < 4:
             raise SampleError(
                 f"{data.name}: memorisation needs at least 4 test examples; there are {len(data.test)}"
             )
-        return Once(lambda place: self._controls(data, place))
+        return PerDevice(lambda place: self._controls(data, place))
 
     def _controls(self, data: Data, place: device) -> Controls:
         train, test = real_features(self.features, data, place)
@@ -431,9 +431,17 @@ class Memorisation:
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"Euclidean distance to the nearest of {len(data.train)} training examples, in {where}; "
             f"P(d of a sample < d of a test example), ties half, over {self.n} samples and "
             f"{min(self.n, len(data.test))} random test examples"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "train": len(data.train),
+            "test": min(self.n, len(data.test)),
+            "space": space_fields(self.features, data),
+        }

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -274,6 +275,10 @@ class ModeCoverage:
             "histogram of high-quality samples, nats, -log of the least weight without any"
         )
 
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {}
+
 
 @metric(Value("mode_kl", "nats", "lower"), name="mode_kl", needs=("modes",), version=2)
 @dataclass(frozen=True)
@@ -307,3 +312,7 @@ class ModeKL:
             f"{self.n} samples; KL(weights of the modes ‖ shares strictly within {self.stds:g} standard deviations of "
             "each mode), nats, half a sample added to each mode and to what is in none"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,3 +65,7 @@ class ParameterDistance:
             f"root mean square over the parameters ({names}) of the difference from the truth, in units of the "
             "range considered: the least on the path of the search, and that of its answer"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"parameters": data.simulator.parameters if data.simulator else ()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, device
@@ -26,9 +27,8 @@ from .distances import (
     squared_distances,
     whole_numbers,
 )
-from .extractors import extractor, identity
-from .memorisation import PIXELS
-from .once import Once
+from .extractors import PIXELS, extractor, space, space_fields
+from .per_device import PerDevice
 from .subset import random_subset
 
 PARTS = 10  # of both sets, whose spread gives the standard errors
@@ -173,7 +173,9 @@ class PrecisionRecall:
     k: int = 5  # neighbour that a ball reaches to
     features: str = PIXELS  # that distances are of: pixels, classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> tuple[Score, ...]:
+    def __call__(
+        self, model: Model, data: Data, reference: PerDevice[Control] | None = None
+    ) -> tuple[Score, ...]:
         n = self._size(data)
         samples = check_samples(model.samples(n), "samples", least=self.k + 1)
         control = (reference or self.reference(data)).on(samples.device)
@@ -185,9 +187,9 @@ class PrecisionRecall:
         ]
         return (replace(scores[0], controls={"train": vars(control.scores)}), *scores[1:])
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _size(self, data: Data) -> int:
         return min(self.n, len(data.test))
@@ -201,9 +203,14 @@ class PrecisionRecall:
     def protocol(self, data: Data) -> str:
         """What defines the numbers."""
         n = self._size(data)
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         return (
             f"{n} samples against {n} random test examples, k = {self.k} neighbours, Euclidean in {where}; a ball "
             "holds what is nearer (<) than its k-th neighbour, ties exact; density is 1 for fresh data without ties; "
             f"± over {PARTS} parts of both sets"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {"samples": n, "test": n, "parts": PARTS, "space": space_fields(self.features, data)}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from ..contracts import Data, Labels, Model, Score, Value, metric
 from ..errors import SampleError
 from ..nets import BatchNorm, Sequential
 from .distances import check_samples
+from .per_device import PerDevice
 from .statistics import percentage
 from .subset import random_subset
 
@@ -104,13 +106,14 @@ class Examples:
             raise SampleError(f"{data.name}: has no labels")
         return cls(data, data.labels, n_train, n_test)
 
-    def score(self, features: Callable[[Tensor], Tensor]) -> Score:
-        """Of the probe on `features`, [n, *shape] -> [n, d], with the strength that is best on validation
-        examples; details: "strength"."""
+    def score(self, features: Callable[[Tensor], Tensor], place: device) -> Score:
+        """Of the probe on `features`, [n, *shape] -> [n, d], which are computed on the device `place`, with the
+        strength that is best on validation examples; details: "strength"."""
         sizes = (self.n_train, self.n_test, self.n_test)
         splits = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (
-            features(self.data.floats(random_subset(x, n))) for x, n in zip(splits, sizes, strict=True)
+            features(self.data.floats(random_subset(x, n).to(place)))
+            for x, n in zip(splits, sizes, strict=True)
         )
         of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(
@@ -136,21 +139,23 @@ class Probe:
     n_train: int = 1000  # labelled training examples, at most
     n_test: int = 2000  # test examples, and validation examples that choose the strength of the classifier
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
         examples = Examples.of(data, self.n_train, self.n_test)
         net = model.game.nets.get("D") if model.game else None
         if not isinstance(net, Sequential) or not net.hidden:
             raise SampleError("the game has no net D that is a ganbench.Sequential with hidden layers")
-        score = examples.score(lambda x: discriminator_features(net, x))
-        controls = {"pixels": self.reference(data) if reference is None else reference}
+        place = next(net.parameters()).device
+        score = examples.score(lambda x: discriminator_features(net, x), place)
+        controls = {"pixels": (reference or self.reference(data)).on(place)}
         fresh = _untrained(net, data.floats(random_subset(data.train, BLOCK)))
         if fresh is not None:
-            controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x)).value
+            controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x), place).value
         return replace(score, controls=controls)
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """What the examples' own numbers score."""
-        return Examples.of(data, self.n_train, self.n_test).score(lambda x: x.flatten(1)).value
+        examples = Examples.of(data, self.n_train, self.n_test)
+        return PerDevice(lambda place: examples.score(lambda x: x.flatten(1), place).value)
 
     def protocol(self, data: Data) -> str:
         """What defines the number."""
@@ -164,6 +169,16 @@ class Probe:
             f"{', '.join(f'{c:g}' for c in STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
             "examples; all drawn at random, always the same"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {
+            "train": min(self.n_train, len(data.train)),
+            "valid": min(self.n_test, len(data.valid)),
+            "test": min(self.n_test, len(data.test)),
+            "side": SIDE,
+            "strengths": STRENGTHS,
+        }
 
 
 def _untrained(net: Sequential, x: Tensor) -> Sequential | None:

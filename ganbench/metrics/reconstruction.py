@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -347,3 +347,8 @@ class Reconstruction:
             f"each; mean squared error per number; invalid where that of {self.n_control} of the generator's own "
             f"images is above {LARGEST_PART:g} of it"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        search = {"lbfgs": {"memory": MEMORY}, "adam": {"rate": RATE}}[self.optimiser]
+        return {"train": min(self.n, len(data.train)), **search, "largest_part": LARGEST_PART}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
-from .classifier import classifier, recipe
+from .classifier import classifier, recipe, recipe_fields
 from .distances import check_samples, nearest
+from .per_device import PerDevice
 from .statistics import percentage
 from .subset import random_subset
 
@@ -58,25 +60,25 @@ class SampleClassifier:
     n: int = 5000  # samples
     n_test: int = 2000  # test examples, at most
 
-    def __call__(self, model: Model, data: Data, reference: Controls | None = None) -> Score:
-        controls = reference or self.reference(data)
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Controls] | None = None) -> Score:
         samples = model.samples(self.n)
+        controls = (reference or self.reference(data)).on(samples.device)
         labels = classifier(data, samples.device).predict(samples)
         score = self._score(samples, labels, data)
         shares = torch.bincount(labels, minlength=len(data.classes)).double() / len(labels)
         beside = {"train": controls.relabelled, "labels": controls.true}
         return replace(score, details={"classes": shares}, controls=beside)
 
-    def reference(self, data: Data) -> Controls:
+    def reference(self, data: Data) -> PerDevice[Controls]:
         """What training examples score."""
         if data.labels is None:
             raise SampleError(f"{data.name}: has no labels")
-        train = data.floats(random_subset(data.train, self.n))
+        train, labels = (random_subset(x, self.n) for x in (data.train, data.labels.train))
+        return PerDevice(lambda place: self._controls(data.floats(train.to(place)), labels, data))
+
+    def _controls(self, train: Tensor, labels: Tensor, data: Data) -> Controls:
         guessed = classifier(data, train.device).predict(train)
-        return Controls(
-            self._score(train, guessed, data).value,
-            self._score(train, random_subset(data.labels.train, self.n), data).value,
-        )
+        return Controls(*(self._score(train, given, data).value for given in (guessed, labels)))
 
     def _score(self, samples: Tensor, labels: Tensor, data: Data) -> Score:
         if data.labels is None:
@@ -90,3 +92,7 @@ class SampleClassifier:
             f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for "
             f"{min(self.n_test, len(data.test))} random test examples; samples labelled by {recipe(data)}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": min(self.n_test, len(data.test)), "classifier": recipe_fields(data)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import FEW_DIMENSIONS, check_samples, full_precision
+from .per_device import PerDevice
 from .subset import random_subset
 
 AT_ONCE = 64  # projections that are sorted together
@@ -134,14 +136,15 @@ class SlicedWasserstein:
     n: int = 10_000  # samples
     projections: int = 1000  # random directions
 
-    def __call__(self, model: Model, data: Data, reference: float | None = None) -> Score:
-        control = self.reference(data) if reference is None else reference
-        score = self._score(model.samples(self.n), data)
-        return replace(score, controls={"train": control})
+    def __call__(self, model: Model, data: Data, reference: PerDevice[float] | None = None) -> Score:
+        samples = model.samples(self.n)
+        control = (reference or self.reference(data)).on(samples.device)
+        return replace(self._score(samples, data), controls={"train": control})
 
-    def reference(self, data: Data) -> float:
+    def reference(self, data: Data) -> PerDevice[float]:
         """The distance of training examples."""
-        return self._score(data.floats(random_subset(data.train, self.n)), data).value
+        train = data.floats(random_subset(data.train, self.n))
+        return PerDevice(lambda place: self._score(train.to(place), data).value)
 
     def _score(self, samples: Tensor, data: Data) -> Score:
         test = data.floats(data.test).to(samples.device)
@@ -154,3 +157,7 @@ class SlicedWasserstein:
             f"directions between {self.n} samples and all {len(data.test)} test examples, in the data's own scale; "
             "± over samples, test examples and directions"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        return {"test": len(data.test)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, device
@@ -13,13 +14,13 @@ from torch import Generator, Tensor, device
 from ..contracts import Data, Model, Score, Value, metric
 from ..errors import SampleError
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
-from .memorisation import PIXELS
-from .once import Once
+from .extractors import PIXELS, extractor, space, space_fields
+from .per_device import PerDevice
 from .statistics import binomial_sem
 from .subset import random_subset
 
 Classifier = Literal["knn", "mlp"]
+NEURONS, EPOCHS = 20, 100  # of the net, as in the paper
 
 
 def c2st(
@@ -74,7 +75,7 @@ def _mlp(train: Tensor, labels: Tensor, points: Tensor, generator: Generator) ->
     deviation, mean = torch.std_mean(train.double(), dim=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    net = MLPClassifier((20,), alpha=0.0, max_iter=100, n_iter_no_change=100, random_state=seed)
+    net = MLPClassifier((NEURONS,), alpha=0.0, max_iter=EPOCHS, n_iter_no_change=EPOCHS, random_state=seed)
     known, asked = (((z.double() - mean) / scale).cpu().numpy() for z in (train, points))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the paper's 100 epochs, converged or not
@@ -103,16 +104,16 @@ class C2ST:
     classifier: Literal["knn", "mlp"] = "knn"  # neighbours, or a small net
     features: str = PIXELS  # what it sees: pixels, or features of classifier, inception or dinov2
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(min(self.n, len(data.test))), "samples", least=8)
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = c2st(seen, control.test, classifier=self.classifier)
         return replace(score, controls={"train": control.value})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)
@@ -123,10 +124,10 @@ class C2ST:
     def protocol(self, data: Data) -> str:
         """What defines the number."""
         n = min(self.n, len(data.test))
-        where = "the data's own scale" if self.features == PIXELS else identity(self.features, data)
+        where = space(self.features, data)
         kinds = {
             "knn": f"the majority of the ⌊√n_train⌋ nearest (made odd), Euclidean in {where}",
-            "mlp": "20 ReLU neurons, 100 epochs of Adam, standardised numbers",
+            "mlp": f"{NEURONS} ReLU neurons, {EPOCHS} epochs of Adam, standardised numbers",
         }
         if self.classifier == "mlp" and self.features != PIXELS:
             kinds["mlp"] += f" of {where}"
@@ -134,3 +135,9 @@ class C2ST:
             f"accuracy of {kinds[self.classifier]}, trained on {n // 2} samples and {n // 2} random test examples, on "
             f"{n - n // 2} others of each"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = min(self.n, len(data.test))
+        mlp = {"neurons": NEURONS, "epochs": EPOCHS} if self.classifier == "mlp" else {}
+        return {"train": n // 2, "test": n - n // 2, **mlp, "space": space_fields(self.features, data)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, device, nn
@@ -17,9 +17,9 @@ from ..errors import SampleError
 from ..nets import Sequential, mlp
 from ..registry import find_divergence
 from .distances import check_samples, nearest
-from .extractors import extractor, identity
+from .extractors import extractor, extractor_fields, identity
 from .kde import log_densities
-from .once import Once
+from .per_device import PerDevice
 from .subset import random_subset
 from .two_sample import c2st
 
@@ -166,6 +166,7 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
     net = _start(fitted[0].shape[1], generator).to(fitted[0].device)
     optimiser = torch.optim.Adam(net.parameters(), LR)
     best, chosen, when = -math.inf, copy.deepcopy(net.state_dict()), 0
+    rows = torch.empty(0, 2, BATCH)
     for step in range(STEPS + 1):
         if step % EVERY == 0:
             value, sem = _judged(_log_ratios(net, aside), f)
@@ -173,8 +174,11 @@ def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Ge
                 best, chosen, when = value - sem / 2, copy.deepcopy(net.state_dict()), step
             elif step - when >= PATIENCE:
                 break
-        rows = [torch.randint(len(z), (BATCH,), generator=generator).to(z.device) for z in fitted]
-        p, q = (net(z[row]) for z, row in zip(fitted, rows, strict=True))
+            # The rows of all steps until the next look, so that a GPU is waited for once.
+            sizes = [len(z) for _ in range(min(EVERY, STEPS + 1 - step)) for z in fitted]
+            drawn = torch.stack([torch.randint(n, (BATCH,), generator=generator) for n in sizes])
+            rows = drawn.view(-1, 2, BATCH).to(fitted.real.device)
+        p, q = (net(z[row]) for z, row in zip(fitted, rows[step % EVERY], strict=True))
         optimiser.zero_grad()
         (softplus(-p).mean() + softplus(q).mean()).backward()
         optimiser.step()
@@ -235,16 +239,16 @@ class EstimatedDivergence:
     ] = "jensen-shannon"  # which one; of data from samples
     features: str = "pixels"  # what the net sees: the numbers themselves, or what an extractor makes of them
 
-    def __call__(self, model: Model, data: Data, reference: Once[Control] | None = None) -> Score:
+    def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(self._size(data)), "samples", least=16)
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
         score = variational_divergence(seen, control.test, self._f())
         return replace(score, controls={"train": control.value})
 
-    def reference(self, data: Data) -> Once[Control]:
+    def reference(self, data: Data) -> PerDevice[Control]:
         """The test examples, and what as many training examples score."""
-        return Once(lambda place: self._control(data, place))
+        return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
         seen = extractor(self.features, data, place)
@@ -270,3 +274,18 @@ class EstimatedDivergence:
             f"trained on the other, a fifth of which is set aside to stop; ± over examples and nets; "
             f"{identity(self.features, data)}"
         )
+
+    def protocol_fields(self, data: Data) -> Mapping[str, Any]:
+        """What the protocol takes from these data and from the constants of this file."""
+        n = self._size(data)
+        return {
+            "samples": n,
+            "test": n,
+            "width": WIDTH,
+            "scales": SCALES,
+            "rate": LR,
+            "batch": BATCH,
+            "steps": STEPS,
+            "starts": STARTS,
+            "space": extractor_fields(self.features, data),
+        }

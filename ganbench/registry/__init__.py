@@ -7,6 +7,7 @@ Not its business: what a suite does with them.
 from .digest import digest as digest
 from .digest import neighbours as neighbours
 from .load import PACKAGE as PACKAGE
+from .load import build as build
 from .load import catalog as catalog
 from .load import find as find
 from .load import find_divergence as find_divergence

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .scan import parse, read_source
+from .scan import is_tunable, parse, read_source
 
 
 def digest(path: Path) -> str:
@@ -74,8 +74,22 @@ def _imported(tree: ast.Module) -> set[str]:
     return names
 
 
+class _SearchRanges(ast.NodeTransformer):
+    """`lr: float = 1e-3` for `lr: float = tunable(1e-3, log=(1e-4, 1e-2))`: another search range changes no number."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
+        if is_tunable(node.value) and node.value.args:
+            node.value = node.value.args[0]
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        node.names = [alias for alias in node.names if alias.name != "tunable"]
+        return node if node.names else None
+
+
 def _bare(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings, which change no number."""
+    """The tree without docstrings and search ranges, which change no number."""
+    tree = _SearchRanges().visit(tree)
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)

@@ -93,6 +93,16 @@ def load(plugin: Plugin) -> Any:
         raise PluginError(f"{where}: {type(error).__name__} while loading: {error}") from error
 
 
+def build(plugin: Plugin, params: Mapping[str, Any]) -> Any:
+    """The plugin itself, an object of the marked class with these parameters. Raises PluginError where its file fails
+    or its class refuses them with a TypeError or ValueError."""
+    marked = load(plugin)
+    try:
+        return marked(**params)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{plugin.path}: {plugin.name}: {error}") from error
+
+
 def find_divergence(reference: Any) -> Any:
     """The divergence that a parameter of a method names: shipped (`kl`), in a file (`./my.py`), with
     parameters (`{"alpha": {"alpha": 0.5}}`), or a divergence itself, which is given back.
@@ -100,20 +110,20 @@ def find_divergence(reference: Any) -> Any:
     Annotate the parameter `str | Divergence`: in a suite its files then lie beside the suite, mistakes are
     told before anything runs, and what is edited in the file is trained again. Raises PluginError.
     """
-    return _made("divergence", reference)
+    return _build_named("divergence", reference)
 
 
 def find_feature(reference: Any) -> Any:
     """The feature function that a parameter of a trick names, as `find_divergence`; annotate it `str | Feature`.
     Raises PluginError."""
-    return _made("feature", reference)
+    return _build_named("feature", reference)
 
 
-def _made(kind: Kind, reference: Any) -> Any:
+def _build_named(kind: Kind, reference: Any) -> Any:
     if not isinstance(reference, str | Mapping):
         return reference
     name, params = named(reference)
-    return load(find(kind, name))(**params)
+    return build(find(kind, name), params)
 
 
 def _module(path: Path) -> ModuleType:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..contracts import Kind, Value, snake
 from ..errors import PluginError
+from ..search_range import SearchRange
 
 KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
 # The arguments of a decorator.
@@ -38,6 +39,7 @@ class Param:
     default: Any  # UNKNOWN where it is not a literal
     required: bool
     doc: str  # the comment behind it
+    search: SearchRange | None = None  # where a search looks for it, for what is `tunable`
 
     @property
     def is_path(self) -> bool:
@@ -55,7 +57,7 @@ class Plugin:
     symbol: str
     doc: str
     params: tuple[Param, ...]
-    rung: str | None = None  # "game" or "fit", for methods
+    interface: str | None = None  # "game" or "fit", for methods
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
@@ -114,7 +116,7 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
             continue
         if isinstance(node, ast.ClassDef):
             family = _family(node, classes)
-            params = _fields(family, lines)
+            params = _fields(family, path, lines)
             methods = {item.name for one in family for item in one.body if isinstance(item, ast.FunctionDef)}
         else:
             params, methods = list(_arguments(node, lines)), set()
@@ -128,7 +130,7 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
             symbol=node.name,
             doc=ast.get_docstring(node) or "",
             params=tuple(params),
-            rung=next((rung for rung in ("game", "fit") if rung in methods), None),
+            interface=next((interface for interface in ("game", "fit") if interface in methods), None),
             **mark,
         )
     return None
@@ -179,7 +181,7 @@ def _literal(node: ast.expr) -> Any:
         return UNKNOWN
 
 
-def _fields(family: list[ast.ClassDef], lines: list[str]) -> list[Param]:
+def _fields(family: list[ast.ClassDef], path: Path, lines: list[str]) -> list[Param]:
     """The fields of a dataclass, inherited ones first; a field that is declared again keeps its place."""
     found: dict[str, Param] = {}
     for item in (item for node in family for item in node.body):
@@ -188,10 +190,24 @@ def _fields(family: list[ast.ClassDef], lines: list[str]) -> list[Param]:
         annotation = ast.unparse(item.annotation)
         if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_no_argument(item.value):
             continue
-        name, required = item.target.id, item.value is None or _lacks_default(item.value)
-        default = _literal(item.value) if item.value and not required else None
-        found[name] = Param(name, annotation, default, required, _comment(item, lines))
+        name, value, search = item.target.id, item.value, None
+        if is_tunable(value):
+            try:
+                search = SearchRange(**{str(k.arg): _written(k.value) for k in value.keywords})
+            except (TypeError, ValueError, PluginError) as error:
+                raise PluginError(f"{path}:{value.lineno}: tunable of {name}: {error}") from None
+            value = value.args[0] if value.args else None
+        required = value is None or _lacks_default(value)
+        default = _literal(value) if value and not required else None
+        found[name] = Param(name, annotation, default, required, _comment(item, lines), search)
     return list(found.values())
+
+
+def is_tunable(node: ast.expr | None) -> TypeGuard[ast.Call]:
+    """Whether an expression is `tunable(...)`, the default of a field with its search range."""
+    return (
+        isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "tunable"
+    )
 
 
 def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None:

@@ -1,98 +1,364 @@
-"""A comparison as text for a terminal, as JSON, and as the files of a run: tables and critical-difference diagrams."""
+"""A comparison in plain words, which claim no more than was shown; as text for a terminal, as JSON, and as the files of
+a run: tables and critical-difference diagrams."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Compared
+from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Comparison
 from ..analysis.rankings import Ranking
-from ..format import escape_markdown, markdown_table, p_value
+from ..analysis.stats import MAX_SEEDS
+from ..format import number, p_value, plural
 from ..store import layout
 from ..store.files import Folder
-from . import diagram, sentences
-from . import style as drawing
+from . import style
+from .document import render, terminal
 from .tables import guarded_csv
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from matplotlib.figure import Figure
 
 SCHEMA = 3  # goes up when a program that reads the JSON would have to change
-_STYLES = {"better": "green", "worse": "red", UNLEARNED: "yellow", UNCLEAR: ""}
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
 RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
+_STYLES = {"better": "green", "worse": "red", UNLEARNED: "yellow", UNCLEAR: ""}
+_ORDER = ("better", "worse", UNLEARNED, UNCLEAR)
 Row = Mapping[Hashable, Any]
 
+# ---------------------------------------------------------------------------------------------- in words
 
-def as_text(compared: Compared, width: int = 100, color: bool = False) -> str:
+
+def headlines(rows: pd.DataFrame) -> list[str]:
+    """`b is better than a on modes and kde_ll, worse on recon_mse; on coverage can't tell with 5 seeds.`, one for
+    each method and baseline of `compare.Comparison.rows`."""
+    return [
+        _headline(str(method), str(baseline), own)
+        for (method, baseline), own in rows.groupby(["method", "baseline"], sort=False)
+    ]
+
+
+def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
+    found: dict[str, list[str]] = {verdict: [] for verdict in _ORDER}
+    for metric, own in rows.groupby("metric", sort=False):
+        for verdict, part in own.groupby("verdict", sort=False):
+            where = "" if len(part) == len(own) else f" ({join(list(part['dataset']))})"
+            found[str(verdict)].append(f"{metric}{where}")
+    open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
+    told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
+    parts = [f"{method} is {', and '.join(told)}"] if told else []
+    if found[UNLEARNED]:
+        parts.append(f"{UNLEARNED} on {join(found[UNLEARNED])}, where both are no better than the floor")
+    if open_:
+        parts.append(f"{UNCLEAR} with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}")
+    return f"{'' if told else f'{method} or {baseline}: '}{'; '.join(parts)}."
+
+
+def _enough(rows: Sequence[Row]) -> str:
+    """`, where about 11 to 40 would do for the differences seen`; nothing where no number can be given."""
+    needed = [int(row["seeds_needed"]) for row in rows if not pd.isna(row["seeds_needed"])]
+    if not needed or len(needed) < len(rows):
+        return ""
+    seen = "the difference seen" if len(needed) == 1 else "the differences seen"
+    if min(needed) > MAX_SEEDS:
+        return f", where more than {MAX_SEEDS:,} would be needed for {seen}"
+    most = f" to more than {MAX_SEEDS:,}" if max(needed) > MAX_SEEDS else f" to {max(needed)}"
+    return f", where about {min(needed)}{most if max(needed) > min(needed) else ''} would do for {seen}"
+
+
+def verdicts(rows: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
+    """One sentence for each row of `compare.Comparison.overall`, with the numbers of its datasets."""
+    names = ["method", "baseline", "metric"]
+    groups = {key: own.to_dict("records") for key, own in rows.groupby(names, sort=False)}
+    return [
+        _verdict(row, groups[row["method"], row["baseline"], row["metric"]])
+        for row in overall.to_dict("records")
+    ]
+
+
+def _verdict(overall: Row, rows: Sequence[Row]) -> str:
+    method, baseline, metric = (overall[name] for name in ("method", "baseline", "metric"))
+    by = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in _ORDER}
+    parts = [
+        f"{verdict} on {'; on '.join(_numbers(row) for row in own)}" for verdict, own in by.items() if own
+    ]
+    win = f"wins {wins(overall['improvement'], overall['low'], overall['high'])} of the pairs of seeds"
+    return f"{method} against {baseline} by {metric}: {'; '.join(parts)}. It {win}."
+
+
+def _numbers(row: Row) -> str:
+    """`ring: +2.1 [1.2, 3.0] modes, p = 0.004`, and of what cannot be told how many seeds would do."""
+    found = [difference(row)] if math.isfinite(row["difference"]) else []
+    found += [f"p {p_value(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
+    found += failed(row)
+    if row["verdict"] in (UNCLEAR, UNLEARNED):
+        found.append(why(row))
+    return f"{row['dataset']} ({', '.join(found)})"
+
+
+def difference(row: Row) -> str:
+    """`+2.1 [1.2, 3.0] modes`"""
+    width = (row["high"] - row["low"]) / 4  # about its standard error
+    mean, low, high = (number(row[name], width).replace("-", "−") for name in ("difference", "low", "high"))
+    sign = "+" if row["difference"] > 0 else ""
+    return f"{sign}{mean}{f' [{low}, {high}]' if low else ''} {row['unit']}"
+
+
+def wins(value: float, low: float, high: float) -> str:
+    """`96 % [88, 100]`, without an interval where there is none"""
+    interval = f" [{100 * low:.0f}, {100 * high:.0f}]" if math.isfinite(low) else ""
+    return f"{100 * value:.0f} %{interval}"
+
+
+def short(row: Row) -> str:
+    """The verdict, and with how many seeds there would be one: `can't tell (14 seeds)`."""
+    needed = row["seeds_needed"]
+    if pd.isna(needed) or row["difference"] == 0:
+        unfair = row["verdict"] == UNCLEAR and row["p_corrected"] < 0.05
+        return f"{UNCLEAR} (failures)" if unfair else row["verdict"]
+    return f"{row['verdict']} ({f'> {MAX_SEEDS:,}' if needed > MAX_SEEDS else needed} seeds)"
+
+
+def full(row: Row) -> str:
+    """The verdict, how many seeds failed, and why it cannot be told."""
+    parts = [*failed(row), *([why(row)] if row["verdict"] in (UNCLEAR, UNLEARNED) else [])]
+    return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def failures(rows: pd.DataFrame) -> list[str]:
+    """`1 of 5 seeds of gan failed on ring.`, once for each method and dataset."""
+    found = {}
+    for row in rows.to_dict("records"):
+        for end, name in (("", "method"), ("_baseline", "baseline")):
+            bad, all_ = row[f"seeds{end}"] - row[f"n_ok{end}"], row[f"seeds{end}"]
+            if bad:
+                found[f"{bad} of {all_} seeds of {row[name]} failed on {row['dataset']}."] = None
+    return list(found)
+
+
+def why(row: Row) -> str:
+    """Why it cannot be told, and what would help; or the floor that neither is above."""
+    if row["verdict"] == UNLEARNED:
+        return f"floor {join(list(dict.fromkeys(f'{row[x]:.4g}' for x in ('floor', 'floor_baseline'))))}"
+    least, needed = min(row["n_ok"], row["n_ok_baseline"]), row["seeds_needed"]
+    if row["p_corrected"] < 0.05:
+        return "the better mean is that of the one that failed more often"
+    if not math.isfinite(row["p"]):
+        return "one seed says nothing about the next"
+    if row["test"] == "Fisher" or pd.isna(needed):
+        return "too few seeds ended well"
+    if row["difference"] == 0:
+        return f"no difference was seen in {least} seeds"
+    if needed > MAX_SEEDS:
+        return f"more than {MAX_SEEDS:,} seeds"
+    return f"about {needed} seeds would do"
+
+
+def failed(row: Row) -> list[str]:
+    """`2 of 5 seeds failed`, of the method and of the baseline."""
+    sides = (("", "seeds", "n_ok"), (f" of {row['baseline']}", "seeds_baseline", "n_ok_baseline"))
+    return [
+        f"{row[all_] - row[ok]} of {row[all_]} seeds{whose} failed"
+        for whose, all_, ok in sides
+        if row[ok] < row[all_]
+    ]
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    """`5 seeds`, `3–5 seeds`"""
+    counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
+    least, most = min(counts), max(counts)
+    return plural(least, "seed") if least == most else f"{least}–{most} seeds"
+
+
+def excluded(invalid: Mapping[tuple[str, ...], str]) -> list[str]:
+    """What is not compared as it is not valid, a sentence each (`Comparison.invalid`)."""
+    return [
+        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
+        for (dataset, label, metric, _), reason in invalid.items()
+    ]
+
+
+def notes(compared: Comparison) -> list[str]:
+    """What was left out of a comparison, and how it is to be read."""
+    rows = compared.rows
+    tested = int(rows["p"].notna().sum())
+    found = []
+    if compared.repeated:
+        stand = "result stands" if compared.repeated == 1 else "results stand"
+        found.append(f"{compared.repeated} {stand} in several of the directories; the first was taken.")
+    found += excluded(compared.invalid)
+    if tested:
+        many = f", corrected by Holm's method for {tested} comparisons" if tested > 1 else ""
+        found.append(
+            f"p: how often seeds alone would give a difference as large{many}. Where nothing differs, at most "
+            f"{100 * ALPHA:.0f} % of such tables say better or worse of anything."
+        )
+    if rows["low"].notna().any():
+        found.append(
+            "Brackets: 95 % t interval of the difference, of each comparison by itself. It excludes 0 where p is below "
+            "0.05 before it is corrected."
+        )
+    pairs = rows.loc[rows["pairs"] > 0, "pairs"]
+    least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree
+    if least > ALPHA / max(tested, 1):
+        found.append(
+            f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
+            "paired t-test, which takes differences between seeds to be about normal."
+        )
+    if (rows["verdict"] == UNLEARNED).any():
+        found.append(
+            f"{UNLEARNED.capitalize()}: both means are no better than the floor, which a trivial sampler reaches, so "
+            "that neither is called better, whatever p is."
+        )
+    if rows["seeds_needed"].notna().any():
+        found.append(
+            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess. With "
+            "--seeds the same run adds the missing ones; fewer metrics, chosen beforehand, need fewer seeds."
+        )
+    if (rows["test"] == "Welch").any():
+        found.append(
+            "Where two methods have other seeds, or too few in common, the test is Welch's, unpaired."
+        )
+    if ((rows["n_ok"] < rows["seeds"]) | (rows["n_ok_baseline"] < rows["seeds_baseline"])).any():
+        found.append(
+            "A seed that failed enters no mean, but it loses every comparison of seeds, and a method that fails more "
+            "often is not called better."
+        )
+    if compared.alone:
+        found.append(f"Not compared: {join(compared.alone)}.")
+    found += [
+        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
+        f"others only on {datasets} datasets or more."
+        for methods, datasets in compared.undrawn.items()
+    ]
+    return found
+
+
+def join(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`"""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# ---------------------------------------------------------------------------------------------- rankings
+
+READING = (
+    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
+    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
+)
+
+
+def ranking(ranked: Ranking) -> str:
+    """Over what it ranks, and what the tests say."""
+    left = f"; no valid value on all of these: {', '.join(ranked.left_out)}" if ranked.left_out else ""
+    return (
+        f"{ranked.datasets} datasets; Friedman's test: p {p_value(ranked.p)}; critical difference "
+        f"{ranked.critical:.2f}{left}"
+    )
+
+
+def diagram_caption(ranked: Ranking) -> str:
+    """What the critical-difference diagram shows; `READING` is to stand near it."""
+    bars = "A bar joins methods whose ranks are nearer than the critical difference."
+    return f"Mean ranks by {ranked.metric} over {ranking(ranked)}. {bars}"
+
+
+def diagram_alt(ranked: Ranking) -> str:
+    """The critical-difference diagram for those who do not see it."""
+    each = ", ".join(f"{label} {rank:.2f}" for label, rank in ranked.ranks.sort_values().items())
+    return f"Critical-difference diagram of {ranked.metric}; mean ranks: {each}."
+
+
+# ---------------------------------------------------------------------------------------------- cells of tables
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Of one comparison what `HEADS` says."""
+    known = math.isfinite(row["p_corrected"])
+    return (
+        f"{row['metric']} {'↑' if row['better'] == 'higher' else '↓'}",
+        row["dataset"],
+        difference(row) if math.isfinite(row["difference"]) else "–",
+        wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high"))),
+        p_value(row["p_corrected"]).removeprefix("= ") if known else "–",
+        full(row),
+    )
+
+
+def _rank_cells(compared: Comparison, ranked: Ranking) -> list[tuple[str, ...]]:
+    """Of each method what `RANK_HEADS` says, the best first."""
+    rows = compared.win_rates[compared.win_rates["metric"] == ranked.metric].to_dict("records")
+    shares = {}
+    for row in rows:
+        ends = f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
+        shares[row["label"]] = f"{row['iqm']:.0f}{ends}"
+    return [(str(label), f"{rank:.2f}", shares[label]) for label, rank in ranked.ranks.sort_values().items()]
+
+
+def shown(compared: Comparison, copying: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the templates show. `lines`: of each comparison its row, None for what there is not, and its `HEADS`.
+    `copying`: of methods that copy a sentence that says so, since one that does is better than others by most
+    metrics."""
+    rows = compared.rows.to_dict("records")
+    pairs = dict.fromkeys((row["method"], row["baseline"]) for row in rows)
+    warnings = [" ".join((copying or {})[name] for name in pair if name in (copying or {})) for pair in pairs]
+    return {
+        "headlines": [
+            f"{text} {more}".rstrip() for text, more in zip(compared.headlines, warnings, strict=True)
+        ],
+        "lines": list(zip(_objects(compared.rows), map(_cells, rows), strict=True)),
+        "notes": [*compared.notes, *([READING] if compared.rankings else [])],
+    }
+
+
+# ---------------------------------------------------------------------------------------------- formats
+
+
+def as_text(compared: Comparison, width: int = 100, color: bool = False) -> str:
     """For each method and baseline a sentence and its numbers, then how all methods rank, then how to read it."""
-    parts: list[RenderableType] = []
+    parts: list[Any] = []
     groups = compared.rows.groupby(["method", "baseline"], sort=False)
     for headline, (_, rows) in zip(compared.headlines, groups, strict=True):
-        grid = _grid([_short(row) for row in rows.to_dict("records")], HEADS)
-        failed = [Text(f"  {text}", "yellow") for text in sentences.failures(rows)]
-        parts += [Text(headline, "bold"), *failed, Padding(grid, (0, 0, 1, 2))]
+        lines = []
+        for row in rows.to_dict(
+            "records"
+        ):  # what fits a terminal: no unit, no interval of the wins, no reasons
+            metric, dataset, change, won, p, _ = _cells(row)
+            lines.append(
+                (metric, dataset, change.removesuffix(f" {row['unit']}"), won.split(" [")[0], p, short(row))
+            )
+        failed = [Text(f"  {text}", "yellow") for text in failures(rows)]
+        parts += [Text(headline, "bold"), *failed, _grid(lines, HEADS)]
     for ranked in compared.rankings:
-        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {sentences.ranking(ranked)}")
-        parts += [head, Padding(_grid(_standing(compared, ranked), RANK_HEADS), (0, 0, 1, 2))]
-    parts += [Text(note) for note in shown(compared).notes]
-    system = "standard" if color else None
-    console = Console(width=width, force_terminal=color, highlight=False, color_system=system)
-    with console.capture() as written:
-        console.print(Group(*parts))
-    return "\n".join(line.rstrip() for line in written.get().splitlines()) + "\n"
+        head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranking(ranked)}")
+        parts += [head, _grid(_rank_cells(compared, ranked), RANK_HEADS)]
+    return terminal([*parts, *map(Text, shown(compared)["notes"])], width, color)
 
 
-def _grid(lines: Sequence[Sequence[str]], heads: Sequence[str]) -> Table:
+def _grid(lines: Iterable[Sequence[str]], heads: Sequence[str]) -> Padding:
+    """Lines below each other, with the colour of the verdict that stands last."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
         grid.add_column(Text(head), overflow="fold", no_wrap=head in HEADS[2:])
-    for line in lines:
-        style = next((style for verdict, style in _STYLES.items() if line[-1].startswith(verdict)), "")
-        grid.add_row(*(Text(cell, style if cell is line[-1] else "") for cell in line))
-    return grid
+    for *cells, last in lines:
+        colour = next((colour for verdict, colour in _STYLES.items() if last.startswith(verdict)), "")
+        grid.add_row(*map(Text, cells), Text(last, colour))
+    return Padding(grid, (0, 0, 1, 2))
 
 
-def _short(row: Row) -> tuple[str, ...]:
-    """A line that fits a terminal: without the unit and the interval of the wins."""
-    metric, dataset, shown, won, p, _ = _line(row)
-    return metric, dataset, shown.removesuffix(f" {row['unit']}"), won.split(" [")[0], p, sentences.short(row)
-
-
-def _line(row: Row) -> tuple[str, ...]:
-    """Metric, dataset, difference, wins, p, verdict."""
-    shown = sentences.difference(row) if math.isfinite(row["difference"]) else "–"
-    known = math.isfinite(row["p_corrected"])
-    p = p_value(row["p_corrected"]).removeprefix("= ") if known else "–"
-    won = sentences.wins(*(row[f"improvement{end}"] for end in ("", "_low", "_high")))
-    arrow = {"higher": "↑", "lower": "↓"}[row["better"]]
-    return f"{row['metric']} {arrow}", row["dataset"], shown, won, p, sentences.full(row)
-
-
-def _standing(compared: Compared, ranked: Ranking) -> list[tuple[str, str, str]]:
-    """Name, mean rank and interquartile standing of each method, the best first."""
-    rows = compared.standings[compared.standings["metric"] == ranked.metric].to_dict("records")
-    shown = {row["label"]: f"{row['iqm']:.0f}{_ends(row)}" for row in rows}
-    return [(str(label), f"{rank:.2f}", shown[label]) for label, rank in ranked.ranks.sort_values().items()]
-
-
-def _ends(row: Row) -> str:
-    return f" [{row['low']:.0f}, {row['high']:.0f}]" if math.isfinite(row["low"]) else ""
-
-
-def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
+def as_json(compared: Comparison, files: Sequence[Path] = ()) -> str:
     """One object: `schema`, `alpha`, `headlines`, `verdicts`, `notes`, `files`, and lists of objects `comparisons`,
-    `overall` and `standings`, whose names are those of `compare.Compared`, and `rankings`."""
+    `overall` and `standings` (its `win_rates`), whose names are those of `compare.Comparison`, and `rankings`."""
     found = {
         "schema": SCHEMA,
         "alpha": ALPHA,
@@ -100,8 +366,16 @@ def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
         "verdicts": compared.verdicts,
         "comparisons": _objects(compared.rows),
         "overall": _objects(compared.overall),
-        "standings": _objects(compared.standings),
-        "rankings": [_ranking(ranked) for ranked in compared.rankings],
+        "standings": _objects(compared.win_rates),
+        "rankings": [
+            {
+                **{name: getattr(ranked, name) for name in ("metric", "datasets", "p", "critical")},
+                "ranks": ranked.ranks.to_dict(),
+                "apart": ranked.apart.to_dict("index"),
+                "left_out": list(ranked.left_out),
+            }
+            for ranked in compared.rankings
+        ],
         "notes": list(compared.notes),
         "files": [str(path) for path in files],
     }
@@ -109,80 +383,37 @@ def as_json(compared: Compared, files: Sequence[Path] = ()) -> str:
 
 
 def _objects(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Rows as objects, null for what there is not."""
+    """Rows as objects, None for what there is not."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def _ranking(ranked: Ranking) -> dict[str, Any]:
-    names = ("metric", "datasets", "p", "critical")
-    found = {name: getattr(ranked, name) for name in names}
-    tables = {"ranks": ranked.ranks.to_dict(), "apart": ranked.apart.to_dict("index")}
-    return {**found, **tables, "left_out": list(ranked.left_out)}
-
-
-# ---------------------------------------------------------------------------------------------- for the report
-
-
-@dataclass(frozen=True)
-class Line:
-    """One comparison as it is printed."""
-
-    method: str
-    baseline: str
-    cells: tuple[str, ...]  # `HEADS`
-    verdict: str  # better, worse, neither has learned, can't tell
-    difference: float | None
-    improvement: float
-    p: float | None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a page shows of a comparison."""
-
-    headlines: list[str]
-    lines: list[Line]
-    notes: list[str]
-
-
-def shown(compared: Compared) -> Shown:
-    """A comparison for the report's template."""
-    lines = [
-        Line(
-            row["method"],
-            row["baseline"],
-            _line(row),
-            row["verdict"],
-            _finite(row["difference"]),
-            row["improvement"],
-            _finite(row["p_corrected"]),
-        )
-        for row in compared.rows.to_dict("records")
+def as_markdown(compared: Comparison) -> str:
+    """Verdicts first, then the numbers."""
+    rankings = [
+        (ranked.metric, _rank_cells(compared, ranked), diagram_caption(ranked))
+        for ranked in compared.rankings
     ]
-    notes = [*compared.notes, *([sentences.READING] if compared.rankings else [])]
-    return Shown(compared.headlines, lines, notes)
+    return render("compare.md.j2", **shown(compared), heads=HEADS, rank_heads=RANK_HEADS, rankings=rankings)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-def write(folder: Path, compared: Compared) -> list[Path]:
+def write(folder: Path, compared: Comparison) -> list[Path]:
     """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
     paths; diagrams of an earlier comparison are removed. Raises StoreError."""
     files = Folder(Path(folder))
+    # Beside each comparison stands the probability of improvement over all datasets.
+    names = ["method", "baseline", "metric"]
+    ends = (("improvement", ""), ("low", "_low"), ("high", "_high"))
+    wins = {name: f"improvement_all{end}" for name, end in ends}
+    overall = compared.overall[[*names, *wins]].rename(columns=wins)
     contents = {
-        layout.table("compare.csv"): guarded_csv(_with_overall(compared)).encode(),
+        layout.table("compare.csv"): guarded_csv(compared.rows.merge(overall, on=names, how="left")).encode(),
         layout.table("compare.md"): as_markdown(compared).encode(),
     }
     for ranked in compared.rankings:
-        with drawing.style():
-            figure = _diagram(ranked, compared.labels)
-            contents[layout.plot(ranked.name, "png")] = drawing.png(figure)
-            contents[layout.plot(ranked.name, "svg")] = drawing.svg(figure)
+        with style.style():
+            figure = diagram(ranked, style.colours(compared.labels))
+            contents[layout.plot(ranked.name, "png")] = style.png(figure)
+            contents[layout.plot(ranked.name, "svg")] = style.svg(figure)
     written = [files.write(files.path(name), content) for name, content in contents.items()]
     for path in files.path(layout.PLOTS).glob("critical-difference-*"):
         if path not in written:
@@ -190,46 +421,33 @@ def write(folder: Path, compared: Compared) -> list[Path]:
     return written
 
 
-def picture(ranked: Ranking, labels: Sequence[str]) -> bytes:
-    """The critical-difference diagram as PNG; of `labels`, those of all methods, each has the colour that it has in
-    the run's other plots."""
-    with drawing.style():
-        return drawing.png(_diagram(ranked, labels))
+def diagram(ranked: Ranking, colours: Mapping[str, str]) -> Figure:
+    """The critical-difference diagram (Demšar 2006), to be drawn under `style.style()`. `colours`: of all labels, as
+    in the run's other plots."""
+    from matplotlib.figure import Figure
+    from scikit_posthocs import critical_difference_diagram
 
-
-def _diagram(ranked: Ranking, labels: Sequence[str]) -> Figure:
-    return drawing.settle(diagram.figure(ranked, drawing.colours(labels)))
-
-
-def _with_overall(compared: Compared) -> pd.DataFrame:
-    """The comparisons, with the probability of improvement over all datasets beside that of each."""
-    names = ["method", "baseline", "metric"]
-    wins = {
-        name: f"improvement_all{end}"
-        for name, end in (("improvement", ""), ("low", "_low"), ("high", "_high"))
-    }
-    overall = compared.overall[[*names, *wins]].rename(columns=wins)
-    return compared.rows.merge(overall, on=names, how="left")
-
-
-def as_markdown(compared: Compared) -> str:
-    """Verdicts first, then the numbers."""
-    heads = ("method", "baseline", *HEADS)
-    lines = [(row["method"], row["baseline"], *_line(row)) for row in compared.rows.to_dict("records")]
-    blocks = ["# Compared", *_items(compared.headlines), "## Numbers", _markdown_table(heads, lines)]
-    for ranked in compared.rankings:
-        standing = _markdown_table(RANK_HEADS, _standing(compared, ranked))
-        blocks += [
-            f"## All methods by {escape_markdown(ranked.metric)}",
-            standing,
-            escape_markdown(sentences.diagram_caption(ranked)),
-        ]
-    return "\n\n".join([*blocks, *map(escape_markdown, shown(compared).notes)]) + "\n"
-
-
-def _items(texts: Sequence[str]) -> list[str]:
-    return ["\n".join(f"- {escape_markdown(text)}" for text in texts)]
-
-
-def _markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return markdown_table(heads, [[escape_markdown(cell) for cell in line] for line in lines])
+    k = len(ranked.ranks)
+    figure = Figure(figsize=(6.6, 0.9 + 0.24 * (k + 1)), layout="constrained")
+    ax = figure.subplots()
+    # Labels short enough for a line, each another.
+    names: dict[str, str] = {}
+    for label in map(str, ranked.ranks.index):
+        name = style.shortened(label)
+        names[label] = name if name not in names.values() else f"{name} ({len(names) + 1})"
+    critical_difference_diagram(
+        ranked.ranks.rename(index=names),
+        ranked.apart.rename(index=names, columns=names),
+        ax=ax,
+        label_fmt_left="{label}  {rank:.2f} ",
+        label_fmt_right=" {rank:.2f}  {label}",
+        label_props={"fontsize": 8.5},
+        marker_props={"s": 14},
+        elbow_props={"linewidth": 1.1},
+        crossbar_props={"color": style.INK, "linewidth": 3, "solid_capstyle": "butt"},
+        color_palette={names[label]: style.contrasting(colours[label], 4.5) for label in ranked.ranks.index},
+        text_h_margin=0.06 * (k - 1),
+    )
+    ax.spines["top"].set_visible(True)
+    ax.set(xlim=(0.6, k + 0.4), xticks=range(1, k + 1), title=f"mean rank by {ranked.metric} (1 is best)")
+    return style.settle(figure)

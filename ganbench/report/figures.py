@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from .. import __version__, registry
+from ..analysis.search import read_search
 from ..analysis.summary import run_summary
 from ..errors import GanbenchError, PluginError, StoreError
 from ..store import layout
@@ -25,7 +26,7 @@ from ..store.files import Folder
 from ..store.layout import file_name
 from ..store.results import Cell, Dataset, Run, open_run
 from ..store.rundir import MAX_RECORDS
-from . import style, tables
+from . import search, style, tables
 from .style import Plot, Style
 
 if TYPE_CHECKING:
@@ -103,11 +104,14 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
     `MOST_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
     not be drawn are added to `missing`."""
     colours = style.colours(run.labels)
-    yield from _scores(run_summary(run), run.records, colours)
+    yield from _scores(run, colours)
     missing = [] if missing is None else missing
     metrics = Metrics(run)
+    searches = {one.dataset: one for one in read_search(run.files)}
     for dataset in run.datasets.values():
         cells = run.of(dataset.label)
+        if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
+            yield plot
         for draw in (_samples, _snapshots, _curves, _probes):
             if plot := draw(dataset, cells[:MOST_METHODS], colours):
                 yield _captioned(plot, len(cells))
@@ -196,7 +200,7 @@ def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, s
         style.panel_title(ax, cell.label, colours[cell.label])
     for ax in panels[len(cells) + 1 :]:
         ax.set_visible(False)
-    return figure, "of each method the seed whose first score is the median"
+    return figure, style.median_seeds([(cell.label, cell.median("samples")) for cell in cells])
 
 
 # ---------------------------------------------------------------------------------------------- snapshots
@@ -228,7 +232,8 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
         kind="snapshots",
         dataset=dataset.label,
         title="Through training",
-        caption="Samples after the given numbers of training steps, from the same latents; the data stand last.",
+        caption="Samples after the given numbers of training steps, from the same latents; the data stand last; "
+        f"{style.median_seeds([(cell.label, seed) for cell, seed in shown])}.",
         alt=f"Samples of {', '.join(cell.label for cell, _ in shown)} on {dataset.label} as training goes on.",
         figure=figure,
     )
@@ -386,13 +391,46 @@ def _probe(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, stroke:
 # ---------------------------------------------------------------------------------------------- scores
 
 
-def _scores(summary: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Iterator[Plot]:
-    for metric, rows in summary.groupby("metric", sort=False):
-        if rows["mean"].notna().any():
-            yield _score_plot(str(metric), rows, records[records["metric"] == metric], colours)
+# Values at which samples cannot be told from fresh data.
+FAIR = {"memorisation": 0.5, "c2st": 0.5}
+MARKS: Mapping[str, Any] = {
+    "floor": (0, (1, 1.5)),
+    "ceiling": (0, (5, 2)),
+    "½: like fresh data": (0, (3, 1, 1, 1)),
+}
+Lines = Mapping[str, Mapping[str, float]]  # dataset -> name of `MARKS` -> where it lies
 
 
-def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours: dict[str, str]) -> Plot:
+def _scores(run: Run, colours: dict[str, str]) -> Iterator[Plot]:
+    controls = tables.control_values(run)
+    for metric, rows in run_summary(run).groupby("metric", sort=False):
+        if not rows["mean"].notna().any():
+            continue
+        lines = {
+            str(dataset): _marks(str(metric), own, controls.get(str(dataset), {}))
+            for dataset, own in rows.groupby("dataset", sort=False)
+        }
+        yield _score_plot(str(metric), rows, run.records[run.records["metric"] == metric], lines, colours)
+
+
+def _marks(metric: str, rows: pd.DataFrame, controls: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Between what the scores of one dataset are to be read: what real data reach, the best trivial sampler, and ½ of
+    metrics that tell samples from data. A control that differs between methods has no line."""
+    marks = {"½: like fresh data": FAIR[metric]} if metric in FAIR else {}
+    own = {name: values[metric] for name, values in controls.items() if metric in values and "," not in name}
+    if "ceiling" in own:
+        marks["ceiling"] = own["ceiling"]
+    floors = [value for name, value in own.items() if name.split(" ")[0] == "floor"]
+    known = rows["floor"].dropna()
+    if len(known) or floors:
+        best = min if rows["better"].iloc[0] == "lower" else max
+        marks["floor"] = float(known.mean()) if len(known) else best(floors)
+    return marks
+
+
+def _score_plot(
+    metric: str, rows: pd.DataFrame, records: pd.DataFrame, lines: Lines, colours: dict[str, str]
+) -> Plot:
     rows = rows.assign(row=rows["label"] + np.where(rows["mixed"], " · " + rows["protocol"], ""))
     names = list(dict.fromkeys(rows["row"]))
     datasets = list(dict.fromkeys(rows["dataset"]))
@@ -402,7 +440,7 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
     panels = [ax for line in axes for ax in line]
     for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=False)):
         own = rows[rows["dataset"] == dataset].to_dict("records")
-        _score_panel(ax, own, records[records["dataset"] == dataset], names, colours)
+        _score_panel(ax, own, records[records["dataset"] == dataset], names, colours, lines[dataset])
         labels = [style.shortened(name) for name in names] if i % columns == 0 else []
         ax.set_yticks(range(len(names)) if labels else [], labels)
         ax.set_title(dataset)
@@ -413,6 +451,11 @@ def _score_plot(metric: str, rows: pd.DataFrame, records: pd.DataFrame, colours:
     ranked = f", {first['better']} is better" if first["better"] != "neither" else ""
     for ax in panels[: len(datasets)]:
         ax.set_xlabel(f"{metric}{unit}{ranked}")
+    drawn = [name for name in MARKS if any(name in marks for marks in lines.values())]
+    if drawn:
+        handles = [style.handle(style.MUTED, linewidth=1, linestyle=MARKS[name]) for name in drawn]
+        figure.set_figheight(figure.get_figheight() + 0.25)
+        figure.legend(handles, drawn, loc="outside lower center", ncols=3)
     return Plot(
         name=file_name("scores", metric),
         kind="scores",
@@ -432,6 +475,7 @@ def _score_panel(
     records: pd.DataFrame,
     names: list[str],
     colours: dict[str, str],
+    marks: Mapping[str, float],
 ) -> None:
     """Seeds as dots, mean and interval; the mark of a value, and how many seeds went well where not all did."""
     good = records[records["value"].notna()]
@@ -452,9 +496,12 @@ def _score_panel(
         if note := f"{tables.mark(row)} {ended}".strip():
             beside = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
             ax.annotate(note, **beside, fontsize=7, color=style.MUTED)
-    values = good["value"]
-    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+    # Where the values span two powers of ten the least would all lie at one place.
+    values = [*good["value"], *marks.values()]
+    if values and min(values) > 0 and max(values) > 100 * min(values):
         style.logarithmic(ax, "x")
+    for name, value in marks.items():
+        ax.axvline(value, color=style.MUTED, linewidth=1, linestyle=MARKS[name], zorder=1)
     ax.grid(axis="x")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -480,15 +527,19 @@ class Metrics:
         ] = {}  # the user's, with their parameters
         self.unread: list[str] = []  # why files of the user's cannot be read
         self.order: list[str] = []
+        self.shipped: dict[str, str] = {}  # the name of a shipped metric without its label
         try:
             suite = yaml.safe_load(run.files.read_text(run.files.path(layout.SUITE)) or "") or {}
             entries = suite.get("metrics") or []
         except (StoreError, AttributeError, yaml.YAMLError):
             entries = []
         for entry in entries if isinstance(entries, list) else []:
-            reference = str(entry.get("metric") if isinstance(entry, Mapping) else entry)
+            known = entry if isinstance(entry, Mapping) else {"metric": entry}
+            reference, label = str(known.get("metric")), known.get("label")
+            label = f"({label})" if label else ""  # as `PluginSpec.name` has it
             if not reference.partition(":")[0].endswith(".py"):
-                self.order.append(reference)
+                self.order.append(f"{reference}{label}")
+                self.shipped[f"{reference}{label}"] = reference
                 continue
             if not self.trusted:  # not even read: it may lead anywhere
                 self.unread.append(
@@ -500,8 +551,8 @@ class Metrics:
             except PluginError as error:
                 self.unread.append(str(error))
             else:
-                self.own[plugin.name] = (plugin, (isinstance(entry, Mapping) and entry.get("params")) or {})
-                self.order.append(plugin.name)
+                self.own[f"{plugin.name}{label}"] = (plugin, known.get("params") or {})
+                self.order.append(f"{plugin.name}{label}")
 
     def of(self, cells: Sequence[Cell]) -> list[str]:
         """The metrics of which these cells have details, in the suite's order."""
@@ -512,17 +563,19 @@ class Metrics:
         self, metric: str, dataset: Dataset, cells: Sequence[Cell], colours: Mapping[str, str]
     ) -> Iterator[Plot]:
         """What a metric draws of a dataset. Raises PluginError where its file cannot be read or its code fails."""
-        path = registry.PACKAGE / "metrics" / "figures" / f"{metric}.py"
+        name = self.own[metric][0].name if metric in self.own else self.shipped.get(metric, metric)
+        path = registry.PACKAGE / "metrics" / "figures" / f"{name}.py"
         if metric in self.own:
             path = self.own[metric][0].path
-        elif not path.is_file():
+        elif not (name.isidentifier() and path.is_file()):  # a run directory of a stranger may name any file
             if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
         every = [_only(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
-            made = figure(every[:MOST_METHODS], Style(metric, dataset, every, colours)) if figure else None
+            look = Style(name, dataset, every, colours, metric.removeprefix(name))
+            made = figure(every[:MOST_METHODS], look) if figure else None
             yield from [made] if isinstance(made, Plot) else made or ()
         except GanbenchError:
             raise
@@ -535,7 +588,7 @@ class Metrics:
         plugin, params = self.own[metric]
         if not any(getattr(node, "name", "") == "figure" for node in ast.walk(ast.parse(path.read_bytes()))):
             return None
-        return getattr(registry.load(plugin)(**params), "figure", None)
+        return getattr(registry.build(plugin, params), "figure", None)
 
 
 def _only(cell: Cell, metric: str) -> Cell:

@@ -16,32 +16,45 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..analysis.check import Verdict as Checked
-from ..analysis.compare import Compared, compare
+from ..analysis import controls
+from ..analysis.check import CheckResult
+from ..analysis.compare import Comparison, compare
+from ..analysis.search import read_search
 from ..analysis.summary import FAILURES, run_summary
 from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, sentences, style
+from . import check, comparison, search, style
 from . import figures as plots
 from . import tables as table
-from .jinja import environment
+from .document import environment
 
 MAX_SUITE = 2**24  # bytes of the YAML of a suite
 COMMANDS = """ganbench run suite.resolved.yaml    # the same numbers again
 ganbench report .                   # this page again, from the records
 ganbench compare . --help           # other baselines, chosen metrics"""
-Protocols = Mapping[tuple[str, str], tuple[str, str]]  # (metric, hash) -> (HTML identifier, sentence)
 
 
-def write(run: Path | Run, checked: Checked | None = None) -> Path:
+@dataclass(frozen=True)
+class Protocol:
+    """How values were measured: one sentence, of all values that it defines."""
+
+    anchor: str
+    text: str
+    values: tuple[str, ...]
+    hashes: tuple[str, ...]
+    datasets: tuple[str, ...]
+
+
+def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
     older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
     run = open_run(run)
     pictures = _pictures(run)
     frame = run_summary(run)
     compared = _compared(run, frame)
+    protocols = _protocols(run)
     files = run.files
     suite = files.read_text(files.path(layout.SUITE), MAX_SUITE) or ""
     script = environment().get_template("report.js").render()
@@ -51,11 +64,15 @@ def write(run: Path | Run, checked: Checked | None = None) -> Path:
         about=_about(suite),
         meta=_meta(run),
         overview=_overview(run, frame),
-        compared=comparison.shown(compared) if compared else None,
+        compared=comparison.shown(compared, copying(run)) if compared else None,
         diagrams=list(_diagrams(compared)) if compared else [],
         against=check.shown(checked) if checked else None,
         sections=_sections(run, pictures),
-        protocols=_protocols(run),
+        searches=[search.table(one) for one in read_search(files)],
+        protocols=protocols,
+        protocol_of={
+            (v, h): protocol for protocol in protocols for v in protocol.values for h in protocol.hashes
+        },
         score_plots=[picture for picture in pictures if not picture.dataset],
         failures=list(_failures(run)),
         cells=[_trained(cell) for cell in run.cells],
@@ -104,7 +121,7 @@ def _overview(run: Run, frame: pd.DataFrame) -> str:
     return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
 
 
-def _compared(run: Run, frame: pd.DataFrame) -> Compared | None:
+def _compared(run: Run, frame: pd.DataFrame) -> Comparison | None:
     """The first method of each dataset against the others, by what was measured by one protocol; None where there is
     nothing to compare."""
     mixed = set(frame.loc[frame["mixed"], "metric"])
@@ -163,15 +180,16 @@ def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequenc
     )
 
 
-def _diagrams(compared: Compared) -> Iterator[Picture]:
+def _diagrams(compared: Comparison) -> Iterator[Picture]:
     """Critical-difference diagrams."""
     for ranked in compared.rankings:
         words = {
             "title": f"Ranks by {ranked.metric}",
-            "caption": sentences.diagram_caption(ranked),
-            "alt": sentences.diagram_alt(ranked),
+            "caption": comparison.diagram_caption(ranked),
+            "alt": comparison.diagram_alt(ranked),
         }
-        content = comparison.picture(ranked, compared.labels)
+        with style.style():
+            content = style.png(comparison.diagram(ranked, style.colours(compared.labels)))
         yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
 
 
@@ -203,7 +221,7 @@ class Section:
 
 def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     sections = []
-    for i, shown in enumerate(table.of_run(run)):
+    for i, shown in enumerate(table.dataset_tables(run)):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
         sections.append(
             Section(
@@ -228,7 +246,13 @@ def _described(run: Run, label: str) -> str:
     shape = " × ".join(str(side) for side in info.get("shape", ()))
     splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
-    parts = [str(info.get("about") or "").rstrip("."), f"shape {shape}" if shape else "", sizes]
+    # The parameters as they were, since the sentence may tell of others' choices. Sizes stand below.
+    params = info.get("params")
+    items = params.items() if isinstance(params, dict) else ()
+    actual = ", ".join(
+        f"{name} {value}" for name, value in items if value is not None and not name.startswith("n_")
+    )
+    parts = [str(info.get("about") or "").rstrip("."), actual, f"shape {shape}" if shape else "", sizes]
     return " · ".join(part for part in parts if part)
 
 
@@ -259,16 +283,31 @@ def _missing(run: Run, dataset: str) -> Iterator[Notice]:
             yield Notice(str(one.get("metric")), "picture left out", str(one.get("reason")))
 
 
-def _protocols(run: Run) -> Protocols:
-    """The sentence that defines each value, from the scores."""
-    found: dict[tuple[str, str], str] = {}
+def _protocols(run: Run) -> list[Protocol]:
+    """The sentences that define the values, each once, from the scores."""
+    found: dict[str, list[dict[str, None]]] = {}
     for cell in run.cells:
-        for seed in cell.seeds:
-            for score in seed.scores:
-                for value in score.values:
-                    found.setdefault(value, str(score.info.get("protocol_text") or ""))
-    named = {key: text for key, text in found.items() if text}
-    return {key: (f"protocol-{i}", text) for i, (key, text) in enumerate(named.items())}
+        for score in (score for seed in cell.seeds for score in seed.scores):
+            for value, protocol in score.values:
+                names = found.setdefault(str(score.info.get("protocol_text") or ""), [{}, {}, {}])
+                for own, name in zip(names, (value, protocol, cell.dataset), strict=True):
+                    own[name] = None
+    texts = [(text, map(tuple, names)) for text, names in found.items() if text]
+    return [Protocol(f"protocol-{i}", text, *names) for i, (text, names) in enumerate(texts)]
+
+
+def copying(run: Run) -> dict[str, str]:
+    """method -> a sentence that it copies, where the verdict of a metric on any of its seeds says so."""
+    found: dict[str, list[str]] = {}
+    for dataset in dict.fromkeys(cell.dataset for cell in run.cells):
+        for metric, methods in controls.verdicts(run.of(dataset)).items():
+            for label, counts in methods.items():
+                copies = sum(count for verdict, count in counts.items() if verdict.startswith("copies"))
+                if copies:
+                    found.setdefault(label, []).append(
+                        f"on {dataset} in {copies} of {plural(counts.total(), 'seed')} ({metric})"
+                    )
+    return {label: f"{label} copies training examples: {'; '.join(where)}." for label, where in found.items()}
 
 
 # ---------------------------------------------------------------------------------------------- failures

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..store.layout import file_name
-from ..store.results import Array, Cell, Dataset
-from . import ranks
+from ..store.results import Array, Cell, Dataset, Seed
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -192,6 +190,17 @@ def why(cell: Cell) -> str:
     return f"no seed ended well\n({', '.join(statuses)})"
 
 
+def median_seeds(shown: Sequence[tuple[str, Seed | None]]) -> str:
+    """Which seeds a picture shows where only one of each method has room: `of each method the seed whose first score is
+    the median (gan: 2, vae: 0)`; of one method its seed alone."""
+    numbers = {label: seed.number for label, seed in shown if seed}
+    if len(set(numbers.values())) == 1:
+        each = f"seed {next(iter(numbers.values()))}"
+    else:
+        each = ", ".join(f"{label}: {number}" for label, number in numbers.items())
+    return f"of each method the seed whose first score is the median{f' ({each})' if each else ''}"
+
+
 # ---------------------------------------------------------------------------------------------- examples
 
 
@@ -326,6 +335,7 @@ class Style:
     dataset: Dataset
     cells: Sequence[Cell]  # of all methods, also where there are too many to draw
     colours: Mapping[str, str]  # of the methods, by label
+    variant: str = ""  # `(n=500)`, where a suite has the metric with other parameters too
 
     ink, muted, faint, strokes = INK, MUTED, FAINT, STROKES
     grid = staticmethod(grid)
@@ -337,6 +347,7 @@ class Style:
         staticmethod(headline),
     )
     shortened, below, handle = staticmethod(shortened), staticmethod(below), staticmethod(handle)
+    median_seeds = staticmethod(median_seeds)
 
     def examples(self, ax: Axes, points: Array, colour: str, *, columns: int = 6) -> None:
         """Examples [n, *shape] as the dataset shows them: pictures, a scatter or a histogram."""
@@ -350,10 +361,6 @@ class Style:
         """Points [n, d], the first two coordinates, over the true density and the modes."""
         scatter(ax, self.dataset, points, colour)
 
-    def ranks(self) -> pd.DataFrame:
-        """Ranks of all methods of the dataset over single examples, see `ranks.ranks`."""
-        return ranks.ranks(self.cells)
-
     def plot(
         self, figure: Figure, caption: str, alt: str, *, title: str = "", kind: str = "", label: str = ""
     ) -> Plot:
@@ -361,5 +368,6 @@ class Style:
         it, by default the metric's name; `kind`: how its files are named, by default after the metric; `label`: of
         the method, where it is of a single one."""
         kind, parts = kind or self.metric, [self.dataset.label, *([label] if label else [])]
-        name = file_name(kind, *parts)
-        return Plot(name, kind, self.dataset.label, title or self.metric, caption, alt, figure, label)
+        name = file_name(f"{kind}{self.variant}", *parts)
+        title = f"{title} {self.variant}".strip() if title else f"{self.metric}{self.variant}"
+        return Plot(name, kind, self.dataset.label, title, caption, alt, figure, label)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from .. import registry
 from ..analysis import controls
 from ..analysis.summary import FAILURES, TEXTS, run_summary
-from ..format import escape_markdown, markdown_table, number, plural
+from ..format import number, plural
 from ..store import layout
-from ..store.results import Run, open_run
-from . import ranks
+from ..store.results import Cell, Run, open_run
+from .document import escape_latex, render
 
 Line = Mapping[Hashable, Any]  # one row of a `summary`
-_GUARDED = (*TEXTS, "baseline", "invalid")  # texts that others wrote
+_GUARDED = (*TEXTS, "baseline", "invalid", "device", "stack")  # texts that others wrote
 INVALID, AT_FLOOR = "†", "‡"  # marks of values
 
 # ---------------------------------------------------------------------------------------------- for people
@@ -61,14 +63,30 @@ class Entry:
     @property
     def text(self) -> str:
         """`7.80‡ [7.40, 8.00] ± 0.12 (4/5)`"""
-        interval = f"[{self.low}, {self.high}]" if self.low else ""
-        parts = (
-            self.mean + self.mark,
-            interval,
-            f"± {self.sem}" if self.sem else "",
-            f"({self.seeds})" if self.seeds else "",
-        )
-        return " ".join(part for part in parts if part)
+        return f"{self.mean}{self._rest}"
+
+    @property
+    def _rest(self) -> str:
+        interval = f" [{self.low}, {self.high}]" if self.low else ""
+        sem = f" ± {self.sem}" if self.sem else ""
+        return f"{self.mark}{interval}{sem}{f' ({self.seeds})' if self.seeds else ''}"
+
+    @property
+    def markdown(self) -> str:
+        """The best in bold."""
+        return f"**{self.mean}**{self._rest}" if self.best else self.text
+
+    @property
+    def latex(self) -> str:
+        """In mathematics, the best in bold."""
+        if self.mean == "–":
+            return escape_latex(self.text)
+        mean = rf"\mathbf{{{self.mean}}}" if self.best else self.mean
+        mean += {INVALID: r"^\dagger", AT_FLOOR: r"^\ddagger"}.get(self.mark, "")
+        interval = rf"\;[{self.low},\,{self.high}]" if self.low else ""
+        sem = rf"\pm {self.sem}" if self.sem else ""
+        text = re.sub(r"e(-?\d+)", r"\\mathrm{e}{\1}", f"{mean}{interval}{sem}")  # e-3 would be e minus 3
+        return f"${text}$" + (f" ({self.seeds})" if self.seeds else "")
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,27 @@ class Table:
     notes: tuple[str, ...]  # what its marks mean, verdicts and cautions of its metrics
     controls: ControlTable | None = None
 
+    @property
+    def heads(self) -> list[str]:
+        """The header of Markdown and LaTeX."""
+        heads = ["method", *(["seeds"] if self.show_seeds else [])]
+        for column in self.columns:
+            unit = f" ({column.unit_shown})" if column.unit_shown else ""
+            protocol = f" [protocol {column.protocol}]" if column.mixed else ""
+            heads.append(f"{column.metric} {column.arrow}{unit}{protocol}")
+        return heads
+
+    @property
+    def cells(self) -> list[list[str | Entry]]:
+        """The rows of Markdown and LaTeX."""
+        rows: list[list[str | Entry]] = []
+        for row in self.rows:
+            seeds = f"{row.seeds} ({row.failures})" if row.failures else row.seeds
+            rows.append(
+                [row.label, *([seeds] if self.show_seeds else []), *(entry or "" for entry in row.entries)]
+            )
+        return rows
+
 
 @dataclass(frozen=True)
 class ControlTable:
@@ -111,31 +150,64 @@ class ControlTable:
 def tables(
     frame: pd.DataFrame,
     notes: Mapping[str, tuple[str, ...]] | None = None,
-    beside: Mapping[str, ControlTable] | None = None,
+    controls: Mapping[str, ControlTable] | None = None,
 ) -> list[Table]:
-    """Human-readable tables of a `summary`, one for each dataset, with its `notes` (`controls.notes`) and the
-    `control_tables` of its run."""
+    """Human-readable tables of a `summary`, one for each dataset, with its `notes` and the `control_tables` of its
+    run."""
     return [
-        _table(str(dataset), rows, (notes or {}).get(str(dataset), ()), (beside or {}).get(str(dataset)))
-        for dataset, rows in frame.groupby("dataset", sort=False)
+        _table(str(name), rows, (notes or {}).get(str(name), ()), (controls or {}).get(str(name)))
+        for name, rows in frame.groupby("dataset", sort=False)
     ]
 
 
-def of_run(run: Path | Run) -> list[Table]:
+def dataset_tables(run: Path | Run) -> list[Table]:
     """The tables of a run with their notes and controls. Raises StoreError."""
     run = open_run(run)
-    return tables(run_summary(run), controls.notes(run), control_tables(run))
+    datasets = dict.fromkeys(cell.dataset for cell in run.cells)
+    return tables(run_summary(run), {name: notes(run.of(name)) for name in datasets}, control_tables(run))
 
 
-def _table(
-    dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], beside: ControlTable | None = None
-) -> Table:
+def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The verdicts of a dataset's metrics, counted over seeds, and their cautions, a sentence each."""
+    sentences = []
+    for metric, methods in controls.verdicts(cells).items():
+        counted = {
+            label: ", ".join(f"{verdict} ({count})" for verdict, count in counts.most_common())
+            for label, counts in methods.items()
+        }
+        each = "; ".join(f"{label}: {text}" for label, text in counted.items())
+        sentences.append(f"Verdict of {metric}, by seeds: {each}.")
+    return (*sentences, *controls.cautions(cells))
+
+
+def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: ControlTable | None) -> Table:
     lines = frame.to_dict("records")
     columns = {(line["metric"], line["protocol"]): line for line in lines}
     methods: dict[str, list[Line]] = {}
     for line in lines:
         methods.setdefault(str(line["label"]), []).append(line)
-    rows = [_row(label, own, list(columns)) for label, own in methods.items()]
+    # One notation in a column: where one value needs an exponent, all have one.
+    exponents = {
+        key for line in lines for key in [(line["metric"], line["protocol"])] if "e" in _entry(line).mean
+    }
+    rows = []
+    for label, own in methods.items():
+        good = [line["n_ok"] for line in own]
+        least, most, n = min(good), max(good), max(line["n"] for line in own)
+        bad = {name: max(line[name] for line in own) for name in FAILURES}
+        entries: dict[tuple[Any, Any], Entry] = {}
+        for line in own:
+            key = line["metric"], line["protocol"]
+            missing = f"{line['n_ok']}/{line['n']}" if least < most and line["n_ok"] < line["n"] else ""
+            entries[key] = _entry(line, missing, key in exponents)
+        rows.append(
+            Row(
+                label=label,
+                seeds=f"{least}–{most}/{n}" if least < most else f"{least}/{n}",
+                failures=", ".join(f"{count} {name}" for name, count in bad.items() if count),
+                entries=tuple(entries.get(key) for key in columns),
+            )
+        )
     complete = bool((frame["n_ok"] == frame["n"]).all()) and frame["n"].nunique() == 1
     seeds = int(frame["n"].max())
     caption = "Mean over training seeds"
@@ -147,7 +219,29 @@ def _table(
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
-    return Table(dataset, heads, tuple(rows), not complete, caption, (*footnotes(frame), *notes), beside)
+    return Table(dataset, heads, tuple(rows), not complete, caption, (*footnotes(frame), *notes), controls)
+
+
+def _entry(row: Line, seeds: str = "", exponent: bool = False) -> Entry:
+    """A value with as many decimals as its uncertainty allows, or with an exponent and two decimals."""
+    if not row["n_ok"]:
+        return Entry("–", seeds=seeds)
+    spread = row["std"] / math.sqrt(row["n_ok"])
+    error = max((e for e in (spread, row["sem"]) if e > 0), default=math.nan)  # NaN > 0 is false
+
+    show = _with_exponent if exponent else number
+    mean, low, high = (show(row[name], error) for name in ("mean", "low", "high"))
+    sem = show(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
+    place = None if row["invalid"] else row["mean"]
+    return Entry(mean, low, high, sem, row["best"], mark(row), seeds, place)
+
+
+def _with_exponent(value: float, error: float) -> str:
+    """`3.70e-1`, and an uncertainty `9.1e-2`; NaN: nothing."""
+    if not math.isfinite(value):
+        return ""
+    mantissa, exponent = f"{value:.{1 if value == error else 2}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def footnotes(frame: pd.DataFrame) -> list[str]:
@@ -171,31 +265,6 @@ def mark(row: Line) -> str:
     return INVALID if row["invalid"] else AT_FLOOR if row["at_floor"] else ""
 
 
-def _row(label: str, lines: Sequence[Line], columns: Sequence[tuple[str, str]]) -> Row:
-    own = {(line["metric"], line["protocol"]): line for line in lines}
-    good = [line["n_ok"] for line in lines]
-    least, most, n = min(good), max(good), max(line["n"] for line in lines)
-    bad = {name: max(line[name] for line in lines) for name in FAILURES}
-    return Row(
-        label=label,
-        seeds=f"{least}–{most}/{n}" if least < most else f"{least}/{n}",
-        failures=", ".join(f"{count} {name}" for name, count in bad.items() if count),
-        entries=tuple(_entry(own[key], least < most) if key in own else None for key in columns),
-    )
-
-
-def _entry(row: Line, differs: bool) -> Entry:
-    seeds = f"{row['n_ok']}/{row['n']}" if differs and row["n_ok"] < row["n"] else ""
-    if not row["n_ok"]:
-        return Entry("–", seeds=seeds)
-    spread = row["std"] / math.sqrt(row["n_ok"])
-    error = max((e for e in (spread, row["sem"]) if e > 0), default=math.nan)  # NaN > 0 is false
-    mean, low, high = (number(row[name], error) for name in ("mean", "low", "high"))
-    sem = number(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
-    place = None if row["invalid"] else row["mean"]
-    return Entry(mean, low, high, sem, row["best"], mark(row), seeds, place)
-
-
 # ---------------------------------------------------------------------------------------------- controls
 
 _CONTROL_NAMES = {
@@ -206,49 +275,53 @@ _CONTROL_NAMES = {
 }  # fmt: skip
 
 
-def control_tables(run: Run) -> dict[str, ControlTable]:
-    """The controls of each dataset that has some. One that is the same for all methods has one row; where methods
-    differ, each has a row of its own."""
-    frame = controls.controls(run)
+def control_values(run: Run) -> dict[str, dict[str, dict[str, float]]]:
+    """dataset -> control -> value's name -> number, of the datasets that have controls. One that is the same for all
+    methods stands once; where methods differ, each is a control of its own: `pixels, gan`."""
     values: dict[str, dict[str, None]] = {}  # metric -> names of its values
     for score in (score for cell in run.cells for seed in cell.ok for score in seed.scores):
         known = values.setdefault(str(score.info.get("metric", "")), {})
         known.update(dict.fromkeys(name for name, _ in score.values))
-    order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
-    return {
-        str(dataset): _control_table(rows, values, order)
-        for dataset, rows in frame.groupby("dataset", sort=False)
-    }
-
-
-def _control_table(
-    frame: pd.DataFrame, values: Mapping[str, Mapping[str, None]], order: Sequence[str]
-) -> ControlTable:
-    """`frame`: `controls.controls` of one dataset; `order`: of the values in the table above."""
-    # name -> column -> value; a value without a control has the method's name
-    cells: dict[str, dict[str, float]] = {}
-    for metric, own in frame.groupby("metric", sort=False):
+    datasets: dict[str, dict[str, dict[str, float]]] = {}
+    for (dataset, metric), own in controls.controls(run).groupby(["dataset", "metric"], sort=False):
+        cells = datasets.setdefault(str(dataset), {})
         places = _places(str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ())))
         for control, rows in own.groupby("control", sort=False):
             name, column = places[str(control)]
             numbers = rows["value"]
             shared = numbers.max() - numbers.min() <= 1e-9 * max(1.0, numbers.abs().max())
             for label, value in zip(rows["label"], numbers, strict=True):
+                # a value without a control has the method's name
                 row = (name or "all methods") if shared else f"{name}, {label}".removeprefix(", ")
                 cells.setdefault(row, {})[column] = value
-    # floors and ceilings first, since values are read between them
-    rank = {"floor": 0, "ceiling": 1}
-    names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
-    used = dict.fromkeys(column for row in cells.values() for column in row)
-    columns = [name for name in order if name in used] + [name for name in used if name not in order]
-    rows = [
-        (
-            _control_name(name),
-            *(f"{cells[name][column]:.4g}" if column in cells[name] else "" for column in columns),
-        )
-        for name in names
-    ]
-    return ControlTable(tuple(columns), tuple(rows))
+    return datasets
+
+
+def control_tables(run: Run) -> dict[str, ControlTable]:
+    """The controls of each dataset that has some, their columns in the order of the records."""
+    order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
+    made = {}
+    for dataset, cells in control_values(run).items():
+        # floors and ceilings first, since values are read between them
+        rank = {"floor": 0, "ceiling": 1}
+        names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
+        used = dict.fromkeys(column for row in cells.values() for column in row)
+        columns = [name for name in order if name in used] + [name for name in used if name not in order]
+        texts = {
+            column: _column({name: row[column] for name, row in cells.items() if column in row})
+            for column in columns
+        }
+        rows = [(_control_name(name), *(texts[column].get(name, "") for column in columns)) for name in names]
+        made[dataset] = ControlTable(tuple(columns), tuple(rows))
+    return made
+
+
+def _column(values: Mapping[str, float]) -> dict[str, str]:
+    """Four digits each, in one notation."""
+    texts = {name: f"{value:.4g}" for name, value in values.items()}
+    if any("e" in text for text in texts.values()):
+        return {name: _with_exponent(value, math.nan) for name, value in values.items()}
+    return texts
 
 
 def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -290,13 +363,10 @@ def write(run: Path | Run) -> list[Path]:
     run = open_run(run)
     frame = run_summary(run)
     title = str(frame["suite"].iloc[0]) if len(frame) else run.folder.name
-    shown = of_run(run)
-    contents = {
-        "summary.csv": guarded_csv(frame),
-        "summary.md": _markdown(title, shown),
-        "summary.tex": _latex(title, shown),
-        "summary.html": _html(title, shown),
-    }
+    shown = dataset_tables(run)
+    contents = {"summary.csv": guarded_csv(frame)}
+    for kind in ("md", "tex", "html"):
+        contents[f"summary.{kind}"] = render(f"summary.{kind}.j2", title=title, tables=shown)
     for name, rows in {
         "controls.csv": controls.controls(run),
         "reconstruction-ranks.csv": _ranks(run),
@@ -312,105 +382,23 @@ def write(run: Path | Run) -> list[Path]:
 
 
 def _ranks(run: Run) -> pd.DataFrame:
-    """`ranks.ranks` of all datasets; no rows where there are none."""
-    datasets = dict.fromkeys(cell.dataset for cell in run.cells)
-    found = [ranks.ranks(run.of(dataset)).assign(dataset=dataset) for dataset in datasets]
-    full = [frame for frame in found if len(frame)]
-    return pd.concat(full)[["dataset", *ranks.COLUMNS]] if full else pd.DataFrame()
+    """The ranks of reconstructions on all datasets; no rows where there are none."""
+    path = registry.PACKAGE / "metrics" / "figures" / "reconstruction.py"
+    ranks = registry.load(registry.Plugin("metric", "reconstruction", path, "ranks", "", ()))
+    frames = {
+        dataset: ranks(run.of(dataset)) for dataset in dict.fromkeys(cell.dataset for cell in run.cells)
+    }
+    full = [frame.assign(dataset=dataset) for dataset, frame in frames.items() if len(frame)]
+    return pd.concat(full)[["dataset", *full[0].columns.drop("dataset")]] if full else pd.DataFrame()
 
 
 def guarded_csv(frame: pd.DataFrame) -> str:
     """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
-    texts = {name: frame[name].map(_guard) for name in _GUARDED if name in frame}
+    texts = {
+        name: frame[name].map(
+            lambda text: f"'{text}" if str(text).startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        )
+        for name in _GUARDED
+        if name in frame
+    }
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
-
-
-def _guard(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _markdown(title: str, found: Sequence[Table]) -> str:
-    blocks = [f"# {escape_markdown(title)}"]
-    for table in found:
-        heads, rows = _grid(table, escape_markdown, _markdown_entry)
-        body = markdown_table(heads, rows, right=range(1, len(heads)))
-        notes = [escape_markdown(note) for note in table.notes]
-        blocks += [f"## {escape_markdown(table.dataset)}", body, table.caption]
-        if beside := table.controls:
-            lines = [list(map(escape_markdown, row)) for row in (beside.heads, *beside.rows)]
-            right = range(1, len(beside.heads))
-            blocks += [beside.caption, markdown_table(lines[0], lines[1:], right)]
-        blocks += notes
-    return "\n\n".join(blocks) + "\n"
-
-
-def _grid(
-    table: Table, escape: Callable[[str], str], show: Callable[[Entry], str]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table as text."""
-    heads = ["method", *(["seeds"] if table.show_seeds else [])]
-    for column in table.columns:
-        unit = f" ({column.unit_shown})" if column.unit_shown else ""
-        protocol = f" [protocol {column.protocol}]" if column.mixed else ""
-        heads.append(escape(f"{column.metric} {column.arrow}{unit}{protocol}"))
-    rows = []
-    for row in table.rows:
-        seeds = f"{row.seeds} ({row.failures})" if row.failures else row.seeds
-        cells = [show(entry) if entry else "" for entry in row.entries]
-        rows.append([escape(row.label), *([escape(seeds)] if table.show_seeds else []), *cells])
-    return heads, rows
-
-
-def _markdown_entry(entry: Entry) -> str:
-    return f"**{entry.mean}**{entry.text.removeprefix(entry.mean)}" if entry.best else entry.text
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "[": "{[}", "*": "{*}",  # at the start of a row they would be arguments of the \\\\ before it
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}",
-}  # fmt: skip
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
-
-
-def _latex_entry(entry: Entry) -> str:
-    if entry.mean == "–":
-        return _escape_latex(entry.text)
-    mean = rf"\mathbf{{{entry.mean}}}" if entry.best else entry.mean
-    mean += {INVALID: r"^\dagger", AT_FLOOR: r"^\ddagger"}.get(entry.mark, "")
-    interval = rf"\;[{entry.low},\,{entry.high}]" if entry.low else ""
-    sem = rf"\pm {entry.sem}" if entry.sem else ""
-    return f"${mean}{interval}{sem}$" + (f" ({entry.seeds})" if entry.seeds else "")
-
-
-def _latex(title: str, found: Sequence[Table]) -> str:
-    blocks = [f"% {' '.join(title.split())}: needs \\usepackage{{booktabs}}"]
-    for table in found:
-        heads, rows = _grid(table, _escape_latex, _latex_entry)
-        caption = _escape_latex(" ".join([f"{table.dataset}.", table.caption, *table.notes]))
-        opening = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
-        body = _tabular(heads, rows)
-        if beside := table.controls:
-            heads, *rows = (list(map(_escape_latex, row)) for row in (beside.heads, *beside.rows))
-            rows = [[row[0], *(value.replace("-", "$-$") for value in row[1:])] for row in rows]
-            body += [r"\par\medskip", _escape_latex(beside.caption), r"\par\smallskip"]
-            body += _tabular(heads, rows)
-        blocks.append("\n".join([*opening, *body, r"\end{table}"]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _tabular(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a tabular, the first column to the left and the others to the right."""
-    head, *lines = [rf"{' & '.join(row)} \\" for row in (heads, *rows)]
-    opening = rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}"
-    return [opening, r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
-
-
-def _html(title: str, found: Sequence[Table]) -> str:
-    from .jinja import environment
-
-    return environment().get_template("summary.html.j2").render(title=title, tables=found)

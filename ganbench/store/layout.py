@@ -18,6 +18,8 @@ CELLS = "cells"
 TABLES = "tables"
 PLOTS = "plots"
 PLOT_INDEX = f"{PLOTS}/index.json"
+SEARCH = "search"  # a run directory for the trials on each dataset
+SEARCH_RESULT = f"{SEARCH}/search.json"
 LOCKS = "locks"
 RECORDS_LOCK = f"{LOCKS}/records.lock"
 QUARANTINE = "quarantine"
@@ -57,7 +59,7 @@ def scores(cell: str, seed: int) -> str:
 
 def score(cell: str, seed: int, metric: str, key: str) -> str:
     """The score of a seed by a metric under this key; `TENSORS` for `.json` is where its tensors are."""
-    return f"{CELLS}/{cell}/seed-{seed}/scores/{metric}-{key[:12]}.json"
+    return f"{CELLS}/{cell}/seed-{seed}/scores/{file_name(metric)}-{key[:12]}.json"
 
 
 def dataset(label: str) -> str:

@@ -21,6 +21,7 @@ from ..contracts import COLUMNS
 from ..errors import StoreError
 from . import layout
 from .files import REBUILD, Folder
+from .protocols import current_protocol
 from .rundir import Store
 
 Array = NDArray[Any]
@@ -251,7 +252,8 @@ def _seed(files: Store, cell: str, number: int, ended: Ended, planned: Names) ->
 def _score(files: Store, name: str, there: Set[str]) -> ScoreFile:
     path, info = files.root / name, _card(files, "score", name)
     try:
-        values = tuple((str(row["metric"]), str(row["protocol"])) for row in info.pop("records", ()))
+        rows = info.pop("records", ())
+        values = tuple((str(row["metric"]), current_protocol(str(row["protocol"]))) for row in rows)
     except (TypeError, KeyError):
         raise StoreError(f"{path}: 'records' holds what is no record; {REBUILD}") from None
     beside = path.with_suffix(layout.TENSORS).name in there
@@ -304,9 +306,9 @@ def _short(value: object) -> str:
 def read_records(run: Path | Store) -> pd.DataFrame:
     """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
 
-    `value`, `sem` and `floor` are NaN where there are none. Raises StoreError where `records.jsonl` is missing, is not
-    what the run wrote (its SHA-256 lies beside it, except in directories of earlier versions), or holds what is no
-    record.
+    `value`, `sem` and `floor` are NaN where there are none. A `protocol` of an earlier version is today's hash of the
+    same protocol (`current_protocol`). Raises StoreError where `records.jsonl` is missing, is not what the run wrote
+    (its SHA-256 lies beside it, except in directories of earlier versions), or holds what is no record.
     """
     files = run if isinstance(run, Store) else Store(Path(run), read_only=True)
     path = files.path(layout.RECORDS)
@@ -316,6 +318,7 @@ def read_records(run: Path | Store) -> pd.DataFrame:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    records["protocol"] = records["protocol"].map(current_protocol)
     numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}
     return records.astype({**numbers, "train_seconds": "float64", "floor": "float64"})
 

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -291,7 +291,7 @@ class Store(Folder):
                 "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in cell.method.tricks],
                 "train": asdict(cell.train),
                 "key": cell.key[:12],
-                "rung": cell.rung,
+                "interface": cell.interface,
                 "about": part.plugin.summary if part else "samples made elsewhere",
             }
             self.write_json(layout.cell_card(cell.id), card)
@@ -407,7 +407,7 @@ def _planned(cell: Cell) -> dict[str, Any]:
             "metric": metric.name,
             "protocol": protocol,
             "protocol_text": sentence,
-            "values": [asdict(value) for value in metric.plugin.values],
+            "values": [asdict(value) for value in metric.values],
             "keys": {str(seed): key for seed, key in keys.items()},
         }
         for metric, keys, (protocol, sentence) in zip(
@@ -504,6 +504,9 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        # PyTorch chooses its kernels by the instruction set, on which the last digits depend.
+        "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
+        "threads": 1 if device == "cpu" else torch.get_num_threads(),  # of a training
         "device": torch.cuda.get_device_name(device)
         if torch.cuda.is_available() and device != "cpu"
         else device,
@@ -511,3 +514,12 @@ def environment(device: str) -> dict[str, Any]:
         "command": " ".join(shlex.quote(word) for word in ["ganbench", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _processor() -> str:
+    """The model of the CPU as Linux names it; elsewhere what Python knows of it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

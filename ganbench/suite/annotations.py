@@ -27,18 +27,18 @@ def coerce(annotation: str, value: Any) -> Any:
     return _fit(_tree(annotation), value)
 
 
-def expected(annotation: str) -> str:
+def describe_type(annotation: str) -> str:
     """The type in words: `a whole number or null`."""
     return _words(_tree(annotation))
 
 
-def refers(annotation: str) -> Kind | None:
+def plugin_kind(annotation: str) -> Kind | None:
     """The kind of plugin that a parameter of this type names; None where it is a plain value."""
     names = {node.id for node in ast.walk(_tree(annotation)) if isinstance(node, ast.Name)}
     return next((kind for name, kind in PLUGINS.items() if name in names), None)
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value as a newcomer would name it: `the text 'no'`, `a list`."""
     match value:
         case None:
@@ -133,11 +133,11 @@ def _choice(choices: list[Any], value: Any) -> Any:
             return choice
     if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
         raise Mismatch(f"{value!r} is not one of its values{did_you_mean(value, choices)}")
-    raise Mismatch(f"expected {_or(choices)}, got {shown(value)}")
+    raise Mismatch(f"expected {_or(choices)}, got {describe(value)}")
 
 
 def _mismatch(node: ast.expr, value: Any) -> Mismatch:
-    got = shown(value)
+    got = describe(value)
     if isinstance(value, list | tuple):
         got = f"a list of {len(value)}"
     return Mismatch(f"expected {_words(node)}, got {got}")
@@ -182,4 +182,4 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 
 def _or(choices: list[Any]) -> str:
-    return " or ".join(repr(choice) if isinstance(choice, str) else shown(choice) for choice in choices)
+    return " or ".join(repr(choice) if isinstance(choice, str) else describe(choice) for choice in choices)

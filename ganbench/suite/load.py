@@ -18,14 +18,14 @@ import yaml
 
 from .. import registry
 from ..contracts import Kind
-from ..errors import Problem, RequestError, SuiteError, did_you_mean
+from ..errors import RequestError, SuiteError, SuiteIssue, did_you_mean
 from . import nodes
-from .normalise import budgeted, long_forms, override
-from .reader import Checker
-from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings
+from .normalise import apply_budget, expand, override
+from .reader import Reader
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings, TuneSettings
 
 __all__ = [
-    "DatasetSpec", "MethodSpec", "PluginSpec", "Suite", "TrainSettings",
+    "DatasetSpec", "MethodSpec", "PluginSpec", "Suite", "TrainSettings", "TuneSettings",
     "about", "dump", "load", "locate", "shipped_suites", "slug",
 ]  # fmt: skip
 
@@ -40,28 +40,24 @@ def load(path_or_name: str | Path, overrides: str | Sequence[str] = (), seeds: i
     if isinstance(overrides, str):  # one option, not its letters
         overrides = (overrides,)
     path = locate(path_or_name)
-    problems: list[Problem] = []
-    root, text = nodes.read(path, problems)
-    root = long_forms(root)
+    issues: list[SuiteIssue] = []
+    root, text = nodes.read(path, issues)
+    root = expand(root)
     options = [(f"--set {option}", option) for option in overrides]
     if seeds is not None:
         options.append((f"--seeds {seeds}", f"seeds={seeds}"))
-    chosen, options = _parted(options, "budget")  # first, so that all other options have the last word
-    for shown, option in chosen:
-        root = override(root, shown, option, problems)
-    root = long_forms(budgeted(root, path, problems))
-    for shown, option in options:
-        root = long_forms(override(root, shown, option, problems))
-    suite = Checker(path, problems).suite(root, text)
-    if problems:
-        raise SuiteError(problems)
+    # The budget first, so that all other options have the last word. Every change may bring short forms in.
+    budgets = [pair for pair in options if pair[1].partition("=")[0].strip() == "budget"]
+    for name, option in budgets:
+        root = override(root, name, option, issues)
+    root = expand(apply_budget(root, path, issues))
+    for name, option in options:
+        if (name, option) not in budgets:
+            root = expand(override(root, name, option, issues))
+    suite = Reader(path, issues).suite(root, text)
+    if issues:
+        raise SuiteError(issues)
     return suite
-
-
-def _parted(options: Sequence[tuple[str, str]], key: str) -> tuple[list[tuple[str, str]], ...]:
-    """The options for this key, and the others."""
-    own = [pair for pair in options if pair[1].partition("=")[0].strip() == key]
-    return own, [pair for pair in options if pair not in own]
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -83,7 +79,8 @@ def locate(path_or_name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") and len(path.parts) == 1 and path.stem in known:
         return known[path.stem]
     if path.suffix in (".yaml", ".yml") or len(path.parts) != 1:
-        raise RequestError(f"{path}: there is no such file")
+        hint = did_you_mean(path.stem, known) if len(path.parts) == 1 else ""
+        raise RequestError(f"{path}: there is no such file{hint if 'did you mean' in hint else ''}")
     raise RequestError(
         f"there is no suite {str(path_or_name)!r}{did_you_mean(str(path_or_name), known)}\n"
         "name a shipped suite (`ganbench list suites`) or the path of a YAML file"
@@ -118,12 +115,14 @@ def dump(suite: Suite) -> str:
         "seeds": list(suite.seeds),
         "train": {field.name: getattr(suite.train, field.name) for field in fields(suite.train)},
         "datasets": [
-            _written("dataset", entry.part) | {"label": entry.label} | _if_any(train=dict(entry.train))
+            _written("dataset", entry.part)
+            | {"label": entry.label}
+            | _if_any(train=dict(entry.train), split="" if entry.split == "test" else entry.split)
             for entry in suite.datasets
         ],
         "methods": [_written_method(entry) for entry in suite.methods],
-        "metrics": [_written("metric", part) for part in suite.metrics],
-        **_if_any(track=list(suite.track)),
+        "metrics": [_written("metric", part) | _if_any(label=part.label) for part in suite.metrics],
+        **_if_any(tune=_written_search(suite.tune) if suite.tune else None, track=list(suite.track)),
     }
     return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
@@ -137,8 +136,17 @@ def _written_method(entry: MethodSpec) -> dict[str, Any]:
     if entry.part is None:
         return {"samples": list(map(str, entry.samples)), "label": entry.label, **_if_any(datasets=only)}
     tricks = [_written("trick", trick) for trick in entry.tricks]
-    rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only)
+    rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only, tuned=entry.tuned)
     return {**_written("method", entry.part), "label": entry.label, **rest}
+
+
+def _written_search(tune: TuneSettings) -> dict[str, Any]:
+    ranges = {
+        label: {name: _if_any(log=r.log, linear=r.linear, among=r.among) for name, r in own.items()}
+        for label, own in tune.ranges.items()
+    }
+    shown = {"trials": tune.trials, "seeds": list(tune.seeds), "by": dict(tune.by)}
+    return {**shown, **_if_any(steps=tune.steps, ranges=ranges)}
 
 
 def _if_any(**values: Any) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 from .. import registry
 from ..contracts import Data
-from ..errors import PluginError, Problem, RequestError, StoreError, SuiteError, did_you_mean
+from ..errors import PluginError, RequestError, StoreError, SuiteError, SuiteIssue, did_you_mean
 from . import nodes
 from .load import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings, slug
-from .nodes import Node
-from .reader import Checker
+from .nodes import YamlNode
+from .normalise import KEYS
+from .reader import Cursor, Reader
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
 READING = 2  # goes up when files of samples are read in another way
@@ -95,9 +96,9 @@ class Cell:
         return f"{slug(self.dataset.label)}-{slug(self.method.label)}-{self.key[:12]}" if self.key else ""
 
     @property
-    def rung(self) -> Literal["game", "fit", "samples"]:
+    def interface(self) -> Literal["game", "fit", "samples"]:
         """How much of the method ganbench knows: its game, how to train it, or only its samples."""
-        return _rung(self.method)
+        return _interface(self.method)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -129,47 +130,54 @@ def make_cells(suite: Suite) -> tuple[Cell, ...]:
 def read_cell(path: Path, label: str, dataset: str | None = None) -> Cell:
     """One cell of a resolved suite, without its metrics. No other method, dataset or metric of the suite is looked at:
     their files may be broken or missing. Raises RequestError where there is no such cell, SuiteError for mistakes."""
-    problems: list[Problem] = []
-    root, text = nodes.read(path, problems)
+    issues: list[SuiteIssue] = []
+    root, text = nodes.read(path, issues)
     try:
-        labels = {
-            kind: [node.value["label"].value for node in root.value[kind].value]
-            for kind in ("methods", "datasets")
+        datasets = {node.value["label"].value: node for node in root.value["datasets"].value}
+        methods = [(node.value["label"].value, dict(node.value)) for node in root.value["methods"].value]
+        # Two methods may have one label on different datasets, as tuned ones do. Without `datasets`: on all.
+        own = {
+            name: method
+            for method in (method for other, method in methods if other == label)
+            for name in (method["datasets"].plain() if "datasets" in method else datasets)
         }
-        if label not in labels["methods"]:
-            raise RequestError(f"no method has the label {label!r}{did_you_mean(label, labels['methods'])}")
-        found = dict(root.value["methods"].value[labels["methods"].index(label)].value)
-        # The only datasets on which the method runs; one of them is enough here.
-        names = found.pop("datasets").plain() if "datasets" in found else labels["datasets"]
-        if dataset is None and len(names) > 1:
-            raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(names)}")
-        if dataset not in (None, *names):
-            raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), names)}")
-        where = root.value["datasets"].value[labels["datasets"].index(dataset or names[0])]
+        if not own:
+            others = [other for other, _ in methods]
+            raise RequestError(f"no method has the label {label!r}{did_you_mean(label, others)}")
+        if dataset is None and len(own) > 1:
+            raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(own)}")
+        if dataset not in (None, *own):
+            raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), own)}")
+        name = dataset or next(iter(own))
+        dataset_node, method_node = datasets[name], own[name]
+        method_node.pop("datasets", None)  # which may name datasets that are not looked at
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise StoreError(
             f"{path}: is not the resolved suite of a run; run the suite again to rebuild it"
         ) from None
-    checker, place = Checker(path, problems), root.place
-    checker.sound = checker.datasets(Node([where], place))
+    reader, position = Reader(path, issues), root.position
+    entry = YamlNode(method_node, position, dict.fromkeys(method_node, position))
+    keys = Cursor(root, "", issues).fields(KEYS)
+    # First the dataset: what a method needs is looked up there.
+    reader.valid_datasets = reader.datasets(Cursor(YamlNode([dataset_node], position), "datasets", issues))
     suite = Suite(
         name=str(root.value["name"].value) if "name" in root.value else path.stem,
         about="",
-        seeds=checker.seeds(root.value.get("seeds")),
-        train=TrainSettings(**checker.train(root.value.get("train"), "train")),
-        datasets=tuple(checker.sound),
-        methods=tuple(checker.methods(Node([Node(found, place, dict.fromkeys(found, place))], place))),
+        seeds=reader.seeds(keys["seeds"]),
+        train=TrainSettings(**reader.train(keys["train"])),
+        datasets=tuple(reader.valid_datasets),
+        methods=tuple(reader.methods(Cursor(YamlNode([entry], position), "methods", issues))),
         metrics=(),
         path=path,
         source_text=text,
     )
-    if problems:
-        raise SuiteError(problems)
+    if issues:
+        raise SuiteError(issues)
     return make_cells(suite)[0]
 
 
 def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
-    has = {*dataset.part.plugin.provides, *(["generator"] if _rung(method) == "game" else [])}
+    has = {*dataset.part.plugin.provides, *(["generator"] if _interface(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
     return Cell(
         suite=suite.name,
@@ -181,10 +189,10 @@ def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     )
 
 
-def _rung(method: MethodSpec) -> Literal["game", "fit", "samples"]:
+def _interface(method: MethodSpec) -> Literal["game", "fit", "samples"]:
     if method.part is None:
         return "samples"
-    return "game" if method.part.plugin.rung == "game" else "fit"
+    return "game" if method.part.plugin.interface == "game" else "fit"
 
 
 def identity(part: PluginSpec) -> dict[str, Any]:

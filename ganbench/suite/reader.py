@@ -4,411 +4,567 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, get_args
+from unicodedata import category, normalize
 
 from .. import registry
 from ..contracts import Kind
-from ..errors import PluginError, Problem, did_you_mean
+from ..errors import PluginError, SuiteIssue, did_you_mean
 from ..registry import Param, Plugin
+from ..search_range import SearchRange
 from . import annotations, nodes
-from .nodes import BROKEN, Node, Place, joined
+from .nodes import BROKEN, Position, YamlNode, join_key
 from .normalise import ENTRY_KEYS, KEYS
-from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrackerName, TrainSettings
+from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TrackerName, TrainSettings, TuneSettings
 
 MAX_SEEDS = 10_000
 MAX_SWEEP = 1_000
 MAX_NAME = 100
 SEED_LIMIT = 2**31
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE
+)  # by Windows, for devices
 TRACKER = f"Literal{list(get_args(TrackerName))}"
 
 
-class Checker:
-    """Turns the tree into a Suite and collects the mistakes. Where something is wrong it goes on with a
-    stand-in; nobody sees that one, since `load` raises."""
+@dataclass(frozen=True)
+class Cursor:
+    """A node of the tree with the path of keys that leads to it, and the list to which its mistakes are added.
 
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
+    A key that the suite leaves out has a cursor too, without a node, so that a rule can ask for any key.
+    """
+
+    node: YamlNode | None
+    key: str
+    issues: list[SuiteIssue]
+
+    @property
+    def given(self) -> bool:
+        """Whether the suite has this key."""
+        return self.node is not None
+
+    @property
+    def content(self) -> Any:
+        """A scalar, a list of nodes or a dictionary of nodes; None where nothing is given."""
+        return self.node.value if self.node else None
+
+    def note(self, message: str, name: str = "", at: Position | None = None) -> None:
+        """Add a mistake: in this node, or in its key `name`, or at another position."""
+        position = at or (self.node.position if self.node else None)
+        if position is not None:
+            self.issues.append(position.issue(join_key(self.key, name) if name else self.key, message))
+
+    def fields(self, names: Iterable[str], of: str = "") -> dict[str, Cursor]:
+        """A cursor for each of these keys of a mapping: those that are given, in the order of the file, then the
+        others. Nothing at all counts as an empty mapping. Any other key is a mistake; `of` is the plugin whose
+        parameters they are."""
+        names = tuple(names)
+        values: dict[str, YamlNode] = {}
+        if isinstance(self.content, dict):
+            values = self.content
+        elif self.content is not None and self.content is not BROKEN:
+            self.note(f"expected a mapping (key: value), got {annotations.describe(self.content)}")
+        for name in values:
+            if name not in names and self.node:
+                unknown = f"{of} has no parameter {name!r}" if of else f"unknown key {name!r}"
+                self.note(unknown + did_you_mean(name, names), name, self.node.keys[name])
+        order = [*(name for name in values if name in names), *(name for name in names if name not in values)]
+        return {name: Cursor(values.get(name), join_key(self.key, name), self.issues) for name in order}
+
+    def items(self, *, least: int = 1) -> list[Cursor]:
+        """A cursor for each entry of a list."""
+        if self.node is None or self.content is BROKEN:
+            return []
+        if not isinstance(self.content, list):
+            self.note(f"expected a list (- one - two), got {annotations.describe(self.content)}")
+            return []
+        if len(self.content) < least:
+            self.note("is empty; it needs one entry at least")
+        return [Cursor(node, f"{self.key}[{i}]", self.issues) for i, node in enumerate(self.content)]
+
+    def value(self, annotation: str, default: Any = None) -> Any:
+        """A value of this type, or the default where there is none or it is wrong."""
+        if self.node is None or self.node.is_broken:
+            return default
+        try:
+            return annotations.coerce(annotation, self.node.plain())
+        except annotations.Mismatch as mismatch:
+            self.note(f"{mismatch}{_quotes(annotation, self.content)}")
+            return default
+
+    def name(self, default: str | None, entry: Cursor) -> str:
+        """A name that can become a folder: what is given here, else the default, of which a mistake is noted at the
+        entry. Without a default, since that is wrong already, any name is good enough."""
+        name = self.value("str", default)
+        if name is not None and (reason := unusable(name)):
+            at = None if self.given or entry.node is None else entry.node.position
+            self.note(reason if self.given else f"{reason}; give it another", at=at)
+        return name or ""
+
+
+class Reader:
+    """Turns the tree into a Suite and collects the mistakes. Where something is wrong it goes on with a stand-in,
+    which nobody sees, since `load` raises."""
+
+    def __init__(self, path: Path, issues: list[SuiteIssue]) -> None:
         self.path = path
         self.folder = path.resolve().parent
-        self.problems = problems
+        self.issues = issues
         self.labels: list[str] = []  # of the datasets, the broken ones too
-        self.sound: list[DatasetSpec] = []  # the datasets that are not broken
-
-    # ------------------------------------------------------------ pieces
-
-    def note(self, at: Node | Place, key: str, message: str) -> None:
-        place = at.place if isinstance(at, Node) else at
-        self.problems.append(place.problem(key, message))
-
-    def fields(self, node: Node | None, key: str, allowed: Iterable[str], of: str = "") -> dict[str, Node]:
-        """The known keys of a mapping; nothing at all counts as an empty one."""
-        if node is None or node.value is None or node.value is BROKEN:
-            return {}
-        if not isinstance(node.value, dict):
-            self.note(node, key, f"expected a mapping (key: value), got {annotations.shown(node.value)}")
-            return {}
-        allowed = tuple(allowed)
-        for name in node.value:
-            if name not in allowed:
-                what = f"{of} has no parameter {name!r}" if of else f"unknown key {name!r}"
-                self.note(node.keys[name], joined(key, name), what + did_you_mean(name, allowed))
-        return {name: child for name, child in node.value.items() if name in allowed}
-
-    def items(self, node: Node | None, key: str, *, least: int = 1) -> list[tuple[Node, str]]:
-        """The entries of a list with their keys."""
-        if node is None or node.value is BROKEN:
-            return []
-        if not isinstance(node.value, list):
-            self.note(node, key, f"expected a list (- one - two), got {annotations.shown(node.value)}")
-            return []
-        if len(node.value) < least:
-            self.note(node, key, "is empty; it needs one entry at least")
-        return [(child, f"{key}[{i}]") for i, child in enumerate(node.value)]
-
-    def value(self, node: Node | None, key: str, annotation: str, default: Any = None) -> Any:
-        """A value of this type, or the default where there is none or it is wrong."""
-        if node is None or node.is_broken:
-            return default
-        try:
-            value = annotations.coerce(annotation, node.plain())
-        except annotations.Mismatch as mismatch:
-            self.note(node, key, f"{mismatch}{_quotes(annotation, node.value)}")
-            return default
-        return value
-
-    def existing(self, node: Node, key: str, name: str) -> Path:
-        """A path beside the suite, of something that exists."""
-        try:
-            path = (self.folder / Path(name).expanduser()).resolve()
-            found = path.exists()
-        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, no such ~user
-            self.note(node, key, f"{name!r} is not a usable path ({error})")
-            return self.folder
-        if not found:
-            self.note(node, key, f"there is no file or folder {path}")
-        return path
-
-    def name(self, node: Node | None, key: str, default: str) -> str:
-        """A name that can become a folder."""
-        name = self.value(node, key, "str", default)
-        if node is not None and (why := unusable(name)):
-            self.note(node, key, why)
-        return name
+        self.valid_datasets: list[DatasetSpec] = []
 
     # ------------------------------------------------------------ the suite
 
-    def suite(self, root: Node, text: str) -> Suite:
-        found = self.fields(root, "", KEYS)
-        for key in ("datasets", "methods", "metrics"):
-            if isinstance(root.value, dict) and key not in found:
-                self.note(root, "", f"the key {key!r} is missing")
-        self.sound = self.datasets(found.get("datasets"))  # first: methods name their labels
-        return Suite(
-            name=self.name(found.get("name"), "name", self.path.stem),
-            about=self.value(found.get("about"), "about", "str", ""),
-            seeds=self.seeds(found.get("seeds")),
-            train=TrainSettings(**self.train(found.get("train"), "train")),
-            datasets=tuple(self.sound),
-            methods=tuple(self.methods(found.get("methods"))),
-            metrics=tuple(self.metrics(found.get("metrics"))),
+    def suite(self, root: YamlNode, text: str) -> Suite:
+        """The suite; `text` is that of its file."""
+        top = Cursor(root, "", self.issues)
+        keys = top.fields(KEYS)
+        for name in ("datasets", "methods", "metrics"):
+            if isinstance(root.value, dict) and not keys[name].given:
+                top.note(f"the key {name!r} is missing")
+        self.valid_datasets = self.datasets(keys["datasets"])  # first: methods name their labels
+        suite = Suite(
+            name=keys["name"].name(self.path.stem, top),
+            about=keys["about"].value("str", ""),
+            seeds=self.seeds(keys["seeds"]),
+            train=TrainSettings(**self.train(keys["train"])),
+            datasets=tuple(self.valid_datasets),
+            methods=tuple(self.methods(keys["methods"])),
+            metrics=tuple(self.metrics(keys["metrics"])),
             path=self.path,
             source_text=text,
-            track=self.track(found.get("track")),
+            track=self.track(keys["track"]),
         )
+        return replace(suite, tune=self.tune(keys["tune"], suite)) if keys["tune"].given else suite
 
-    def track(self, node: Node | None) -> tuple[str, ...]:
+    # ------------------------------------------------------------ the search
+
+    def tune(self, tune: Cursor, suite: Suite) -> TuneSettings:
+        """The search, whose datasets, methods, metrics and seeds are checked against those of the suite."""
+        keys = tune.fields(field.name for field in fields(TuneSettings))
+        trials, steps = keys["trials"].value("int", 16), keys["steps"].value("int | None")
+        if trials < 2:
+            keys["trials"].note(f"expected 2 trials at least, the default and another setting, got {trials}")
+        if steps is not None and steps < 1:
+            keys["steps"].note(f"must be 1 or more, got {steps}")
+        seeds = self.seeds(keys["seeds"]) if keys["seeds"].given else (1000, 1001)
+        if both := sorted(set(seeds) & set(suite.seeds)):
+            keys["seeds"].note(
+                f"the seed {both[0]} is one of the suite's; seeds of the search take no part in the result",
+                at=keys["seeds"].node.position if keys["seeds"].node else tune.node and tune.node.position,
+            )
+        labels = [dataset.label for dataset in suite.datasets]
+        by: dict[str, str] = {}
+        if not keys["by"].given:
+            tune.note(
+                "the key 'by' is missing: the value by which settings are judged, for all or for each dataset"
+            )
+        elif isinstance(keys["by"].content, str):
+            by = dict.fromkeys(labels, self.judged_by(keys["by"], suite))
+        else:
+            by = {
+                label: self.judged_by(cursor, suite)
+                for label, cursor in keys["by"].fields(labels).items()
+                if cursor.given
+            }
+            if lacks := [label for label in labels if label not in by]:
+                keys["by"].note(f"names no value for the dataset {lacks[0]!r}")
+        return TuneSettings(trials, seeds, by, steps, self.ranges(keys["ranges"], suite))
+
+    def judged_by(self, value: Cursor, suite: Suite) -> str:
+        """The name of a value of the suite's metrics that has a direction."""
+        name = value.value("str", "")
+        known = {v.name: v for metric in suite.metrics for v in metric.values}
+        if name and name not in known:
+            value.note(f"no metric of this suite has the value {name!r}{did_you_mean(name, known)}")
+        elif name and known[name].better == "neither":
+            value.note(f"{name!r} says how something is, not what is better, so nothing can be chosen by it")
+        return name
+
+    def ranges(self, ranges: Cursor, suite: Suite) -> dict[str, dict[str, SearchRange]]:
+        """Search ranges by the label of a method and the parameter."""
+        methods = {method.label: method for method in suite.methods if method.part}
+        result: dict[str, dict[str, SearchRange]] = {}
+        for label, parameters in ranges.fields(methods).items():
+            if not parameters.given:
+                continue
+            spec = methods[label]
+            names = {param.name: param for param in spec.part.plugin.params} if spec.part else {}
+            names |= {f"{t.name}.{param.name}": param for t in spec.tricks for param in t.plugin.params}
+            result[label] = {}
+            for name, limits in parameters.fields(names, of=label).items():
+                if limits.given and (found := self.range(limits, names[name])):
+                    result[label][name] = found
+        return result
+
+    def range(self, limits: Cursor, param: Param) -> SearchRange | None:
+        """A search range: `{log: [1e-4, 1e-2]}`, `{linear: [0, 1]}` or `{among: [1, 2, 5]}`."""
+        keys = {
+            name: cursor for name, cursor in limits.fields(("log", "linear", "among")).items() if cursor.given
+        }
+        values = {
+            name: tuple(self.param(item, param) for item in cursor.items()) for name, cursor in keys.items()
+        }
+        if any(value is BROKEN for items in values.values() for value in items):
+            return None
+        try:
+            return SearchRange(**values)
+        except PluginError as error:
+            limits.note(str(error))
+            return None
+
+    def track(self, track: Cursor) -> tuple[str, ...]:
         """The trackers: one by its name, or a list."""
-        if node is None or node.value is None:
+        if track.content is None:
             return ()
-        items = self.items(node, "track", least=0) if isinstance(node.value, list) else [(node, "track")]
         names: list[str] = []
-        for child, key in items:
-            name = self.value(child, key, TRACKER)
+        for item in track.items(least=0) if isinstance(track.content, list) else [track]:
+            name = item.value(TRACKER)
             if name in names:
-                self.note(child, key, f"{name!r} is in the list already")
+                item.note(f"{name!r} is in the list already")
             elif name is not None:
                 names.append(name)
         return tuple(names)
 
-    def seeds(self, node: Node | None) -> tuple[int, ...]:
-        if node is None or node.is_broken:
+    def seeds(self, seeds: Cursor) -> tuple[int, ...]:
+        """How many, or a list."""
+        if seeds.node is None or seeds.node.is_broken:
             return (0, 1, 2, 3, 4)
-        if type(node.value) is int:
-            if not 1 <= node.value <= MAX_SEEDS:
-                self.note(node, "seeds", f"expected 1 to {MAX_SEEDS:,} seeds, got {node.value}")
+        if type(seeds.content) is int:
+            if not 1 <= seeds.content <= MAX_SEEDS:
+                seeds.note(f"expected 1 to {MAX_SEEDS:,} seeds, got {seeds.content}")
                 return ()
-            return tuple(range(node.value))
-        if not isinstance(node.value, list):
-            got = annotations.shown(node.value)
-            self.note(node, "seeds", f"expected how many (5 means 0 to 4) or a list of seeds, got {got}")
+            return tuple(range(seeds.content))
+        if not isinstance(seeds.content, list):
+            got = annotations.describe(seeds.content)
+            seeds.note(f"expected how many (5 means 0 to 4) or a list of seeds, got {got}")
             return ()
-        seeds: list[int] = []
-        for child, key in self.items(node, "seeds"):
-            seed = self.value(child, key, "int")
+        numbers: list[int] = []
+        for item in seeds.items():
+            seed = item.value("int")
             if seed is not None and not 0 <= seed < SEED_LIMIT:
-                self.note(child, key, f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}, got {seed}")
-            elif seed in seeds:
-                self.note(child, key, f"the seed {seed} is in the list already")
+                item.note(f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}, got {seed}")
+            elif seed in numbers:
+                item.note(f"the seed {seed} is in the list already")
             elif seed is not None:
-                seeds.append(seed)
-        return tuple(seeds)
+                numbers.append(seed)
+        return tuple(numbers)
 
-    def train(self, node: Node | None, key: str) -> dict[str, Any]:
+    def train(self, train: Cursor) -> dict[str, Any]:
         """The settings that are given."""
         types = {field.name: str(field.type) for field in fields(TrainSettings)}
-        given: dict[str, Any] = {}
-        for name, child in self.fields(node, key, types).items():
-            value = self.value(child, joined(key, name), types[name])
+        settings: dict[str, Any] = {}
+        for name, setting in train.fields(types).items():
+            value = setting.value(types[name])
             least = 0 if name == "snapshots" else 1
             if isinstance(value, float) and not 0 < value < math.inf:
-                self.note(child, joined(key, name), f"must be more than 0 and finite, got {value:g}")
+                setting.note(f"must be more than 0 and finite, got {value:g}")
             elif isinstance(value, int) and value < least:
-                self.note(child, joined(key, name), f"must be {least} or more, got {value}")
+                setting.note(f"must be {least} or more, got {value}")
             elif value is not None:
-                given[name] = value
-        return given
+                settings[name] = value
+        return settings
 
-    # ------------------------------------------------------------ entries
+    # ------------------------------------------------------------ plugins and their parameters
 
-    def part(
-        self, kind: Kind, found: Mapping[str, Node], key: str, swept: Iterable[str] = ()
-    ) -> PluginSpec | None:
-        """The plugin of an entry with its parameters; None where there is no such plugin."""
-        node = found.get(kind)
-        plugin = self.plugin(kind, node, joined(key, kind))
-        if node is None or plugin is None:
+    def entry(self, entry: Cursor, kind: str) -> dict[str, Cursor]:
+        """The keys of an entry in its long form."""
+        keys = entry.fields(ENTRY_KEYS[kind])
+        if isinstance(entry.content, dict) and not keys[kind].given:
+            entry.note(f"the key {kind!r} is missing: which {kind} is it?")
+        return keys
+
+    def part(self, kind: Kind, keys: Mapping[str, Cursor], swept: Iterable[str] = ()) -> PluginSpec | None:
+        """The plugin of an entry with its parameters; None where there is no such plugin. `swept` are the parameters
+        that a sweep gives."""
+        name = keys[kind]
+        plugin = self.plugin(kind, name)
+        if name.node is None or plugin is None:
             return None
-        if kind == "method" and plugin.rung is None:
-            what = f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
-            self.note(node, joined(key, kind), what)
-        return PluginSpec(
-            plugin, self.params(found.get("params"), joined(key, "params"), plugin, node, swept)
-        )
+        if kind == "method" and plugin.interface is None:
+            name.note(
+                f"the class {plugin.symbol} in {plugin.path} has neither `game` nor `fit`; it needs one of them"
+            )
+        return PluginSpec(plugin, self.params(keys["params"], plugin, name.node.position, swept))
 
-    def plugin(self, kind: Kind, node: Node | None, key: str) -> Plugin | None:
+    def plugin(self, kind: Kind, cursor: Cursor) -> Plugin | None:
         """The plugin that is named here; None where there is no such plugin."""
-        name = self.value(node, key, "str")
-        if node is None or name is None:
+        name = cursor.value("str")
+        if name is None:
             return None
         try:
             return registry.find(kind, name, self.folder)
         except PluginError as error:
-            self.note(node, key, f"{error}{_elsewhere(kind, name)}")
+            others = [other for other, known in registry.catalog().items() if other != kind and name in known]
+            cursor.note(f"{error} ({name!r} is a {others[0]})" if others else str(error))
             return None
 
     def params(
-        self, node: Node | None, key: str, plugin: Plugin, named: Node, swept: Iterable[str] = ()
+        self, params: Cursor, plugin: Plugin, named: Position, swept: Iterable[str] = ()
     ) -> dict[str, Any]:
-        """The parameters that are given; those that are missing are missed at the plugin's name."""
+        """The parameters that are given. A required one that is missing is a mistake at `named`, the position of the
+        plugin's name."""
         known = {param.name: param for param in plugin.params}
         given = {
-            name: self.param(child, joined(key, name), known[name])
-            for name, child in self.fields(node, key, known, of=plugin.name).items()
+            name: self.param(cursor, known[name])
+            for name, cursor in params.fields(known, of=plugin.name).items()
+            if cursor.given
         }
-        missing = [p for p in plugin.params if p.required and p.name not in (*given, *swept)]
-        for param in missing:
-            what = (
-                f"{plugin.name} needs the parameter {param.name!r} ({annotations.expected(param.annotation)})"
-            )
-            self.note(named, key, f"{what}{': ' if param.doc else ''}{param.doc}")
+        for param in plugin.params:
+            if param.required and param.name not in (*given, *swept):
+                expected = annotations.describe_type(param.annotation)
+                text = f"{plugin.name} needs the parameter {param.name!r} ({expected})"
+                params.note(f"{text}: {param.doc}" if param.doc else text, at=named)
         return given
 
-    def param(self, node: Node, key: str, param: Param) -> Any:
-        """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for
-        beside the suite and becomes absolute; so does the file of a plugin that the parameter names."""
-        kind = annotations.refers(param.annotation)
-        if kind and isinstance(node.value, str | dict):
-            return self.reference(kind, node, key)
-        value = self.value(node, key, param.annotation, BROKEN)
+    def param(self, cursor: Cursor, param: Param) -> Any:
+        """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for beside
+        the suite and becomes absolute; so does the file of a plugin that the parameter names."""
+        kind = annotations.plugin_kind(param.annotation)
+        if kind and isinstance(cursor.content, str | dict):
+            return self.reference(kind, cursor)
+        value = cursor.value(param.annotation, BROKEN)
         if isinstance(value, str) and param.is_path:
-            return str(self.existing(node, key, value))
+            return str(self.existing(cursor, value))
         return value
 
-    def reference(self, kind: Kind, node: Node, key: str) -> Any:
+    def reference(self, kind: Kind, cursor: Cursor) -> Any:
         """The plugin that a parameter names, as `kl` or `{alpha: {alpha: 0.5}}`, its file made absolute."""
-        params = None
-        if isinstance(node.value, dict):
-            if len(node.value) != 1:
-                what = f"expected one {kind} with its parameters, as in `name: {{...}}`, got {len(node.value)} keys"
-                self.note(node, key, what)
+        params = Cursor(None, cursor.key, self.issues)
+        if cursor.node and isinstance(cursor.content, dict):
+            if len(cursor.content) != 1:
+                cursor.note(
+                    f"expected one {kind} with its parameters, as in `name: {{...}}`, got {len(cursor.content)} keys"
+                )
                 return BROKEN
-            ((name, params),) = node.value.items()
-            node, key = Node(name, node.keys[name]), joined(key, name)
-        plugin = self.plugin(kind, node, key)
-        if plugin is None:
+            ((name, node),) = cursor.content.items()
+            key = join_key(cursor.key, name)
+            params = Cursor(node, key, self.issues)
+            cursor = Cursor(YamlNode(name, cursor.node.keys[name]), key, self.issues)
+        plugin = self.plugin(kind, cursor)
+        if plugin is None or cursor.node is None:
             return BROKEN
-        part = PluginSpec(plugin, self.params(params, key, plugin, node))
+        part = PluginSpec(plugin, self.params(params, plugin, cursor.node.position))
         return {part.reference: dict(part.params)} if part.params else part.reference
 
-    def entry(self, node: Node, key: str, kind: str) -> dict[str, Node]:
-        """The keys of an entry in its long form."""
-        found = self.fields(node, key, ENTRY_KEYS[kind])
-        if isinstance(node.value, dict) and kind not in found:
-            self.note(node, key, f"the key {kind!r} is missing: which {kind} is it?")
-        return found
+    def existing(self, cursor: Cursor, name: str) -> Path:
+        """A path beside the suite, of something that exists."""
+        try:
+            path = (self.folder / Path(name).expanduser()).resolve()
+            exists = path.exists()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, no such ~user
+            cursor.note(f"{name!r} is not a usable path ({error})")
+            return self.folder
+        if not exists:
+            cursor.note(f"there is no file or folder {path}")
+        elif not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+            cursor.note(f"{path} is a pipe or a device; expected a file or a folder")
+        return path
 
-    def datasets(self, node: Node | None) -> list[DatasetSpec]:
-        entries: list[DatasetSpec] = []
-        places: list[tuple[str, Place, str]] = []
-        for child, key in self.items(node, "datasets"):
-            found = self.entry(child, key, "dataset")
-            part = self.part("dataset", found, key)
-            train = self.train(found.get("train"), joined(key, "train"))
-            default = part.name if part else str(found["dataset"].value) if "dataset" in found else ""
-            label = self.name(found.get("label"), joined(key, "label"), default)
+    # ------------------------------------------------------------ datasets, methods, metrics
+
+    def datasets(self, datasets: Cursor) -> list[DatasetSpec]:
+        """The datasets; notes their labels, which `only` looks up."""
+        specs: list[DatasetSpec] = []
+        labels: list[tuple[str, Cursor]] = []
+        for entry in datasets.items():
+            keys = self.entry(entry, "dataset")
+            part = self.part("dataset", keys)
+            train = self.train(keys["train"])
+            split = keys["split"].value("Literal['test', 'valid']", "test")
+            label = keys["label"].name(part.name if part else None, entry)
             if part:
-                entries.append(DatasetSpec(part, label, train))
-                places.append((label, child.place, key))
-            self.labels.append(label)
-        self.distinct(places)
-        return entries
+                specs.append(DatasetSpec(part, label, train, split))
+                labels.append((label, entry))
+            self.labels.append(label or str(keys["dataset"].content or ""))
+        self.distinct(labels)
+        return specs
 
-    def methods(self, node: Node | None) -> list[MethodSpec]:
-        entries: list[MethodSpec] = []
-        places: list[tuple[str, Place, str]] = []
-        for child, key in self.items(node, "methods"):
-            made = isinstance(child.value, dict) and "samples" in child.value
-            expanded = self.samples(child, key) if made else self.method(child, key)
-            entries += expanded
-            places += [(entry.label, child.place, key) for entry in expanded]
-        self.distinct(places)
-        return entries
+    def methods(self, methods: Cursor) -> list[MethodSpec]:
+        """The methods, sweeps expanded."""
+        specs: list[MethodSpec] = []
+        labels: list[tuple[str, Cursor]] = []
+        for entry in methods.items():
+            has_samples = isinstance(entry.content, dict) and "samples" in entry.content
+            for spec in self.samples(entry) if has_samples else self.method(entry):
+                # Two methods may share a label on different datasets, as tuned ones do.
+                taken = [s for s in specs if s.label == spec.label]
+                apart = all(
+                    s.datasets and spec.datasets and not {*s.datasets} & {*spec.datasets} for s in taken
+                )
+                labels += [(spec.label, entry)] if not taken or not apart else []
+                specs.append(spec)
+        self.distinct(labels)
+        return specs
 
-    def method(self, node: Node, key: str) -> list[MethodSpec]:
-        found = self.entry(node, key, "method")
-        sweep = found.get("sweep")
-        swept = tuple(sweep.value) if sweep and isinstance(sweep.value, dict) else ()
-        part = self.part("method", found, key, swept)
-        tricks = self.tricks(found.get("tricks"), joined(key, "tricks"), part)
-        train = self.train(found.get("train"), joined(key, "train"))
-        only = self.only(found.get("datasets"), joined(key, "datasets"))
-        default = "+".join([part.name if part else "", *(trick.name for trick in tricks)])
-        label = self.name(found.get("label"), joined(key, "label"), default)
+    def method(self, entry: Cursor) -> list[MethodSpec]:
+        """The methods of an entry: one, or one for each combination of its sweep."""
+        keys = self.entry(entry, "method")
+        sweep = keys["sweep"]
+        part = self.part("method", keys, tuple(sweep.content) if isinstance(sweep.content, dict) else ())
+        tricks = self.tricks(keys["tricks"], part)
+        train = self.train(keys["train"])
+        only = self.only(keys["datasets"])
+        default = "+".join([part.name, *(trick.name for trick in tricks)]) if part else None
+        label = keys["label"].name(default, entry)
         if part is None:
             return []
-        self.suits(node, joined(key, "method"), part, only)
-        base = MethodSpec(label, part, tricks, (), train, only)
-        return [base] if sweep is None else self.swept(base, part, sweep, joined(key, "sweep"))
-
-    def suits(self, node: Node, key: str, part: PluginSpec, only: tuple[str, ...] | None) -> None:
-        """Every dataset that the method runs on has what it needs."""
-        for dataset in self.sound:
+        # Every dataset that the method runs on must have what it needs.
+        for dataset in self.valid_datasets:
             lacks = sorted(set(part.plugin.needs) - set(dataset.part.plugin.provides))
             if lacks and (only is None or dataset.label in only):
-                what = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
-                self.note(node, key, f"{what}; say under `datasets` on which it shall run")
+                lack = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
+                entry.note(f"{lack}; say under `datasets` on which it shall run", "method")
+        base = MethodSpec(label, part, tricks, (), train, only, keys["tuned"].value("str", ""))
+        return self.swept(base, part, sweep) if sweep.given else [base]
 
-    def swept(self, base: MethodSpec, part: PluginSpec, node: Node, key: str) -> list[MethodSpec]:
-        """An entry for each combination of the sweep's values."""
+    def swept(self, base: MethodSpec, part: PluginSpec, sweep: Cursor) -> list[MethodSpec]:
+        """A method for each combination of the sweep's values."""
         known = {param.name: param for param in part.plugin.params}
         choices: dict[str, list[Any]] = {}
-        if not node.value:
-            self.note(node, key, "is empty; name a parameter and its values, as in `{lr: [1e-3, 1e-4]}`")
-        for name, child in self.fields(node, key, known, of=part.name).items():
-            if name in part.params:
-                self.note(node.keys[name], joined(key, name), "stands under `params` too; say it once")
-            values = [self.param(item, at, known[name]) for item, at in self.items(child, joined(key, name))]
+        if not sweep.content:
+            sweep.note("is empty; name a parameter and its values, as in `{lr: [1e-3, 1e-4]}`")
+        for name, param in sweep.fields(known, of=part.name).items():
+            if not param.given:
+                continue
+            if name in part.params and sweep.node:
+                sweep.note("stands under `params` too; say it once", name, sweep.node.keys[name])
+            values = [self.param(item, known[name]) for item in param.items()]
             choices[name] = [value for value in values if value is not BROKEN]
         if not choices or (count := prod(map(len, choices.values()))) == 0:
             return []
         if count > MAX_SWEEP:
-            self.note(node, key, f"makes {count:,} methods; {MAX_SWEEP:,} are the most")
+            sweep.note(f"makes {count:,} methods; {MAX_SWEEP:,} are the most")
             return []
-        entries = []
+        specs = []
         for values in product(*choices.values()):
-            label = "-".join(
-                [base.label, *(_choice(known[n], v) for n, v in zip(choices, values, strict=True))]
-            )
-            if why := unusable(label):
-                self.note(node, key, f"{why} (the label that it makes)")
-            params = {**part.params, **dict(zip(choices, values, strict=True))}
-            entries.append(replace(base, label=label, part=replace(part, params=params)))
-        return entries
+            params = dict(zip(choices, values, strict=True))
+            label = "-".join([base.label, *(_choice(known[name], value) for name, value in params.items())])
+            if reason := unusable(label):
+                sweep.note(f"{reason} (the label that it makes)")
+            specs.append(replace(base, label=label, part=replace(part, params={**part.params, **params})))
+        return specs
 
-    def tricks(self, node: Node | None, key: str, part: PluginSpec | None) -> tuple[PluginSpec, ...]:
-        if node is None:
-            return ()
-        parts = [
-            self.part("trick", self.entry(child, at, "trick"), at)
-            for child, at in self.items(node, key, least=0)
-        ]
-        if parts and part and part.plugin.rung == "fit":
-            what = f"{part.name!r} trains by itself and takes no tricks; they change methods that are a game"
-            self.note(node, key, what)
+    def tricks(self, tricks: Cursor, method: PluginSpec | None) -> tuple[PluginSpec, ...]:
+        """The tricks of a method, in their order."""
+        items = tricks.items(least=0)
+        parts = [self.part("trick", self.entry(item, "trick")) for item in items]
+        if parts and method and method.plugin.interface == "fit":
+            tricks.note(
+                f"{method.name!r} trains by itself and takes no tricks; they change methods that are a game"
+            )
         return tuple(trick for trick in parts if trick)
 
-    def samples(self, node: Node, key: str) -> list[MethodSpec]:
+    def samples(self, entry: Cursor) -> list[MethodSpec]:
         """Samples made elsewhere: one file, or a list with a file for each seed."""
-        found = self.fields(node, key, ENTRY_KEYS["samples"])
-        given = found["samples"]
-        at = joined(key, "samples")
-        files = self.items(given, at) if isinstance(given.value, list) else [(given, at)]
+        keys = entry.fields(ENTRY_KEYS["samples"])
+        files = keys["samples"]
         paths: list[Path] = []
-        for child, child_key in files:
-            name = self.value(child, child_key, "str")
+        for item in files.items() if isinstance(files.content, list) else [files]:
+            name = item.value("str")
             if name is None:
                 continue
             if not name.endswith((".npz", ".npy")):
-                self.note(child, child_key, f"expected a file of samples (.npz or .npy), got {name!r}")
+                item.note(f"expected a file of samples (.npz or .npy), got {name!r}")
                 continue
-            paths.append(self.existing(child, child_key, name))
-        only = self.only(found.get("datasets"), joined(key, "datasets"))
-        label = self.name(found.get("label"), joined(key, "label"), paths[0].stem if paths else "")
+            paths.append(self.existing(item, name))
+        only = self.only(keys["datasets"])
+        label = keys["label"].name(paths[0].stem if paths else None, entry)
         return [MethodSpec(label, None, (), tuple(paths), {}, only)] if paths else []
 
-    def only(self, node: Node | None, key: str) -> tuple[str, ...] | None:
-        """The labels of the datasets that a method is restricted to."""
-        if node is None:
+    def only(self, datasets: Cursor) -> tuple[str, ...] | None:
+        """The labels of the datasets that a method is restricted to; None: all."""
+        if not datasets.given:
             return None
         labels: list[str] = []
-        for child, at in self.items(node, key):
-            label = self.value(child, at, "str")
+        for item in datasets.items():
+            label = item.value("str")
             if label is not None and label not in self.labels:
-                what = f"no dataset of this suite has the label {label!r}"
-                self.note(child, at, what + did_you_mean(label, self.labels))
+                unknown = f"no dataset of this suite has the label {label!r}"
+                item.note(unknown + did_you_mean(label, self.labels))
             elif label in labels:
-                self.note(child, at, f"{label!r} is in the list already")
+                item.note(f"{label!r} is in the list already")
             elif label is not None:
                 labels.append(label)
         return tuple(labels)
 
-    def metrics(self, node: Node | None) -> list[PluginSpec]:
-        parts: list[PluginSpec] = []
-        for child, key in self.items(node, "metrics"):
-            part = self.part("metric", self.entry(child, key, "metric"), key)
-            if part and any(part.plugin == p.plugin and part.resolved == p.resolved for p in parts):
-                self.note(child, key, f"the metric {part.name!r} is in the list already")
+    def metrics(self, metrics: Cursor) -> list[PluginSpec]:
+        """The metrics. One that stands there more than once gets a label, so that no two share a column."""
+        specs: list[PluginSpec] = []
+        entries: list[Cursor] = []
+        for entry in metrics.items():
+            keys = self.entry(entry, "metric")
+            part = self.part("metric", keys)
+            label = keys["label"].value("str", "")
+            if part and any(part.plugin == p.plugin and part.resolved == p.resolved for p in specs):
+                entry.note(f"the metric {part.plugin.name!r} is in the list already")
             elif part:
-                parts.append(part)
-        return parts
+                specs.append(replace(part, label=label))
+                entries.append(entry)
+        specs = [spec if spec.label else replace(spec, label=_variant(spec, specs)) for spec in specs]
+        columns: dict[str, str] = {}  # each with the key of its entry
+        for spec, entry in zip(specs, entries, strict=True):
+            for column in (value.name for value in spec.values):
+                if column in columns:
+                    taken = f"the column {column!r} is taken by {columns[column]}"
+                    entry.note(f"{taken}; tell them apart with `label: ...`")
+                columns.setdefault(column, entry.key)
+        return specs
 
-    def distinct(self, labels: Iterable[tuple[str, Place, str]]) -> None:
-        first: dict[str, str] = {}
-        for label, place, key in labels:
-            if label in first:
-                why = f"the label {label!r} is taken by {first[label]}; tell them apart with `label: ...`"
-                self.note(place, key, why)
-            first.setdefault(label, key)
+    def distinct(self, labels: Iterable[tuple[str, Cursor]]) -> None:
+        """No label stands for two entries, and no two labels for one folder: not every file system tells `GAN` from
+        `gan`, or an accented letter from a letter with an accent."""
+        first: dict[str, tuple[str, str]] = {}
+        for label, entry in labels:
+            folder = normalize("NFKC", label).casefold()
+            if folder in first:
+                other, key = first[folder]
+                taken = f"is taken by {key}"
+                if other != label:
+                    taken = f"and {other!r} of {key} would be one folder on some disks"
+                entry.note(f"the label {label!r} {taken}; tell them apart with `label: ...`")
+            first.setdefault(folder, (label, entry.key))
 
 
 def unusable(name: str) -> str | None:
-    """Why a name cannot become a folder; None where it can."""
+    """Why a name cannot become a folder, on Linux, macOS and Windows; None where it can."""
     if not name.strip() or name in (".", ".."):
         return f"{name!r} cannot be a name: it becomes a folder"
     if len(name) > MAX_NAME:
         return f"this name has {len(name)} characters; {MAX_NAME} are the most, since it becomes a folder"
-    if bad := re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name):
+    # Control characters, and invisible ones: a right-to-left override shows another name than the one that is there.
+    if bad := [c for c in name if c in "/\\" or category(c) in ("Cc", "Cf", "Zl", "Zp")]:
         return f"{name!r} cannot be a name: it becomes a folder, which cannot have {bad[0]!r} in its name"
+    if name != name.strip() or name.endswith("."):
+        return f"{name!r} cannot be a name: it becomes a folder, which cannot have spaces around it or a dot at its end"
+    if RESERVED.fullmatch(normalize("NFKC", name)):
+        return f"{name!r} cannot be a name: it becomes a folder, and Windows reserves that name for a device"
     return None
 
 
+def _variant(metric: PluginSpec, metrics: Sequence[PluginSpec]) -> str:
+    """The label of a metric that a suite has more than once: `n=500`, the parameters that are not its defaults and
+    not those of all the others. It is empty for the only one and for the one with defaults, whose columns and stored
+    scores thus stay what they are when another variant is added."""
+    others = [other.resolved for other in metrics if other.plugin == metric.plugin]
+    return ", ".join(
+        f"{param.name}={_choice(param, value)}"
+        for param in metric.plugin.params
+        if (value := metric.params.get(param.name, param.default)) != param.default
+        and any(other.get(param.name, param.default) != value for other in others)
+    )
+
+
 def _choice(param: Param, value: Any) -> str:
-    """A value of a sweep in the label of its method; a plugin by its name and parameters."""
-    kind = annotations.refers(param.annotation)
+    """A value of a parameter in a label; a file by its name, a plugin by its name and parameters."""
+    if param.is_path and isinstance(value, str):
+        return Path(value).name
+    kind = annotations.plugin_kind(param.annotation)
     if kind is None or value is None:
         return _as_label(value)
     name, params = registry.named(value)
@@ -418,11 +574,11 @@ def _choice(param: Param, value: Any) -> str:
 def _as_label(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "x".join(map(_as_label, value))
-    return value if isinstance(value, str) else annotations.shown(value)
+    return value if isinstance(value, str) else annotations.describe(value)
 
 
 def _quotes(annotation: str, value: Any) -> str:
-    """What quotes have to do with a mismatch, if anything."""
+    """Whether quotes, or none, would mend a mismatch, to be appended to its message."""
     if isinstance(value, str) and not isinstance(plain := nodes.scalar(value), str):
         remedy, other = "remove the quotes", plain
     elif isinstance(value, bool | int | float):
@@ -434,11 +590,3 @@ def _quotes(annotation: str, value: Any) -> str:
     except annotations.Mismatch:
         return ""
     return f"; {remedy}"
-
-
-def _elsewhere(kind: Kind, name: str) -> str:
-    """Where else a name that was not found belongs."""
-    for other, known in registry.catalog().items():
-        if other != kind and name in known:
-            return f" ({name!r} is a {other})"
-    return ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
+from ..contracts import Value
 from ..registry import Param, Plugin
+from ..search_range import SearchRange
 from . import annotations
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -31,17 +33,31 @@ class PluginSpec:
 
     plugin: Plugin
     params: Mapping[str, Any]
+    label: str = ""  # tells a metric of a suite from the same one with other parameters
 
     @property
     def name(self) -> str:
-        """The plugin's name."""
-        return self.plugin.name
+        """The plugin's name, with the label where there is one: `kde_ll(n=500)`."""
+        return self._labelled(self.plugin.name)
+
+    def build(self) -> Any:
+        """The plugin itself with its parameters; of a dataset, which is a function, `execution.worker.load_data` makes
+        the data. Raises PluginError where its file fails or its class refuses the parameters."""
+        return registry.build(self.plugin, self.params)
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """What a metric measures, named as in tables: `precision(k=3)`."""
+        return tuple(replace(value, name=self._labelled(value.name)) for value in self.plugin.values)
+
+    def _labelled(self, name: str) -> str:
+        return f"{name}({self.label})" if self.label else name
 
     @property
     def reference(self) -> str:
         """How another process finds it: a shipped one by its name, any other by its file and symbol."""
-        shipped = registry.catalog()[self.plugin.kind].get(self.name) == self.plugin
-        return self.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
+        shipped = registry.catalog()[self.plugin.kind].get(self.plugin.name) == self.plugin
+        return self.plugin.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
 
     @property
     def files(self) -> dict[str, Path]:
@@ -60,7 +76,7 @@ class PluginSpec:
         """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
         found = {}
         for param in self.plugin.params:
-            kind, value = annotations.refers(param.annotation), self.resolved.get(param.name)
+            kind, value = annotations.plugin_kind(param.annotation), self.resolved.get(param.name)
             if kind and value is not None:
                 name, params = registry.named(value)
                 found[param.name] = PluginSpec(registry.find(kind, name), params)
@@ -78,11 +94,16 @@ class PluginSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset of the suite; `train` are the settings that it overrides."""
+    """A dataset of the suite; `train` are the settings that it overrides.
+
+    split: what metrics see as test data. "valid": the validation examples, with a tenth of the training examples,
+        which are not trained on, in their place
+    """
 
     part: PluginSpec
     label: str
     train: Mapping[str, Any]
+    split: Literal["test", "valid"] = "test"
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,23 @@ class MethodSpec:
     samples: tuple[Path, ...]
     train: Mapping[str, Any]
     datasets: tuple[str, ...] | None
+    tuned: str = ""  # how its parameters were chosen, in words; changes no number
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """An equal search for every method on every dataset, before anything is compared.
+
+    by: label of a dataset -> the value by which settings are judged, on validation data
+    ranges: label of a method -> parameter ("lr", or "r1.gamma" of a trick) -> where to look instead of, or besides,
+        what its file says
+    """
+
+    trials: int  # settings tried, the first of which is the method's default
+    seeds: tuple[int, ...]  # of the search; none of the suite's
+    by: Mapping[str, str]
+    steps: int | None  # rounds of a trial; None: as many as of the result
+    ranges: Mapping[str, Mapping[str, SearchRange]]
 
 
 @dataclass(frozen=True)
@@ -112,6 +150,7 @@ class Suite:
     path: Path
     source_text: str
     track: tuple[str, ...] = ()  # trackers that are told of every finished seed; they change no number
+    tune: TuneSettings | None = None
 
 
 def _default(param: Param) -> Any:

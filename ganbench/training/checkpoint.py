@@ -1,7 +1,8 @@
-"""Checkpoints of a game: all that its next round depends on, so that a killed training goes on to the same numbers.
+"""Checkpoints of a game: everything that its next round depends on. A training that was killed resumes from there and
+reaches the same numbers.
 
-What follows from the cell and the seed alone (nets, buffers, layouts, latents of snapshots) is built again. What code
-keeps in itself cannot be stored, but a recorded loss that depends on it is refused anyway.
+What follows from the cell and the seed alone (nets, buffers, layouts, latents of snapshots) is built again. State that
+a plugin keeps in Python variables is not stored; a recorded loss that depends on such state is refused anyway.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def capture(
 ) -> Checkpoint:
     """The checkpoint after `step` rounds, on which so many seconds were spent."""
     state: dict[str, Any] = {
-        "parameters": stack.flats,
+        "parameters": stack.params,
         "optimisers": stack.states,
         "memory": stack.memory,
         "alive": stack.alive,
@@ -69,7 +70,7 @@ def capture(
         "snapshot_steps": history.snapshot_steps,
         # A player's first loss is always vectorised; without these the first one after a resumption would be too,
         # which rounds differently.
-        "cached_inputs": {player: sorted(inputs) for player, inputs in stack.rules.habits.items()},
+        "cached_inputs": {player: sorted(inputs) for player, inputs in stack.layout.cached_inputs.items()},
     }
     return Checkpoint(step, seconds, details, {str(index): leaf for index, leaf in enumerate(leaves)})
 
@@ -84,12 +85,12 @@ def restore(checkpoint: Checkpoint, stack: Stack, draws: Draws, history: History
         name: pytree.tree_map(lambda tensor: tensor.to(stack.alive.device, copy=True), state[name])
         for name in ("parameters", "optimisers", "memory", "alive", "died", "losses", "probes")
     }
-    stack.flats, stack.states = at_device["parameters"], at_device["optimisers"]
+    stack.params, stack.states = at_device["parameters"], at_device["optimisers"]
     stack.memory, stack.alive, stack.died = (at_device[name] for name in ("memory", "alive", "died"))
     for player, inputs in details["cached_inputs"].items():
-        stack.rules.habits[player] = {(net, draw) for net, draw in inputs}
+        stack.layout.cached_inputs[player] = {(net, draw) for net, draw in inputs}
     draws.set_random_states(state["random"])
     history.losses, history.probes = at_device["losses"], at_device["probes"]
     history.points, history.snapshot_steps = details["points"], details["snapshot_steps"]
     history.snapshots = state["snapshots"]
-    history.told = checkpoint.step
+    history.reported_step = checkpoint.step

@@ -15,32 +15,37 @@ from ..errors import PluginError, SampleError
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
 from .checkpoint import Checkpoints, capture, restore
-from .games import build, make, under
-from .rng import Draws, generator, latents
+from .rng import Draws, build_game, build_plugin, generator, latents, seeded
 from .stack import Stack
+from .trace import record_losses
 from .trained import TrainedSeed
 
 if TYPE_CHECKING:
     from ..suite.plan import Cell
 
 CURVE_POINTS = 200  # losses kept of each player
-CALIBRATION = 1024  # latents from which the statistics of BatchNorm are fixed for sampling
-STORED_SAMPLES = 10_000  # kept of a sampler that cannot be stored itself, at the least
+CALIBRATION_LATENTS = 1024  # from which the statistics of BatchNorm are fixed for sampling
+MIN_STORED_SAMPLES = 10_000  # of a sampler that cannot be stored itself; more where a metric needs more
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
-FEW = 8  # examples of a rehearsal
+SMOKE_TEST_BATCH = 8
+REPORT_INTERVAL = 0.5  # seconds between two reports of progress
+
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stack has come."""
+    """The progress of a stack."""
 
     step: int
     steps: int
     seeds: int
     losses: Mapping[str, float]  # of each player, mean over the seeds that are alive
-    rate: float  # rounds of the whole stack in a second
+    rate: float  # rounds a second, of the whole stack
 
 
 Report = Callable[[Progress], None]
@@ -57,16 +62,16 @@ def train(
 ) -> list[TrainedSeed]:
     """Train these seeds of a cell; one result for each, in their order.
 
-    checkpoints: where the training of a game is kept while it goes on, and is resumed from; other methods begin again
+    checkpoints: where the training of a game is saved as it goes on, and resumed from; other methods start again
 
     A seed that diverges has the status "diverged" and leaves the others alone. A stack that does not fit
     into memory is trained in halves, and the results say so. Whatever the method itself raises is passed on.
     """
     seeds, where, report = tuple(seeds), torch.device(device), progress or (lambda _: None)
     try:
-        if cell.rung == "game":
+        if cell.interface == "game":
             return _train_game(cell, data, seeds, where, report, checkpoints)
-        run = {"fit": _train_fit, "samples": _read_samples}[cell.rung]
+        run = {"fit": _train_fit, "samples": _read_samples}[cell.interface]
         return run(cell, data, seeds, where, report)
     except Exception as error:
         if not out_of_memory(error) or len(seeds) == 1:
@@ -82,31 +87,35 @@ def train(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the host or the GPU has no memory left."""
+    """Whether an exception says that the host or the GPU has no memory left: PyTorch's own, or a RuntimeError (which
+    AcceleratorError, such as of the capture of a CUDA graph, is) with the words of the host, CUDA, cuBLAS or cuDNN."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 
 # ---------------------------------------------------------------------------------------------- games
 
 
-def rehearse(cell: Cell, data: Data) -> None:
+def smoke_test(cell: Cell, data: Data) -> None:
     """Play one round of a cell with tricks on a few examples, and sample, before anything is trained.
 
-    Raises PluginError where a trick refuses the method, or where the round fails with the tricks and not
-    without them. What is wrong with the method itself is left for its training to meet.
+    Raises PluginError where a trick refuses the method, or where the round fails with the tricks and not without
+    them. A fault of the method itself is left for its training to report.
     """
     if not cell.method.tricks:
         return
     try:
-        _try_round(cell, data)
+        _play_one_round(cell, data)
     except PluginError:
         raise
     except Exception as error:
         if out_of_memory(error):
             return
-        if _fails(replace(cell, method=replace(cell.method, tricks=())), data):
+        # The tricks are to blame only if the method plays without them.
+        try:
+            _play_one_round(replace(cell, method=replace(cell.method, tricks=())), data)
+        except Exception:
             return
         names = " and ".join(part.name for part in cell.method.tricks)
         raise PluginError(
@@ -114,27 +123,19 @@ def rehearse(cell: Cell, data: Data) -> None:
         ) from error
 
 
-def _fails(cell: Cell, data: Data) -> bool:
-    try:
-        _try_round(cell, data)
-    except Exception:
-        return True
-    return False
-
-
-def _try_round(cell: Cell, data: Data) -> None:
-    """One round of one replica on the CPU: with few examples, or where that fails, since losses may cut a
-    minibatch into parts, with a whole minibatch."""
+def _play_one_round(cell: Cell, data: Data) -> None:
+    """One round of one replica on the CPU, and some samples. With few examples; where that fails with a whole
+    minibatch, since losses may cut a minibatch into parts."""
     settings, device, dtype = cell.train, torch.device("cpu"), DTYPES[cell.train.dtype]
-    for batch in sorted({min(FEW, settings.batch), settings.batch}):
-        game = build(cell, data, 0)
+    for batch in sorted({min(SMOKE_TEST_BATCH, settings.batch), settings.batch}):
+        game = build_game(cell, data, 0)
         stack = Stack([game], device, dtype)
         draws = Draws(game, data, [0], batch, device, dtype)
         try:
             stack.play(0, settings.steps, next(draws.rounds(1)))
             stack.check_buffers()
             with torch.no_grad():
-                game.sample(stack.replica(0), latents(game, 0, FEW, device, dtype))
+                game.sample(stack.replica(0), latents(game, 0, SMOKE_TEST_BATCH, device, dtype))
             return
         except PluginError:
             raise
@@ -152,17 +153,19 @@ def _train_game(
     checkpoints: Checkpoints | None,
 ) -> list[TrainedSeed]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
-    games = [build(cell, data, seed) for seed in seeds]
-    stack = Stack(games, device, dtype, rounds=settings.steps)
-    del games
+    stack = Stack([build_game(cell, data, seed) for seed in seeds], device, dtype)
+    record_losses(stack, settings.steps)
     history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
+
+    # Resume where a killed run stopped.
     start = 0
     checkpoint = checkpoints.load(seeds) if checkpoints else None
     if checkpoint and checkpoint.details["device"] == _device_name(device):  # another one rounds differently
         restore(checkpoint, stack, draws, history)
         start, started = checkpoint.step, started - checkpoint.seconds
     del checkpoint  # holds a copy of all parameters
+
     for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
         losses = stack.play(step, settings.steps, minibatches)
         if step == start:
@@ -174,18 +177,19 @@ def _train_game(
         if checkpoints and done < settings.steps and checkpoints.due(done):
             spent = time.monotonic() - started
             checkpoints.save(seeds, capture(done, spent, _device_name(device), stack, draws, history))
+
     seconds = (time.monotonic() - started) / len(seeds)
     steps = torch.tensor(history.points)
-    found = []
+    trained = []
     for index, (seed, died) in enumerate(zip(seeds, stack.died.tolist(), strict=True)):
         rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
         curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
-        found.append(
+        trained.append(
             TrainedSeed(
                 seed=seed,
                 status="ok" if died < 0 else "diverged",
                 error=None if died < 0 else f"a loss or gradient was not finite at step {died}",
-                state=stack.state(index, latents(stack.game, seed, CALIBRATION, device, dtype)),
+                state=stack.state(index, latents(stack.game, seed, CALIBRATION_LATENTS, device, dtype)),
                 curves={"step": steps, **curves},
                 snapshots=torch.stack([shot[index] for shot in history.snapshots])
                 if history.snapshots
@@ -197,7 +201,7 @@ def _train_game(
                 dtype=settings.dtype,
             )
         )
-    return found
+    return trained
 
 
 class History:
@@ -216,10 +220,11 @@ class History:
         self.due = (
             {round(steps * part / snapshots) for part in range(1, snapshots + 1)} if snapshots else set()
         )
-        few = PREVIEW_POINTS if torch.Size(data.shape).numel() <= 3 else PREVIEW_IMAGES
-        dtype = stack.flats[""].dtype
-        self.latents = [latents(stack.game, seed, few, stack.alive.device, dtype) for seed in seeds]
-        self.told, self.told_at = 0, time.monotonic()
+        n = PREVIEW_POINTS if torch.Size(data.shape).numel() <= 3 else PREVIEW_IMAGES
+        dtype = stack.params[""].dtype
+        # The same for all snapshots, so that a point can be followed through training.
+        self.latents = [latents(stack.game, seed, n, stack.alive.device, dtype) for seed in seeds]
+        self.reported_step, self.reported_at = 0, time.monotonic()
         self.all_dead = False
 
     def write(self, step: int, losses: Mapping[str, Tensor], minibatch: dict[str, Tensor]) -> None:
@@ -231,44 +236,41 @@ class History:
                 self.losses[name].append(loss)
             for name, value in self.stack.probe(done, self.steps, minibatch).items():
                 self.probes[name].append(value)
-            self.all_dead = not bool(self.stack.alive.any())
+            self.all_dead = not bool(self.stack.alive.any())  # waits for a GPU, but not every round
         if done in self.due:
             self.snapshot_steps.append(done)
-            self.snapshots.append(self._snapshot())
-        if time.monotonic() - self.told_at > 0.5 or done == self.steps:
-            self._tell(done, losses)
+            with torch.no_grad():
+                samples = [
+                    self.stack.game.sample(self.stack.replica(index), z)
+                    for index, z in enumerate(self.latents)
+                ]
+            self.snapshots.append(torch.stack(samples).float().cpu())
+        if time.monotonic() - self.reported_at > REPORT_INTERVAL or done == self.steps:
+            self._report(done, losses)
 
-    def _snapshot(self) -> Tensor:
-        """Samples of every replica from latents that stay the same through training."""
-        with torch.no_grad():
-            shots = [
-                self.stack.game.sample(self.stack.replica(index), z) for index, z in enumerate(self.latents)
-            ]
-        return torch.stack(shots).float().cpu()
-
-    def _tell(self, done: int, losses: Mapping[str, Tensor]) -> None:
+    def _report(self, done: int, losses: Mapping[str, Tensor]) -> None:
         now, alive = time.monotonic(), self.stack.alive
         means = {
             name: float(loss[alive].mean()) if bool(alive.any()) else float("nan")
             for name, loss in losses.items()
         }
-        rate = (done - self.told) / max(now - self.told_at, 1e-9)
+        rate = (done - self.reported_step) / max(now - self.reported_at, 1e-9)
         self.progress(Progress(done, self.steps, len(self.latents), means, rate))
-        self.told, self.told_at = done, now
+        self.reported_step, self.reported_at = done, now
 
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-# ---------------------------------------------------------------------------------------------- other rungs
+# ---------------------------------------------------------------------------------------------- other interfaces
 
 
 def samples_for_metrics(cell: Cell, data: Data) -> int:
     """The most samples that a metric of the cell asks for, so far as that can be known: a training of `fit` of which
     fewer are stored has to be done again. 0 for a game, which gives as many as are wanted, and for samples that were
     made elsewhere, of which there are no more."""
-    if cell.rung != "fit":
+    if cell.interface != "fit":
         return 0
     needs = [need for m in cell.metrics for need in (m.resolved.get("n"), samples_needed(m, data))]
     return max((int(need) for need in needs if need), default=0)
@@ -277,25 +279,32 @@ def samples_for_metrics(cell: Cell, data: Data) -> int:
 def _train_fit(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
 ) -> list[TrainedSeed]:
-    """Seed by seed, since nothing is known of the code behind `fit`."""
+    """Seed by seed: the code behind `fit` is unknown, so it cannot be vectorised."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
-    n = max(STORED_SAMPLES, samples_for_metrics(cell, data))
-    found = []
+    n = max(MIN_STORED_SAMPLES, samples_for_metrics(cell, data))
+    trained = []
     for done, seed in enumerate(seeds):
         started = time.monotonic()
-        sampler = under(seed, lambda s=seed: make(part).fit(data, s, budget))
-        samples = _drawn(sampler, n, generator(seed, "samples", device), data, cell.method.label)
+        sampler = seeded(seed, lambda s=seed: build_plugin(part).fit(data, s, budget))
+        samples = _call_sampler(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
-        trained = _sampled(cell, seed, samples, data, seconds, _device_name(device))
-        kept = {name: _kept(getattr(sampler, name, {})) for name in ("state", "curves")}
-        found.append(replace(trained, **kept))
+        result = _of_samples(cell, seed, samples, data, seconds, _device_name(device))
+        # What a sampler carries besides, such as the parameters that a search went through.
+        extras = {
+            attribute: {
+                name: torch.as_tensor(tensor).detach().cpu().contiguous()
+                for name, tensor in getattr(sampler, attribute, {}).items()
+            }
+            for attribute in ("state", "curves")
+        }
+        trained.append(replace(result, **extras))
         progress(Progress(cell.train.steps, cell.train.steps, 1, {}, (done + 1) / max(seconds, 1e-9)))
-    return found
+    return trained
 
 
-def _drawn(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Samples:
-    """n samples of what `fit` gave back. Raises SampleError where it is no sampler."""
+def _call_sampler(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Samples:
+    """n samples of what `fit` returned. Raises SampleError where it is no sampler."""
     if not callable(sampler):
         raise SampleError(
             f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function "
@@ -312,16 +321,13 @@ def _read_samples(
 ) -> list[TrainedSeed]:
     """Samples that were made elsewhere: file i belongs to seed i."""
     files = dict(zip(cell.seeds, cell.method.samples, strict=True))
-    return [_sampled(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
+    return [_of_samples(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
 
 
-def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that a sampler carries, as they are stored."""
-    return {name: torch.as_tensor(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _sampled(cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str) -> TrainedSeed:
-    """What is kept of samples, with a note where they were not floats of the data's shape and scale."""
+def _of_samples(
+    cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str
+) -> TrainedSeed:
+    """A seed of which only samples are stored. The note says where they were not floats in the data's scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
     dtype = cell.train.dtype

@@ -1,4 +1,4 @@
-"""What a metric sees of a trained seed: its samples, and its nets where they are known."""
+"""A trained seed as metrics see it: its samples, and its nets where they are known."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from ..contracts import Data, Game, Model
 from ..errors import SampleError
 from ..sample_counts import too_few
 from ..samples import Samples
-from .games import build
-from .rng import fill, generator, latents
+from .rng import build_game, fill, generator, latents
 from .stack import GameLayout, Replica
 
 if TYPE_CHECKING:
     from ..suite.plan import Cell
 
-BLOCK = 1000  # samples made at a time; fixed, so that the first n never depend on n
+SAMPLE_BLOCK = 1000  # samples made at a time; fixed, so that the first n never depend on n
 
 
 def model(
@@ -31,10 +30,10 @@ def model(
     *,
     device: str = "cpu",
 ) -> Model:
-    """What a metric sees of a stored seed."""
+    """The model of a stored seed, which metrics sample."""
     if samples is not None:
         return SampleModel(seed, samples, state, data=data, device=device)
-    return TrainedModel(build(cell, data, seed), seed, state, torch.device(device))
+    return TrainedModel(build_game(cell, data, seed), seed, state, torch.device(device))
 
 
 class SampleModel:
@@ -53,10 +52,10 @@ class SampleModel:
     ) -> None:
         """samples: pixels or floats, which become floats in the scale of `data` on `device` when they are taken"""
         self.seed, self.stored, self.state, self.data, self.device = seed, samples, state or {}, data, device
-        self.most = 0  # samples that were asked for at once
+        self.max_requested = 0  # samples that were asked for at once
 
     def samples(self, n: int) -> Tensor:
-        self.most = max(self.most, n)
+        self.max_requested = max(self.max_requested, n)
         if n > len(self.stored):
             raise SampleError(too_few(n, len(self.stored)))
         taken = self.stored[:n].to(self.device)
@@ -69,7 +68,7 @@ class SampleModel:
         return ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", torch.device(self.device))
+        return generator(self.seed, f"score/{purpose}")
 
 
 class TrainedModel:
@@ -84,18 +83,25 @@ class TrainedModel:
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             module.load_state_dict(own)
             module.to(device=device, dtype=self.dtype).eval().requires_grad_(False)
-        rules = GameLayout.of(game)
-        flats = {player: layout.pack(game.nets) for player, layout in rules.layouts.items()}
+        layout = GameLayout.of(game)
+        params = {
+            player: parameters.pack(game.nets).to(device, self.dtype)
+            for player, parameters in layout.players.items()
+        }
         buffers = {
             net: dict(module.named_buffers(remove_duplicate=False)) for net, module in game.nets.items()
         }
-        memory = _nested(
-            {k.removeprefix("memory."): v.to(device) for k, v in state.items() if k.startswith("memory.")}
-        )
-        self.nets = Replica(
-            rules, {k: v.to(device, self.dtype) for k, v in flats.items()}, {}, memory, buffers, None
-        )
-        self.made = torch.empty(0, *self.generate(self._latents(1, "shape")).shape[1:], device=device)
+        # "memory.ema.G.0.weight" -> the part "G.0.weight" of the memory "ema"; "memory.mean" has no parts.
+        memory: dict[str, Any] = {}
+        for key, tensor in state.items():
+            prefix, _, name = key.partition(".")
+            outer, _, inner = name.partition(".")
+            if prefix == "memory" and inner:
+                memory.setdefault(outer, {})[inner] = tensor.to(device)
+            elif prefix == "memory":
+                memory[outer] = tensor.to(device)
+        self.nets = Replica(layout, params, {}, memory, buffers, None)
+        self.cache = torch.empty(0, *self.generate(self._latents(1, "shape")).shape[1:], device=device)
         self.stream = self.generator("samples")
 
     def _latents(self, n: int, purpose: str) -> Tensor:
@@ -103,12 +109,12 @@ class TrainedModel:
 
     def samples(self, n: int) -> Tensor:
         with torch.no_grad():
-            blocks = [self.made]
+            blocks = [self.cache]
             while sum(map(len, blocks)) < n:
-                z = torch.empty((BLOCK, *self.latent.shape), dtype=self.dtype, device=self.device)
+                z = torch.empty((SAMPLE_BLOCK, *self.latent.shape), dtype=self.dtype)  # `generate` moves it
                 blocks.append(self.generate(fill(z, self.latent, self.stream)).float())
-            self.made = torch.cat(blocks) if len(blocks) > 1 else self.made
-        return self.made[:n]
+            self.cache = torch.cat(blocks) if len(blocks) > 1 else self.cache
+        return self.cache[:n]
 
     def generate(self, z: Tensor) -> Tensor:
         return self.game.sample(self.nets, z.to(self.device, self.dtype))
@@ -117,16 +123,4 @@ class TrainedModel:
         return self.game.stages(self.nets, z.to(self.device, self.dtype)) if self.game.stages else ()
 
     def generator(self, purpose: str) -> Generator:
-        return generator(self.seed, f"score/{purpose}", self.device)
-
-
-def _nested(values: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The reverse of `_named`."""
-    found: dict[str, Any] = {}
-    for name, tensor in values.items():
-        outer, _, inner = name.partition(".")
-        if inner:
-            found.setdefault(outer, {})[inner] = tensor
-        else:
-            found[outer] = tensor
-    return found
+        return generator(self.seed, f"score/{purpose}")

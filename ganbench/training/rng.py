@@ -1,20 +1,31 @@
-"""Random numbers: a generator of its own for each seed and use, and the minibatches of a game.
+"""Random numbers: one generator for each seed and use, the minibatches of a game, and nets initialised under a seed.
 
-They are drawn outside vmap, so a seed sees the same minibatches and noise whichever seeds run beside it, and so do
-two methods under one seed.
+Minibatches are drawn outside vmap. A seed therefore sees the same minibatches and noise whichever seeds share its
+stack, and so do two methods under one seed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
 
+from .. import registry
 from ..contracts import Data, Draw, Game
+from ..errors import PluginError
+from .stack import shared_nets
 
-DRAWN_AHEAD = 2**18  # random numbers of one seed and draw made at a time
+if TYPE_CHECKING:
+    from ..suite.plan import Cell
+    from ..suite.spec import PluginSpec
+
+# Random numbers of one seed and draw that are made at once. One call for many rounds costs what a call for one does;
+# 2**18 float32 numbers are a megabyte, which stays in the cache.
+BLOCK_NUMBERS = 2**18
+MAX_BLOCK_ROUNDS = 64
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -27,11 +38,75 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> Ge
     return Generator(device).manual_seed(derive(seed, purpose))
 
 
-class Draws:
-    """The minibatches of every seed, drawn outside vmap, `DRAWN_AHEAD` numbers at a time.
+# ---------------------------------------------------------------------------------------------- initialisation
 
-    Each (seed, name) has a generator of its own: a trick that needs more random numbers does not change the
-    minibatches or the latents. How many rounds are drawn at once follows from the shapes alone.
+
+def build_plugin(spec: PluginSpec | None) -> Any:
+    """The plugin itself, with its parameters. Only a method made of sample files has none."""
+    if spec is None:
+        raise PluginError("samples that were made elsewhere are not trained")
+    return registry.load(spec.plugin)(**spec.params)
+
+
+def seeded(seed: int, function: Callable[[], Any], purpose: str = "init") -> Any:
+    """The result of `function`, called with PyTorch's global generators seeded for this use of `seed`. They are left
+    as they were."""
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, purpose))
+        return function()
+
+
+def build_game(cell: Cell, data: Data, seed: int) -> Game:
+    """The game of one seed: the method's, changed by the tricks in their order.
+
+    Raises PluginError where a trick refuses the game, or where it copies a net that shares a layer with another net:
+    two layers would be trained then instead of one.
+    """
+    game = seeded(seed, lambda: build_plugin(cell.method.part).game(data))
+    for part in cell.method.tricks:
+        before = shared_nets(game.nets)
+        # Random numbers of its own, so that a trick does not change the initial weights of the next one.
+        game = seeded(seed, lambda g=game, p=part: build_plugin(p)(g, data), f"init/{part.name}")
+        for first, second in sorted(before - shared_nets(game.nets)):
+            raise PluginError(
+                f"{part.name} replaces a net by a copy, and {first!r} and {second!r} share a layer: they would have "
+                "one each; leave the trick out, or build nets that share no layer"
+            )
+    return game
+
+
+# ---------------------------------------------------------------------------------------------- minibatches
+
+
+def minibatches_per_round(game: Game) -> int:
+    """One minibatch for each update, or for each simultaneous move."""
+    steps = [player.steps for player in game.players.values()]
+    return max(steps) if game.order == "simultaneous" else sum(steps)
+
+
+def fill(out: Tensor, draw: Draw, source: Generator) -> Tensor:
+    """Fill a tensor with the numbers that a draw describes."""
+    if draw.low is None or draw.high is None:
+        return out.normal_(generator=source)
+    return out.uniform_(draw.low, draw.high, generator=source)
+
+
+def latents(
+    game: Game, seed: int, n: int, device: torch.device, dtype: torch.dtype, purpose: str = "preview"
+) -> Tensor:
+    """n latents [n, ...] of a seed, for sampling from a replica rather than for training it. They are drawn on the CPU:
+    a stored seed has the same samples and scores on every device."""
+    draw = game.draw(game.latent)
+    return fill(torch.empty((n, *draw.shape), dtype=dtype), draw, generator(seed, purpose)).to(device)
+
+
+class Draws:
+    """The minibatches of every seed, drawn in blocks of rounds.
+
+    Each (seed, name) has a generator of its own: a trick that needs more random numbers changes neither the
+    minibatches nor the latents. The length of a block follows from shapes alone, so that numbers do not depend on
+    the machine.
     """
 
     def __init__(
@@ -47,30 +122,34 @@ class Draws:
         self.train = data.train.to(device)
         self.labels = data.labels.train.to(device) if data.labels else None
         self.draws = {name: game.draw(name) for name in game.draws}
-        self.updates = _updates(game)
-        names = ("x", *self.draws)
+        self.updates = minibatches_per_round(game)
+        names = ("x", *self.draws)  # x: the rows of the training set
         self.generators = {name: [generator(s, f"draw/{name}", device) for s in seeds] for name in names}
         widest = max([1, *(torch.Size(d.shape).numel() for d in self.draws.values())])
-        self.ahead = max(1, min(64, DRAWN_AHEAD // (self.updates * batch * widest)))
-        self.buffer: dict[str, Tensor] = {}
-        self.block_states: dict[str, list[Tensor]] = {}  # of the generators, before the buffer was drawn
+        rounds = BLOCK_NUMBERS // (self.updates * batch * widest)
+        self.block_rounds = max(1, min(MAX_BLOCK_ROUNDS, rounds))
+        self.block: dict[str, Tensor] = {}  # name -> [S, rounds, updates, B, ...]
+        self.block_states: dict[str, list[Tensor]] = {}  # of the generators, before the block was drawn
 
     def rounds(self, steps: int, start: int = 0) -> Iterator[list[dict[str, Tensor]]]:
         """For every round from `start` on, the minibatches [S, B, ...] of its updates."""
         for step in range(start, steps):
-            if step % self.ahead == 0 or step == start:
+            row = step % self.block_rounds
+            if row == 0 or step == start:
                 self.block_states = self._states()
-                self.buffer = {name: self._fill(name) for name in self.generators}
-            here = {name: buffer[:, step % self.ahead] for name, buffer in self.buffer.items()}
-            yield [self._minibatch({n: v[:, i] for n, v in here.items()}) for i in range(self.updates)]
+                self.block = {name: self._fill(name) for name in self.generators}
+            yield [
+                self._minibatch({name: block[:, row, update] for name, block in self.block.items()})
+                for update in range(self.updates)
+            ]
 
     def _states(self) -> dict[str, list[Tensor]]:
         return {name: [one.get_state() for one in own] for name, own in self.generators.items()}
 
     def random_states(self, step: int) -> dict[str, list[Tensor]]:
-        """The states of all generators from which `rounds(steps, start=step)` goes on after round `step`, counted
-        from 1: those before the block of rounds that is drawn, where there are rounds left in it."""
-        return self.block_states if step % self.ahead else self._states()
+        """The states of all generators from which `rounds(steps, start=step)` goes on after `step` rounds. In the
+        middle of a block these are the states before it, and the block is drawn again."""
+        return self.block_states if step % self.block_rounds else self._states()
 
     def set_random_states(self, states: Mapping[str, Sequence[Tensor]]) -> None:
         """Bring all generators to these states."""
@@ -79,50 +158,28 @@ class Draws:
                 generator_.set_state(state.cpu())
 
     def _fill(self, name: str) -> Tensor:
-        generators = self.generators[name]
-        size = (len(generators), self.ahead, self.updates, self.batch)
-        if name == "x":
-            out = self._room(name, size, torch.int64)
-            for row, source in zip(out, generators, strict=True):
+        """Draw a block, into the memory of the last one: its rounds are over."""
+        generators, draw = self.generators[name], self.draws.get(name)
+        if name not in self.block:
+            size = (
+                len(generators),
+                self.block_rounds,
+                self.updates,
+                self.batch,
+                *(draw.shape if draw else ()),
+            )
+            dtype = self.dtype if draw else torch.int64
+            self.block[name] = torch.empty(size, dtype=dtype, device=self.device)
+        for row, source in zip(self.block[name], generators, strict=True):
+            if draw:
+                fill(row, draw, source)
+            else:
                 row.random_(0, len(self.train), generator=source)
-            return out
-        draw = self.draws[name]
-        out = self._room(name, (*size, *draw.shape), self.dtype)
-        for row, source in zip(out, generators, strict=True):
-            fill(row, draw, source)
-        return out
+        return self.block[name]
 
-    def _room(self, name: str, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Memory for what is drawn: that of the last time, whose rounds are over."""
-        return (
-            self.buffer[name] if name in self.buffer else torch.empty(size, dtype=dtype, device=self.device)
-        )
-
-    def _minibatch(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        index = drawn.pop("x")
-        drawn["x"] = self.data.floats(self.train[index], self.dtype)
+    def _minibatch(self, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+        index = numbers.pop("x")
+        numbers["x"] = self.data.floats(self.train[index], self.dtype)
         if self.labels is not None:
-            drawn["y"] = self.labels[index]
-        return drawn
-
-
-def fill(out: Tensor, draw: Draw, source: Generator) -> Tensor:
-    """Fill a tensor with the numbers that a draw describes."""
-    if draw.low is None or draw.high is None:
-        return out.normal_(generator=source)
-    return out.uniform_(draw.low, draw.high, generator=source)
-
-
-def _updates(game: Game) -> int:
-    """Minibatches needed in a round: one for each update, or for each simultaneous move."""
-    steps = [player.steps for player in game.players.values()]
-    return max(steps) if game.order == "simultaneous" else sum(steps)
-
-
-def latents(
-    game: Game, seed: int, n: int, device: torch.device, dtype: torch.dtype, purpose: str = "preview"
-) -> Tensor:
-    """n latents [n, ...] of a seed, for looking at a replica rather than for training it."""
-    draw = game.draw(game.latent)
-    out = torch.empty((n, *draw.shape), dtype=dtype, device=device)
-    return fill(out, draw, generator(seed, purpose, device))
+            numbers["y"] = self.labels[index]
+        return numbers

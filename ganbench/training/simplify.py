@@ -1,4 +1,4 @@
-"""Recorded graphs made cheaper: less to call, and products in the order that is fast.
+"""Recorded graphs made cheaper: fewer operations, and products in the order that is fast.
 
 Numbers stay the same: to the bit in float32 where the tests run, to rounding where a library of products adds in
 another order when its matrices change places.
@@ -17,22 +17,25 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 
-SAME = (aten.alias.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
+# Operations that return their argument where its shape does not change.
+IDENTITIES = (aten.alias.default, aten.expand.default, aten.view.default, aten._unsafe_view.default)
 PRODUCTS = (aten.mm.default, aten.bmm.default)
-NARROW = 16  # columns; a product of fewer is slow unless its second factor is transposed
+MIN_COLUMNS = 16  # a product of fewer columns is slow unless its second factor is transposed
 
 
 def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
     """The same function, recorded by `make_fx`, in fewer and cheaper operations. It must write over no tensor."""
-    _clean(module.graph)
-    _turn(module.graph)
+    _remove_identities(module.graph)
+    _reorder_products(module.graph)
     module.recompile()
-    module = make_fx(module)(*inputs)  # which notes the strides as they are now
-    _clean(module.graph)
+    module = make_fx(module)(
+        *inputs
+    )  # again: strides have changed, and `same_layout` reads the recorded ones
+    _remove_identities(module.graph)
     for node in module.graph.nodes:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
             node.target = aten.mul.Tensor  # a column by a row
-        elif node.target is aten.relu.default:  # the same as this, which can write to a place
+        elif node.target is aten.relu.default:  # which has no variant that writes to given memory; this has
             node.target, node.args = aten.clamp_min.default, (*node.args, 0)
     module.recompile()
     return module
@@ -52,50 +55,55 @@ def functional(module: GraphModule) -> GraphModule:
 
 
 def mutates(module: GraphModule) -> bool:
-    """Whether it writes over tensors: its memory has more names then than are followed here."""
+    """Whether it writes over tensors. Playback cannot plan memory then: it follows views, not writes through them."""
     return any(
         isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in module.graph.nodes
     )
 
 
-def _clean(graph: Graph) -> None:
-    """Take away what gives its argument back: views of the same shape, copies of what was made here, and transposes of
-    transposes."""
+def _remove_identities(graph: Graph) -> None:
+    """Remove views of the same shape, copies of the graph's own tensors, and transposes of transposes."""
     for node in list(graph.nodes):
-        same = node.target in SAME or (node.target is aten.clone.default and _is_made(node.args[0]))
-        if same and alike(node, node.args[0]):
+        identity = node.target in IDENTITIES or (
+            node.target is aten.clone.default and not _is_input(node.args[0])
+        )
+        if identity and same_layout(node, node.args[0]):
             node.replace_all_uses_with(node.args[0])
         elif _transposes(node) and _transposes(node.args[0]):
             node.replace_all_uses_with(node.args[0].args[0])
     graph.eliminate_dead_code()
 
 
-def _turn(graph: Graph) -> None:
-    """Make (XᵀG)ᵀ, as which vectorised gradients of weights come, GᵀX: it needs no copy, and where G is narrow it takes
-    a quarter of the time, but where X is narrow four times as much. Strides change, so nothing may depend on them:
-    views become reshapes, and the factor of one goes with which vectorised layers have their biases."""
+def _reorder_products(graph: Graph) -> None:
+    """Compute (XᵀG)ᵀ, the form in which vectorised gradients of weights come, as GᵀX.
+
+    That needs no copy, and takes a quarter of the time where G is narrow, but four times as long where X is. Strides
+    change, so views become reshapes. The product with 1 that a vectorised layer adds its bias with is removed.
+    """
     for node in graph.nodes:
         if node.target is aten.view.default:
             node.target = aten.reshape.default
         elif (
-            node.target is aten.mul.Scalar and node.args[1] == 1 and alike(node, node.args[0], strides=False)
+            node.target is aten.mul.Scalar
+            and node.args[1] == 1
+            and same_layout(node, node.args[0], strides=False)
         ):
             node.replace_all_uses_with(node.args[0])
         elif _transposes(node) and node.args[0].target in PRODUCTS and len(node.args[0].users) == 1:
             left, right = node.args[0].args
-            if _transposes(left) and left.meta["val"].shape[-2] >= NARROW:
+            if _transposes(left) and left.meta["val"].shape[-2] >= MIN_COLUMNS:
                 with graph.inserting_before(node):
-                    turned = graph.call_function(aten.transpose.int, (right, -2, -1))
-                    product = graph.call_function(node.args[0].target, (turned, left.args[0]))
+                    transposed = graph.call_function(aten.transpose.int, (right, -2, -1))
+                    product = graph.call_function(node.args[0].target, (transposed, left.args[0]))
                 node.replace_all_uses_with(product)
     graph.eliminate_dead_code()
 
 
-def _is_made(node: Node) -> bool:
-    """Whether a node's memory is the graph's own, and not what was given to it."""
+def _is_input(node: Node) -> bool:
+    """Whether a node shows memory that was given to the graph."""
     while is_view(node):
         node = node.all_input_nodes[0]
-    return node.op == "call_function"
+    return node.op != "call_function"
 
 
 def _transposes(node: Any) -> bool:
@@ -107,12 +115,12 @@ def _transposes(node: Any) -> bool:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node shows memory of its first argument; of the parts of a split, each does."""
+    """Whether a node shows memory of its first argument. Each part of a split does."""
     maker = node.all_input_nodes[0] if node.target is getitem else node
     return getattr(maker.target, "is_view", False) or node.target is aten._unsafe_view.default
 
 
-def alike(node: Node, other: Any, strides: bool = True) -> bool:
+def same_layout(node: Node, other: Any, strides: bool = True) -> bool:
     """Whether two tensors have the same shape, type and, if asked, strides."""
     one, two = node.meta["val"], other.meta["val"]
     return one.shape == two.shape and one.dtype == two.dtype and (not strides or one.stride() == two.stride())

@@ -1,8 +1,8 @@
 """The seeds of a cell as one stack of replicas, and how they play a game.
 
-Authors write losses for one replica. Here every player's parameters are one contiguous tensor [S, P], a loss
-is vectorised over S by `torch.vmap`, and the gradient of the sum over S is the stack of the gradients, since
-replicas do not meet. Where that costs more than it saves, replicas take their gradients one by one.
+Authors write losses for one replica. Here every player's parameters are one contiguous tensor [S, P], and a loss is
+vectorised over S by `torch.vmap`. Replicas do not interact, so the gradient of the sum over S is the stack of the
+gradients. Where vectorising costs more than it saves, replicas take their gradients in a loop.
 """
 
 from __future__ import annotations
@@ -15,29 +15,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..contracts import Batch, Game, Nets
 from ..errors import PluginError
 from ..nets import BatchNorm
 from ..optim import InPlace
-from .replay import Memory
-from .trace import WORTH, Recorded
-from .tree import mapped
 
-ALONE = 2  # seeds up to which a loop over them is faster on the CPU than vectorised losses
+# On a CPU, a loop over so few seeds is faster than vectorised losses, and so is one over convolutions of any number:
+# vmap makes grouped convolutions of them, which the CPU's library does slowly.
+MAX_LOOPED_SEEDS = 2
 CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+CLOCK = ("step", "progress")  # entries of a minibatch that all replicas share
+
+# Player -> parameters [S, P], or [P] for one replica; "" holds the nets of no player.
+Params = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """Where the parameters of a player's nets lie in its vector [P]. A parameter that layers share lies there once."""
 
-    entries: tuple[
-        tuple[tuple[tuple[str, str], ...], torch.Size], ...
-    ]  # (net, parameter) of all its uses; shape
+    # For each parameter: the (net, name) of all its uses, and its shape.
+    entries: tuple[tuple[tuple[tuple[str, str], ...], torch.Size], ...]
 
     @classmethod
-    def of(cls, nets: Mapping[str, nn.Module], names: Sequence[str]) -> Layout:
+    def of(cls, nets: Mapping[str, nn.Module], names: Sequence[str]) -> ParameterLayout:
         """The layout of these nets, one after the other."""
         shapes: dict[int, torch.Size] = {}
         uses: dict[int, list[tuple[str, str]]] = {}
@@ -53,21 +57,15 @@ class Layout:
         parts = [nets[net].get_parameter(name).detach().flatten() for net, name in firsts]
         return torch.cat(parts) if parts else torch.zeros(0)
 
-    def unpack(self, flat: Tensor) -> dict[str, dict[str, Tensor]]:
+    def unpack(self, vector: Tensor) -> dict[str, dict[str, Tensor]]:
         """[..., P] -> net -> parameter -> [..., *shape]; the same tensor wherever layers share it."""
-        found: dict[str, dict[str, Tensor]] = {}
-        pieces = flat.split([shape.numel() for _, shape in self.entries], dim=-1)
+        parameters: dict[str, dict[str, Tensor]] = {}
+        pieces = vector.split([shape.numel() for _, shape in self.entries], dim=-1)
         for (uses, shape), piece in zip(self.entries, pieces, strict=True):
             tensor = piece.unflatten(-1, shape) if shape else piece.squeeze(-1)
             for net, name in uses:
-                found.setdefault(net, {})[name] = tensor
-        return found
-
-
-CLOCK = ("step", "progress")  # what minibatches hold that is the same for all replicas
-
-# Player -> parameters [S, P], or [P] for one replica; "" holds the nets of no player.
-Flats = dict[str, Tensor]
+                parameters.setdefault(net, {})[name] = tensor
+        return parameters
 
 
 @dataclass(frozen=True)
@@ -75,24 +73,24 @@ class GameLayout:
     """What all replicas of a game share."""
 
     game: Game
-    layouts: Mapping[str, Layout]  # of every player's parameters; "" is the owner of the nets of no player
+    players: Mapping[str, ParameterLayout]  # "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
-    # Player -> (net, draw) that its loss applies.
-    habits: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    # Player -> the (net, draw) pairs that its loss applies, known once it was called. `Replica.step` caches them.
+    cached_inputs: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, game: Game) -> GameLayout:
         """Raises PluginError where players and nets do not fit together."""
-        owners = [net for player in game.players.values() for net in player.owns]
-        missing = sorted(set(owners) - set(game.nets))
+        owned = [net for player in game.players.values() for net in player.owns]
+        missing = sorted(set(owned) - set(game.nets))
         if missing:
             raise PluginError(f"players own nets that the game does not have: {', '.join(missing)}")
-        if len(owners) != len(set(owners)):
+        if len(owned) != len(set(owned)):
             raise PluginError("two players own the same net; each net belongs to one player at most")
-        rest = [net for net in game.nets if net not in owners]
-        owns = {"": tuple(rest), **{name: player.owns for name, player in game.players.items()}}
-        layouts = {player: Layout.of(game.nets, nets) for player, nets in owns.items()}
+        rest = tuple(net for net in game.nets if net not in owned)
+        owns = {"": rest, **{name: player.owns for name, player in game.players.items()}}
         owner = {net: player for player, nets in owns.items() for net in nets}
+        # Each player has a vector of its own, so a layer that two players share would be in both: two layers.
         for first, second in sorted(shared_nets(game.nets)):
             if owner[first] != owner[second]:
                 raise PluginError(
@@ -101,31 +99,32 @@ class GameLayout:
                     f"Player(({first!r}, {second!r}), ...), or make the shared layers a net of their own that one "
                     "player owns, and apply it in the losses before the others"
                 )
-        return cls(game, layouts, owner)
+        players = {player: ParameterLayout.of(game.nets, nets) for player, nets in owns.items()}
+        return cls(game, players, owner)
 
 
 class Replica:
-    """The nets of one replica with its live parameters (see contracts.Nets), made anew for every loss."""
+    """The nets of one replica with its live parameters (see contracts.Nets). Each call of a loss gets a new one."""
 
     def __init__(
         self,
-        rules: GameLayout,
-        flats: Flats,
+        layout: GameLayout,
+        params: Params,
         states: Mapping[str, tuple[Tensor, ...]],
         memory: Mapping[str, Any],
         buffers: Mapping[str, dict[str, Tensor]],
         batch: Batch | None,
-        known: Mapping[tuple[str, int], Tensor] | None = None,
+        outputs: Mapping[tuple[str, int], Tensor] | None = None,
     ) -> None:
-        self._rules, self._flats, self._states, self._memory = rules, flats, states, memory
+        self._layout, self._params, self._states, self._memory = layout, params, states, memory
         self._buffers, self._batch = buffers, batch
-        self._known = dict(known or {})  # (net, id of a tensor of the minibatch) -> what the net makes of it
-        self._unpacked: dict[str, dict[str, Tensor]] = {}
+        self._outputs = dict(outputs or {})  # cache: (net, id of a tensor of the minibatch) -> output
+        self._parameters: dict[str, dict[str, Tensor]] = {}
         self._calls: dict[str, int] = {}
         self.applied: set[tuple[str, str]] = set()  # (net, draw)
 
     def __getattr__(self, name: str) -> Callable[..., Tensor]:
-        nets = self.__dict__["_rules"].game.nets if "_rules" in self.__dict__ else {}
+        nets = self.__dict__["_layout"].game.nets if "_layout" in self.__dict__ else {}
         if name not in nets:
             raise AttributeError(f"this game has no net {name!r}; it has: {', '.join(nets)}")
         return lambda *args, **kwargs: self._apply(name, args, kwargs)
@@ -134,18 +133,18 @@ class Replica:
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
         if self._batch is not None and args:
-            if (name, id(args[0])) in self._known and not kwargs:
-                return self._known[name, id(args[0])]
+            if (name, id(args[0])) in self._outputs and not kwargs:
+                return self._outputs[name, id(args[0])]
             self.applied |= {
                 (name, draw) for draw, tensor in self._batch.tensors.items() if tensor is args[0]
             }
-            for view in self._rules.game.views.get(name, ()):
+            for view in self._layout.game.views.get(name, ()):
                 args = (view(args[0], self._batch, call), *args[1:])
         buffers = self._buffers.get(name, {})
         values = {**buffers, **self.parameters(name)}
         # Shared parameters are in `values` under each of their names, so there is nothing to tie.
         result = torch.func.functional_call(
-            self._rules.game.nets[name], values, args, kwargs, tie_weights=False
+            self._layout.game.nets[name], values, args, kwargs, tie_weights=False
         )
         # functional_call puts what a forward assigned (`self.x = ...`) into `values`, where it would be lost.
         assigned = [buffer for buffer, tensor in buffers.items() if values[buffer] is not tensor]
@@ -155,96 +154,202 @@ class Replica:
 
     def parameters(self, net: str) -> dict[str, Tensor]:
         """The live parameters of a net by their names."""
-        if net not in self._unpacked:
-            player = self._rules.owner[net]
-            self._unpacked.update(self._rules.layouts[player].unpack(self._flats[player]))
-        return self._unpacked.get(net, {})
+        if net not in self._parameters:
+            player = self._layout.owner[net]
+            self._parameters.update(self._layout.players[player].unpack(self._params[player]))
+        return self._parameters.get(net, {})
 
     def _with(
-        self, player: str, flat: Tensor, states: Mapping[str, tuple[Tensor, ...]], batch: Batch | None
+        self, player: str, vector: Tensor, states: Mapping[str, tuple[Tensor, ...]], batch: Batch | None
     ) -> Replica:
-        known = {key: value for key, value in self._known.items() if self._rules.owner[key[0]] != player}
-        flats = {**self._flats, player: flat}
-        return Replica(self._rules, flats, states, self._memory, self._buffers, batch, known)
+        # Cached outputs of this player's nets belong to its old parameters.
+        outputs = {key: value for key, value in self._outputs.items() if self._layout.owner[key[0]] != player}
+        params = {**self._params, player: vector}
+        return Replica(self._layout, params, states, self._memory, self._buffers, batch, outputs)
 
     def flat(self, player: str) -> Tensor:
-        return self._flats[player]
+        return self._params[player]
 
     def with_flat(self, player: str, vector: Tensor) -> Replica:
         return self._with(player, vector, self._states, self._batch)
 
     def step(self, player: str, b: Batch) -> Replica:
-        spec, here = self._rules.game.players[player], self._flats[player]
-        self._foresee(player, b)
-        grad = torch.func.grad(lambda flat: spec.loss(self._with(player, flat, self._states, b), b))(here)
-        there, state = spec.optimiser.step(here, grad, self._states[player])
+        spec, old = self._layout.game.players[player], self._params[player]
+        self._cache_outputs(player, b)
+        grad = torch.func.grad(lambda vector: spec.loss(self._with(player, vector, self._states, b), b))(old)
+        new, state = spec.optimiser.step(old, grad, self._states[player])
+        if spec.schedule:
+            new = old + spec.schedule(b.progress) * (new - old)
         if spec.project:
-            there = spec.project(there)
-        return self._with(player, there, {**self._states, player: state}, b)
+            new = spec.project(new)
+        return self._with(player, new, {**self._states, player: state}, b)
 
-    def _foresee(self, player: str, b: Batch) -> None:
-        """Apply the nets that the player's loss applies to draws but does not own, such as G to z in D's loss:
-        they stay the same through its steps, and so does the graph behind what they make."""
-        for net, draw in self._rules.habits.get(player, ()):
+    def _cache_outputs(self, player: str, b: Batch) -> None:
+        """Apply the nets that the player's loss applies to draws but does not own, such as G to z in D's loss. They
+        are constant through its steps, so unrolling applies (and differentiates) them once instead of k times."""
+        for net, draw in self._layout.cached_inputs.get(player, ()):
             key = (net, id(b.tensors[draw]))
-            if (
-                self._rules.owner[net] != player
-                and not self._rules.game.views.get(net)
-                and key not in self._known
-            ):
-                self._known[key] = self._apply(net, (b.tensors[draw],), {})
+            constant = self._layout.owner[net] != player and not self._layout.game.views.get(net)
+            if constant and key not in self._outputs:
+                self._outputs[key] = self._apply(net, (b.tensors[draw],), {})
 
     def recall(self, name: str) -> Any:
         return self._memory[name]
 
 
 class Stack:
-    """The replicas of a game, one for each seed, and how they play."""
+    """The replicas of a game, one for each seed, and how they play.
 
-    def __init__(
-        self, games: Sequence[Game], device: torch.device, dtype: torch.dtype, *, rounds: int = 0
-    ) -> None:
-        """rounds: how many will be played at the least, as far as is known"""
+    A round changes `params`, `states`, `memory`, `alive` and `died`, and nothing else.
+    """
+
+    def __init__(self, games: Sequence[Game], device: torch.device, dtype: torch.dtype) -> None:
         self.game = games[0]
-        self.rules = GameLayout.of(self.game)
+        self.layout = GameLayout.of(self.game)
+        # The modules of the first game serve all replicas: parameters and buffers are handed to them at each call.
         for net in self.game.nets.values():
             net.to(device=device, dtype=dtype).train()
-        layouts = self.rules.layouts
-        self.flats: Flats = {
+        self.params: Params = {
             player: torch.stack([layout.pack(game.nets).to(device, dtype) for game in games])
-            for player, layout in layouts.items()
+            for player, layout in self.layout.players.items()
         }
-        self.states = {name: p.optimiser.init(self.flats[name]) for name, p in self.game.players.items()}
+        self.states = {name: p.optimiser.init(self.params[name]) for name, p in self.game.players.items()}
         self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
-        self.initial_buffers = mapped(torch.clone, self.buffers)
-        alone = len(games) <= ALONE or any(_convolves(net) for net in self.game.nets.values())
-        self.one_by_one = device.type == "cpu" and alone
+        self.initial_buffers = pytree.tree_map(torch.clone, self.buffers)
+        convolves = any(isinstance(m, CONVOLUTION) for net in self.game.nets.values() for m in net.modules())
+        self.looped = device.type == "cpu" and (len(games) <= MAX_LOOPED_SEEDS or convolves)
+        # Whether a round must neither write over a tensor nor read a number, so that it can be traced.
+        self.functional = False
         self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
             player: partial(self._gradient, player) for player in self.game.players
         }
-        if device.type == "cpu" and rounds >= WORTH:
-            memory = Memory()
-            for player, function in self.gradients.items():
-                self.gradients[player] = Recorded(function, f"the loss of player {player!r}", memory)
         self.alive = torch.ones(len(games), dtype=torch.bool, device=device)
-        self.died = torch.full((len(games),), -1, device=device)
-        self.memory: dict[str, Any] = {}
+        self.died = torch.full((len(games),), -1, device=device)  # round in which a replica diverged
+        self.memory: dict[str, Any] = {}  # read by `_each`
         self.memory = {
             name: self._each(lambda nets, m=memory: m.init(nets)) for name, memory in self.game.memory.items()
         }
 
+    # ------------------------------------------------------------------------------------------ playing
+
     def play(self, step: int, steps: int, minibatches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """One round; the losses [S] of each player."""
-        clock = _clock(step, steps, minibatches[0]["x"])
+        """One round of `steps`, on the minibatches [S, B, ...] of its updates; the losses [S] of each player."""
+        return self.round(_clock(step, steps, minibatches[0]["x"]), minibatches)
+
+    def round(self, clock: dict[str, Tensor], minibatches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The same for a clock of scalar tensors, "step" and "progress"."""
         batches = iter([{**clock, **minibatch} for minibatch in minibatches])
-        play = self._together if self.game.order == "simultaneous" else self._in_turn
+        play = self._simultaneous if self.game.order == "simultaneous" else self._alternating
         losses = play(batches)
         for name, memory in self.game.memory.items():
             new = self._each(lambda nets, m=memory, n=name: m.update(nets.recall(n), nets))
-            self.memory[name] = self._keep(new, self.memory[name])
+            self.memory[name] = self._where_alive(new, self.memory[name])
         if not self._all_alive:
-            self.died = torch.where(~self.alive & (self.died < 0), step, self.died)
+            now = clock["step"].to(self.died.dtype)
+            self.died = torch.where(~self.alive & (self.died < 0), now, self.died)
         return losses
+
+    def _alternating(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        losses = {}
+        for name, player in self.game.players.items():
+            for _ in range(player.steps):
+                batch = next(batches)
+                losses[name], grad = self.gradient(name, batch)
+                self._update(name, losses[name], grad, batch["progress"])
+        return losses
+
+    def _simultaneous(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        for move, batch in enumerate(batches):
+            movers = [name for name, player in self.game.players.items() if move < player.steps]
+            # All gradients at the same point, before anybody moves.
+            gradients = {name: self.gradient(name, batch) for name in movers}
+            for name, (loss, grad) in gradients.items():
+                losses[name] = loss
+                self._update(name, loss, grad, batch["progress"])
+        return losses
+
+    def gradient(self, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """A player's losses [S] on minibatches [S, B, ...], and their gradients [S, P]."""
+        losses, grad = self.gradients[player](self.params, self.states, self.memory, self.buffers, batch)
+        return losses, grad
+
+    def _gradient(
+        self, player: str, params: Params, states: Any, memory: Any, buffers: Any, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        # The first call is always vectorised, so that a loss that vmap refuses is refused whatever the number of seeds.
+        if self.looped and player in self.layout.cached_inputs:
+            own = (params, states, memory, buffers)
+            results = [self._gradient_of(player, i, own, batch) for i in range(len(self.alive))]
+            losses, grads = zip(*results, strict=True)
+            return torch.stack(losses), torch.stack(grads)
+        params = {**params, player: params[player].detach().requires_grad_()}
+        axes = {name: None if name in CLOCK else 0 for name in batch}
+        losses = torch.vmap(partial(self._loss, player), in_dims=(0, 0, 0, 0, axes))(
+            params, states, memory, buffers, batch
+        )
+        return losses.detach(), _slope(losses.sum(), params[player], player)
+
+    def _gradient_of(
+        self, player: str, index: int, stacked: tuple[Any, ...], batch: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of one replica, a scalar, and its gradient [P]."""
+        params, states, memory, buffers = pytree.tree_map(lambda tensor: tensor[index], stacked)
+        own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
+        params[player] = params[player].detach().requires_grad_()
+        loss = self._loss(player, params, states, memory, buffers, own)
+        return loss.detach(), _slope(loss, params[player], player)
+
+    def _loss(
+        self, player: str, params: Params, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]
+    ) -> Tensor:
+        b = Batch(tensors)
+        nets = Replica(self.layout, params, states, memory, buffers, b)
+        value = self.game.players[player].loss(nets, b)
+        self.layout.cached_inputs.setdefault(player, nets.applied)
+        return value
+
+    def _update(self, player: str, losses: Tensor, grad: Tensor, progress: Tensor) -> None:
+        spec, old, state = self.game.players[player], self.params[player], self.states[player]
+        with torch.no_grad():
+            self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
+            before = old.clone() if spec.schedule else old  # an update in place overwrites `old`
+            if isinstance(spec.optimiser, InPlace) and not self.functional:
+                args = (old, state) if self._all_alive else pytree.tree_map(torch.clone, (old, state))
+                new, next_state = spec.optimiser.update(args[0], grad, args[1])
+            else:
+                new, next_state = spec.optimiser.step(old, grad, state)
+            if spec.schedule:
+                new = before + spec.schedule(progress) * (new - before)
+            if spec.project:
+                new = spec.project(new)
+            self.params[player], self.states[player] = self._where_alive((new, next_state), (old, state))
+
+    @property
+    def _all_alive(self) -> bool:
+        """Whether no replica has died. Always False on a GPU, which asking would wait for, and in a trace."""
+        return self.alive.device.type == "cpu" and not self.functional and bool(self.alive.all())
+
+    def _where_alive(self, new: Any, old: Any) -> Any:
+        """`new` for the replicas that are alive, `old` for the others, in any nesting of tensors [S, ...]."""
+        if self._all_alive:
+            return new
+        return pytree.tree_map(
+            lambda n, o: torch.where(self.alive.view(-1, *[1] * (n.ndim - 1)), n, o), new, old
+        )
+
+    def _each(self, function: Callable[[Nets], Any]) -> Any:
+        """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
+        with torch.no_grad():
+            values = torch.vmap(
+                lambda params, memory, buffers: function(
+                    Replica(self.layout, params, {}, memory, buffers, None)
+                )
+            )(self.params, self.memory, self.buffers)
+            # Parameters change in place, and what was read of them must not change with them.
+            return pytree.tree_map(torch.clone, values)
+
+    # ------------------------------------------------------------------------------------------ inspection
 
     def check_buffers(self) -> None:
         """Raises PluginError where a forward has written into a buffer in place: how often that happens depends on
@@ -255,134 +360,52 @@ class Stack:
                 if not torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(before)):
                     raise changed_buffer(net, name)
 
-    def _in_turn(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        losses = {}
-        for name, player in self.game.players.items():
-            for _ in range(player.steps):
-                losses[name], grad = self.gradient(name, next(batches))
-                self._update(name, losses[name], grad)
-        return losses
-
-    def _together(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = {}
-        for move, batch in enumerate(batches):
-            movers = [name for name, player in self.game.players.items() if move < player.steps]
-            found = {name: self.gradient(name, batch) for name in movers}
-            for name, (loss, grad) in found.items():
-                losses[name] = loss
-                self._update(name, loss, grad)
-        return losses
-
-    def gradient(self, player: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """A player's losses [S] on minibatches [S, B, ...], and their gradients [S, P]."""
-        losses, grad = self.gradients[player](self.flats, self.states, self.memory, self.buffers, batch)
-        return losses, grad
-
-    def _gradient(
-        self, player: str, flats: Flats, states: Any, memory: Any, buffers: Any, batch: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        # The first time always through vmap, so that a loss it cannot vectorise is refused whatever the seeds.
-        if self.one_by_one and player in self.rules.habits:
-            own = (flats, states, memory, buffers)
-            found = [self._gradient_of(player, i, own, batch) for i in range(len(self.alive))]
-            losses, grads = zip(*found, strict=True)
-            return torch.stack(losses), torch.stack(grads)
-        flats = {**flats, player: flats[player].detach().requires_grad_()}
-        axes = {name: None if name in CLOCK else 0 for name in batch}
-        losses = torch.vmap(partial(self._loss, player), in_dims=(0, 0, 0, 0, axes))(
-            flats, states, memory, buffers, batch
-        )
-        return losses.detach(), _slope(losses.sum(), flats[player], player)
-
-    def _gradient_of(
-        self, player: str, index: int, stacked: tuple[Any, ...], batch: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of one replica, a scalar, and its gradient [P]."""
-        flats, states, memory, buffers = mapped(lambda tensor: tensor[index], stacked)
-        own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
-        flats[player] = flats[player].detach().requires_grad_()
-        loss = self._loss(player, flats, states, memory, buffers, own)
-        return loss.detach(), _slope(loss, flats[player], player)
-
-    def _loss(
-        self, player: str, flats: Flats, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]
-    ) -> Tensor:
-        b = Batch(tensors)
-        nets = Replica(self.rules, flats, states, memory, buffers, b)
-        value = self.game.players[player].loss(nets, b)
-        self.rules.habits.setdefault(player, nets.applied)
-        return value
-
     def probe(self, step: int, steps: int, minibatch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The game's probes [S] after `step` rounds, on a minibatch [S, B, ...]."""
         tensors = {**_clock(step, steps, minibatch["x"]), **minibatch}
         axes = {name: None if name in CLOCK else 0 for name in tensors}
 
-        def values(flats: Flats, states: Any, memory: Any, buffers: Any, b: dict[str, Tensor]) -> Any:
+        def values(params: Params, states: Any, memory: Any, buffers: Any, b: dict[str, Tensor]) -> Any:
             batch = Batch(b)
-            probes = self.game.probes.items()
-            # Nets of its own for each: views count the calls of a net.
-            replicas = (Replica(self.rules, flats, states, memory, buffers, batch) for _ in probes)
-            return {name: probe(nets, batch) for (name, probe), nets in zip(probes, replicas, strict=True)}
+            # Nets of its own for each probe: views count the calls of a net.
+            return {
+                name: probe(Replica(self.layout, params, states, memory, buffers, batch), batch)
+                for name, probe in self.game.probes.items()
+            }
 
         if not self.game.probes:
             return {}
         with torch.no_grad():
             return torch.vmap(values, in_dims=(0, 0, 0, 0, axes))(
-                self.flats, self.states, self.memory, self.buffers, tensors
+                self.params, self.states, self.memory, self.buffers, tensors
             )
-
-    def _update(self, player: str, losses: Tensor, grad: Tensor) -> None:
-        spec, old, state = self.game.players[player], self.flats[player], self.states[player]
-        with torch.no_grad():
-            self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
-            if isinstance(spec.optimiser, InPlace):
-                here = (old, state) if self._all_alive else mapped(torch.clone, (old, state))
-                new, next_state = spec.optimiser.update(here[0], grad, here[1])
-            else:
-                new, next_state = spec.optimiser.step(old, grad, state)
-            if spec.project:
-                new = spec.project(new)
-            self.flats[player], self.states[player] = self._keep((new, next_state), (old, state))
-
-    @property
-    def _all_alive(self) -> bool:
-        """Whether no replica has died; False on a GPU, where asking would wait for it."""
-        return self.alive.device.type == "cpu" and bool(self.alive.all())
-
-    def _keep(self, new: Any, old: Any) -> Any:
-        """`new` for the replicas that are alive, `old` for the others, in any nesting of tensors [S, ...]."""
-        if self._all_alive:
-            return new
-        return mapped(lambda n, o: torch.where(self.alive.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
-
-    def _each(self, of: Callable[[Nets], Any]) -> Any:
-        """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
-        with torch.no_grad():
-            found = torch.vmap(
-                lambda flats, memory, buffers: of(Replica(self.rules, flats, {}, memory, buffers, None))
-            )(self.flats, self.memory, self.buffers)
-            # Parameters change in place, and what was taken of them must not change with them.
-            return mapped(torch.clone, found)
 
     def replica(self, index: int) -> Replica:
         """One replica as it stands."""
-        flats, memory, buffers = mapped(lambda t: t[index], (self.flats, self.memory, self.buffers))
-        return Replica(self.rules, flats, {}, memory, buffers, None)
+        params, memory, buffers = pytree.tree_map(
+            lambda tensor: tensor[index], (self.params, self.memory, self.buffers)
+        )
+        return Replica(self.layout, params, {}, memory, buffers, None)
 
     def state(self, index: int, latents: Tensor) -> dict[str, Tensor]:
         """What is stored of one replica: parameters, memory, and the statistics of BatchNorm fixed on
-        `latents` [n, ...]."""
+        `latents` [n, ...]. Raises PluginError where a forward has changed a buffer."""
         replica = self.replica(index)
-        found = {f"memory.{name}": value for name, value in _named(replica._memory)}
+        tensors: dict[str, Tensor] = {}
+        for name, value in replica._memory.items():
+            parts = value if isinstance(value, dict) else {"": value}
+            tensors |= {
+                f"memory.{name}.{key}" if key else f"memory.{name}": part for key, part in parts.items()
+            }
         for net in self.game.nets:
             values = {**replica._buffers[net], **replica.parameters(net)}
-            found.update({f"{net}.{name}": value for name, value in values.items()})
-        found.update(self._statistics(replica, latents))
+            tensors |= {f"{net}.{name}": value for name, value in values.items()}
+        tensors |= self._batch_statistics(replica, latents)
         self.check_buffers()
-        return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
-    def _statistics(self, replica: Replica, latents: Tensor) -> dict[str, Tensor]:
+    def _batch_statistics(self, replica: Replica, latents: Tensor) -> dict[str, Tensor]:
+        """The mean and variance that each BatchNorm has seen while samples were made from these latents."""
         norms = {
             f"{net}.{name}" if name else net: module
             for net, root in self.game.nets.items()
@@ -395,16 +418,13 @@ class Stack:
             module.seen = None
         with torch.no_grad():
             self.game.sample(replica, latents)
-        seen = {name: module.seen for name, module in norms.items() if module.seen}
+        # A norm that sampling does not apply, such as those of D, has seen nothing.
+        statistics = {name: module.seen for name, module in norms.items() if module.seen}
         return {
-            f"{name}.{key}": v
-            for name, pair in seen.items()
-            for key, v in zip(("mean", "var"), pair, strict=True)
+            f"{name}.{key}": value
+            for name, pair in statistics.items()
+            for key, value in zip(("mean", "var"), pair, strict=True)
         }
-
-
-def _convolves(net: nn.Module) -> bool:
-    return any(isinstance(module, CONVOLUTION) for module in net.modules())
 
 
 def shared_nets(nets: Mapping[str, nn.Module]) -> set[tuple[str, str]]:
@@ -422,16 +442,16 @@ def changed_buffer(net: str, buffer: str) -> PluginError:
     )
 
 
-def _slope(loss: Tensor, flat: Tensor, player: str) -> Tensor:
+def _slope(loss: Tensor, params: Tensor, player: str) -> Tensor:
     """The gradient of a loss. Raises PluginError where it depends on no parameter."""
     if not loss.requires_grad:
         raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
-    return torch.autograd.grad(loss, flat)[0]
+    return torch.autograd.grad(loss, params)[0]
 
 
 def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
     """How far the game has come, as losses see it."""
-    # Filled there: a number that is sent to a GPU is waited for.
+    # Filled on the device: a number that is sent to a GPU is waited for.
     return {"step": like.new_full((), step), "progress": like.new_full((), step / steps)}
 
 
@@ -439,9 +459,3 @@ def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Buffers [S, ...] of a net by name, one row for each replica's own net."""
     rows = [dict(net.named_buffers(remove_duplicate=False)) for net in nets]
     return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}
-
-
-def _named(memory: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    for name, value in memory.items():
-        for key, tensor in value.items() if isinstance(value, dict) else (("", value),):
-            yield (f"{name}.{key}" if key else name), tensor

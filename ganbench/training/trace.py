@@ -1,7 +1,7 @@
-"""Functions of tensors, recorded once as the tensor operations that they come to, and played back after that.
+"""The losses of a stack, recorded once as tensor operations and then played back.
 
-Losses of small nets cost more in Python, vmap and autograd than in arithmetic. A recording is the same operations
-on the same numbers without those, so it changes no result.
+Losses of small nets cost more in Python, vmap and autograd than in arithmetic. A recording is the same operations on
+the same numbers without those, so it changes no result.
 """
 
 from __future__ import annotations
@@ -12,61 +12,73 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
 from ..errors import PluginError
-from .replay import Memory, Playback
+from .replay import BufferPool, Playback
 from .simplify import functional, mutates, simplify
-from .tree import leaves, rebuilt
+from .stack import Stack
 
-WORTH = 500  # calls from which on a recording pays for itself: it takes as long as some hundred of them
-FIRST = 3  # the call that is recorded: the ones before fill caches that change what is computed
-CLOSE = 1e-3  # of the largest number; what a recording misses is a whole term
+MIN_ROUNDS = 500  # recording takes as long as some hundred rounds
+RECORDED_CALL = 3  # the calls before fill caches (`GameLayout.cached_inputs`) that change what is computed
+RTOL = 1e-3  # of the largest number; a recording that is wrong misses a whole term
 
 Function = Callable[..., tuple[Tensor, ...]]
-Played = Callable[[list[Tensor]], tuple[Tensor, ...]]
+Player = Callable[[list[Tensor]], tuple[Tensor, ...]]
 
 
-class Recorded:
-    """Plays a function of tensors back, and asks the function itself at the calls 4, 8, 16, ... whether that is
-    still right. One that cannot be recorded is called as it is."""
+def record_losses(stack: Stack, steps: int) -> None:
+    """Have the losses of a stack on the CPU recorded, where a training of so many rounds is worth it."""
+    if stack.alive.device.type == "cpu" and steps >= MIN_ROUNDS:
+        pool = BufferPool()
+        for player, function in stack.gradients.items():
+            stack.gradients[player] = RecordedFunction(function, f"the loss of player {player!r}", pool)
 
-    def __init__(self, function: Function, of: str, memory: Memory) -> None:
-        self.function, self.of, self.memory = function, of, memory
+
+class RecordedFunction:
+    """Plays a function of tensors back. At the calls 4, 8, 16, ... the function itself is called too, and must agree.
+    A function that cannot be recorded is called as it is."""
+
+    def __init__(self, function: Function, name: str, pool: BufferPool) -> None:
+        """name: of the function, in error messages"""
+        self.function, self.name, self.pool = function, name, pool
         self.calls = 0
-        self.playback: Played | None = None
+        self.player: Player | None = None
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
         """Raises PluginError where the function depends on more than its inputs."""
         self.calls += 1
-        if self.calls == FIRST:
-            self.playback = _record(self.function, inputs, self.memory)
-        if self.playback is None:
+        if self.calls == RECORDED_CALL:
+            self.player = _record(self.function, inputs, self.pool)
+        if self.player is None:
             return self.function(*inputs)
         with torch.no_grad():
-            found = self.playback(leaves(inputs))
-        if self.calls.bit_count() == 1:
-            self._check(found, self.function(*inputs))
-        return found
+            results = self.player(pytree.tree_leaves(inputs))
+        if self.calls.bit_count() == 1:  # a power of two: ever rarer, so that checks cost nothing in the end
+            self._check(results, self.function(*inputs))
+        return results
 
-    def _check(self, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
-        for one, other in zip(found, expected, strict=True):
-            one, other = torch.nan_to_num(one), torch.nan_to_num(other)
-            if float((one - other).abs().max()) > CLOSE * float(other.abs().max()):
+    def _check(self, results: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+        for result, other in zip(results, expected, strict=True):
+            # A diverged replica is NaN in both.
+            one, two = torch.nan_to_num(result), torch.nan_to_num(other)
+            if float((one - two).abs().max()) > RTOL * float(two.abs().max()):
                 raise PluginError(
-                    f"{self.of} gave something else for the same nets and minibatch: it may depend on these, on "
+                    f"{self.name} gave something else for the same nets and minibatch: it may depend on these, on "
                     "b.step, b.progress and the game's memory, not on what it counts or keeps itself"
                 )
 
 
-def _record(function: Function, inputs: tuple[Any, ...], memory: Memory) -> Played | None:
+def _record(function: Function, inputs: tuple[Any, ...], pool: BufferPool) -> Player | None:
     """The function as tensor operations; None where PyTorch cannot trace it."""
-    tensors = leaves(inputs)
+    tensors, structure = pytree.tree_flatten(inputs)
     try:
-        graph = make_fx(lambda *given: function(*rebuilt(inputs, given)))(*tensors)
+        graph = make_fx(lambda *leaves: function(*pytree.tree_unflatten(leaves, structure)))(*tensors)
         graph.graph.eliminate_dead_code()
         if mutates(functional(graph)):
-            return lambda given: graph(*given)
+            return lambda leaves: graph(*leaves)
         with torch.no_grad():
-            return Playback(simplify(graph, tensors), tensors, memory)
+            return Playback(simplify(graph, tensors), tensors, pool)
     except Exception:
-        return None  # what is wrong with it, if anything, shows when it is called
+        # Whatever is wrong with the function shows, with its own traceback, when it is called as it is.
+        return None

@@ -19,6 +19,7 @@ from ganbench.contracts import Data, Game
 from ganbench.datasets.toy import ring
 from ganbench.training.rng import Draws, fill
 from ganbench.training.stack import Stack
+from ganbench.training.trace import record_losses
 
 CPU = torch.device("cpu")
 
@@ -80,7 +81,8 @@ class Stacked:
         self, case: Case, seeds: int, dtype: torch.dtype = torch.float32, rounds: int = 10**6
     ) -> None:
         games = [case.game(seed) for seed in range(seeds)]
-        self.stack = Stack(games, CPU, dtype, rounds=rounds)
+        self.stack = Stack(games, CPU, dtype)
+        record_losses(self.stack, rounds)
         self.draws = Draws(self.stack.game, case.data(), range(seeds), case.batch, CPU, dtype)
         self.rounds, self.step = self.draws.rounds(10**9), 0
 

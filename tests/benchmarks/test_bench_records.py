@@ -87,7 +87,7 @@ class Made:
         info = {
             **known,
             "train": {"steps": 1000, "batch": 128},
-            "rung": "game",
+            "interface": "game",
             "about": "Goodfellow et al. 2014",
         }
         self.store.write_json(self.store.path("cells", known["cell"], "cell.json"), info)

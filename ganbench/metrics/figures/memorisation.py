@@ -72,10 +72,21 @@ def _pairs(ax: Axes, details: Mapping[str, Any], style: Style) -> None:
 
 def _distances(ax: Axes, details: Mapping[str, Any], colour: str, style: Style) -> None:
     samples, heldout = details["distance_samples"], details["distance_heldout"]
-    bins = np.histogram_bin_edges(np.concatenate([samples, heldout]), bins=40)
-    ax.hist(heldout, bins=bins.tolist(), density=True, histtype="step", color=style.ink, linewidth=1)
-    filled = {"histtype": "stepfilled", "color": colour, "alpha": 0.5, "linewidth": 0}
-    ax.hist(samples, bins=bins.tolist(), density=True, **filled)
+    both = np.concatenate([samples, heldout])
+    edges = np.histogram_bin_edges(both, bins=40)
+    # Where nearly all of one kind fall into one bar the bars say nothing: equal factors instead of equal widths. What
+    # lies at 0, copies, counts to the first.
+    crowded = max(np.histogram(one, edges)[0].max() / len(one) for one in (samples, heldout)) > 0.9
+    if crowded and (positive := both[both > 0]).size and positive.max() > 10 * positive.min():
+        edges = np.geomspace(positive.min(), positive.max(), 41)
+        samples, heldout = (np.clip(one, edges[0], edges[-1]) for one in (samples, heldout))
+        style.logarithmic(ax, "x")
+    looks = (
+        (heldout, {"histtype": "step", "color": style.ink, "linewidth": 1}),
+        (samples, {"histtype": "stepfilled", "color": colour, "alpha": 0.5, "linewidth": 0}),
+    )
+    for one, look in looks:  # shares of all, which equal factors keep comparable
+        ax.hist(one, bins=edges.tolist(), weights=np.full(len(one), 1 / len(one)), **look)
     ax.set(yticks=[], xlabel="distance to nearest training example")
     ax.spines["left"].set_visible(False)
     handles = [style.handle(colour, alpha=0.5, linewidth=5), style.handle(style.ink, linewidth=1)]

@@ -90,8 +90,8 @@ for (const button of document.querySelectorAll("button.info")) {
   });
 }
 
-// Strips of training: the steps one after the other between the names and the data, by hand or played once. Nothing
-// moves by itself.
+// Strips of training: all steps in a row, or one after the other in their place, by hand or played once. Nothing moves
+// by itself.
 const part = (canvas, image, pieces) => {
   const widths = pieces.map(([from, to]) => (to - from) * image.naturalWidth);
   canvas.width = Math.round(widths.reduce((sum, width) => sum + width, 0));
@@ -106,7 +106,7 @@ const part = (canvas, image, pieces) => {
 };
 for (const figure of document.querySelectorAll("figure.strip")) {
   const sides = JSON.parse(figure.dataset.frames);
-  const image = figure.querySelector("img");
+  const [image, strip] = [figure.querySelector("img"), figure.querySelector("button")];
   const steps = sides.length - 2; // the last column holds the data
   if (steps < 2) continue;
   const player = document.createElement("div");
@@ -116,6 +116,14 @@ for (const figure of document.querySelectorAll("figure.strip")) {
   const play = row.appendChild(document.createElement("button"));
   const slider = row.appendChild(document.createElement("input"));
   const said = row.appendChild(document.createElement("output"));
+  const all = row.appendChild(document.createElement("button"));
+  all.type = "button";
+  all.textContent = "All steps";
+  const swap = (one) => {
+    strip.hidden = one;
+    canvas.hidden = all.hidden = said.hidden = !one;
+  };
+  all.addEventListener("click", () => { stop(); swap(false); });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", image.alt);
   play.type = "button";
@@ -143,13 +151,15 @@ for (const figure of document.querySelectorAll("figure.strip")) {
     if (timer) return stop();
     if (Number(slider.value) === steps) slider.value = 1;
     draw();
+    swap(true);
     play.textContent = "❚❚ Pause";
     timer = setInterval(next, 900);
   });
-  slider.addEventListener("input", () => { stop(); draw(); });
+  slider.addEventListener("input", () => { stop(); draw(); swap(true); });
   stop();
   image.decode().then(() => {
     draw();
+    swap(false);
     figure.querySelector("figcaption").before(player);
   });
 }
@@ -157,6 +167,7 @@ for (const figure of document.querySelectorAll("figure.strip")) {
 // Paper: everything is open.
 let closed = [];
 addEventListener("beforeprint", () => {
+  for (const button of document.querySelectorAll("figure.strip > button")) button.hidden = false;
   closed = [...document.querySelectorAll("details:not([open])")];
   for (const one of closed) one.open = true;
 });

@@ -1,0 +1,111 @@
+"""Search the settings of every method before a suite is run, and keep what was tried beside its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from ..analysis.search import DatasetSearch, MethodSearch
+from ..errors import StoreError
+from ..store import layout
+from ..store.results import read_records
+from ..store.rundir import Store
+from ..suite.load import slug
+from ..suite.spec import DatasetSpec, Suite, TuneSettings
+from ..suite.tune import MARK, Trial, search_suite, searched, trials, tuned_suite
+from .progress import say
+
+RunSuite = Callable[[Suite, Path], int]
+
+
+def search(
+    suite: Suite, root: Path, run: RunSuite, console: Console, *, dry_run: bool
+) -> tuple[Suite | None, int]:
+    """Run the trials of every dataset of a suite, and write `search.json`.
+
+    Returns the suite with the best settings beside the defaults, or None where the search is not complete (it was
+    interrupted, or other shards have the rest), and the exit code of that.
+    """
+    tune = suite.tune
+    if tune is None:
+        return suite, 0
+    results = []
+    for dataset in suite.datasets:
+        trial_suite = search_suite(suite, tune, dataset)
+        methods, seeds = len(searched(suite, dataset)), len(tune.seeds)
+        say(
+            console,
+            f"search on {dataset.label}: {len(trial_suite.methods)} settings of {methods} methods, {seeds} seeds each, "
+            f"judged by {tune.by[dataset.label]} on validation data",
+        )
+        folder = root / layout.SEARCH / slug(dataset.label)
+        code = run(trial_suite, folder)
+        if code == 130:
+            return None, code
+        results.append(_result(suite, tune, dataset, trial_suite, folder))
+    if None in results:
+        if dry_run:
+            say(
+                console,
+                "The settings are chosen when the search is done; until then the defaults stand for them here.",
+            )
+            best = {(d.label, m.label): Trial(0, {}) for d in suite.datasets for m in searched(suite, d)}
+            return tuned_suite(suite, tune, best), 0
+        say(console, "The search is not complete; run the other shards, then this command again.")
+        return None, 0
+    complete = [result for result in results if result]
+    if not dry_run:
+        store = Store(root)
+        store.prepare()
+        store.write_json(
+            store.path(layout.SEARCH_RESULT), {"trials": tune.trials, "datasets": list(map(_plain, complete))}
+        )
+    best = {
+        (result.dataset, method.label): Trial(method.best, method.settings[method.best])
+        for result in complete
+        for method in result.methods
+    }
+    return tuned_suite(suite, tune, best), 0
+
+
+def _result(
+    suite: Suite, tune: TuneSettings, dataset: DatasetSpec, trial_suite: Suite, folder: Path
+) -> DatasetSearch | None:
+    """The trials on one dataset; None where there are not all of them."""
+    value = tune.by[dataset.label]
+    try:
+        records = read_records(folder)
+    except StoreError:
+        return None
+    own = records[records["metric"] == value].set_index(["label", "seed"])
+    if any((method.label, seed) not in own.index for method in trial_suite.methods for seed in tune.seeds):
+        return None
+    scores = own["value"].where(own["status"] == "ok")
+    column = next(v for m in trial_suite.metrics for v in m.plugin.values if v.name == value)
+    methods = []
+    for method in searched(suite, dataset):
+        tried = trials(method, tune)
+        table = [
+            [scores[f"{method.label}{MARK}{trial.number}", seed] for seed in tune.seeds] for trial in tried
+        ]
+        settings = tuple(trial.settings for trial in tried)
+        methods.append(MethodSearch(method.label, settings, np.array(table, dtype=np.float64), column.better))
+    return DatasetSearch(dataset.label, value, column.unit, tuple(methods))
+
+
+def _plain(result: DatasetSearch) -> dict[str, object]:
+    """As JSON holds it, a failed seed as null."""
+    methods = [
+        {
+            "label": method.label,
+            "better": method.better,
+            "settings": list(map(dict, method.settings)),
+            "scores": [[float(x) if np.isfinite(x) else None for x in row] for row in method.scores],
+            "best": method.best,
+        }
+        for method in result.methods
+    ]
+    return {"dataset": result.dataset, "value": result.value, "unit": result.unit, "methods": methods}

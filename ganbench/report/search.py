@@ -1,0 +1,118 @@
+"""The search before a comparison: the best score against the number of trials, and the settings that were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..analysis.search import DatasetSearch, changes_of_place
+from ..format import plural
+from ..store.layout import file_name
+from . import style
+from .style import Plot
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+HEADS = ("method", "default", "best", "trial", "settings of the best", "quartiles of the trials", "failed")
+
+
+@dataclass(frozen=True)
+class SearchTable:
+    """The search on one dataset in words: a row for each method."""
+
+    dataset: str
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def table(search: DatasetSearch) -> SearchTable:
+    """What was tried and chosen on one dataset."""
+    rows = []
+    for method in search.methods:
+        means, best = method.means, method.best
+        ok = means[np.isfinite(means)]
+        quartiles = [_number(x) for x in np.quantile(ok, [0.25, 0.75])] if len(ok) else []
+        rows.append(
+            (
+                method.label,
+                _number(means[0]),
+                _number(means[best]),
+                f"{best + 1} of {len(means)}",
+                _settings(method.settings[best]) or "the default",
+                " to ".join(quartiles),
+                str(int(np.isnan(means).sum())),
+            )
+        )
+    arrow = ARROWS[search.methods[0].better] if search.methods else ""
+    trials = max((len(method.settings) for method in search.methods), default=0)
+    seeds = max((method.scores.shape[1] for method in search.methods), default=0)
+    return SearchTable(
+        search.dataset,
+        f"{plural(trials, 'setting')} of each method, {plural(seeds, 'seed')} each, judged by {search.value} {arrow} "
+        "on validation data. A setting of which one seed failed or diverged counts as the worst of all.",
+        HEADS,
+        rows,
+    )
+
+
+def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
+    """The expected best score against the number of trials, a line and a band for each method that was searched."""
+    from matplotlib.ticker import MaxNLocator
+
+    curves = [(m, m.curve) for m in search.methods if len(m.settings) > 1]
+    drawn = [(method, curve) for method, curve in curves if curve is not None]
+    if not drawn:
+        return None
+    figure, ((ax,),) = style.grid(1, 1, (5.6, 3.0))
+    for number, (method, curve) in enumerate(drawn):
+        trials = np.arange(1, len(curve.expected) + 1)
+        colour = colours.get(method.label, style.INK)
+        ax.fill_between(trials, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
+        ax.plot(
+            trials,
+            curve.expected,
+            color=colour,
+            linewidth=1.4,
+            linestyle=style.STROKES[number],
+            label=method.label,
+        )
+    constant = [(m, m.means[0]) for m in search.methods if len(m.settings) == 1 and np.isfinite(m.means[0])]
+    for method, value in constant:  # nothing to search, such as the training examples themselves
+        ax.axhline(
+            value,
+            color=colours.get(method.label, style.MUTED),
+            linewidth=0.9,
+            linestyle=(0, (1, 3)),
+            label=method.label,
+        )
+    ax.set(xlabel="trials, the default first", ylabel=f"best {search.value} so far [{search.unit}]")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="y")
+    figure.legend(loc="outside right upper")
+    crossings = changes_of_place([curve for _, curve in drawn])
+    names = ", ".join(method.label for method, _ in drawn)
+    return Plot(
+        name=file_name("search", search.dataset),
+        kind="search",
+        dataset=search.dataset,
+        title="Search",
+        caption=(
+            "Best score on validation data after so many trials: mean over the orders of the trials after the default "
+            "(Tang et al. 2020), and the band from the 5 % to the 95 % quantile. Where lines cross, the winner depends "
+            f"on how long was searched: {plural(crossings, 'crossing')} here."
+        ),
+        alt=f"Expected best {search.value} against the number of trials on {search.dataset} of {names}.",
+        figure=figure,
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """`lr 0.0021, d_steps 5`."""
+    return ", ".join(f"{name} {_number(v) if isinstance(v, float) else v}" for name, v in settings.items())
+
+
+def _number(x: float) -> str:
+    return f"{x:.3g}" if np.isfinite(x) else "failed"
