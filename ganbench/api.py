@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .contracts import CONTROLS, Data, Kind, Model, Record
-from .errors import DatasetError, RequestError, SampleError, SuiteError, SuiteIssue, did_you_mean
+from .errors import DatasetError, RequestError, SampleError, StoreError, SuiteError, SuiteIssue, did_you_mean
 from .suite.load import load
 from .suite.nodes import Position, YamlNode
 from .suite.normalise import override
-from .suite.plan import Cell, make_cells
+from .suite.plan import Cell, data_digest, read_cell
 from .suite.reader import Cursor, Reader
 from .suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
 
@@ -95,27 +95,23 @@ def load_model(
     dataset: label of the dataset, where the method was run on more than one
     device: where it is to compute
 
-    Raises RequestError for a label or seed that is not there or was not trained, StoreError where there is no run.
+    The method and the dataset are made again from the run directory's own copies of their sources. Their code is run:
+    load nothing from a directory that you do not trust. Nothing else of the suite is looked at: it does not matter
+    whether the file of another method, dataset or metric is still there.
+
+    Raises RequestError for a label or seed that is not there or was not trained (or was trained on other data or by
+    other code), StoreError where there is no run, SuiteError where the plugins of this label cannot be read.
     """
     from .execution import worker
     from .store import layout
-    from .store.rundir import Store, data_digest
+    from .store.rundir import Store
     from .training.model import model
 
     store = Store(Path(out), read_only=True)
     path = store.path(layout.SUITE)
-    store.read_text(path)  # `load` would follow links and wait for a FIFO
-    suite = load(path)
-    cells = [cell for cell in make_cells(suite) if cell.method.label == label]
-    if not cells:
-        labels = [method.label for method in suite.methods]
-        raise RequestError(f"no method has the label {label!r}{did_you_mean(label, labels)}")
-    names = [cell.dataset.label for cell in cells]
-    if dataset is None and len(cells) > 1:
-        raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(names)}")
-    if dataset not in (None, *names):
-        raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), names)}")
-    cell = next(cell for cell in cells if dataset in (None, cell.dataset.label))
+    if store.read_text(path) is None:  # also refuses links, and FIFOs, which reading a suite would wait for
+        raise StoreError(f"{out}: is not a folder of results (it has no {layout.SUITE})")
+    cell = read_cell(path, label, dataset)
     if seed not in cell.seeds:
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"

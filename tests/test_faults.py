@@ -24,8 +24,9 @@ from runs import Bench, alive, idle, slow, start, until
 from ganbench import Data, Labels, Modes
 from ganbench.execution import local, worker
 from ganbench.execution import run as execute
-from ganbench.store.rundir import Store, data_digest
+from ganbench.store.rundir import Store
 from ganbench.suite import load
+from ganbench.suite.plan import data_digest
 
 FAULTS = "./plugins_for_faults.py:"
 NAMED = ("name", "shape", "scale", "classes")  # fields of Data without tensors

@@ -20,7 +20,7 @@ from ganbench.report import tables
 from ganbench.report.figures import read_index
 from ganbench.store import layout
 from ganbench.store.files import Folder
-from ganbench.store.results import open_run, read_records
+from ganbench.store.results import Run, open_run, read_records
 
 SECRET = "the secret of somebody else"
 COMMANDS = ("table", "report", "compare", "check")
@@ -65,6 +65,16 @@ def edit(run: Path, change: Callable[[dict[str, object]], object]) -> None:
     for row in rows:
         change(row)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_a_relative_path_opens_the_same_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(opened: Run) -> list[object]:
+        return [(score.info, score.values) for cell in opened.cells for s in cell.seeds for score in s.scores]
+
+    expected = scores(open_run(run))
+    monkeypatch.chdir(run.parent)
+    assert scores(open_run(Path(run.name))) == expected
+    assert all(info for info, _ in expected)
 
 
 def names(folder: Path) -> dict[str, bytes]:

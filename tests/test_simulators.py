@@ -27,9 +27,8 @@ from ganbench.metrics.figures import parameter_distance as figure_of_distances
 from ganbench.metrics.parameters import ParameterDistance, parameter_distance
 from ganbench.registry import find, load
 from ganbench.report import style
-from ganbench.store.rundir import data_digest
 from ganbench.suite.load import load as load_suite
-from ganbench.suite.plan import make_cells
+from ganbench.suite.plan import data_digest, make_cells
 from ganbench.training import loop as engine
 from ganbench.training import model as subject
 

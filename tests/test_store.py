@@ -23,15 +23,16 @@ import pytest
 import torch
 
 from ganbench.contracts import COLUMNS, Data, Labels, Modes
-from ganbench.errors import StoreError
+from ganbench.errors import RequestError, StoreError
 from ganbench.execution.worker import load_data
 from ganbench.scoring import unmeasured
-from ganbench.store import layout
+from ganbench.store import layout, rundir
 from ganbench.store.files import SCHEMA
 from ganbench.store.results import read_records
-from ganbench.store.rundir import Store, data_digest, environment, few, preview
+from ganbench.store.rundir import Store, environment, few, preview
 from ganbench.suite import load, plan
-from ganbench.suite.plan import Cell
+from ganbench.suite.load import Suite
+from ganbench.suite.plan import Cell, data_digest
 from ganbench.training.trained import TrainedSeed
 
 SUITE = """
@@ -47,17 +48,20 @@ PINNED = "6f4bf14b7decb65145c78694db05f1121e8ed843b946c2d32025bb7dc3ed6f9c"  # d
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> list[Cell]:
-    """Two cells of two seeds, with two metrics and three values."""
+def suite(tmp_path: Path) -> Suite:
+    """Two methods on one dataset."""
     folder = tmp_path / "suite"
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("plugins_for_runs.py"), folder)
     (folder / "stored.yaml").write_text(SUITE)
+    return load.load(folder / "stored.yaml")
+
+
+@pytest.fixture
+def cells(suite: Suite) -> list[Cell]:
+    """Two cells of two seeds, with two metrics and three values."""
     protocols = (("12345678", "one"), ("87654321", "two"))
-    return [
-        replace(cell, digest="d" * 64, protocols=protocols)
-        for cell in plan.make_cells(load.load(folder / "stored.yaml"))
-    ]
+    return [replace(cell, digest="d" * 64, protocols=protocols) for cell in plan.make_cells(suite)]
 
 
 @pytest.fixture
@@ -349,14 +353,14 @@ def test_links_that_lead_out_are_refused(store: Store, cells: list[Cell], tmp_pa
 
 @pytest.mark.parametrize("link", ["scores", "scores/{name}"])
 def test_scores_behind_links_that_lead_out_are_refused(
-    store: Store, cells: list[Cell], tmp_path: Path, link: str
+    store: Store, cells: list[Cell], suite: Suite, tmp_path: Path, link: str
 ) -> None:
     cell, outside = cells[0], tmp_path / "outside"
     key = cell.score_keys[0][0]
     name = f"{cell.metrics[0].name}-{key[:12]}.json"
     outside.mkdir()
     (outside / name).write_text("{}")
-    store.write_plan("stored", "", cells)
+    store.write_plan(suite, cells)
     place = keep(store, cell) / link.format(name=name)
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(outside / name if link != "scores" else outside)
@@ -426,8 +430,8 @@ def scores(store: Store, cell: Cell, seed: int) -> None:
         store.write_score(cell, unmeasured(cell, index, one, "failed", "for the test"))
 
 
-def test_records_follow_the_plan_and_its_columns(store: Store, cells: list[Cell]) -> None:
-    store.write_plan("stored", "", cells)
+def test_records_follow_the_plan_and_its_columns(store: Store, cells: list[Cell], suite: Suite) -> None:
+    store.write_plan(suite, cells)
     for cell in reversed(cells):
         for seed in (1, 0):
             keep(store, cell, seed)
@@ -443,8 +447,8 @@ def test_records_follow_the_plan_and_its_columns(store: Store, cells: list[Cell]
     assert (rows[0]["protocol"], rows[1]["protocol"]) == ("12345678", "87654321")
 
 
-def test_records_carry_their_checksum(store: Store, cells: list[Cell]) -> None:
-    store.write_plan("stored", "", cells)
+def test_records_carry_their_checksum(store: Store, cells: list[Cell], suite: Suite) -> None:
+    store.write_plan(suite, cells)
     keep(store, cells[0], 0)
     scores(store, cells[0], 0)
     for _ in range(2):
@@ -455,9 +459,9 @@ def test_records_carry_their_checksum(store: Store, cells: list[Cell]) -> None:
 
 
 def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
-    store: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+    store: Store, cells: list[Cell], suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write_plan("stored", "", cells)
+    store.write_plan(suite, cells)
     keep(store, cells[0], 0)
     scores(store, cells[0], 0)
     store.write_records()
@@ -465,8 +469,8 @@ def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
     scores(store, cells[0], 1)
     write = Store.write
 
-    def kill(self: Store, path: Path, content: bytes) -> Path:
-        if path.name == layout.RECORDS_SUM:
+    def kill(self: Store, path: str | Path, content: bytes) -> Path:
+        if path == layout.RECORDS_SUM:
             raise KeyboardInterrupt
         return write(self, path, content)
 
@@ -477,8 +481,8 @@ def test_a_kill_between_records_and_checksum_leaves_records_that_can_be_read(
     assert len(read_records(store.root)) == 6
 
 
-def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, cells: list[Cell]) -> None:
-    store.write_plan("stored", "", cells[:1])
+def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, cells: list[Cell], suite: Suite) -> None:
+    store.write_plan(suite, cells[:1])
     keep(store, cells[0], 0, status="diverged", error="at step 3")
     keep(store, cells[0], 1)  # trained, not scored yet: no rows
     rows = store.records()
@@ -494,14 +498,14 @@ def test_a_seed_that_failed_has_a_row_for_each_value(store: Store, cells: list[C
 
 
 def test_cells_that_left_the_plan_stay_on_disk_but_not_in_the_records(
-    store: Store, cells: list[Cell]
+    store: Store, cells: list[Cell], suite: Suite
 ) -> None:
     for cell in cells:
         keep(store, cell)
         scores(store, cell, 0)
-    store.write_plan("stored", "", cells)
+    store.write_plan(suite, cells)
     assert {row["label"] for row in store.records()} == {"tiny_gan", "noise"}
-    store.write_plan("stored", "", cells[1:])
+    store.write_plan(suite, cells[1:])
     assert {row["label"] for row in store.records()} == {"noise"}
     assert read(store, cells[0]) is not None
 
@@ -511,8 +515,8 @@ def test_a_folder_without_a_plan_is_no_folder_of_results(tmp_path: Path) -> None
         Store(tmp_path).records()
 
 
-def test_a_cell_is_described(store: Store, cells: list[Cell]) -> None:
-    store.write_plan("stored", "", cells)
+def test_a_cell_is_described(store: Store, cells: list[Cell], suite: Suite) -> None:
+    store.write_plan(suite, cells)
     cell = json.loads((store.root / "cells" / cells[0].id / "cell.json").read_text())
     assert cell["about"] == "A real GAN, as small as can be."
     assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4, "checkpoint": 10}
@@ -670,3 +674,110 @@ def test_the_environment_names_what_rounding_depends_on() -> None:
     assert re.fullmatch(r".+ \(\w.*\)", found["processor"])
     assert found["threads"] == 1
     assert found["cores"] >= 1
+
+
+# ---------------------------------------------------------------------------------------------- whose directory it is
+
+
+def other(suite: Suite, name: str, text: str = "") -> Suite:
+    """The suite in another file, edited by `text`."""
+    path = suite.path.with_name(name)
+    path.write_text(suite.source_text + text)
+    return load.load(path)
+
+
+def test_another_suite_may_not_replace_the_tables(store: Store, suite: Suite, cells: list[Cell]) -> None:
+    store.check_suite(suite)  # nobody's yet
+    store.write_plan(suite, cells)
+    stranger = other(suite, "other.yaml", "about: another\n")
+    with pytest.raises(
+        RequestError, match=r"has the results of another suite, .*stored\.yaml; .*--out"
+    ) as caught:
+        store.check_suite(stranger)
+    assert str(stranger.path) in str(caught.value)
+
+
+def test_a_suite_that_is_edited_copied_or_moved_is_the_same(
+    store: Store, suite: Suite, cells: list[Cell]
+) -> None:
+    store.write_plan(suite, cells)
+    store.check_suite(other(suite, "stored.yaml", "about: edited\n"))
+    copy = other(suite, "copy.yaml")
+    store.check_suite(copy)
+    store.write_plan(copy, cells)
+    store.check_suite(other(suite, "stored.yaml", "about: edited\n"))  # the copy has not taken its place
+    suite.path.unlink()
+    store.check_suite(other(suite, "moved.yaml", "about: edited\n"))
+
+
+def test_a_shipped_suite_is_known_by_its_name(store: Store, cells: list[Cell], tmp_path: Path) -> None:
+    shipped = load.load("quickstart")
+    store.write_plan(shipped, cells)
+    store.check_suite(load.load("quickstart", ["train.steps=5"]))
+    store.check_suite(replace(shipped, source_text="of another version"))
+    mine = tmp_path / "quickstart.yaml"
+    mine.write_text(shipped.source_text + "\n# mine\n")
+    with pytest.raises(RequestError, match="another suite"):
+        store.check_suite(load.load(mine))
+
+
+@pytest.mark.parametrize("source", [None, "x", {"path": 3}, {"path": "a", "sha256": "b"}])
+def test_a_directory_that_does_not_say_whose_it_is_can_be_used(
+    store: Store, suite: Suite, source: object
+) -> None:
+    store.write_json(layout.PLAN, {"suite": "stored", "about": "", "cells": [], "source": source})
+    store.check_suite(suite)
+
+
+# ---------------------------------------------------------------------------------------------- plugins
+
+
+def test_the_resolved_suite_can_be_read_where_its_plugins_are_not(
+    store: Store, suite: Suite, cells: list[Cell], tmp_path: Path
+) -> None:
+    plugins = suite.path.with_name("plugins_for_runs.py")
+    plugins.write_text(f"from helpers import more\n{plugins.read_text()}")
+    (suite.path.parent / "helpers").mkdir()
+    (suite.path.parent / "helpers" / "more.py").write_text("VALUE = 1\n")
+    (suite.path.parent / "secret.py").write_text("never imported\n")
+    before = [replace(cell, digest="d" * 64).train_keys for cell in plan.make_cells(load.load(suite.path))]
+    store.write_suite(load.load(suite.path))
+    moved = store.root.rename(tmp_path / "elsewhere")
+    shutil.rmtree(suite.path.parent)
+    again = load.load(moved / layout.SUITE)
+    assert [replace(cell, digest="d" * 64).train_keys for cell in plan.make_cells(again)] == before
+    copies = sorted(path.relative_to(moved / "plugins").parts[1:] for path in moved.rglob("*.py"))
+    assert copies == [("helpers", "more.py"), ("plugins_for_runs.py",)]
+    assert store.warnings == []
+    # The directory's own resolved suite is its suite, and writes the same again.
+    own = Store(moved)
+    text = (moved / layout.SUITE).read_text()
+    own.write_suite(again)
+    assert (moved / layout.SUITE).read_text() == text
+
+
+def test_copies_of_plugins_that_no_suite_names_go(store: Store, suite: Suite) -> None:
+    store.write_suite(suite)
+    (first,) = (store.root / "plugins").iterdir()
+    plugins = suite.path.with_name("plugins_for_runs.py")
+    plugins.write_text(plugins.read_text() + "EDITED = True\n")
+    store.write_suite(load.load(suite.path))
+    (second,) = (store.root / "plugins").iterdir()
+    assert first != second
+
+
+@pytest.mark.parametrize("reads", ["large.bin", "../outside.bin"])
+def test_a_plugin_that_needs_too_much_is_not_copied_and_says_so(
+    store: Store, suite: Suite, monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    monkeypatch.setattr(rundir, "MAX_PLUGIN", 100_000)
+    (suite.path.parent / reads).write_bytes(bytes(200_000 if reads == "large.bin" else 1))
+    plugins = suite.path.with_name("plugins_for_runs.py")
+    plugins.write_text(plugins.read_text().replace("@method\n", f"@method(reads=({reads!r},))\n", 1))
+    suite = load.load(suite.path)
+    assert suite.methods[0].part is not None
+    assert suite.methods[0].part.plugin.reads == (reads,)
+    store.write_suite(suite)
+    assert list(store.root.glob("plugins/*")) == []
+    assert "can be loaded and run again only where the file is" in store.warnings[0]
+    assert str(plugins) in (store.root / layout.SUITE).read_text()

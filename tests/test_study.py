@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from runs import written
 
 import ganbench
+from ganbench.errors import StoreError
 from ganbench.execution import run
 from ganbench.store.layout import file_name
 
@@ -80,6 +83,69 @@ def test_seeds_that_are_not_there(
 ) -> None:
     with pytest.raises(ganbench.RequestError, match=message):
         ganbench.load_model(out, label, seed, dataset=dataset)
+
+
+@pytest.fixture(scope="module")
+def sent(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory on another machine: nothing of its suite lies there."""
+    folder = tmp_path_factory.mktemp("sent")
+    shutil.copytree(out, folder / "out")
+    resolved = folder / "out" / "suite.resolved.yaml"
+    assert str(out.parent) not in resolved.read_text()
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_a_run_can_be_loaded_where_its_plugins_are_not(out: Path, sent: Path) -> None:
+    (source,) = out.parent.glob("plugins_for_runs.py")
+    hidden = source.rename(source.with_suffix(".hidden"))
+    try:
+        here, there = (ganbench.load_model(run, "tiny", 1, dataset="ring") for run in (out, sent))
+        assert torch.equal(here.samples(5), there.samples(5))
+    finally:
+        hidden.rename(source)
+
+
+@pytest.mark.slow
+def test_only_the_label_that_is_loaded_is_looked_at(sent: Path) -> None:
+    text = (sent / "suite.resolved.yaml").read_text()
+    (sent / "broken.py").write_text("this is no Python\n")
+    document = yaml.safe_load(text)
+    document["methods"][1]["method"] = "./broken.py:Constant"
+    document["methods"][2]["method"] = "./gone.py:Diverging"
+    document["metrics"] = [{"metric": "./gone.py:MeanNorm"}]
+    document["datasets"][1]["dataset"] = "./gone.py:grid"
+    (sent / "suite.resolved.yaml").write_text(yaml.safe_dump(document))
+    try:
+        assert ganbench.load_model(sent, "tiny", 1, dataset="ring").samples(5).shape == (5, 2)
+        with pytest.raises(ganbench.SuiteError, match=r"gone\.py"):
+            ganbench.load_model(sent, "diverging", 0)
+    finally:
+        (sent / "suite.resolved.yaml").write_text(text)
+
+
+@pytest.mark.slow
+def test_a_run_can_be_run_again_from_its_directory(sent: Path) -> None:
+    """Nothing is left to do: the copies of the plugins give the same keys."""
+    before = ganbench.load_records(sent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "REPORTS", ())
+        again = ganbench.run_suite(sent / "suite.resolved.yaml", sent, device="cpu", quiet=True)
+    assert before.equals(again)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"is not a folder of results"):
+        ganbench.load_model(tmp_path, "tiny")
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "methods: 3\ndatasets: []", "methods: [3]\ndatasets: [3]", "methods: []"]
+)
+def test_a_suite_that_no_run_has_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "suite.resolved.yaml").write_text(text)
+    with pytest.raises(StoreError, match=r"is not the resolved suite of a run"):
+        ganbench.load_model(tmp_path, "tiny")
 
 
 def test_data() -> None:

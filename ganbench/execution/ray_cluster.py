@@ -31,6 +31,7 @@ from ..errors import GanbenchError, RequestError, StoreError
 from ..store import layout
 from ..store.rundir import Store
 from ..suite.plan import Cell
+from ..suite.sources import relocate
 from .local import Local, Outcome
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult, temporary_folder
 from .worker import Task, pending_work, record_timeout
@@ -290,25 +291,6 @@ def store_files(store: Store, files: Mapping[str, bytes]) -> None:
     them. Raises StoreError for a name that leads out of it."""
     for name in sorted(files, key=lambda name: (name.endswith(".json"), name)):
         store.write(store.path(*name.split("/")), files[name])
-
-
-def relocate(value: Any, paths: list[tuple[str, str]]) -> Any:
-    """A value in which every path, also in the text `file.py:Symbol`, is replaced, by the first pair (old path, new
-    path) that fits it."""
-    if isinstance(value, str | Path):
-        text = str(value)
-        for old, new in paths:
-            if text == old or text.startswith((f"{old}/", f"{old}:")):
-                return type(value)(new + text[len(old) :])
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        moved = object.__new__(type(value))  # as it was: a cell keeps the keys with which the run began
-        for each in fields(value):
-            object.__setattr__(moved, each.name, relocate(getattr(value, each.name), paths))
-        return moved
-    if isinstance(value, Mapping):
-        return {relocate(key, paths): relocate(item, paths) for key, item in value.items()}
-    return type(value)(relocate(item, paths) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _contents(root: Path, folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -27,9 +27,9 @@ from ..errors import PluginError, RequestError, StoreError
 from ..scoring import explain, protocol
 from ..store import layout
 from ..store.results import open_run
-from ..store.rundir import Preview, Store, data_digest, preview
-from ..suite.load import Suite, dump
-from ..suite.plan import Cell, make_cells
+from ..store.rundir import Preview, Store, preview
+from ..suite.load import Suite
+from ..suite.plan import Cell, data_digest, make_cells
 from ..training.loop import samples_for_metrics, smoke_test
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
@@ -124,6 +124,8 @@ def _run(
 ) -> int:
     """Run a suite without a search; `reports`: what is written of its results, by default all."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
+    store = Store(root, read_only=dry_run)
+    store.check_suite(suite)
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
             # Where it runs.
@@ -155,11 +157,11 @@ def _run(
             store.prepare()
             for cell in own if fresh else ():
                 store.remove(cell)
-            store.write_text(layout.SUITE, dump(suite))
+            store.write_suite(suite)
             store.write_environment(device)
             for each in previews:
                 store.write_dataset(each)
-            store.write_plan(suite.name, suite.about, cells)
+            store.write_plan(suite, cells)
 
             # The work, then what follows from the records.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)

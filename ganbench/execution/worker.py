@@ -40,9 +40,9 @@ from ..errors import GanbenchError, PluginError, StoreError
 from ..precision import set_float32
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
-from ..store.rundir import SETTLED, Store, data_digest, few
+from ..store.rundir import SETTLED, Store, few
 from ..suite.load import PluginSpec
-from ..suite.plan import Cell
+from ..suite.plan import Cell, data_digest
 from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model

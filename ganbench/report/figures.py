@@ -24,7 +24,8 @@ from ..errors import GanbenchError, PluginError, StoreError
 from ..store import layout
 from ..store.files import Folder
 from ..store.layout import file_name
-from ..store.results import MAX_RECORDS, Cell, Dataset, Run, open_run
+from ..store.results import Cell, Dataset, Run, open_run
+from ..store.rundir import MAX_RECORDS
 from . import search, style, tables
 from .style import Plot, Style
 
@@ -531,7 +532,7 @@ class Metrics:
                 )
                 continue
             try:
-                plugin = registry.find("metric", reference)
+                plugin = registry.find("metric", reference, run.folder)
             except PluginError as error:
                 self.unread.append(str(error))
             else:

@@ -51,14 +51,13 @@ class Folder:
     def _real(self) -> str:
         return os.path.realpath(self.root)
 
-    def path(self, *parts: str) -> Path:
-        """A path inside the directory. Raises StoreError where a link or `..` leads out of it."""
-        return self._inside(self.root.joinpath(*parts))
-
-    def _inside(self, path: Path) -> Path:
-        # Only paths with links need to be followed to their end, which takes most of the time to read a hundred
-        # thousand small files.
+    def path(self, name: str | Path, *parts: str) -> Path:
+        """A path inside the directory; a text is a name below its root. Raises StoreError where a link or `..` leads
+        out of it. Every method that takes a name or path goes through here."""
+        path = (self.root / name if isinstance(name, str) else name).joinpath(*parts)
         try:
+            # Only paths with links need to be followed to their end, which takes most of the time to read a hundred
+            # thousand small files.
             if _without_links(str(self.root), str(path)):
                 return path
             real = os.path.realpath(path)
@@ -82,52 +81,58 @@ class Folder:
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def write(self, path: Path, content: bytes) -> Path:
+    def write(self, name: str | Path, content: bytes) -> Path:
         """Write a file so that after a crash at any moment the old or the new one is there, entirely. Raises
         StoreError."""
-        return write_atomic(self._inside(path), content)
+        return write_atomic(self.path(name), content)
 
-    def remove_file(self, path: Path) -> None:
+    def remove_file(self, name: str | Path) -> None:
         """Remove a file, or a link that stands in its place; nothing happens where there is none. Raises StoreError."""
+        path = self.root / name if isinstance(name, str) else name
         try:
-            self._inside(path.parent).joinpath(path.name).unlink(missing_ok=True)
+            # The folder must lie inside; the file itself may be a link to anywhere, which is removed, not followed.
+            self.path(path.parent).joinpath(path.name).unlink(missing_ok=True)
         except NotADirectoryError:
             return
         except OSError as error:
             raise explained(error, path) from None
 
-    def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
+    def write_json(self, name: str | Path, document: Mapping[str, Any]) -> None:
         """Write a JSON document with its schema and a checksum of itself. NaN raises ValueError."""
         text = json.dumps({"schema": SCHEMA, **document}, allow_nan=False, default=str, ensure_ascii=False)
         # Text of a plugin, such as an exception's, may hold lone surrogates, which UTF-8 does not encode.
         plain = json.loads(SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text))
         plain["checksum"] = _checksum(plain)
-        self.write(path, json.dumps(plain, ensure_ascii=False, indent=1).encode() + b"\n")
+        self.write(name, json.dumps(plain, ensure_ascii=False, indent=1).encode() + b"\n")
 
     def commit(
-        self, path: Path, document: Mapping[str, Any], artefacts: Mapping[str, Mapping[str, Tensor]]
+        self, name: str | Path, document: Mapping[str, Any], artefacts: Mapping[str, Mapping[str, Tensor]]
     ) -> None:
-        """Write tensors as safetensors files beside `path`, by their names, then the JSON that vouches for
-        them."""
+        """Write tensors as safetensors files beside a document, by their names, then the JSON that vouches for them.
+        The name `layout.TENSORS` alone means `x.safetensors` beside `x.json`; where there are no tensors there is no
+        file."""
         from safetensors.torch import save
 
-        sums = {}
-        for name, tensors in artefacts.items():
+        path, sums = self.path(name), {}
+        for artefact, tensors in artefacts.items():
+            if not tensors:
+                continue
             # Clones, since safetensors refuses tensors that share their memory.
             content = save({key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()})
-            self.write(path.with_name(name), content)
-            sums[name] = hashlib.sha256(content).hexdigest()
+            target = path.with_suffix(artefact) if artefact == layout.TENSORS else path.with_name(artefact)
+            self.write(target, content)
+            sums[target.name] = hashlib.sha256(content).hexdigest()
         self.write_json(path, {**document, "artefacts": sums})
 
     # ------------------------------------------------------------------------------------------ reading
 
-    def open(self, path: Path, limit: int) -> BufferedReader | None:
+    def open(self, name: str | Path, limit: int) -> BufferedReader | None:
         """A file of the directory, open for reading; None where there is none.
 
         Raises StoreError for a link or name that leads out, for what is no regular file (opening a FIFO would wait for
         ever), and for a file of more than `limit` bytes.
         """
-        self._inside(path)
+        path = self.path(name)
         try:
             kind = path.stat().st_mode
             if not stat.S_ISREG(kind):
@@ -145,40 +150,42 @@ class Folder:
             raise StoreError(f"{path}: has {size:,} bytes, more than any run writes ({limit:,}); remove it")
         return file
 
-    def read_bytes(self, path: Path, limit: int = MAX_DOCUMENT) -> bytes | None:
+    def read_bytes(self, name: str | Path, limit: int = MAX_DOCUMENT) -> bytes | None:
         """The content of a file; None where there is none. Raises StoreError as `open` does."""
-        file = self.open(path, limit)
+        file = self.open(name, limit)
         if file is None:
             return None
         try:
             with file:
                 return file.read()
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+            raise StoreError(f"{file.name}: cannot be read ({error.strerror})") from None
 
-    def read_text(self, path: Path, limit: int = MAX_DOCUMENT) -> str | None:
+    def read_text(self, name: str | Path, limit: int = MAX_DOCUMENT) -> str | None:
         """The text of a file; None where there is none. Raises StoreError, also for text that is not UTF-8."""
-        content = self.read_bytes(path, limit)
+        content = self.read_bytes(name, limit)
         try:
             return None if content is None else content.decode()
         except UnicodeDecodeError as error:
-            raise StoreError(f"{path}: cannot be read as text ({error}); {REBUILD}") from None
+            raise StoreError(f"{self.path(name)}: cannot be read as text ({error}); {REBUILD}") from None
 
-    def read_object(self, path: Path) -> dict[str, Any]:
+    def read_object(self, name: str | Path) -> dict[str, Any]:
         """The object in a JSON file, whatever its checksum; empty where there is no file. Raises StoreError."""
-        content = self.read_bytes(path)
+        content = self.read_bytes(name)
         try:
-            document = {} if content is None else json.loads(content, parse_constant=_refuse)
+            return {} if content is None else _parse(content)
+        except TypeError as error:
+            raise StoreError(
+                f"{self.path(name)}: holds a JSON {error}, expected an object; {REBUILD}"
+            ) from None
         except (ValueError, RecursionError) as error:
-            raise StoreError(f"{path}: cannot be read as JSON ({error}); {REBUILD}") from None
-        if not isinstance(document, dict):
-            raise StoreError(f"{path}: holds a JSON {type(document).__name__}, expected an object; {REBUILD}")
-        return document
+            raise StoreError(f"{self.path(name)}: cannot be read as JSON ({error}); {REBUILD}") from None
 
-    def open_tensors(self, path: Path, framework: str = "numpy") -> Any:
+    def open_tensors(self, name: str | Path, framework: str = "numpy") -> Any:
         """A safetensors file of the directory, mapped; None where there is none. Raises StoreError."""
         from safetensors import SafetensorError, safe_open
 
+        path = self.path(name)
         file = self.open(path, MAX_TENSORS)
         if file is None:
             return None
@@ -190,51 +197,54 @@ class Folder:
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{path}: cannot be read as safetensors ({error}); {REBUILD}") from None
 
-    def read_tensors(self, path: Path, framework: str = "numpy") -> dict[str, Any]:
+    def read_tensors(self, name: str | Path, framework: str = "numpy") -> dict[str, Any]:
         """The tensors of a safetensors file; empty where there is no file. Raises StoreError."""
-        file = self.open_tensors(path, framework)
-        return {name: file.get_tensor(name) for name in file.keys()} if file else {}  # noqa: SIM118  # no mapping
+        file = self.open_tensors(name, framework)
+        return {key: file.get_tensor(key) for key in file.keys()} if file else {}  # noqa: SIM118  # no mapping
 
     def read(
-        self, path: Path, needs: Iterable[str] = (), *, whole: Path | None = None, artefacts: bool = True
+        self, name: str | Path, needs: Iterable[str] = (), *, folder: bool = False, artefacts: bool = True
     ) -> dict[str, Any] | None:
         """A document that `write_json` or `commit` wrote, with the keys it `needs`; None where there is none.
 
-        Where it, or one of its artefacts, is not what was written, `whole` (by default the document alone)
-        goes into quarantine. Raises StoreError for a document of a newer ganbench.
+        Where it, or one of its artefacts, is not what was written, it goes into quarantine, or with `folder` the folder
+        in which it lies. Raises StoreError for a document of a newer ganbench.
         """
+        path = self.path(name)
         content = self.read_bytes(path)
         if content is None:
             return None
-        document = _parse(content)
-        if document and isinstance(newer := document.get("schema"), int) and newer > SCHEMA:
+        try:
+            document = _parse(content)
+        except (TypeError, ValueError, RecursionError):
+            document = {}
+        if isinstance(newer := document.get("schema"), int) and newer > SCHEMA:
             raise StoreError(
                 f"{path}: was written by a newer ganbench (schema {newer}, this one knows {SCHEMA}); "
                 "use that version, or another folder with --out"
             )
-        bad = "is not a complete record"
-        if document and document.get("checksum") == _checksum(document) and document.keys() >= {*needs}:
-            names = document.get("artefacts", {}) if artefacts else {}
-            if isinstance(names, dict):
-                damages = (self._damage(path, name, checksum) for name, checksum in names.items())
-                bad = next(filter(None, damages), "")
-        if bad:
-            self.quarantine(whole or path, f"{path.relative_to(self.root)} {bad}")
-        return None if bad else document
+        damage = "is not a complete record"
+        if document.get("checksum") == _checksum(document) and document.keys() >= {*needs}:
+            sums = document.get("artefacts", {}) if artefacts else {}
+            if isinstance(sums, dict):
+                damage = next(filter(None, (self._damage(path.parent / one, sums[one]) for one in sums)), "")
+        if damage:
+            self.quarantine(path.parent if folder else path, f"{path.relative_to(self.root)} {damage}")
+        return None if damage else document
 
-    def _damage(self, path: Path, name: str, checksum: str) -> str:
+    def _damage(self, path: Path, checksum: str) -> str:
         """What is wrong with an artefact; "" if nothing is."""
-        stream = self.open(path.parent / name, MAX_TENSORS)
+        stream = self.open(path, MAX_TENSORS)
         if stream is None:
-            return f"names {name}, which is missing"
+            return f"names {path.name}, which is missing"
         try:
             with stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if digest == checksum and self.open_tensors(path.parent / name):
+            if digest == checksum and self.open_tensors(path):
                 return ""
-            return f"names {name}, which has changed since it was written"
+            return f"names {path.name}, which has changed since it was written"
         except (OSError, StoreError) as error:
-            return f"names {name}, which cannot be read ({error})"
+            return f"names {path.name}, which cannot be read ({error})"
 
     def quarantine(self, path: Path, why: str) -> None:
         """Put a file or directory out of the way, and say so."""
@@ -282,16 +292,16 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} in a document")
+def _parse(content: bytes) -> dict[str, Any]:
+    """A JSON object. Raises TypeError for other JSON, ValueError or RecursionError for what is no JSON."""
 
+    def refuse(constant: str) -> float:  # NaN and infinity are no JSON, although Python reads them
+        raise ValueError(f"{constant} in a document")
 
-def _parse(content: bytes) -> dict[str, Any] | None:
-    try:
-        document = json.loads(content, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
+    document = json.loads(content, parse_constant=refuse)
+    if not isinstance(document, dict):
+        raise TypeError(type(document).__name__)
+    return document
 
 
 def _abandoned(temporary: Path) -> bool:

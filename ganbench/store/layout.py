@@ -24,6 +24,7 @@ LOCKS = "locks"
 RECORDS_LOCK = f"{LOCKS}/records.lock"
 QUARANTINE = "quarantine"
 LOGS = "logs"
+PLUGINS = "plugins"  # copies of the users' files that the resolved suite names
 CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
 WEIGHTS = "weights.safetensors"  # beside train.json: of a game, or what else a sampler carries
 SAMPLES = "samples.safetensors"  # of a method that is no game
@@ -74,6 +75,11 @@ def lock(cell: str, seed: int) -> str:
 def log(cell: str, seeds: str) -> str:
     """What the worker of these seeds prints."""
     return f"{LOGS}/{cell}-seed-{seeds}.log"
+
+
+def plugin(file: str, digest: str) -> str:
+    """The folder for a copy of a user's plugin file and of what it needs."""
+    return f"{PLUGINS}/{file_name(file.removesuffix('.py'), digest[:12])}"
 
 
 def table(name: str) -> str:

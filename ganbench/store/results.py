@@ -3,7 +3,6 @@ scores. Only what `records.jsonl` names is read, so that cells of an earlier ver
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -23,9 +22,9 @@ from ..errors import StoreError
 from . import layout
 from .files import REBUILD, Folder
 from .protocols import current_protocol
+from .rundir import Store
 
 Array = NDArray[Any]
-MAX_RECORDS = 2**30  # bytes: a million records and more
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Cell:
 class Run:
     """A run directory."""
 
-    files: Folder  # the door to its directory
+    files: Store  # the door to its directory
     records: pd.DataFrame
     datasets: Mapping[str, Dataset]
     cells: tuple[Cell, ...]
@@ -207,16 +206,16 @@ def open_run(run: Path | Run, *, trusted: bool = False) -> Run:
     written."""
     if isinstance(run, Run):
         return run
-    files = Folder(Path(run), read_only=True)
+    files = Store(Path(run), read_only=True)
     records = read_records(files)
     cells = tuple(_cells(files, records))
     datasets = {label: _dataset(files, label) for label in dict.fromkeys(records["dataset"])}
     return Run(files, records, {label: data for label, data in datasets.items() if data}, cells, trusted)
 
 
-def _cells(files: Folder, records: pd.DataFrame) -> Iterator[Cell]:
+def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
     """In plain Python: a data frame for each seed of 500 cells takes longer than to read what lies beside it."""
-    current = _planned(files)
+    current = files.planned_scores()
     seeds: dict[tuple[str, str, str], dict[int, Ended]] = {}
     values: dict[tuple[str, str, str], list[tuple[str, float, int]]] = {}
     names = ("cell", "dataset", "label", "seed", "status", "error", "metric", "value")
@@ -234,40 +233,24 @@ def _cells(files: Folder, records: pd.DataFrame) -> Iterator[Cell]:
         yield Cell(path, *key[1:], info, own, _median_seed(values.get(key, ())))
 
 
-def _planned(files: Folder) -> Mapping[str, Names]:
-    """The scores of the present plan by cell: earlier ones stay in the folder, but are not read."""
-    planned: dict[str, dict[int, list[str]]] = {}
-    path = files.path(layout.PLAN)
-    try:
-        for cell in files.read_object(path).get("cells", ()):
-            seeds = planned.setdefault(cell["cell"], {})
-            for metric in cell["metrics"]:
-                for seed, key in metric["keys"].items():
-                    name = layout.score(cell["cell"], int(seed), metric["metric"], key)
-                    seeds.setdefault(int(seed), []).append(name)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise StoreError(f"{path}: is not the plan of a run; {REBUILD}") from None
-    return planned
-
-
 def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
     """The seed with the median of the first metric, of (metric, value, seed)."""
     ranked = sorted(pair[1:] for pair in values if pair[0] == values[0][0])
     return ranked[(len(ranked) - 1) // 2][1] if ranked else None
 
 
-def _seed(files: Folder, cell: str, number: int, ended: Ended, planned: Names) -> Seed:
+def _seed(files: Store, cell: str, number: int, ended: Ended, planned: Names) -> Seed:
     """A run that was lost has left no train.json, so its records tell how it ended."""
     folder = files.path(layout.scores(cell, number))
     there = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-    paths = [files.root / name for name in sorted(planned.get(number, ()))]
-    scores = tuple(_score(files, path, there) for path in paths if path.name in there)
+    names = (name for name in sorted(planned.get(number, ())) if name.rpartition("/")[2] in there)
+    scores = tuple(_score(files, name, there) for name in names)
     known = _card(files, "training", layout.training(cell, number))
     return Seed(number, folder.parent, {**ended, **known}, scores, files)
 
 
-def _score(files: Folder, path: Path, there: Set[str]) -> ScoreFile:
-    info = _card(files, "score", str(path.relative_to(files.root)))
+def _score(files: Store, name: str, there: Set[str]) -> ScoreFile:
+    path, info = files.root / name, _card(files, "score", name)
     try:
         rows = info.pop("records", ())
         values = tuple((str(row["metric"]), current_protocol(str(row["protocol"]))) for row in rows)
@@ -277,7 +260,7 @@ def _score(files: Folder, path: Path, there: Set[str]) -> ScoreFile:
     return ScoreFile(path, info, values, files if beside else None)
 
 
-def _dataset(files: Folder, label: str) -> Dataset | None:
+def _dataset(files: Store, label: str) -> Dataset | None:
     name = layout.dataset(label)
     info, path = _card(files, "dataset", name), files.path(name)
     arrays = files.read_tensors(path.with_suffix(layout.TENSORS))
@@ -291,10 +274,9 @@ def _dataset(files: Folder, label: str) -> Dataset | None:
     return data
 
 
-def _card(files: Folder, kind: str, name: str) -> dict[str, Any]:
+def _card(files: Store, kind: str, name: str) -> dict[str, Any]:
     """A document whose entries have the types that a run writes; empty where there is none. Raises StoreError."""
-    path = files.root / name
-    document = files.read_object(path)
+    path, document = files.root / name, files.read_object(name)
     for key, expected in _CARD[kind].items():
         value = document.get(key)
         if value is not None and (not isinstance(value, expected) or isinstance(value, bool)):
@@ -321,17 +303,17 @@ def _short(value: object) -> str:
 # ---------------------------------------------------------------------------------------------- records
 
 
-def read_records(run: Path | Folder) -> pd.DataFrame:
+def read_records(run: Path | Store) -> pd.DataFrame:
     """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
 
     `value`, `sem` and `floor` are NaN where there are none. A `protocol` of an earlier version is today's hash of the
     same protocol (`current_protocol`). Raises StoreError where `records.jsonl` is missing, is not what the run wrote
     (its SHA-256 lies beside it, except in directories of earlier versions), or holds what is no record.
     """
-    files = run if isinstance(run, Folder) else Folder(Path(run), read_only=True)
+    files = run if isinstance(run, Store) else Store(Path(run), read_only=True)
     path = files.path(layout.RECORDS)
     try:
-        lines = _checked_records(files, path).decode().split("\n")
+        lines = files.read_records().decode().split("\n")
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -339,21 +321,6 @@ def read_records(run: Path | Folder) -> pd.DataFrame:
     records["protocol"] = records["protocol"].map(current_protocol)
     numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}
     return records.astype({**numbers, "train_seconds": "float64", "floor": "float64"})
-
-
-def _checked_records(files: Folder, path: Path) -> bytes:
-    """Their bytes, after a look at their checksum. A run that ends just now may write both between the two reads."""
-    checksum = files.path(layout.RECORDS_SUM)
-    for _ in range(3):
-        expected, content = files.read_text(checksum), files.read_bytes(path, MAX_RECORDS)
-        if content is None:
-            raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote")
-        if expected is None or expected.split(maxsplit=1)[:1] == [hashlib.sha256(content).hexdigest()]:
-            return content
-    raise StoreError(
-        f"{path}: is not as the run wrote it, since its SHA-256 is not that in {checksum.name}: it was cut or edited; "
-        f"{REBUILD}, or remove {checksum.name} to use it as it is"
-    )
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

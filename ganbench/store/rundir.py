@@ -24,16 +24,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, registry
 from ..atomic import explained
 from ..contracts import COLUMNS, Data, Status
-from ..errors import StoreError
-from ..suite.load import DatasetSpec
-from ..suite.plan import Cell, identity
-from ..suite.spec import PluginSpec
+from ..errors import RequestError, StoreError
+from ..suite.load import DatasetSpec, Suite, dump
+from ..suite.plan import Cell
+from ..suite.sources import relocate, user_files
 from ..training.trained import SUMMARY, TrainedSeed
 from . import layout
-from .files import Folder
+from .files import REBUILD, Folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,23 +44,41 @@ if TYPE_CHECKING:
 
 SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
 PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
-CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
+MAX_PLUGIN = 2**24  # bytes of a user's plugin file with all that it imports and reads
+MAX_RECORDS = 2**30  # bytes: a million records and more
 GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
 
-Tensors = Mapping[str, "Tensor"]
-
-
-# ---------------------------------------------------------------------------------------------- the store
-
 
 class Store(Folder):
-    """The results of one suite (the layout is drawn in the documentation of the run directory)."""
+    """The run directory of one suite: the only code that knows how its results are written and read back."""
 
     def prepare(self) -> None:
         """Make the directory ready for a run. Raises StoreError where that cannot be done."""
         self.create()
-        self.read(self.path(layout.PLAN))  # refuses a directory of a newer ganbench
+        self.read(layout.PLAN)  # refuses a directory of a newer ganbench
+
+    def check_suite(self, suite: Suite) -> None:
+        """Raises RequestError where the directory has the results of another suite, whose tables and report a run would
+        replace. A suite that was edited, moved or copied is the same one, and so is the resolved one in here."""
+        known, own = self._source(), _source(suite)
+        if not known or own["path"] in (known["path"], os.path.realpath(self.path(layout.SUITE))):
+            return
+        if own["sha256"] == known["sha256"] or (own["shipped"] and own["shipped"] == known["shipped"]):
+            return
+        if os.path.exists(known["path"]):  # else it was moved and then edited, or comes from another machine
+            raise RequestError(
+                f"{self.root}: has the results of another suite, {known['path']}; those of {own['path']} would "
+                "take the place of its tables and report. Run it into another folder with --out, or give it "
+                "another `name`, which is also that of its usual folder"
+            )
+
+    def _source(self) -> dict[str, str] | None:
+        """Which suite the directory belongs to; None where nothing says so, as in those of earlier versions."""
+        source = (self.read(layout.PLAN) or {}).get("source")
+        names = ("path", "sha256", "shipped")
+        whole = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in names)
+        return source if whole else None
 
     @contextmanager
     def lock(self, cell: str, seeds: Sequence[int], *, wait: bool = True) -> Iterator[None]:
@@ -94,8 +112,8 @@ class Store(Folder):
 
     def remove(self, cell: Cell) -> None:
         """Forget everything about a cell."""
+        path = self.path(layout.cell(cell.id))
         with self.lock(cell.id, cell.seeds):
-            path = self.path(layout.cell(cell.id))
             try:
                 shutil.rmtree(path)
             except FileNotFoundError:
@@ -107,25 +125,28 @@ class Store(Folder):
 
     def training(self, cell: Cell, seed: int, *, artefacts: bool = True) -> TrainedSeed | None:
         """A trained seed of the cell, without its tensors; None where there is none of its key, or none that can be
-        trusted."""
+        trusted. `artefacts`: whether the checksums of its tensors are looked at too."""
         return self._training(cell.id, seed, cell.train_keys[seed], artefacts=artefacts)
 
     def _training(self, cell: str, seed: int, key: str, *, artefacts: bool) -> TrainedSeed | None:
-        path = self.path(layout.training(cell, seed))
-        document = self.read(path, ["key", *SUMMARY], whole=path.parent, artefacts=artefacts)
+        # Weights, samples and curves are of one training, so that the whole folder is as good as its worst file.
+        document = self.read(layout.training(cell, seed), ["key", *SUMMARY], folder=True, artefacts=artefacts)
         if document is None or document["key"] != key:
             return None
         return TrainedSeed(**{name: document[name] for name in SUMMARY})
 
     def write_training(self, cell: Cell, trained: TrainedSeed, preview: Tensor | None = None) -> None:
         """Keep a trained seed, its tensors, and a few samples [n, *shape] for the plots."""
-        artefacts: dict[str, Tensors] = {}
-        if trained.state:
-            artefacts[layout.WEIGHTS] = trained.state
-        if trained.samples is not None:
-            artefacts[layout.SAMPLES] = {"samples": trained.samples}
-        if media := _media(trained, preview):
-            artefacts[layout.MEDIA] = media
+        import torch
+
+        media = {f"curve.{name}": curve for name, curve in trained.curves.items()}
+        if trained.snapshots is not None:
+            media["snapshots"] = trained.snapshots.float()
+            media["snapshot.step"] = torch.tensor(trained.snapshot_steps, dtype=torch.int64)
+        if preview is not None:
+            media["samples"] = preview.float()
+        samples = {} if trained.samples is None else {"samples": trained.samples}
+        artefacts = {layout.WEIGHTS: trained.state, layout.SAMPLES: samples, layout.MEDIA: media}
         document = {
             "key": cell.train_keys[trained.seed],
             **trained.summary,
@@ -135,16 +156,15 @@ class Store(Folder):
         }
         # Scores of an earlier training are of other samples.
         shutil.rmtree(self.path(layout.scores(cell.id, trained.seed)), ignore_errors=True)
-        self.commit(self.path(layout.training(cell.id, trained.seed)), document, artefacts)
+        self.commit(layout.training(cell.id, trained.seed), document, artefacts)
         if trained.status in SETTLED:
             self._remove_checkpoints(cell.id, trained.seed)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
-        state = self.read_tensors(self.path(layout.seed(cell, seed), layout.WEIGHTS), "pt")
-        return state, self.read_tensors(self.path(layout.seed(cell, seed), layout.SAMPLES), "pt").get(
-            "samples"
-        )
+        folder = self.path(layout.seed(cell, seed))
+        samples = self.read_tensors(folder / layout.SAMPLES, "pt").get("samples")
+        return self.read_tensors(folder / layout.WEIGHTS, "pt"), samples
 
     def sample_count(self, cell: str, seed: int) -> int:
         """How many samples are stored of a seed."""
@@ -163,16 +183,15 @@ class Store(Folder):
         is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
         from ..training.checkpoint import Checkpoint
 
-        folder = layout.seed(cell.id, seeds[0])
-        needs = ("keys", "versions", "step", "seconds", "details")
-        document = self.read(self.path(folder, layout.CHECKPOINT), needs, artefacts=tensors)
+        path = self.path(layout.seed(cell.id, seeds[0]), layout.CHECKPOINT)
+        document = self.read(path, ("keys", "versions", "step", "seconds", "details"), artefacts=tensors)
         keys = [cell.train_keys[seed] for seed in seeds]
         if document is None or document["keys"] != keys or document["versions"] != versions():
             return None
-        found = {}
+        state = {}
         for name in document["artefacts"] if tensors else ():
-            found |= self.read_tensors(self.path(folder, name), "pt")
-        return Checkpoint(document["step"], document["seconds"], document["details"], found)
+            state |= self.read_tensors(path.with_name(name), "pt")
+        return Checkpoint(document["step"], document["seconds"], document["details"], state)
 
     def write_checkpoint(self, cell: Cell, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
         """Keep the checkpoint of a stack, in the folder of its first seed, until the seed is trained."""
@@ -198,21 +217,20 @@ class Store(Folder):
 
     def score(self, cell: Cell, seed: int, index: int, *, artefacts: bool = True) -> dict[str, Any] | None:
         """The score of a seed by the metric of this index; None where there is none of its key, or none that can be
-        trusted."""
-        name, key = cell.metrics[index].plugin.name, cell.score_keys[index][seed]
+        trusted. `artefacts`: as for `training`."""
+        name, key = cell.metrics[index].name, cell.score_keys[index][seed]
         return self._score(cell.id, seed, name, key, artefacts=artefacts)
 
     def _score(
         self, cell: str, seed: int, metric: str, key: str, *, artefacts: bool
     ) -> dict[str, Any] | None:
-        path = self.root / layout.score(cell, seed, metric, key)  # `read` refuses links
-        document = self.read(path, ("key", "status", "records"), artefacts=artefacts)
+        needs = ("key", "status", "records")
+        document = self.read(layout.score(cell, seed, metric, key), needs, artefacts=artefacts)
         return document if document and document["key"] == key else None
 
     def write_score(self, cell: Cell, scored: ScoredSeed) -> None:
         """Keep a score and what the plots show of it."""
         key = cell.score_keys[scored.index][scored.seed]
-        path = self.path(layout.score(cell.id, scored.seed, scored.metric, key))
         document = {
             "key": key,
             "metric": scored.metric,
@@ -223,37 +241,93 @@ class Store(Folder):
             "protocol_text": cell.protocols[scored.index][1],
             "details": scored.details,
         }
-        tensors = {path.with_suffix(layout.TENSORS).name: scored.tensors} if scored.tensors else {}
-        self.commit(path, document, tensors)
+        name = layout.score(cell.id, scored.seed, scored.metric, key)
+        self.commit(name, document, {layout.TENSORS: scored.tensors})
 
-    # ------------------------------------------------------------------------------------------ descriptions
+    # ------------------------------------------------------------------------------------------ the plan
 
-    def write_plan(self, suite: str, about: str, cells: Sequence[Cell]) -> None:
+    def write_suite(self, suite: Suite) -> None:
+        """Keep the resolved suite, with copies of the users' plugins that it names, so that the directory can be
+        reported, loaded and run again on a machine that does not have them."""
+        paths, folders = [], set()
+        for file, needed in user_files(suite).items():
+            try:
+                size = sum(path.stat().st_size for path in needed.values())
+                if size > MAX_PLUGIN:
+                    raise OSError(
+                        0, f"with what it needs it has {size:,} bytes, and {MAX_PLUGIN:,} are the most"
+                    )
+                if any(name.startswith(os.pardir) for name in needed):
+                    raise OSError(0, "it reads files outside its folder")
+                contents = {name: path.read_bytes() for name, path in sorted(needed.items())}
+            except OSError as error:
+                self.warnings.append(
+                    f"{file}: is not copied into the run directory ({error.strerror}), so that this run can be loaded "
+                    "and run again only where the file is"
+                )
+                continue
+            sums = [(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()]
+            # Named by its content: what another run is reading just now is never replaced by something else.
+            folder = layout.plugin(file.name, hashlib.sha256(repr(sums).encode()).hexdigest())
+            for name, content in contents.items():
+                self.write(self.path(folder, name), content)
+            folders.add(folder.rpartition("/")[2])
+            paths.append((str(file), f"{folder}/{file.name}"))
+        self.write(layout.SUITE, dump(relocate(suite, paths)).encode())  # last: all that it names is there
+        for folder in self.path(layout.PLUGINS).glob("*"):
+            if folder.name not in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def write_plan(self, suite: Suite, cells: Sequence[Cell]) -> None:
         """Say which cells, seeds and scores belong to the suite as it stands, and describe each cell."""
+        known, source = self._source(), _source(suite)
+        if known and known["path"] != source["path"] and os.path.exists(known["path"]):
+            source = known  # this is a copy
         for cell in cells:
-            self.write_json(self.path(layout.cell_card(cell.id)), _describe(cell))
-        plan = {"suite": suite, "about": about, "cells": [_planned(cell) for cell in cells]}
-        self.write_json(self.path(layout.PLAN), plan)
+            part, columns = cell.method.part, cell.columns
+            card = {
+                **{name: columns[name] for name in ("suite", "dataset", "method", "label", "tricks")},
+                "params": dict(part.resolved) if part else {},
+                "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in cell.method.tricks],
+                "train": asdict(cell.train),
+                "key": cell.key[:12],
+                "interface": cell.interface,
+                "about": part.plugin.summary if part else "samples made elsewhere",
+            }
+            self.write_json(layout.cell_card(cell.id), card)
+        planned = [_planned(cell) for cell in cells]
+        plan = {"suite": suite.name, "about": suite.about, "source": source, "cells": planned}
+        self.write_json(layout.PLAN, plan)
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file of this name."""
-        self.write(self.path(name), text.encode())
+    def planned_scores(self) -> dict[str, dict[int, list[str]]]:
+        """The names of the scores of the present plan, by cell and seed; empty where there is no plan. Scores of
+        earlier plans stay in their folders and are in none of these lists. Raises StoreError."""
+        planned: dict[str, dict[int, list[str]]] = {}
+        try:
+            for cell in self.read_object(layout.PLAN).get("cells", ()):
+                seeds = planned.setdefault(cell["cell"], {})
+                for metric in cell["metrics"]:
+                    for seed, key in metric["keys"].items():
+                        name = layout.score(cell["cell"], int(seed), metric["metric"], key)
+                        seeds.setdefault(int(seed), []).append(name)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise StoreError(f"{self.path(layout.PLAN)}: is not the plan of a run; {REBUILD}") from None
+        return planned
 
     def write_environment(self, device: str) -> None:
         """Write down on what the run happens."""
-        self.write_json(self.path(layout.ENVIRONMENT), environment(device))
+        self.write_json(layout.ENVIRONMENT, environment(device))
 
     def write_dataset(self, preview: Preview) -> None:
         """Keep what the plots show of a dataset."""
-        path = self.path(layout.dataset(preview.card["label"]))
-        self.commit(path, preview.card, {path.with_suffix(layout.TENSORS).name: preview.tensors})
+        self.commit(layout.dataset(preview.card["label"]), preview.card, {layout.TENSORS: preview.tensors})
 
     # ------------------------------------------------------------------------------------------ records
 
     def records(self) -> list[dict[str, Any]]:
         """One row, with the columns of `contracts.COLUMNS`, for each value of each metric of each seed that
         has been trained and scored, in the order of the plan. Raises StoreError where there is no plan."""
-        plan = self.read(self.path(layout.PLAN))
+        plan = self.read(layout.PLAN)
         if plan is None:
             raise StoreError(f"{self.root}: is not a folder of results (it has no readable {layout.PLAN})")
         return [
@@ -268,106 +342,88 @@ class Store(Folder):
         if trained is None:
             return
         for metric in cell["metrics"]:
-            if trained.status != "ok":
-                yield from _unscored(cell, metric, trained)
+            if trained.status == "ok":
+                score_key = metric["keys"][str(seed)]
+                score = self._score(cell["cell"], seed, metric["metric"], score_key, artefacts=False)
+                for record in score["records"] if score else ():
+                    yield {**record, "suite": cell["suite"]}
                 continue
-            name, score_key = metric["metric"], metric["keys"][str(seed)]
-            document = self._score(cell["cell"], seed, name, score_key, artefacts=False)
-            for record in document["records"] if document else ():
-                yield {**record, "suite": cell["suite"]}
+            # A seed that has nothing to be scored has a row for each value, which says why.
+            for value in metric["values"]:
+                yield {
+                    **{name: cell[name] for name in COLUMNS if name in cell},
+                    **{name: getattr(trained, name) for name in ("seed", "status", "error")},
+                    **{name: getattr(trained, name) for name in ("device", "dtype", "stack")},
+                    "metric": value["name"],
+                    "protocol": metric["protocol"],
+                    "unit": value["unit"],
+                    "better": value["better"],
+                    "seconds": 0.0,
+                    "train_seconds": trained.seconds,
+                    "version": __version__,
+                }
 
     def write_records(self) -> list[dict[str, Any]]:
         """Write the records again from the scores, with their SHA-256 beside them, and return them."""
         rows = self.records()
         lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
         content = "".join(lines).encode()
-        path, checksum = self.path(layout.RECORDS), self.path(layout.RECORDS_SUM)
         # Another run of the directory may end at the same time, and this one may be killed between the two files:
         # records without a checksum are believed, since earlier versions wrote none.
         with self._locked(layout.RECORDS_LOCK):
-            self.remove_file(checksum)
-            self.write(path, content)
-            self.write(checksum, f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode())
+            self.remove_file(layout.RECORDS_SUM)
+            self.write(layout.RECORDS, content)
+            checksum = f"{hashlib.sha256(content).hexdigest()}  {layout.RECORDS}\n"
+            self.write(layout.RECORDS_SUM, checksum.encode())
         return rows
 
+    def read_records(self) -> bytes:
+        """What `write_records` has written. Raises StoreError where there is nothing, or where it was changed."""
+        path, checksum = self.path(layout.RECORDS), self.path(layout.RECORDS_SUM)
+        for _ in range(3):  # a run that ends just now may write both files between the two reads
+            expected, content = self.read_text(checksum), self.read_bytes(path, MAX_RECORDS)
+            if content is None:
+                raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote")
+            if expected is None or expected.split(maxsplit=1)[:1] == [hashlib.sha256(content).hexdigest()]:
+                return content
+        raise StoreError(
+            f"{path}: is not as the run wrote it, since its SHA-256 is not that in {checksum.name}: it was cut or "
+            f"edited; {REBUILD}, or remove {checksum.name} to use it as it is"
+        )
 
-def _unscored(
-    cell: Mapping[str, Any], metric: Mapping[str, Any], trained: TrainedSeed
-) -> Iterator[dict[str, Any]]:
-    """The rows of a seed that has nothing to be scored."""
-    shared = {name: cell[name] for name in COLUMNS if name in cell}
-    for value in metric["values"]:
-        yield {
-            **shared,
-            "seed": trained.seed,
-            "metric": value["name"],
-            "protocol": metric["protocol"],
-            "value": None,
-            "sem": None,
-            "n": None,
-            "unit": value["unit"],
-            "better": value["better"],
-            "status": trained.status,
-            "error": trained.error,
-            "seconds": 0.0,
-            "train_seconds": trained.seconds,
-            "device": trained.device,
-            "dtype": trained.dtype,
-            "stack": trained.stack,
-            "version": __version__,
-        }
+
+def _source(suite: Suite) -> dict[str, str]:
+    """What tells one suite from another of the same name."""
+    path = os.path.realpath(suite.path)
+    shipped = Path(path).is_relative_to(os.path.realpath(registry.shipped("suites")))
+    text = hashlib.sha256(suite.source_text.encode()).hexdigest()
+    return {"path": path, "sha256": text, "shipped": suite.path.stem if shipped else ""}
 
 
 def _planned(cell: Cell) -> dict[str, Any]:
     """What plan.json says of a cell: all that `records` needs, when the suite is no longer at hand."""
-    return {
-        **cell.columns,
-        "seeds": {str(seed): key for seed, key in cell.train_keys.items()},
-        "metrics": [
-            {
-                "metric": metric.name,
-                "protocol": protocol,
-                "protocol_text": sentence,
-                "values": [asdict(value) for value in metric.values],
-                "keys": {str(seed): key for seed, key in keys.items()},
-            }
-            for metric, keys, (protocol, sentence) in zip(
-                cell.metrics, cell.score_keys, cell.protocols, strict=True
-            )
-        ],
-    }
+    metrics = [
+        {
+            "metric": metric.name,
+            "protocol": protocol,
+            "protocol_text": sentence,
+            "values": [asdict(value) for value in metric.values],
+            "keys": {str(seed): key for seed, key in keys.items()},
+        }
+        for metric, keys, (protocol, sentence) in zip(
+            cell.metrics, cell.score_keys, cell.protocols, strict=True
+        )
+    ]
+    seeds = {str(seed): key for seed, key in cell.train_keys.items()}
+    return {**cell.columns, "seeds": seeds, "metrics": metrics}
 
 
-def _describe(cell: Cell) -> dict[str, Any]:
-    """What cell.json says."""
-    method, columns = cell.method, cell.columns
-    return {
-        **{name: columns[name] for name in ("suite", "dataset", "method", "label", "tricks")},
-        "params": dict(method.part.resolved) if method.part else {},
-        "trick_params": [{"name": t.name, "params": dict(t.resolved)} for t in method.tricks],
-        "train": asdict(cell.train),
-        "key": cell.key[:12],
-        "interface": cell.interface,
-        "about": method.part.plugin.summary if method.part else "samples made elsewhere",
-    }
-
-
-# ---------------------------------------------------------------------------------------------- previews
+# ---------------------------------------------------------------------------------------------- datasets
 
 
 def few(shape: Sequence[int]) -> int:
     """How many examples of this shape a plot shows."""
     return PREVIEW_POINTS if math.prod(shape) <= 3 else PREVIEW_IMAGES
-
-
-def _media(trained: TrainedSeed, preview: Tensor | None) -> Tensors:
-    import torch
-
-    found = {f"curve.{name}": curve for name, curve in trained.curves.items()}
-    if trained.snapshots is not None:
-        found["snapshots"] = trained.snapshots.float()
-        found["snapshot.step"] = torch.tensor(trained.snapshot_steps, dtype=torch.int64)
-    return found | ({"samples": preview.float()} if preview is not None else {})
 
 
 @dataclass(frozen=True)
@@ -424,54 +480,19 @@ def _density(log_density: Callable[[Tensor], Tensor], points: Tensor) -> dict[st
     return {"log_density": values, "extent": torch.tensor(ends).flatten()}
 
 
-# ---------------------------------------------------------------------------------------------- identity
-
-
-def data_digest(data: Data, part: PluginSpec | None = None) -> str:
-    """SHA-256 over all that a method or metric can see of a dataset.
-
-    part: the plugin that the data come from, with its parameters. The log density and the simulator are functions,
-    which cannot be hashed: its source, parameters, version and files stand for them.
-    """
-    import torch
-
-    tensors = {"train": data.train, "valid": data.valid, "test": data.test}
-    if data.labels:
-        tensors |= {f"labels of {split}": labels for split, labels in data.labels._asdict().items()}
-    if data.modes:
-        tensors["centers"] = data.modes.centers
-        if data.modes.weights is not None:
-            tensors["weights of the modes"] = data.modes.weights
-    digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
-    if data.simulator:
-        known = data.simulator
-        digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
-    # What data without any of these never had in their digest, so that their results stay valid.
-    more: dict[str, Any] = {"classes": data.classes} if data.classes else {}
-    if data.modes and data.modes.dims is not None:
-        more["dims"] = data.modes.dims
-    if part and part.plugin.version != 1:
-        more["version"] = part.plugin.version
-    if part and (data.log_density or data.simulator):
-        more["functions"] = identity(part)
-    if more:
-        digest.update(json.dumps(more, sort_keys=True).encode())
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+# ---------------------------------------------------------------------------------------------- the machine
 
 
 @cache
 def versions() -> dict[str, str]:
     """Versions of ganbench and of the packages that its numbers depend on."""
-    found = {"ganbench": __version__}
+    installed = {"ganbench": __version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
-from ..errors import PluginError
+from ..contracts import Data
+from ..errors import PluginError, RequestError, StoreError, SuiteError, SuiteIssue, did_you_mean
+from . import nodes
 from .load import DatasetSpec, MethodSpec, PluginSpec, Suite, TrainSettings, slug
+from .nodes import YamlNode
+from .normalise import KEYS
+from .reader import Cursor, Reader
 
 PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
 READING = 2  # goes up when files of samples are read in another way
@@ -128,6 +133,55 @@ def make_cells(suite: Suite) -> tuple[Cell, ...]:
     )
 
 
+def read_cell(path: Path, label: str, dataset: str | None = None) -> Cell:
+    """One cell of a resolved suite, without its metrics. No other method, dataset or metric of the suite is looked at:
+    their files may be broken or missing. Raises RequestError where there is no such cell, SuiteError for mistakes."""
+    issues: list[SuiteIssue] = []
+    root, text = nodes.read(path, issues)
+    try:
+        datasets = {node.value["label"].value: node for node in root.value["datasets"].value}
+        methods = [(node.value["label"].value, dict(node.value)) for node in root.value["methods"].value]
+        # Two methods may have one label on different datasets, as tuned ones do. Without `datasets`: on all.
+        own = {
+            name: method
+            for method in (method for other, method in methods if other == label)
+            for name in (method["datasets"].plain() if "datasets" in method else datasets)
+        }
+        if not own:
+            others = [other for other, _ in methods]
+            raise RequestError(f"no method has the label {label!r}{did_you_mean(label, others)}")
+        if dataset is None and len(own) > 1:
+            raise RequestError(f"{label!r} was run on several datasets; say which: {', '.join(own)}")
+        if dataset not in (None, *own):
+            raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), own)}")
+        name = dataset or next(iter(own))
+        dataset_node, method_node = datasets[name], own[name]
+        method_node.pop("datasets", None)  # which may name datasets that are not looked at
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"{path}: is not the resolved suite of a run; run the suite again to rebuild it"
+        ) from None
+    reader, position = Reader(path, issues), root.position
+    entry = YamlNode(method_node, position, dict.fromkeys(method_node, position))
+    keys = Cursor(root, "", issues).fields(KEYS)
+    # First the dataset: what a method needs is looked up there.
+    reader.valid_datasets = reader.datasets(Cursor(YamlNode([dataset_node], position), "datasets", issues))
+    suite = Suite(
+        name=str(root.value["name"].value) if "name" in root.value else path.stem,
+        about="",
+        seeds=reader.seeds(keys["seeds"]),
+        train=TrainSettings(**reader.train(keys["train"])),
+        datasets=tuple(reader.valid_datasets),
+        methods=tuple(reader.methods(Cursor(YamlNode([entry], position), "methods", issues))),
+        metrics=(),
+        path=path,
+        source_text=text,
+    )
+    if issues:
+        raise SuiteError(issues)
+    return make_cells(suite)[0]
+
+
 def _cell(suite: Suite, dataset: DatasetSpec, method: MethodSpec) -> Cell:
     has = {*dataset.part.plugin.provides, *(["generator"] if _interface(method) == "game" else [])}
     has |= set(method.part.plugin.provides if method.part else ())
@@ -168,6 +222,41 @@ def file_digests(part: PluginSpec) -> dict[str, dict[str, str]]:
             ) from None
         digests[name] = parts[0][1] if path.is_file() else _sha256(parts)
     return {"files": digests} if digests else {}
+
+
+def data_digest(data: Data, part: PluginSpec | None = None) -> str:
+    """SHA-256 over all that a method or metric can see of a dataset.
+
+    part: the plugin that the data come from, with its parameters. The log density and the simulator are functions,
+    which cannot be hashed: its source, parameters, version and files stand for them.
+    """
+    import torch
+
+    tensors = {"train": data.train, "valid": data.valid, "test": data.test}
+    if data.labels:
+        tensors |= {f"labels of {split}": labels for split, labels in data.labels._asdict().items()}
+    if data.modes:
+        tensors["centers"] = data.modes.centers
+        if data.modes.weights is not None:
+            tensors["weights of the modes"] = data.modes.weights
+    digest = hashlib.sha256(repr((data.name, data.shape, data.scale, data.modes and data.modes.std)).encode())
+    if data.simulator:
+        known = data.simulator
+        digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
+    # What data without any of these never had in their digest, so that their results stay valid.
+    more: dict[str, Any] = {"classes": data.classes} if data.classes else {}
+    if data.modes and data.modes.dims is not None:
+        more["dims"] = data.modes.dims
+    if part and part.plugin.version != 1:
+        more["version"] = part.plugin.version
+    if part and (data.log_density or data.simulator):
+        more["functions"] = identity(part)
+    if more:
+        digest.update(json.dumps(more, sort_keys=True).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _sha256(value: Any) -> str:
