@@ -100,6 +100,26 @@ def test_a_plant_in_a_round_is_found(tmp_path, plant, error):
         check_rounds(other, "./mine.py", PLANTED.replace("PLANT", f"({plant})"))
 
 
+def test_the_pretend_device_captures_a_graph_as_cuda_does():
+    with pretend_cuda():
+        state, x = torch.zeros(3, device="cuda"), torch.ones(3, device="cuda")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+            state.add_(x)
+            twice = (state * 2)[1:]
+            split = torch.stack([twice, twice]).unbind()
+        assert state.tolist() == [0, 0, 0]  # noted down, not run
+        graph.replay()
+        x.copy_(torch.full((3,), 10.0, device="cuda"))
+        graph.replay()
+        assert (state.tolist(), twice.tolist(), split[1].tolist()) == ([11, 11, 11], [22, 22], [22, 22])
+        with (
+            pytest.raises(RuntimeError, match="not permitted when stream is capturing"),
+            torch.cuda.graph(graph),
+        ):
+            x.sum().item()
+
+
 # ---------------------------------------------------------------------------------------------- trainings
 
 
