@@ -5,6 +5,7 @@ What starts torch is imported by the function that needs it, so that reading rec
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -181,6 +182,10 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
     tree = YamlNode(known, nowhere)
     for option in options:
+        if "=" in option and not re.search(r"[.\[]", option.partition("=")[0]):
+            position = Position(f"--set {option}", 0, 0)
+            issues.append(position.issue("", "expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"))
+            continue
         tree = override(tree, f"--set {option}", option, issues, "kde_ll.n=5000")
     for name in set(tree.value) - set(known):
         what = f"{name!r} is neither the dataset nor one of the metrics{did_you_mean(name, known)}"
@@ -228,7 +233,7 @@ def read(path: Path, data: Data) -> Samples:
 
     if not path.is_dir():
         if path.suffix.lower() not in ARRAYS:
-            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.KINDS} images")
+            raise SampleError(f"{path}: expected .npy, .npz or a folder of {files.IMAGE_KINDS} images")
         return read_samples(path, data)
     if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.shape[1] != data.shape[2]:
         shape = ", ".join(map(str, data.shape))
@@ -263,7 +268,6 @@ def score_samples(
     from .execution.run import choose_device
     from .execution.worker import load_data
     from .sample_counts import count_setting, samples_needed, too_few, with_param
-    from .samples import range_warning
     from .scoring import Scorer, protocol, unmeasured
     from .training.model import SampleModel
     from .training.trained import TrainedSeed
@@ -271,16 +275,8 @@ def score_samples(
     device = choose_device(device)
     data = load_data(asked.dataset)
     samples = read(path, data)
-
-    # How samples and data were read, and a warning where they do not seem to be on one scale.
-    report(f"samples: {samples}; taken in a fixed random order")
-    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
-    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
-    report(
-        f"dataset: {'; '.join(data.notes) or f'{data.name}: examples of {list(data.shape)}{scale}'}; {splits}"
-    )
-    if warning := range_warning(samples, data):
-        report(f"warning: {warning}")
+    for line in _reading(samples, data):
+        report(line)
 
     # Every metric on `n` samples, unless its own parameters say how many.
     metrics = list(asked.metrics)
@@ -314,10 +310,24 @@ def score_samples(
         scored = scorer(index, model, trained)
         if model.max_requested > len(samples):  # what it needs could only be known by trying
             names = [
-                name for name, value in metric.resolved.items() if type(value) is int and value == model.max_requested
+                name
+                for name, value in metric.resolved.items()
+                if type(value) is int and value == model.max_requested
             ]
             lack = shortage(metric, model.max_requested, (names[0], len(samples)) if names else None)
         yield _measured(scored, protocols[index][1], lack)
+
+
+def _reading(samples: Samples, data: Data) -> Iterator[str]:
+    """How samples and data were read, and a warning where they do not seem to be on one scale."""
+    from .samples import range_warning
+
+    yield f"samples: {samples}; taken in a fixed random order"
+    splits = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in ("train", "valid", "test"))
+    scale = f"; values {data.scale[0]:g} to {data.scale[1]:g}" if data.scale else ""
+    yield f"dataset: {'; '.join(data.notes) or f'{data.name}: examples of {list(data.shape)}{scale}'}; {splits}"
+    if warning := range_warning(samples, data):
+        yield f"warning: {warning}"
 
 
 def _measured(scored: ScoredSeed, sentence: str, shortage: Shortage | None) -> Measured:

@@ -1,6 +1,6 @@
 """Tensors that take long to make, kept in the user's cache folder under the hash of all they come from.
 
-Everything in the folder may be deleted at any time; what is damaged is made anew.
+Everything in the folder may be deleted at any time; a damaged file is made again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def digest(blobs: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of all blobs together, with the borders between them."""
+    """SHA-256 of all blobs together, in their order; each is hashed by itself first, so that borders count."""
     whole = hashlib.sha256()
     for blob in blobs:
         whole.update(hashlib.sha256(blob).digest())
@@ -49,7 +49,7 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
     path = cache_folder() / folder / f"{digest([key.encode()])}.safetensors"
     tensors = _read(path)
     if tensors is None:
-        with _alone(path):
+        with _locked(path):
             tensors = _read(path)  # a second look: another process may have made it
             if tensors is None:
                 tensors = make()
@@ -58,12 +58,12 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Hold the lock beside `path`, where there can be one."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+            stack.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
         yield
 
 

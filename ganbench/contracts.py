@@ -219,7 +219,8 @@ View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, num
 class Optimiser(Protocol):
     """Elementwise update of a parameter tensor [..., P]; pure, so that it can be differentiated through.
 
-    One that has `update` too, the same step in place, is asked for that where nothing differentiates through it.
+    One that also has `update` and `freeze` (see optim.InPlace) takes its steps in place where nothing differentiates
+    through them.
     """
 
     def init(self, params: Tensor) -> tuple[Tensor, ...]: ...

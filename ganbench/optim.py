@@ -1,9 +1,9 @@
 """Optimisers as pure functions of parameter tensors, elementwise over `[..., P]`.
 
-The engine keeps the parameters of a player as one contiguous tensor [S, P], so that an update is a handful
-of kernels for all seeds and layers, and a trick can differentiate through `step` (unrolling does).
-`Adam.update` is PyTorch's fused kernel, which was seen to go wrong on gradients whose strides differ from their
-parameters'; one contiguous tensor has no such strides, and the tests hold these against torch.optim in float64.
+The engine keeps the parameters of a player as one contiguous tensor [S, P], so that an update is a handful of kernels
+for all seeds and layers, and a trick can differentiate through `step` (unrolling does). `Adam.update` is PyTorch's
+fused kernel. It was seen to go wrong on gradients whose strides differ from their parameters'; one contiguous tensor
+has no such strides. The tests compare all of these with torch.optim in float64.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ State = tuple[Tensor, ...]
 
 @runtime_checkable
 class InPlace(Protocol):
-    """An optimiser that can also take its step in place, for where nothing is differentiated through it."""
+    """An optimiser that can also take its step in place, where nothing differentiates through it."""
 
     def update(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]: ...
 
+    def freeze(self, grad: Tensor, state: State, dead: Tensor) -> Tensor:
+        """Change the state so that the next `update` with the gradient returned moves no row of `dead` [..., 1]."""
+        ...
 
-def _clock(params: Tensor) -> Tensor:
-    """Updates made so far, [..., 1], so that each replica has its own."""
+
+def _update_count(params: Tensor) -> Tensor:
+    """Updates made so far, [..., 1]: one count for each replica."""
     return params.new_zeros((*params.shape[:-1], 1))
 
 
@@ -40,7 +44,7 @@ class Adam:
 
     def init(self, params: Tensor) -> State:
         """(updates so far, first moment, second moment)."""
-        return _clock(params), torch.zeros_like(params), torch.zeros_like(params)
+        return _update_count(params), torch.zeros_like(params), torch.zeros_like(params)
 
     def step(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
         """One update: the new parameters and state."""
@@ -49,7 +53,7 @@ class Adam:
         time = time + 1
         mean = torch.lerp(mean, grad, 1 - b1)
         square = torch.addcmul(square * b2, grad, grad, value=1 - b2)
-        # The root of a zero has an infinite slope, which unrolling would meet; 1e-32 is below eps² of use.
+        # The square root has an infinite slope at zero, and unrolling differentiates here; 1e-32 is far below eps².
         scale = torch.sqrt((square + 1e-32) / (1 - b2**time)) + self.eps
         new = params - (self.lr / (1 - b1**time)) * (mean / scale)
         return new, (time, mean, square)
@@ -58,13 +62,18 @@ class Adam:
         """The same update up to rounding, in place, in one pass over the parameters [..., P] instead of ten."""
         time, mean, square = state
         (b1, b2), grad = self.betas, grad.contiguous()
-        # Replicas that have stopped are behind, and what becomes of them is not kept. The kernel counts in float32.
+        # One count for all rows: those that are alive have made equally many updates. The kernel wants float32.
         clock = time.amax().float()
         adam(
             [params], [grad], [mean], [square], [], [clock], fused=True, amsgrad=False, maximize=False,
             lr=self.lr, beta1=b1, beta2=b2, eps=self.eps, weight_decay=0.0,
         )  # fmt: skip
         return params, (time.add_(1), mean, square)
+
+    def freeze(self, grad: Tensor, state: State, dead: Tensor) -> Tensor:
+        """Without a first moment and a gradient, the step of a row is 0."""
+        state[1].masked_fill_(dead, 0.0)
+        return grad.masked_fill(dead, 0.0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class SGD:
 
     def init(self, params: Tensor) -> State:
         """(updates so far, velocity)."""
-        return _clock(params), torch.zeros_like(params)
+        return _update_count(params), torch.zeros_like(params)
 
     def step(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
         """One update: the new parameters and state."""

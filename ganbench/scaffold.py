@@ -46,7 +46,7 @@ def _symbol(kind: Template, path: Path, template: str) -> str:
     if path.suffix != ".py":
         raise RequestError(f"{path}: must end in .py, such as my_{kind}.py")
     words = [word for word in re.split(r"[\W_]+", path.stem) if word]
-    joined = ("".join(map(_capital, words)), "_".join(map(_capital, words)))
+    joined = ("".join(map(_capitalised, words)), "_".join(map(_capitalised, words)))
     plain = snake("_".join(words)).lower()
     symbol = plain if kind == "dataset" else next((s for s in joined if snake(s) == plain), joined[1])
     if not symbol.isidentifier() or keyword.iskeyword(symbol):
@@ -67,18 +67,18 @@ def _names(source: str) -> set[str]:
     return imported | {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def _capital(word: str) -> str:
+def _capitalised(word: str) -> str:
     return word[0].upper() + word[1:]
 
 
 def _trial(text: str, path: Path) -> str:
     """The command that runs the file beside baselines, for a moment."""
-    found = IN_A_SUITE.search(text)
-    if found is None:
+    place = IN_A_SUITE.search(text)
+    if place is None:
         raise RequestError(
             f"the template of {path.name} does not say its place in a suite; reinstall ganbench"
         )
-    key, entries = found.groups()
+    key, entries = place.groups()
     value = entries.replace(f"./{path.name}", json.dumps(str(path.resolve()), ensure_ascii=False))
     ring = () if key == "datasets" else ("--set", "datasets=[ring]")
     return shlex.join([*TRIAL, *ring, "--set", f"{key}={value}", "--out", f"results/runs/{path.stem}"])

@@ -190,12 +190,37 @@ def test_list_as_json_says_what_programs_need() -> None:
             "quickstrat.yaml: there is no such file; did you mean 'quickstart'?",
         ),
         (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
+        (("report", "nowhere"), "Directory 'nowhere' does not exist."),
+        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, "),
+        (("test", "gna"), "gna: there is no such file"),
+        (("score", __file__, "--dataset", "ring", "--metrics", "kde_ll", "--set", "kde_ll=5"),
+         "--set kde_ll=5: expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"),
     ],
-)
+)  # fmt: skip
 def test_names_that_are_nearly_right(arguments: tuple[str, ...], message: str) -> None:
     result = call(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_shipped_plugin_is_tested_by_its_name() -> None:
+    result = call("test", "kl")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("kl (divergence)")
+    assert result.stdout.endswith("all checks passed\n")
+
+
+def test_a_suite_is_no_run_but_says_where_its_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "runs" / "mine").mkdir(parents=True)
+    tiny.write(tmp_path).rename(tmp_path / "mine.yaml")
+    for command in ("compare", "report", "table"):
+        for name in ("mine", "mine.yaml"):
+            result = call(command, name)
+            assert result.exit_code == 2
+            expected = f"{name!r} is not the folder of a run; did you mean results/runs/mine?"
+            assert expected in " ".join(result.stderr.split())
+    assert call("validate", "mine").stdout == call("validate", "mine.yaml").stdout
 
 
 # ------------------------------------------------------------------------------------------------ show

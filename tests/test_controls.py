@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from rich.console import Console
 from ganbench.analysis import controls
 from ganbench.analysis.summary import summary
 from ganbench.execution.progress import print_grid
+from ganbench.report import figures
 from ganbench.report.document import render
+from ganbench.report.page import copying
 from ganbench.report.tables import ControlTable, control_tables, notes, tables
 from ganbench.store.results import Cell, Run, ScoreFile, Seed
 from ganbench.store.results import read_records as load
@@ -113,6 +116,45 @@ def test_devices_are_named_where_seeds_of_two_meet() -> None:
     assert notes((trained("gan", "cpu", "A100", "A100"), trained("vae", "cpu"), mine)) == (
         "Seeds trained on several devices, where their minibatches differ: A100: gan (2); cpu: gan (1), vae (1).",
     )
+
+
+def test_who_copies_is_said_with_dataset_and_seeds() -> None:
+    kinds = {
+        "kde": ("copies", "copies", "can't tell: few"),
+        "gan": ("no sign of copying",),
+        "file": ("copies of test examples",),
+    }
+    cells = {
+        label: [
+            seed(i, "memorisation", {"verdict": f"{words} (numbers)"}) for i, words in enumerate(verdicts)
+        ]
+        for label, verdicts in kinds.items()
+    }
+    assert copying(run(**cells)) == {
+        "kde": "kde copies training examples: on ring in 2 of 3 seeds (memorisation).",
+        "file": "file copies real examples: on ring in 1 of 1 seed (memorisation).",
+    }
+
+
+def test_scores_are_drawn_between_floor_and_ceiling() -> None:
+    """The best of several floors, and none that differs between methods."""
+    known = {"ceiling": {"kde_ll": 240.0}, "floor": {"kde_ll": 100.0}, "floor gaussian": {"kde_ll": 150.0}}
+    known |= {"ceiling, gan": {"modes": 8.0}, "floor": {"kde_ll": 100.0, "recon_mse": 0.5}}
+    rows = pd.DataFrame({"floor": [math.nan], "better": ["higher"]})
+    assert figures._marks("kde_ll", rows, known) == {"ceiling": 240.0, "floor": 150.0}
+    assert figures._marks("modes", rows, known) == {}
+    assert figures._marks("recon_mse", rows.assign(better="lower", floor=0.25), known) == {"floor": 0.25}
+    assert figures._marks("memorisation", rows, known) == {"½: like fresh data": 0.5}
+
+
+def test_one_notation_in_a_column_of_controls() -> None:
+    made = run(
+        gan=[seed(0, "recon_mse", {"floor": 0.3, "ceiling": 2.4e-12}), seed(1, "kde_ll", {"floor": -3.5})]
+    )
+    rows = dict(
+        zip(*zip(*((row[0], row[1:]) for row in control_tables(made)["ring"].rows), strict=True), strict=True)
+    )
+    assert rows == {"trivial sampler (floor)": ("3.00e-1", "-3.5"), "real data (ceiling)": ("2.40e-12", "")}
 
 
 def test_nothing_beside_nothing() -> None:

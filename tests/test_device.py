@@ -258,7 +258,7 @@ SLOW = {"ais_ll", "estimated_divergence", "kde_ll_scales", "kde_ll_cv", "prdc"}
     "metric", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ON]
 )
 def test_a_metric_scores_as_on_the_cpu(trained, monkeypatch, metric):
-    monkeypatch.setattr(variational, "STEPS", 20)
+    monkeypatch.setattr(variational, "MAX_STEPS", 20)
     check_scores(metric, *trained[ON[metric]])
 
 
@@ -291,9 +291,9 @@ def test_score_says_the_same_of_samples_elsewhere(tmp_path):
         ["ring.n_test=100", "ring.n_train=400", "ring.n_valid=400"],
         n=100,
     )
-    expected = list(api.score(tmp_path / "made.npy", asked, device="cpu"))
+    expected = list(api.score_samples(tmp_path / "made.npy", asked, device="cpu"))
     with pretend_cuda():
-        found = list(api.score(tmp_path / "made.npy", asked, device="cuda"))
+        found = list(api.score_samples(tmp_path / "made.npy", asked, device="cuda"))
     for one, other in zip(found, expected, strict=True):
         assert [row.value for row in one.records] == pytest.approx(
             [row.value for row in other.records], rel=1e-6

@@ -27,7 +27,7 @@ from shipped_divergences import (
 )
 
 from ganbench import Divergence, PluginError, find_divergence, registry
-from ganbench.conformance.divergences import LOOKS, faults
+from ganbench.conformance.divergences import RULES, examine
 
 ALL = [
     *(KL(), ReverseKL(), Pearson(), Neyman(), SquaredHellinger(), Jeffrey(), JensenShannon(), GAN()),
@@ -280,7 +280,7 @@ def test_impossible_alphas(alpha, limit):
 
 @every
 def test_shipped_divergences_have_no_faults(d):
-    assert list(faults(d)) == [(name, None) for name in LOOKS]
+    assert list(examine(d)) == [(name, None) for name in RULES]
 
 
 @dataclass(frozen=True)
@@ -444,7 +444,7 @@ class Doubles(KL):
     ids=lambda value: type(value).__name__ if isinstance(value, Divergence) else None,
 )
 def test_wrong_ones_are_found_out(wrong, name, problem):
-    *fine, (found, text) = faults(wrong)
+    *fine, (found, text) = examine(wrong)
     assert all(one[1] is None for one in fine)
     assert found == name
     assert problem in text

@@ -296,7 +296,7 @@ def test_a_fit_is_read_off_the_generator():
 def test_an_infinite_chi_square_is_a_number_to_rank():
     data, f = mixture1d(torch.Generator().manual_seed(0)), find_divergence("pearson")
     *_, pearson = GaussianFit()(affine(-1.0, 0.05, f=f), data)
-    assert pearson.value == bounds.LARGEST
+    assert pearson.value == bounds.MAX_DIVERGENCE
 
 
 def test_what_has_no_known_density_is_refused():

@@ -174,7 +174,7 @@ def test_points_do_not_depend_on_each_other(monkeypatch):
     whole = values(x)
     torch.testing.assert_close(values(x[:3]), whole[:3], rtol=1e-9, atol=0)
     gap = model.ais(x, steps=10, chains=4, leapfrog=4, simulated=5).details["bdmc_gap"]
-    monkeypatch.setattr("ganbench.metrics.ais.PROBLEMS", 10)  # two points at a time
+    monkeypatch.setattr("ganbench.metrics.ais.MAX_CHAINS", 10)  # two points at a time
     torch.testing.assert_close(values(x), whole, rtol=1e-9, atol=0)
     assert model.ais(x, steps=10, chains=4, leapfrog=4, simulated=5).details["bdmc_gap"] == pytest.approx(
         gap, rel=1e-9

@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """As many updates as the squares below need."""
-    monkeypatch.setattr(module, "UPDATES", 40)
+    monkeypatch.setattr(module, "MAX_UPDATES", 40)
 
 
 def squares(n: int = 300, channels: int = 1) -> Data:
@@ -64,7 +64,7 @@ def squares(n: int = 300, channels: int = 1) -> Data:
 def trained(tmp_path_factory):
     """Digits and their classifier, trained once, for a shorter time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "UPDATES", 120)
+        patch.setattr(module, "MAX_UPDATES", 120)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         data = images.digits(torch.Generator())
         return data, classifier(data)
@@ -219,7 +219,7 @@ def test_the_identity_trains_nothing(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("inceptoin", "features: 'inceptoin' is no feature extractor; did you mean 'inception'"),
+        ("inceptoin", "features: 'inceptoin' is not a feature extractor; did you mean 'inception'"),
         ("classifier", "noise: has no labels"),
         (
             "inception",

@@ -11,9 +11,9 @@ from scipy.stats import mannwhitneyu
 
 from ganbench.errors import SampleError
 from ganbench.metrics.copying import (
-    NAMES,
+    VALUES,
     DataCopying,
-    _standardised,
+    _z_statistic,
     authenticity,
     data_copying,
     near_duplicates,
@@ -26,7 +26,7 @@ def test_standardised_statistic_is_mann_whitneys():
     x, y = torch.randint(0, 30, (200,)).double(), torch.randint(5, 40, (150,)).double()
     u = mannwhitneyu(x.numpy(), y.numpy()).statistic
     expected = (u - 200 * 150 / 2 + 0.5) / math.sqrt(200 * 150 * 351 / 12)
-    assert _standardised(x, y) == pytest.approx(expected)
+    assert _z_statistic(x, y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("d", [2, 100])
@@ -159,7 +159,7 @@ def test_metric_prints_its_controls():
     assert near.value == near_duplicates(data.valid[:500], data.train, held).value
     assert near.value == pytest.approx(ct.controls["heldout"]["near_duplicates"], abs=3)
     copied = metric(Samples(random_subset(data.train, 500)), data, reference)
-    assert {name: score.value for name, score in zip(NAMES, copied, strict=True)} == ct.controls["copies"]
+    assert {name: score.value for name, score in zip(VALUES, copied, strict=True)} == ct.controls["copies"]
     assert copied[2].value == 100.0
     assert copied[0].verdict.startswith("copies")
     assert ct.verdict.startswith("no sign of copying")

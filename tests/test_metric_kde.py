@@ -15,7 +15,7 @@ from sklearn.neighbors import KernelDensity
 
 from ganbench.errors import SampleError
 from ganbench.metrics.kde import (
-    GOODFELLOW,
+    GOODFELLOW_GRID,
     KdeCrossValidated,
     KdeFolds,
     KdeLL,
@@ -46,7 +46,7 @@ def _direct(samples, points, bandwidths):
     )
 
 
-@pytest.mark.parametrize("grid", [GOODFELLOW, HALVES, (0.3,), (0.5, 0.1, 0.25)])
+@pytest.mark.parametrize("grid", [GOODFELLOW_GRID, HALVES, (0.3,), (0.5, 0.1, 0.25)])
 def test_one_kernel_is_a_gaussian(grid):
     sample, points = torch.tensor([[1.0, -2.0]]), torch.randn(50, 2)
     expected = torch.stack(
@@ -55,7 +55,7 @@ def test_one_kernel_is_a_gaussian(grid):
     torch.testing.assert_close(log_densities(sample, points, grid), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("grid", [GOODFELLOW, HALVES])
+@pytest.mark.parametrize("grid", [GOODFELLOW_GRID, HALVES])
 @pytest.mark.parametrize("d", [1, 2, 100])
 @pytest.mark.parametrize("block", [None, (1, 1000), (17, 29)])
 def test_densities_equal_direct_ones_in_any_blocks(grid, d, block):
@@ -69,7 +69,7 @@ def test_error_at_784_dimensions_is_below_a_thousandth_of_a_nat():
     torch.manual_seed(0)
     samples = torch.rand(300, 784)
     points = (samples[:200] + 0.17 * torch.randn(200, 784)).clamp(0, 1)
-    grid = tuple(s for s in GOODFELLOW if s > 0.15)
+    grid = tuple(s for s in GOODFELLOW_GRID if s > 0.15)
     found, expected = log_densities(samples, points, grid), _direct(samples, points, grid)
     assert (found - expected).abs().max() < 1e-3
     assert (found.mean(1) - expected.mean(1)).abs().max() < 1e-4
@@ -84,7 +84,7 @@ def test_the_number_of_threads_changes_nothing():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(log_densities(samples, points, GOODFELLOW))
+            found.append(log_densities(samples, points, GOODFELLOW_GRID))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -173,7 +173,7 @@ def test_a_best_bandwidth_on_the_edge_is_said():
     score = kde_log_likelihood(x[0], x[1], valid=x[2], bandwidths=(0.01, 0.02))
     assert score.details["at_edge"]
     assert score.warning == (
-        "the best bandwidth, 0.02, ends the grid (0.01 to 0.02): the score may be higher outside it"
+        "the best bandwidth, 0.02, is at the edge of the grid (0.01 to 0.02): the score may be higher outside it"
     )
 
 
@@ -247,8 +247,8 @@ def test_metric_scores_between_its_floor_and_ceiling():
 def test_metric_uses_goodfellows_grid_for_pixels():
     data = image_data()
     score = KdeLL(n=100)(Samples(data.floats(data.train)), data)
-    assert score.details["bandwidths"] == list(GOODFELLOW)
-    np.testing.assert_allclose(GOODFELLOW, np.logspace(-1, 0, 10))
+    assert score.details["bandwidths"] == list(GOODFELLOW_GRID)
+    np.testing.assert_allclose(GOODFELLOW_GRID, np.logspace(-1, 0, 10))
 
 
 def test_floor_draws_have_the_mean_and_covariance_of_the_data():
@@ -269,8 +269,8 @@ def test_the_tile_order_and_far_tiles_change_nothing():
     samples, points = torch.rand(3000, 70), torch.rand(50, 70)
     samples[2990:] = points[:10] + 0.01 * torch.randn(10, 70)
     for order in (samples, samples.flip(0)):
-        found = log_densities(order, points, GOODFELLOW)
-        torch.testing.assert_close(found, _direct(samples, points, GOODFELLOW), rtol=1e-6, atol=2e-4)
+        found = log_densities(order, points, GOODFELLOW_GRID)
+        torch.testing.assert_close(found, _direct(samples, points, GOODFELLOW_GRID), rtol=1e-6, atol=2e-4)
 
 
 def test_cross_validation_is_scikit_learns():
@@ -429,7 +429,9 @@ def _mnist(folder):
 @pytest.mark.slow
 def test_known_value_on_mnist(real_data):
     train, test = _mnist(real_data)
-    goodfellow = kde_log_likelihood(train[:10_000], test, valid=train[50_000:51_000], bandwidths=GOODFELLOW)
+    goodfellow = kde_log_likelihood(
+        train[:10_000], test, valid=train[50_000:51_000], bandwidths=GOODFELLOW_GRID
+    )
     assert goodfellow.value == pytest.approx(241.2, abs=0.2)
     assert goodfellow.sem == pytest.approx(2.1, abs=0.1)
     assert goodfellow.value == pytest.approx(243, abs=3)

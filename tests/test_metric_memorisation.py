@@ -18,15 +18,15 @@ from ganbench.metrics import memorisation as memorisation_file
 from ganbench.metrics.copying import data_copying
 from ganbench.metrics.memorisation import (
     Exact,
-    Leaning,
     Memorisation,
     Nearest,
+    Nearness,
     Overlap,
-    _more_often,
+    _is_more_often,
     _probability_below,
     find_nearest,
-    leaning,
     memorisation,
+    nearness_test,
     overlap,
     row_keys,
     verdict,
@@ -160,24 +160,24 @@ def test_leaning_has_the_mean_and_spread_of_all_divisions(kind):
     for part in parts:
         rest = [i for i in range(6) if i not in part]
         train, test = real[list(part)], real[rest]
-        lean = leaning(find_nearest(samples, train), find_nearest(samples, test), 1.0)
-        shares.append(lean.share)
-    assert lean.chance == pytest.approx(sum(shares) / len(parts)) == pytest.approx(4 / 6)
-    assert lean.sd == pytest.approx(torch.tensor(shares).double().std(correction=0).item())
+        nearness = nearness_test(find_nearest(samples, train), find_nearest(samples, test), 1.0)
+        shares.append(nearness.share)
+    assert nearness.chance == pytest.approx(sum(shares) / len(parts)) == pytest.approx(4 / 6)
+    assert nearness.sd == pytest.approx(torch.tensor(shares).double().std(correction=0).item())
 
 
 def test_leaning_of_samples_with_neighbours_of_their_own_is_hypergeometric():
     to_train, to_test = ([1.0] * 6, range(6), 14), ([2.0, 2.0, 2.0, 0.5, 0.5, 0.5], range(6), 7)
-    lean = leaning(neighbours(*to_train), neighbours(*to_test), 1.0)
+    nearness = nearness_test(neighbours(*to_train), neighbours(*to_test), 1.0)
     expected = hypergeom(21, 14, 6)
-    assert (lean.share, lean.chance) == (0.5, pytest.approx(expected.mean() / 6))
-    assert lean.sd == pytest.approx(expected.std() / 6)
+    assert (nearness.share, nearness.chance) == (0.5, pytest.approx(expected.mean() / 6))
+    assert nearness.sd == pytest.approx(expected.std() / 6)
 
 
 def test_leaning_counts_identical_samples_once():
-    tie = leaning(neighbours([1.0, 1.0], [0, 1], 10), neighbours([1.0, 1.0], [0, 1], 10), 1.0)
+    tie = nearness_test(neighbours([1.0, 1.0], [0, 1], 10), neighbours([1.0, 1.0], [0, 1], 10), 1.0)
     assert (tie.share, tie.z) == (0.5, 0.0)
-    same = leaning(neighbours([0.0] * 50, [3] * 50, 10), neighbours([1.0] * 50, [0] * 50, 10), 1.0)
+    same = nearness_test(neighbours([0.0] * 50, [3] * 50, 10), neighbours([1.0] * 50, [0] * 50, 10), 1.0)
     assert same.share == pytest.approx(1.0)
     assert same.z == pytest.approx(1.0)  # as one sample: 1/2 from 1/2 with a spread of 1/2
 
@@ -187,9 +187,9 @@ def test_a_tie_counts_by_the_share_of_training_examples():
     shares = {0.0: 3 / 4, 1.0: 4 / 5, 2.0: 1.0, 3.0: 1 / 2, 9.0: 0.0}
     for point, share in shares.items():
         sample = torch.tensor([[point], [point]])
-        lean = leaning(find_nearest(sample, train), find_nearest(sample, test), 1.0)
-        assert lean.share == pytest.approx(share)
-        assert lean.chance == 4 / 7
+        nearness = nearness_test(find_nearest(sample, train), find_nearest(sample, test), 1.0)
+        assert nearness.share == pytest.approx(share)
+        assert nearness.chance == 4 / 7
 
 
 @pytest.mark.parametrize("d", [1, 3, 100])
@@ -221,8 +221,10 @@ def test_more_often_is_fishers_exact_test():
     for m, share in ((400, 0.02), (400, 0.05), (30, 0.0)):
         table = [[8, 42], [round(share * m), m - round(share * m)]]
         p = fisher_exact(table, alternative="greater").pvalue
-        assert _more_often(chosen, row, share, m) == (p < norm.sf(3))
-    assert not _more_often(torch.ones(50).bool(), torch.zeros(50).long(), 0.01, 1000)  # one example, 50 times
+        assert _is_more_often(chosen, row, share, m) == (p < norm.sf(3))
+    assert not _is_more_often(
+        torch.ones(50).bool(), torch.zeros(50).long(), 0.01, 1000
+    )  # one example, 50 times
 
 
 def test_leaning_is_standard_normal_for_fresh_data():
@@ -234,7 +236,7 @@ def test_leaning_is_standard_normal_for_fresh_data():
 
 def memorise(samples, n_train, n_test):
     train, test = torch.randn(n_train, samples.shape[1]), torch.randn(n_test, samples.shape[1])
-    return leaning(find_nearest(samples, train), find_nearest(samples, test), 1.0)
+    return nearness_test(find_nearest(samples, train), find_nearest(samples, test), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +246,12 @@ def memorise(samples, n_train, n_test):
         ("near copies", "copies ("),
         ("half copies", "copies ("),
         ("fresh", "no sign of copying ("),
-        ("dense", "no sign of copying: they may only keep to where data are dense ("),
+        ("dense", "no sign of copying: samples may just concentrate where data are dense ("),
         ("wide", "far from the data: says nothing about copying ("),
         ("shifted", "far from the data: says nothing about copying ("),
-        ("noisy copies", "can't tell: no nearer to the training set than data, yet drawn to it ("),
+        ("noisy copies", "can't tell: no nearer to the training set than data are, but nearer to it than to the test set ("),
         ("few", "can't tell: too few examples ("),
-        ("one copy", "can't tell: they may only keep to where data are dense ("),
+        ("one copy", "can't tell: samples may just concentrate where data are dense ("),
     ],
 )
 def test_verdict(kind, words):
@@ -301,7 +303,7 @@ def test_verdict_of_copies_and_of_fresh_samples(n_train, n_test, d, scale):
         assert verdicts(half, train, test)[1] == "copies"
         assert verdicts(draw(1000), train, test)[1:] == ("no sign of copying", "no sign of copying")
         dense = verdicts(draw(1000, 0.5), train, test)  # independent, but where data are dense
-        assert all(word.endswith("they may only keep to where data are dense") for word in dense[1:])
+        assert all(word.endswith("samples may just concentrate where data are dense") for word in dense[1:])
 
 
 @pytest.mark.slow
@@ -320,7 +322,7 @@ def test_error_rate_on_integers(n_train, n_test, d, scale):
         train, test, narrow = draw(n_train), draw(n_test), draw(500, 0.5)
         fresh.append(memorisation(draw(500), train, test).verdict.startswith("no sign"))
         dense.append(memorisation(narrow, train, test).verdict.startswith("copies"))
-        leans.append(leaning(find_nearest(narrow, train), find_nearest(narrow, test), 1.0).z)
+        leans.append(nearness_test(find_nearest(narrow, train), find_nearest(narrow, test), 1.0).z)
     assert sum(fresh) >= 96
     assert sum(dense) <= 2
     z = torch.tensor(leans)
@@ -388,28 +390,28 @@ def test_verdict_of_samples_drawn_to_the_test_set():
     train, test = torch.randn(2, 600, 30)
     for noise in (0.1, 1.2):
         samples = test + noise * torch.randn(600, 30)
-        assert verdicts(samples, train, test)[1:] == ("can't tell: drawn to the test set",) * 2
+        assert verdicts(samples, train, test)[1:] == ("can't tell: nearer to the test set than to the training set",) * 2
 
 
 def test_verdict_says_its_numbers():
-    assert verdict(4.25, 40.0, Leaning(0.9, 0.5, 0.04, 1.0), NO_COPY) == (
+    assert verdict(4.25, 40.0, Nearness(0.9, 0.5, 0.04, 1.0), NO_COPY) == (
         "copies (4.2 standard errors nearer to the training set than held-out data; the nearest real example is a "
         "training one for 90.0 % of samples, 50.0 % by chance, 10.0 standard deviations more; no sample equals a "
         "training or test example)"
     )
-    far = verdict(-7.0, 40.0, Leaning(0.4, 0.5, 0.05, 1.0), NO_COPY)
+    far = verdict(-7.0, 40.0, Nearness(0.4, 0.5, 0.05, 1.0), NO_COPY)
     assert "7.0 standard errors further from" in far
-    assert verdict(2.9, 40.0, Leaning(0.6, 0.5, 0.04, 1.0), NO_COPY).startswith("no sign of copying (")
+    assert verdict(2.9, 40.0, Nearness(0.6, 0.5, 0.04, 1.0), NO_COPY).startswith("no sign of copying (")
     some = NO_COPY._replace(train=3, test=20, overlap=Overlap(0.01, 0.1, 1.0, 5))
-    assert verdict(0.0, 40.0, Leaning(0.5, 0.5, 0.04, 1.0), some).endswith(
+    assert verdict(0.0, 40.0, Nearness(0.5, 0.5, 0.04, 1.0), some).endswith(
         "less; 3 of 100 samples (3.0 %) equal a training example, and 1.0 % of the test examples do; "
         "20 of 100 samples (20.0 %) equal a test example, and 10.0 % of the training examples do)"
     )
 
 
 def test_half_copies_are_ruled_out_only_where_they_would_show():
-    assert Leaning(0.5, 0.5, 0.05, 1.0).rules_out
-    assert not Leaning(0.5, 0.5, 0.05, 0.6).rules_out  # copies tie with the test set nearly always
+    assert Nearness(0.5, 0.5, 0.05, 1.0).rules_out
+    assert not Nearness(0.5, 0.5, 0.05, 0.6).rules_out  # copies tie with the test set nearly always
 
 
 def test_features_of_an_extractor(monkeypatch):

@@ -18,7 +18,7 @@ from torch.nn.functional import max_pool2d
 from ganbench import Sequential, conv_discriminator, mlp
 from ganbench.contracts import Data, Game, Labels
 from ganbench.errors import SampleError
-from ganbench.metrics.probe import Probe, _untrained, discriminator_features, linear_probe
+from ganbench.metrics.probe import Probe, _reset_copy, discriminator_features, linear_probe
 from ganbench.nets import BatchNorm
 
 
@@ -128,7 +128,7 @@ def test_an_untrained_net_has_other_weights_and_statistics_of_the_data():
     net = conv_discriminator((1, 16, 16), width=4)
     x = 5 + torch.rand(200, 1, 16, 16)
     state = torch.get_rng_state()
-    fresh = _untrained(net.eval(), x)
+    fresh = _reset_copy(net.eval(), x)
     assert torch.equal(torch.get_rng_state(), state)
     assert fresh is not None
     assert not torch.equal(fresh[0].weight, net[0].weight)
@@ -136,14 +136,14 @@ def test_an_untrained_net_has_other_weights_and_statistics_of_the_data():
     values = fresh[: list(fresh).index(norm) + 1](x)
     torch.testing.assert_close(values.mean((0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
     torch.testing.assert_close(values.var((0, 2, 3)), torch.ones(8), atol=1e-2, rtol=0)
-    assert torch.equal(_untrained(net, x)(x), fresh(x))
+    assert torch.equal(_reset_copy(net, x)(x), fresh(x))
 
     class Scale(nn.Module):
         def __init__(self):
             super().__init__()
             self.by = nn.Parameter(torch.ones(()))
 
-    assert _untrained(Sequential(Scale()), x) is None
+    assert _reset_copy(Sequential(Scale()), x) is None
 
 
 def trained(data: Data) -> Sequential:

@@ -137,7 +137,7 @@ def test_searches_in_several_batches_are_the_same(monkeypatch):
         return score.details["all_errors"]
 
     whole = errors()
-    monkeypatch.setattr("ganbench.metrics.reconstruction.PROBLEMS", 7)
+    monkeypatch.setattr("ganbench.metrics.reconstruction.MAX_SEARCHES", 7)
     torch.testing.assert_close(errors(), whole, rtol=1e-6, atol=0)
 
 
@@ -220,7 +220,7 @@ def test_size_of_blocks_changes_nothing(monkeypatch):
         return score.details["all_errors"]
 
     whole = errors()
-    monkeypatch.setattr(reconstruction, "PROBLEMS", 7)
+    monkeypatch.setattr(reconstruction, "MAX_SEARCHES", 7)
     torch.testing.assert_close(errors(), whole, rtol=1e-9, atol=0)
 
 

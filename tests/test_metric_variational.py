@@ -13,7 +13,13 @@ from ganbench import find_divergence
 from ganbench.errors import SampleError
 from ganbench.metrics import variational
 from ganbench.metrics.subset import random_subset
-from ganbench.metrics.variational import KNOWN, EstimatedDivergence, Pair, _judged, variational_divergence
+from ganbench.metrics.variational import (
+    DIVERGENCES,
+    EstimatedDivergence,
+    Pair,
+    _bound,
+    variational_divergence,
+)
 
 
 def exact(f, shift: float) -> float:
@@ -106,7 +112,7 @@ def test_scale_shift_and_far_samples_change_little():
 
 
 def test_repeated_and_constant_examples_are_scored(monkeypatch):
-    monkeypatch.setattr(variational, "STEPS", 100)
+    monkeypatch.setattr(variational, "MAX_STEPS", 100)
     test = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).repeat(50, 1)
     assert variational_divergence(test, test, JensenShannon()).value < 0.05
     far = variational_divergence(test + 1, test, JensenShannon()).value
@@ -116,7 +122,7 @@ def test_repeated_and_constant_examples_are_scored(monkeypatch):
 
 
 def test_a_bound_of_zero_warns_where_a_two_sample_test_differs(monkeypatch):
-    monkeypatch.setattr(variational, "STEPS", 0)  # nets that never leave their start
+    monkeypatch.setattr(variational, "MAX_STEPS", 0)  # nets that never leave their start
     torch.manual_seed(6)
     x, y = torch.randn(2, 300, 2)
     score = variational_divergence(x + 1, y, JensenShannon())
@@ -125,14 +131,14 @@ def test_a_bound_of_zero_warns_where_a_two_sample_test_differs(monkeypatch):
     assert variational_divergence(x, y, JensenShannon()).warning is None
 
 
-@pytest.mark.parametrize("f", [*map(find_divergence, KNOWN), GAN()], ids=str)
+@pytest.mark.parametrize("f", [*map(find_divergence, DIVERGENCES), GAN()], ids=str)
 def test_the_bound_of_a_constant_and_of_the_true_ratio(f):
     """log u = 0 gives f(1); the true log u of N(1, 1) to N(0, 1), the divergence."""
     zero = torch.zeros(10, dtype=torch.float64)
-    assert _judged(Pair(zero, zero), f)[0] == pytest.approx(f.minimum, abs=1e-9)
+    assert _bound(Pair(zero, zero), f)[0] == pytest.approx(f.minimum, abs=1e-9)
     torch.manual_seed(0)
     real, made = torch.randn(2, 200_000, dtype=torch.float64)
-    value, sem = _judged(Pair(0.5 * (real + 0.5) - 0.125, 0.5 * made - 0.125), f)
+    value, sem = _bound(Pair(0.5 * (real + 0.5) - 0.125, 0.5 * made - 0.125), f)
     assert value == pytest.approx(exact(f, 0.5), abs=4 * sem)
 
 
@@ -145,7 +151,7 @@ def test_fresh_data_have_no_divergence():
 
 @pytest.mark.slow
 def test_orientation(monkeypatch):
-    monkeypatch.setattr(variational, "STARTS", 2)
+    monkeypatch.setattr(variational, "NETS_PER_HALF", 2)
     torch.manual_seed(2)
     side = torch.where(torch.rand(2, 800, 1) < 0.5, -3.0, 3.0)
     test, fresh = torch.randn(2, 800, 2) + side * torch.tensor([1.0, 0.0])
@@ -176,7 +182,7 @@ def test_it_is_the_divergence_of_data_from_samples():
 
 
 def test_generator_decides_and_the_global_one_is_left_alone(monkeypatch):
-    monkeypatch.setattr(variational, "STEPS", 60)
+    monkeypatch.setattr(variational, "MAX_STEPS", 60)
     torch.manual_seed(4)
     x, y = torch.randn(60, 2, 3), 3 + torch.randn(60, 2, 3)
     state = torch.get_rng_state()
@@ -211,7 +217,7 @@ def test_bad_input(samples, text):
 
 
 def test_metric_and_its_control(monkeypatch):
-    monkeypatch.setattr(variational, "STEPS", 60)
+    monkeypatch.setattr(variational, "MAX_STEPS", 60)
     data = gaussian_data(300)
     metric = EstimatedDivergence(n=250)
     reference = metric.reference(data)

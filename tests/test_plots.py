@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 from ganbench import scaffold
 from ganbench.errors import StoreError
-from ganbench.metrics.figures import latent, modes, reconstruction
+from ganbench.metrics.figures import latent, memorisation, modes, reconstruction
 from ganbench.report import figures, page, style, tables
 from ganbench.store.files import Folder
 from ganbench.store.layout import file_name
@@ -67,6 +69,39 @@ def test_every_plot_is_drawn(drawn: dict[str, figures.Plot]) -> None:
 
 def test_neighbours_say_the_verdict(drawn: dict[str, figures.Plot]) -> None:
     assert drawn["neighbours-digits-gan"].caption.endswith(". Verdict: no sign of copying (3 < 4).")
+
+
+def test_the_seeds_that_are_shown_are_named(drawn: dict[str, figures.Plot]) -> None:
+    for name in ("samples-digits", "snapshots-ring", "reconstructions-ring"):
+        assert re.search(r"whose first score is the median \((seed \d|gan: \d)", drawn[name].caption), name
+    assert style.median_seeds([("gan", None)]) == "of each method the seed whose first score is the median"
+
+
+@pytest.mark.parametrize(("far", "scale"), [(1.0, "linear"), (1e4, "log")])
+def test_distances_that_one_bar_would_hold_are_drawn_by_factors(far: float, scale: str) -> None:
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    rng = np.random.default_rng(0)
+    details = {"distance_samples": far * rng.uniform(1, 2, 500), "distance_heldout": rng.uniform(1, 2, 500)}
+    tools = style.Style("memorisation", cast(Any, None), (), {})
+    memorisation._distances(ax, details, "#ff0000", tools)
+    assert ax.get_xscale() == scale
+    assert max(patch.get_path().vertices[:, 1].max() for patch in ax.patches) < 0.5
+
+
+def test_floors_and_ceilings_are_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controls = {"digits": {"ceiling": {"kde_ll": 300.0}, "floor": {"kde_ll": -1.0}}}
+    monkeypatch.setattr(tables, "control_values", lambda run: controls)
+    with style.style():
+        plot = next(
+            p
+            for p in figures._scores(opened(folder), style.colours(opened(folder).labels))
+            if p.title == "kde_ll"
+        )
+    assert {"floor", "ceiling"} <= set(texts(plot))
+    (panel,) = [ax for ax in plot.figure.axes if ax.get_title() == "digits"]
+    assert {-1.0, 300.0} <= {x for line in panel.lines for x in np.asarray(line.get_xdata()).tolist()}
 
 
 def test_files_are_small_and_the_same_bytes_every_time(tmp_path: Path) -> None:
@@ -191,7 +226,7 @@ def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
     folder: Path, drawn: dict[str, figures.Plot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "MOST_METHODS", 2)
+    monkeypatch.setattr(figures, "MAX_METHODS", 2)
     said = "Only the first 2 of the 4 methods are drawn; tables and scores have all."
     with style.style():
         few = {plot.name: plot for plot in figures.figures(opened(folder))}

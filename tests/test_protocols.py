@@ -114,28 +114,35 @@ def test_a_sentence_can_be_reworded(name: str, monkeypatch: pytest.MonkeyPatch):
 
 
 CONSTANTS = [
-    ("ais", "ACCEPTANCE", "ais_ll", {}),
-    ("ais", "RAD", "ais_ll", {"schedule": "sigmoid"}),
-    ("bounds", "POINTS", "gaussian_fit", {}),
-    ("bounds", "LARGEST", "gaussian_fit", {}),
+    ("ais", "TARGET_ACCEPTANCE", "ais_ll", {}),
+    ("ais", "SIGMOID_REACH", "ais_ll", {"schedule": "sigmoid"}),
+    ("bounds", "GRID_POINTS", "gaussian_fit", {}),
+    ("bounds", "MAX_DIVERGENCE", "gaussian_fit", {}),
     ("classifier", "RECIPE", "classifier_score", {}),
     ("classifier", "FEATURES", "class_coverage", {}),
-    ("copying", "FITTED", "data_copying", {}),
-    ("copying", "LEAST", "data_copying", {}),
-    ("copying", "RARE", "data_copying", {}),
-    ("kde", "GOODFELLOW", "kde_ll_folds", {}),
-    ("kde", "STEPS", "kde_ll_scales", {}),
-    ("prdc", "PARTS", "prdc", {}),
-    ("probe", "SIDE", "probe", {}),
-    ("probe", "STRENGTHS", "probe", {}),
-    ("reconstruction", "MEMORY", "reconstruction", {}),
-    ("reconstruction", "RATE", "reconstruction", {"optimiser": "adam"}),
-    ("reconstruction", "LARGEST_PART", "reconstruction", {}),
+    ("copying", "MAX_CLUSTERED", "data_copying", {}),
+    ("copying", "MIN_CELL_SAMPLES", "data_copying", {}),
+    ("copying", "DUPLICATE_QUANTILE", "data_copying", {}),
+    ("kde", "GOODFELLOW_GRID", "kde_ll_folds", {}),
+    ("kde", "GRID_EXPONENTS", "kde_ll_scales", {}),
+    ("prdc", "SEM_PARTS", "prdc", {}),
+    ("probe", "POOLED_SIDE", "probe", {}),
+    ("probe", "SVM_STRENGTHS", "probe", {}),
+    ("reconstruction", "LBFGS_PAIRS", "reconstruction", {}),
+    ("reconstruction", "ADAM_RATE", "reconstruction", {"optimiser": "adam"}),
+    ("reconstruction", "MAX_SEARCH_SHARE", "reconstruction", {}),
     ("two_sample", "NEURONS", "c2st", {"classifier": "mlp"}),
     ("two_sample", "EPOCHS", "c2st", {"classifier": "mlp"}),
     *(
         ("variational", name, "estimated_divergence", {})
-        for name in ("WIDTH", "SCALES", "LR", "BATCH", "STEPS", "STARTS")
+        for name in (
+            "HIDDEN_UNITS",
+            "KERNEL_SCALES",
+            "LEARNING_RATE",
+            "BATCH_SIZE",
+            "MAX_STEPS",
+            "NETS_PER_HALF",
+        )
     ),
 ]
 

@@ -114,6 +114,13 @@ def test_warnings_protocols_failures_and_versions_are_told(page: Page) -> None:
     assert "12 training runs: 6 ended well, 2 diverged, 4 failed." in page.text
 
 
+def test_a_dataset_says_its_parameters_and_a_protocol_its_datasets_once(page: Page) -> None:
+    assert "modes 8, std " in page.text
+    measured = page.text[page.text.rindex("How it was measured") : page.text.rindex("What was trained")]
+    assert measured.count("Parzen window of 10,000 samples") == 1
+    assert "on ring, digits" in measured or "on ring, line" in measured
+
+
 def test_plots_are_drawn_again_when_the_records_change(tmp_path: Path) -> None:
     method = FakeMethod("gan", interface="fit")
     FakeRun(tmp_path).write(["line"], [method], seeds=1)
@@ -173,7 +180,7 @@ def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> No
 def test_it_says_where_not_all_methods_are_drawn(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "MOST_METHODS", 1)
+    monkeypatch.setattr(figures, "MAX_METHODS", 1)
     FakeRun(tmp_path).write(
         ["line"], [FakeMethod("kde", interface="fit"), FakeMethod("kde-2", interface="fit")], seeds=2
     )
@@ -258,8 +265,10 @@ ENLARGED = """(() => {
 PLAYED = """(async () => {
   const [canvas, play, slider] = ["canvas", "button", "input"].map((name) => document.querySelector(`.player ${name}`));
   const picture = () => canvas.toDataURL();
-  const [last, still] = [picture(), slider.value === slider.max];
+  const [last, still] = [picture(), slider.value === slider.max && canvas.hidden];
+  const strip = document.querySelector("figure.strip > button");
   play.click();
+  const alone = strip.hidden && !canvas.hidden;
   const [first, playing] = [picture(), play.textContent.includes("Pause")];
   await new Promise((done) => setTimeout(done, 1100));
   const second = picture();
@@ -267,7 +276,10 @@ PLAYED = """(async () => {
   const paused = play.textContent.includes("Play") && slider.value === "2";
   slider.value = slider.max;
   slider.dispatchEvent(new Event("input"));
-  return still && playing && paused && new Set([last, first, second]).size === 3 && picture() === last;
+  const all = [...document.querySelectorAll(".player button")].find((button) => button.textContent === "All steps");
+  all.click();
+  const back = !strip.hidden && canvas.hidden;
+  return still && alone && back && playing && paused && new Set([last, first, second]).size === 3 && picture() === last;
 })()"""
 POINTED_AT = """(() => {
   const [one, other] = document.querySelectorAll(".info");

@@ -85,10 +85,16 @@ def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
     kept = tmp_path / "results" / "reference" / "papers"
     first = times()
     table = pd.read_csv(kept / "tiny-cpu.csv")
-    assert set(table["suite"]) == {"tiny-cpu"} and set(table["n_ok"]) == {2}
-    (plot,) = (one for one in json.loads((kept / "tiny-cpu.json").read_text("utf-8")) if one["kind"] == "samples")
-    assert (kept / plot["file"]).read_bytes().startswith(b"\x89PNG") and plot["alt"] and plot["caption"]
-    assert first["minutes"] >= 0 and (first["cells"], first["seeds"]) == (1, 2)
+    assert set(table["suite"]) == {"tiny-cpu"}
+    assert set(table["n_ok"]) == {2}
+    (plot,) = (
+        one for one in json.loads((kept / "tiny-cpu.json").read_text("utf-8")) if one["kind"] == "samples"
+    )
+    assert (kept / plot["file"]).read_bytes().startswith(b"\x89PNG")
+    assert plot["alt"]
+    assert plot["caption"]
+    assert first["minutes"] >= 0
+    assert (first["cells"], first["seeds"]) == (1, 2)
     again = times()
     assert pd.isna(again["minutes"])  # resumed: nothing was trained
     assert again["core_hours"] == first["core_hours"]
@@ -103,7 +109,9 @@ def test_a_table_that_nobody_has_read_ends_the_pages(tmp_path: Path, monkeypatch
     table["verdict"] = {"ci": {"is": "agrees", "why": "the same."}}
     assert papers.verdict(table) == ("agrees", "the same.", "ci")
     (tmp_path / "tiny-cpu.csv").touch()  # says more than the one for CI
-    with pytest.raises(SystemExit, match=r"read results/reference/papers/tiny-cpu.csv and write `verdict.cpu`"):
+    with pytest.raises(
+        SystemExit, match=r"read results/reference/papers/tiny-cpu.csv and write `verdict.cpu`"
+    ):
         papers.verdict(table)
     table["verdict"]["cpu"] = {"is": "agreeable", "why": "?"}
     with pytest.raises(SystemExit, match="expected one of agrees"):
@@ -117,7 +125,9 @@ def test_pages_mark_what_is_no_better_than_a_floor() -> None:
     low = pd.concat([row, pd.Series({"at_floor": True, "invalid": float("nan")})])
     assert papers.ours(low) == "1.00‡ [0.50, 1.50]"
     assert papers.marks([["a", papers.ours(low)]]).startswith("‡ no better than")
-    assert papers.ours(pd.concat([row, pd.Series({"at_floor": True, "invalid": "why"})])) == "1.00† [0.50, 1.50]"
+    assert (
+        papers.ours(pd.concat([row, pd.Series({"at_floor": True, "invalid": "why"})])) == "1.00† [0.50, 1.50]"
+    )
 
 
 def test_the_overview_has_a_row_for_each_table() -> None:

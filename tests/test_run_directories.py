@@ -20,7 +20,7 @@ from ganbench.report import tables
 from ganbench.report.figures import read_index
 from ganbench.store import layout
 from ganbench.store.files import Folder
-from ganbench.store.results import read_records
+from ganbench.store.results import open_run, read_records
 
 SECRET = "the secret of somebody else"
 COMMANDS = ("table", "report", "compare", "check")
@@ -357,3 +357,12 @@ def test_a_clean_directory_gives_what_it_gave(run: Path, original: Path) -> None
     before = names(original / "tables")
     tables.write(run)
     assert names(run / "tables") == before
+
+
+def test_a_relative_path_shows_as_much(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The details of scores, of which pictures, controls and protocols are made, were not found below one."""
+    monkeypatch.chdir(run.parent)
+    for ours, theirs in zip(open_run(Path(run.name)).cells, open_run(run).cells, strict=True):
+        for seed, other in zip(ours.seeds, theirs.seeds, strict=True):
+            assert [score.info for score in seed.scores] == [score.info for score in other.scores]
+            assert all(score.info and score.values for score in seed.scores)

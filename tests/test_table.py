@@ -360,6 +360,18 @@ def test_markdown() -> None:
     )
 
 
+def test_a_column_has_one_notation() -> None:
+    """Where one value needs an exponent all have one; in LaTeX its minus is no operator."""
+    rows = [*seeds("a", 0.3, 0.5), *seeds("b", 2e-12, 4e-12), *seeds("c", None)]
+    (table,) = tables.tables(summary(frame(*rows)))
+    texts = [row.entries[0].text for row in table.rows if row.entries[0]]
+    assert texts == ["4.00e-1 [-8.71e-1, 1.67e0]", "3.00e-12 [-9.71e-12, 1.57e-11]", "–"]
+    assert r"$3.00\mathrm{e}{-12}\;[" in render("summary.tex.j2", title="s", tables=[table])
+    (plain,) = tables.tables(summary(frame(*seeds("a", 0.3, 0.5))))
+    assert plain.rows[0].entries[0] is not None
+    assert plain.rows[0].entries[0].mean == "0.40"
+
+
 def test_latex_is_escaped(run: Path) -> None:
     text = (run / "tables" / "summary.tex").read_text()
     for line in (

@@ -114,10 +114,12 @@ def compare(
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
     """
-    joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(_paths(results))
+    # What is compared: whose seeds, by which metrics, against whom.
+    joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(results)
     records = with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
+    # Values that mean nothing take part in nothing.
     chosen = records[records["metric"].isin(metrics)]
     unfit = invalid(chosen)
     keys = zip(*(chosen[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
@@ -146,17 +148,14 @@ def compare(
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def _paths(results: Path | str | Sequence[Path | str]) -> list[Path]:
-    found = [results] if isinstance(results, Path | str) else results
-    return list(dict.fromkeys(Path(path) for path in found))
-
-
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
-def _join(paths: Sequence[Path]) -> tuple[pd.DataFrame, int]:
+def _join(results: Path | str | Sequence[Path | str]) -> tuple[pd.DataFrame, int]:
     """The records of all directories, each result once, and how many stood in several."""
+    several = [results] if isinstance(results, Path | str) else results
+    paths = list(dict.fromkeys(map(Path, several)))
     frames = [read_records(path) for path in paths]
     _same_budget(paths, frames)
     records = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -186,14 +185,11 @@ def _same_budget(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> None:
             own = {f"{budget} in {' and '.join(sorted(rounded))}" for budget in own} if rounded else own
             first, before = seen.setdefault(str(dataset), (path, own))
             if own and before and not own & before:
+                there, here = (" or ".join(sorted(budgets)) for budgets in (before, own))
                 raise RequestError(
-                    f"{dataset!r} was trained on for different budgets: {_said(before)} in {first}, {_said(own)} in "
-                    f"{path}; results of different budgets are not compared"
+                    f"{dataset!r} was trained on for different budgets: {there} in {first}, {here} in {path}; results "
+                    "of different budgets are not compared"
                 )
-
-
-def _said(budgets: set[str]) -> str:
-    return " or ".join(sorted(budgets))
 
 
 def _metrics(records: pd.DataFrame, asked: tuple[str, ...]) -> list[str]:
@@ -255,6 +251,7 @@ def _undrawn(metrics: Sequence[rankings.Values]) -> dict[int, int]:
 def _seeds(records: pd.DataFrame) -> Seeds:
     """How good each seed is: the higher the better, -inf where it failed."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
+    # A failed seed is the worst outcome and not a missing one: nobody wins by the seeds that survived.
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
     found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
     names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
@@ -342,11 +339,14 @@ def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
 Test = Literal["paired t", "Welch", "Fisher", "none"]
 
 
+# Why t: of five pairs no test by signs or ranks gives p below 0.06, and seeds' differences are near enough to normal.
+# Why Holm: it holds for any dependence between comparisons, and one false "better" in a table is one too many.
 def _test(
     own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float
 ) -> tuple[Test, float, tuple[float, float]]:
     """How it was tested, p, and the interval of the difference; with too few values whether one fails more often."""
     if pairs or min(len(a), len(b)) >= 2:
+        # What two runs of one seed have in common, such as the data that they draw, drops out of their difference.
         found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
         return "paired t" if pairs else "Welch", found.p, found.interval
     if len(a) < len(own) or len(b) < len(base):
@@ -364,6 +364,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
 
     if rows.empty:
         return rows
+    # Holm's step-down procedure over all comparisons that are made at once.
     tested = rows["p"].notna().to_numpy()
     corrected = np.full(len(rows), math.nan)
     if tested.any():
@@ -373,6 +374,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
         keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
         rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
     rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
+    # A comparison that is settled needs no more seeds: the level is shared by those that are still open.
     open_ = int((tested & (rows["verdict"] == UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
     rows["seeds_needed"] = pd.array(needed, dtype="Int64")

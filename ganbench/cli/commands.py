@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 MADE = ("method", "fit", "trick", "metric", "dataset", "divergence", "feature")  # by `ganbench new`
 FORMATS = ("text", "json", "junit", "markdown")
-RUNS = Path("results/runs")
 _NOTHING_MARKED = "nothing in this file is marked @method, @trick, @divergence, @feature, @metric or @dataset"
 
 
@@ -187,7 +186,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     with no_collection():
         from ..execution import run as execute  # after the suite is known to be right: this starts torch
 
-    code = execute.run(loaded, out or RUNS / slug(loaded.name), **settings)
+    code = execute.run(loaded, out or options.RUNS / slug(loaded.name), **settings)
     click.get_current_context().exit(code)
 
 
@@ -295,7 +294,7 @@ def new(kind: scaffold.Template, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--data", metavar="NAME", help="A dataset to play on, instead of points and small images.")
 def test(file: Path, data: str | None) -> None:
-    """Check a file of yours: does it keep its side of the contract?
+    """Check a file of yours, or what is shipped by its name: does it keep its side of the contract?
 
     Plays for a moment with everything that FILE marks, a method, trick, divergence, feature, metric or dataset,
     and says what is wrong and how to mend it. Exit code 0 where all checks passed, 1 where one failed, 2 where FILE
@@ -306,22 +305,23 @@ def test(file: Path, data: str | None) -> None:
       ganbench test my_gan.py
       ganbench test my_gan.py --data digits
     """
-    from ..registry import scan
+    from ..registry import catalog, scan
 
-    found = scan(file.resolve())
-    if not found:
+    shipped = [known[str(file)] for known in catalog().values() if str(file) in known]
+    plugins = shipped if shipped and not file.exists() else scan(file.resolve())
+    if not plugins:
         raise RequestError(f"{file}: {_NOTHING_MARKED}")
     from .. import conformance  # after the file is known to be readable: this starts torch
 
-    played = conformance.load_data(data) if data else None
-    wrong = 0
-    for plugin in found:
+    trial_data = conformance.load_data(data) if data else None
+    failed = 0
+    for plugin in plugins:
         click.echo(text.heading(f"{plugin.name} ({plugin.kind})"))
-        for check in conformance.check(plugin, played):
+        for check in conformance.check(plugin, trial_data):
             click.echo(text.check_text(check))
-            wrong += not check.ok
-    click.echo(f"{text.count(wrong, 'check')} failed" if wrong else "all checks passed")
-    click.get_current_context().exit(1 if wrong else 0)
+            failed += not check.ok
+    click.echo(f"{text.count(failed, 'check')} failed" if failed else "all checks passed")
+    click.get_current_context().exit(1 if failed else 0)
 
 
 @_command()
@@ -497,7 +497,7 @@ def check(
     metavar="RESULTS...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.RunFolder(),
 )
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="LABEL", help="What to compare with; repeatable."

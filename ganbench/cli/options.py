@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from ..errors import did_you_mean
 
 KINDS = ("methods", "tricks", "divergences", "features", "datasets", "metrics", "suites")
+RUNS = Path("results/runs")
 
 
 def known_names() -> dict[str, list[str]]:
@@ -81,6 +82,20 @@ class KindOfPlugin(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
+class RunFolder(click.Path):
+    """The folder of a run that exists."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails for anything else; for a suite or its name it says where its results are, if there are any."""
+        run = RUNS / Path(value).name.removesuffix(".yaml")
+        if not Path(value).is_dir() and run.is_dir():
+            self.fail(f"{str(value)!r} is not the folder of a run; did you mean {run}?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 # --------------------------------------------------------------------------------------------- options
 
 
@@ -108,9 +123,7 @@ set_key = click.option(
     "budget=full; repeatable.",
 )
 seeds = click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds 0 to N-1.")
-results = click.argument(
-    "results", metavar="RESULTS", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+results = click.argument("results", metavar="RESULTS", type=RunFolder())
 
 tolerance = click.option(
     "--tolerance",

@@ -27,32 +27,34 @@ def check_dataset(target: Target, **params: Any) -> list[Check]:
 
 def _dataset(part: PluginSpec) -> Checks:
     with torch.random.fork_rng(devices=[]):
-        first, second = (_loaded(part, seed) for seed in (1, 2))
+        first, second = (_load(part, seed) for seed in (1, 2))
     if not isinstance(first, Data):
         raise CheckFailed(
             "it gives Data", f"it gave a {type(first).__name__}; return Data(name, train, valid, test, shape)"
         )
     yield Check("it gives Data")
     splits = {"train": first.train, "valid": first.valid, "test": first.test}
-    yield Check("its splits have the shape that it states", _misshapen(first, splits))
-    yield Check("its values are finite floats, or bytes for images", _mistyped(first, splits))
-    yield from _overlapping(splits)
+    yield Check("its splits have the shape that it states", _shape_issue(first, splits))
+    yield Check("its values are finite floats, or bytes for images", _type_issue(first, splits))
+    yield from _overlap(splits)
     alike = all(torch.equal(x, getattr(second, name)) for name, x in splits.items())
     text = "twice the same gave other data; take all randomness from the generator that it is given"
     yield Check("everybody gets the same data", None if alike else text)
     names = ("modes", "log_density", "labels", "simulator")
-    has = {name: getattr(first, name) for name in names}
-    has["pixels"] = first.train if first.train.dtype == torch.uint8 else None
-    says = part.plugin.provides
-    lacks = [name for name in says if has.get(name) is None]
-    quiet = [name for name, value in has.items() if value is not None and name not in says]
+    attributes = {name: getattr(first, name) for name in names}
+    attributes["pixels"] = first.train if first.train.dtype == torch.uint8 else None
+    claimed = part.plugin.provides
+    lacks = [name for name in claimed if attributes.get(name) is None]
+    unclaimed = [name for name, value in attributes.items() if value is not None and name not in claimed]
     text = f"it says that it provides {' and '.join(lacks)}, but its Data has none" if lacks else None
     yield Check("it has what it says it provides", text)
     text = (
-        f"add provides={tuple(quiet)!r} to @dataset, or no metric that needs it will apply" if quiet else None
+        f"add provides={tuple(unclaimed)!r} to @dataset, or no metric that needs it will apply"
+        if unclaimed
+        else None
     )
     yield Check("it says what it has", text, advice=True)
-    yield Check("labels and density fit the examples", _mismatched(first, splits))
+    yield Check("labels and density fit the examples", _label_issue(first, splits))
 
 
 def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
@@ -68,7 +70,7 @@ def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
     return sum(row in times for row in own), len(own) * repeated
 
 
-def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
+def _overlap(splits: Mapping[str, Tensor]) -> Checks:
     """What a method has seen in training, or what a bandwidth was chosen by, is no test."""
     if not all(map(len, splits.values())):
         return  # their shapes are wrong, which is said already
@@ -88,19 +90,19 @@ def _overlapping(splits: Mapping[str, Tensor]) -> Checks:
     yield Check("its splits hold different examples", text, advice=not wrong)
 
 
-def _loaded(part: PluginSpec, seed: int) -> Any:
+def _load(part: PluginSpec, seed: int) -> Any:
     torch.manual_seed(seed)  # which must not matter
     return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
 
 
-def _misshapen(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+def _shape_issue(data: Data, splits: Mapping[str, Tensor]) -> str | None:
     for name, x in splits.items():
         if x.shape[1:] != data.shape or not len(x):
             return f"{name} has the shape {list(x.shape)}, expected {['N', *data.shape]} with N > 0"
     return None
 
 
-def _mistyped(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+def _type_issue(data: Data, splits: Mapping[str, Tensor]) -> str | None:
     for name, x in splits.items():
         if x.dtype == torch.uint8:
             if data.scale is None:
@@ -111,12 +113,12 @@ def _mistyped(data: Data, splits: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _mismatched(data: Data, splits: Mapping[str, Tensor]) -> str | None:
+def _label_issue(data: Data, splits: Mapping[str, Tensor]) -> str | None:
     for name, x in splits.items():
         if data.labels and getattr(data.labels, name).shape != (len(x),):
             return f"the labels of {name} have the shape {list(getattr(data.labels, name).shape)}, expected [{len(x)}]"
     if data.log_density:
-        found = data.log_density(data.floats(data.test[:5]))
-        if found.shape != (len(data.test[:5]),) or not bool(torch.isfinite(found).all()):
-            return f"log_density of 5 test examples gave {found.tolist()}, expected 5 finite numbers"
+        density = data.log_density(data.floats(data.test[:5]))
+        if density.shape != (len(data.test[:5]),) or not bool(torch.isfinite(density).all()):
+            return f"log_density of 5 test examples gave {density.tolist()}, expected 5 finite numbers"
     return None

@@ -14,20 +14,19 @@ from ..suite.spec import PluginSpec
 from .checks import Check, Target, as_plugin, run_checks
 
 RTOL = 1e-6  # relative, between numbers in float64 that should be the same
-Fault = tuple[str, str | None]  # what was looked at, and what is wrong with it
+Finding = tuple[str, str | None]  # a rule, and what breaks it
 
 
 def check_divergence(target: Target, **params: Any) -> list[Check]:
     """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
     part = PluginSpec(as_plugin("divergence", target), params)
-    return run_checks(part, lambda: (Check(*fault) for fault in faults(part.build())))
+    return run_checks(part, lambda: (Check(*finding) for finding in examine(part.build())))
 
 
-def faults(divergence: Any) -> Iterator[Fault]:
-    """Each look's name and what is wrong, if anything. It ends at the first fault, since later looks build on
-    earlier ones."""
-    for name, look in LOOKS.items():
-        problem = look(divergence)
+def examine(divergence: Any) -> Iterator[Finding]:
+    """Each rule's name and what breaks it, if anything. Stops at the first that is broken: later rules build on it."""
+    for name, rule in RULES.items():
+        problem = rule(divergence)
         yield name, problem
         if problem:
             return
@@ -53,12 +52,12 @@ def _differ(found: Tensor, expected: Tensor) -> int | None:
     return None if gap[worst] <= RTOL else worst
 
 
-def _methods(d: Any) -> str | None:
+def _interface(d: Any) -> str | None:
     missing = [name for name in ("f", "conjugate", "activation", "composed", "slope") if not hasattr(d, name)]
     return f"it has no {' and no '.join(missing)}; extend ganbench.Divergence" if missing else None
 
 
-def _at_one(d: Divergence) -> str | None:
+def _minimum(d: Divergence) -> str | None:
     found = float(d.f(torch.ones(1, dtype=torch.float64))[0])
     if abs(found - d.minimum) <= 1e-9:
         return None
@@ -78,21 +77,23 @@ def _convex(d: Divergence) -> str | None:
     return None if float(chords[-1] - chords[0]) > RTOL else "f is a straight line: it tells no P from any Q"
 
 
-def _own_slope(d: Divergence) -> str | None:
+def _given_slope(d: Divergence) -> str | None:
     u = _ratios()
-    own, true = d.slope(u), _slope(d, u)
-    at = _differ(own, true)
-    return at if at is None else f"slope(u) = {own[at]:.6g} at u = {u[at]:.3g}, but f'(u) = {true[at]:.6g}"
+    given, expected = d.slope(u), _slope(d, u)
+    at = _differ(given, expected)
+    return (
+        at if at is None else f"slope(u) = {given[at]:.6g} at u = {u[at]:.3g}, but f'(u) = {expected[at]:.6g}"
+    )
 
 
-def _increasing(d: Divergence) -> str | None:
+def _monotone(d: Divergence) -> str | None:
     v = _outputs()
     steps = d.activation(v).diff()
     at = int(torch.where(steps.isnan(), -torch.inf, steps).argmin())
     return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}; turn its sign"
 
 
-def _inside(d: Divergence) -> str | None:
+def _activation_range(d: Divergence) -> str | None:
     v = _outputs()
     t = d.activation(v)
     bad = ~d.conjugate(t).isfinite()
@@ -102,7 +103,7 @@ def _inside(d: Divergence) -> str | None:
     return f"{where} lies outside the domain of the conjugate, which is {d.conjugate(t)[bad][0]} there"
 
 
-def _bounding(d: Divergence) -> str | None:
+def _upper_bound(d: Divergence) -> str | None:
     """Wherever the activation leads, on a grid of ratios; it may be more where f has no such slope."""
     u, t = _ratios(1e-20, 4001), d.activation(_outputs())
     most, where = torch.nan_to_num(t[:, None] * u - d.f(u), nan=-torch.inf).max(1)
@@ -147,7 +148,7 @@ def _composed(d: Divergence) -> str | None:
     )
 
 
-def _losses(d: Divergence) -> str | None:
+def _float32(d: Divergence) -> str | None:
     """In float32, for outputs of moderate size."""
     v = _outputs(20.0).float()
     for name in ("activation", "composed"):
@@ -161,7 +162,7 @@ def _losses(d: Divergence) -> str | None:
     return None
 
 
-def _bound(d: Divergence) -> str | None:
+def _variational_bound(d: Divergence) -> str | None:
     """On P = N(0, 1) and Q = N(0.7, 1.3²), by the trapezoidal rule; off the optimum by steps in v."""
     x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
     p, q = _normal(x, 0.0, 1.0), _normal(x, 0.7, 1.3)
@@ -194,16 +195,16 @@ def _inverse(d: Divergence, t: Tensor) -> Tensor:
     return (low + high) / 2
 
 
-LOOKS = {
-    "it extends Divergence": _methods,
-    "f(1) = 0": _at_one,
+RULES = {
+    "it extends Divergence": _interface,
+    "f(1) = 0": _minimum,
     "f is convex": _convex,
-    "slope is the slope of f": _own_slope,
-    "activation increases": _increasing,
-    "activation stays in the domain of conjugate": _inside,
-    "conjugate is nowhere less than t u - f(u)": _bounding,
+    "slope is the slope of f": _given_slope,
+    "activation increases": _monotone,
+    "activation stays in the domain of conjugate": _activation_range,
+    "conjugate is nowhere less than t u - f(u)": _upper_bound,
     "conjugate is the supremum of t u - f(u)": _supremum,
     "composed is conjugate after activation": _composed,
-    "losses can be vectorised and differentiated in float32": _losses,
-    "the bound is tight at f'(p/q), and lower elsewhere": _bound,
+    "losses can be vectorised and differentiated in float32": _float32,
+    "the bound is tight at f'(p/q), and lower elsewhere": _variational_bound,
 }

@@ -20,29 +20,29 @@ def check_feature(target: Target, data: Data | None = None, **params: Any) -> li
     return run_checks(part, lambda: _feature(part.build(), data))
 
 
-def _feature(made: Any, data: Data | None) -> Checks:
-    data = data or _that_is_taken(made)
+def _feature(feature: Any, data: Data | None) -> Checks:
+    data = data or _fitting_data(feature)
     x = data.floats(data.train[:6], torch.float64).requires_grad_()
-    found = made(x)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(x):
-        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    features = feature(x)
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(x):
+        shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise CheckFailed("it gives [B, d]", f"for {len(x)} examples it gave {shape}, expected [{len(x)}, d]")
     yield Check("it gives [B, d]")
-    finite = bool(torch.isfinite(found).all())
+    finite = bool(torch.isfinite(features).all())
     yield Check("its features are finite", None if finite else "they hold NaN or infinity")
-    (slope,) = torch.autograd.grad(found.sum(), x, allow_unused=True, materialize_grads=True)
+    (slope,) = torch.autograd.grad(features.sum(), x, allow_unused=True, materialize_grads=True)
     text = "no slope reaches the examples; is it behind detach(), torch.no_grad() or a comparison?"
     yield Check("it can be differentiated", None if bool(slope.any()) else text)
-    alone = torch.cat([made(one) for one in x.split(1)])
-    alike = torch.allclose(alone, found, rtol=RTOL, atol=RTOL, equal_nan=True)
+    alone = torch.cat([feature(one) for one in x.split(1)])
+    alike = torch.allclose(alone, features, rtol=RTOL, atol=RTOL, equal_nan=True)
     text = "the features of an example depend on the others beside it; take no statistics over the minibatch"
     yield Check("it takes each example by itself", None if alike else text)
 
 
-def _that_is_taken(made: Any) -> Data:
+def _fitting_data(feature: Any) -> Data:
     """Points, or images for what cannot be given points."""
     try:
-        made(plane().train[:6].double())
+        feature(plane().train[:6].double())
     except Exception:
         return images()
     return plane()

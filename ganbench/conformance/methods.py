@@ -54,18 +54,20 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
     if plugin.interface is None:
         text = f"give it `game(self, data)` -> Game, or `fit(self, data, seed, budget)` -> sampler; {SAMPLER}"
         return [*documentation(plugin), Check("it has a game or a fit", text)]
-    check = _fit if plugin.interface == "fit" else lambda part, data: game_checks(trial_cell(part), data)
-    first, *others = [data] if data else _playgrounds(part)
+    check = (
+        _fit_checks if plugin.interface == "fit" else lambda part, data: game_checks(trial_cell(part), data)
+    )
+    first, *others = [data] if data else _trial_data(part)
     results = run_checks(part, lambda: check(part, first))
     for other in others:
         where = f"on {'images' if len(other.shape) == 3 else 'points'} {list(other.shape)}"
         results = merge(
-            results, run_checks(part, lambda data=other: _unless_refused(check, part, data)), where
+            results, run_checks(part, lambda data=other: _allow_refusal(check, part, data)), where
         )
     return results
 
 
-def _playgrounds(part: PluginSpec) -> list[Data]:
+def _trial_data(part: PluginSpec) -> list[Data]:
     """Small data on which the method is tried: points and images, of both those for which it can be built."""
     plugin = part.plugin
     if plugin.needs and not set(plugin.needs) <= {"labels"}:
@@ -86,7 +88,7 @@ def _can_be_built(part: PluginSpec, data: Data) -> bool:
     return True
 
 
-def _unless_refused(check: Callable[[PluginSpec, Data], Checks], part: PluginSpec, data: Data) -> Checks:
+def _allow_refusal(check: Callable[[PluginSpec, Data], Checks], part: PluginSpec, data: Data) -> Checks:
     """The checks on further data, none where the method refuses these with an error of ganbench's. One that means
     to play but cannot is told how to refuse."""
     try:
@@ -114,15 +116,15 @@ def game_checks(cell: Cell, data: Data) -> Checks:
     lacks = [name for name in says if has.get(name) is None]
     text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
     yield Check("it has what it says it provides", text)
-    yield from _round(cell, data, torch.float32)
-    yield from _round(cell, data, torch.float64)
+    yield from _loss_checks(cell, data, torch.float32)
+    yield from _loss_checks(cell, data, torch.float64)
     trained = loop.train(cell, data, [0, 1, 2])
-    yield _diverged(trained)
-    yield _alone(cell, data, trained[1])
-    yield from _samples(cell, data, trained[1])
+    yield _divergence_check(trained)
+    yield _stack_check(cell, data, trained[1])
+    yield from _sample_checks(cell, data, trained[1])
 
 
-def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
+def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     """The first losses and gradients of two seeds; in float32 only whether they can be computed, and are finite."""
     games = [build_game(cell, data, seed) for seed in (0, 1)]
     stack = Stack(games, torch.device("cpu"), dtype)
@@ -166,19 +168,19 @@ def _round(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     yield Check("every net has a player", text, advice=True)
 
 
-def _diverged(trained: Sequence[TrainedSeed]) -> Check:
+def _divergence_check(trained: Sequence[TrainedSeed]) -> Check:
     bad = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
     return Check(f"{SETTINGS.steps} rounds are played without diverging", "; ".join(sorted(bad)) or None)
 
 
-def _alone(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
+def _stack_check(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
     """The same seed in a stack of three, alone, and where that differs, alone once more."""
     name = "a seed alone gives what it gives in a stack"
     (alone,) = loop.train(cell, data, [stacked.seed])
-    if _same(alone, stacked):
+    if _equal(alone, stacked):
         return Check(name)
     (again,) = loop.train(cell, data, [stacked.seed])
-    if not _same(again, alone):
+    if not _equal(again, alone):
         return Check(
             name,
             "two trainings of one seed differ: take all randomness from PyTorch's generator in game() and from draws "
@@ -191,7 +193,7 @@ def _alone(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
     )
 
 
-def _same(first: TrainedSeed, second: TrainedSeed) -> bool:
+def _equal(first: TrainedSeed, second: TrainedSeed) -> bool:
     """Whether losses and samples agree. Parameters need not: rounding alone moves a bias before a BatchNorm."""
     pairs = [(first.curves[name], curve) for name, curve in second.curves.items()]
     if first.snapshots is not None and second.snapshots is not None:
@@ -199,7 +201,7 @@ def _same(first: TrainedSeed, second: TrainedSeed) -> bool:
     return all(torch.allclose(one, other, rtol=RTOL, atol=RTOL, equal_nan=True) for one, other in pairs)
 
 
-def _samples(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
+def _sample_checks(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     subject = model.model(cell, data, trained.seed, trained.state, None)
     if not isinstance(subject, model.TrainedModel):
         raise TypeError(f"a game gave a {type(subject).__name__}")
@@ -216,7 +218,7 @@ def _samples(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     yield Check(
         "samples are finite", None if bool(torch.isfinite(x).all()) else "some values are NaN or infinite"
     )
-    yield _in_scale(x, data)
+    yield _scale_check(x, data)
     text = (
         "a latent alone gives another sample than the same latent beside others; let sample treat each on its own "
         "(take ganbench.BatchNorm for nn.BatchNorm, and no statistics of the batch)"
@@ -231,7 +233,7 @@ def _samples(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     yield Check("what is stored gives the same samples", None if alike else text)
 
 
-def _in_scale(x: Tensor, data: Data) -> Check:
+def _scale_check(x: Tensor, data: Data) -> Check:
     name = "samples lie in the scale of the data"
     low, high = data.scale or (-math.inf, math.inf)
     if low - 1e-3 <= float(x.min()) and float(x.max()) <= high + 1e-3:
@@ -244,7 +246,7 @@ def _in_scale(x: Tensor, data: Data) -> Check:
     return Check(name, f"{found}; {remedy}")
 
 
-def _fit(part: PluginSpec, data: Data) -> Checks:
+def _fit_checks(part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(part)
     try:
         (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))

@@ -28,23 +28,23 @@ def check_metric(target: Target, data: Data | None = None, **params: Any) -> lis
 
 def _metric(part: PluginSpec, data: Data) -> Checks:
     plugin = part.plugin
-    odd = [v.name for v in plugin.values if v.better not in get_args(Better)]
+    undirected = [v.name for v in plugin.values if v.better not in get_args(Better)]
     text = None if plugin.values else "say what it measures: @metric(Value('distance', 'nats', 'lower'))"
-    if odd:
-        text = f"`better` of {' and '.join(odd)} must be one of: {', '.join(get_args(Better))}"
+    if undirected:
+        text = f"`better` of {' and '.join(undirected)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
-    made = part.build()
-    sentence = getattr(made, "protocol", lambda _: "")(data)
+    metric = part.build()
+    sentence = getattr(metric, "protocol", lambda _: "")(data)
     text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
     yield Check("its protocol is a sentence", text)
-    if hasattr(made, "protocol_fields"):
+    if hasattr(metric, "protocol_fields"):
         try:
             same = protocol(part, data) == protocol(part, data)
             text = None if same else "protocol_fields(data) must return the same mapping every time"
         except PluginError as error:
             text = str(error)
         yield Check("its protocol has a hash that stays the same", text)
-    first, second = (_scores(made, data) for _ in range(2))
+    first, second = (_scores(metric, data) for _ in range(2))
     if len(first) != len(plugin.values) or not all(isinstance(score, Score) for score in first):
         kinds = ", ".join(type(score).__name__ for score in first)
         raise CheckFailed(
@@ -61,16 +61,18 @@ def _metric(part: PluginSpec, data: Data) -> Checks:
     )
     text = "the same samples gave another value; take random numbers from model.generator(purpose)"
     yield Check("it gives the same value twice", None if alike else text)
-    yield Check("its details can be stored", _unstorable(first))
+    yield Check("its details can be stored", _storage_issue(first))
 
 
-def _scores(made: Any, data: Data) -> tuple[Any, ...]:
+def _scores(metric: Any, data: Data) -> tuple[Any, ...]:
     model: Any = SampledModel(data)
-    found = made(model, data, made.reference(data)) if hasattr(made, "reference") else made(model, data)
-    return found if isinstance(found, tuple) else (found,)
+    scores = (
+        metric(model, data, metric.reference(data)) if hasattr(metric, "reference") else metric(model, data)
+    )
+    return scores if isinstance(scores, tuple) else (scores,)
 
 
-def _unstorable(scores: Sequence[Score]) -> str | None:
+def _storage_issue(scores: Sequence[Score]) -> str | None:
     for name, value in (item for score in scores for item in score.details.items()):
         try:
             json.dumps(value, default=lambda v: v.tolist())  # tensors and arrays

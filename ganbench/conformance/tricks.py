@@ -24,10 +24,10 @@ def check_trick(target: Target, data: Data | None = None, **params: Any) -> list
     part = PluginSpec(as_plugin("trick", target), params)
     plain = PluginSpec(registry.find("method", f"{fixtures.__file__}:Reference"), {})
     data = data or plane()
-    return run_checks(part, lambda: _trick(trial_cell(plain), part, data))
+    return run_checks(part, lambda: _trick_checks(trial_cell(plain), part, data))
 
 
-def _trick(plain: Cell, part: PluginSpec, data: Data) -> Checks:
+def _trick_checks(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(*[p for p in (plain.method.part, part) if p])
     game = build_game(plain, data, 0)
     given = dict(game.nets)
@@ -45,10 +45,10 @@ def _trick(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     text = "it takes the draw 'z' away; add draws by game.with_draws, so that methods keep seeing the same latents"
     yield Check("it leaves the draws of the game alone", text if lost else None)
     yield from game_checks(cell, data)
-    yield _effect(plain, cell, data)
+    yield _effect_check(plain, cell, data)
 
 
-def _effect(plain: Cell, cell: Cell, data: Data) -> Check:
+def _effect_check(plain: Cell, cell: Cell, data: Data) -> Check:
     (before,), (after,) = (loop.train(one, data, [0]) for one in (plain, cell))
     shots = [one.snapshots for one in (before, after) if one.snapshots is not None]
     alike = torch.equal(shots[0], shots[1])

@@ -37,7 +37,7 @@ from ..errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # as Pillow calls them
-KINDS = "PNG, JPEG, BMP or WebP"
+IMAGE_KINDS = "PNG, JPEG, BMP or WebP"
 OTHER_IMAGES = (
     ".tif",
     ".tiff",
@@ -50,9 +50,9 @@ OTHER_IMAGES = (
     ".tga",
 )  # which are not read
 MAX_PIXELS = 64_000_000  # of one image file: more than a camera takes, less than a decompression bomb
-MAX_MEMBER = 1_000_000  # bytes of one image inside an archive
-TIMEOUT = 30  # seconds without an answer after which a download has failed
-DECODING = 1  # goes up when `decode` gives other pixels, so that no older cache is used
+MAX_MEMBER_BYTES = 1_000_000  # bytes of one image inside an archive
+TIMEOUT_SECONDS = 30  # seconds without an answer after which a download has failed
+DECODER_VERSION = 1  # goes up when `decode` gives other pixels, so that no older cache is used
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def obtain(name: str, files: Mapping[str, str | None], make: Callable[[Path, boo
     try:
         return make(root, False)
     except (RuntimeError, OSError):
-        _refuse_wrong(name, root, files)
+        _check_md5(name, root, files)
     if root == named:
         missing = ", ".join(file for file in files if not (root / file).exists()) or "a part"
         raise DatasetError(
@@ -116,7 +116,7 @@ def obtain(name: str, files: Mapping[str, str | None], make: Callable[[Path, boo
     return _download(name, files, lambda: make(root, True))
 
 
-def _refuse_wrong(name: str, root: Path, files: Mapping[str, str | None]) -> None:
+def _check_md5(name: str, root: Path, files: Mapping[str, str | None]) -> None:
     """Raise DatasetError for a file that is there and has another MD5 sum; no file is ever replaced."""
     for path, expected in ((root / file, md5) for file, md5 in files.items() if md5):
         if not path.is_file():
@@ -137,7 +137,7 @@ def _download(name: str, files: Iterable[str], make: Callable[[], T]) -> T:
     patience = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(TIMEOUT)
+        socket.setdefaulttimeout(TIMEOUT_SECONDS)
         with FileLock(root / f".{name}.lock"):
             return make()
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -191,10 +191,10 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None:
                     continue
-                if member.size > MAX_MEMBER:
+                if member.size > MAX_MEMBER_BYTES:
                     raise DatasetError(
                         f"{path}: {member.name!r} in it has {member.size:,} bytes; "
-                        f"expected images of at most {MAX_MEMBER:,}"
+                        f"expected images of at most {MAX_MEMBER_BYTES:,}"
                     )
                 yield member.name, content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -224,14 +224,14 @@ def list_images(root: Path) -> Listing:
     files with another suffix are skipped and counted. Raises DatasetError."""
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
-        raise DatasetError(f"{root}: {what}; expected a folder of {KINDS} images")
+        raise DatasetError(f"{root}: {what}; expected a folder of {IMAGE_KINDS} images")
     skipped: list[Path] = []
     plain, folders = _entries(root, skipped)
     classed: list[Path] = []
     for folder in folders:
         inside, deeper = _entries(folder, skipped)
         if not inside:
-            raise DatasetError(f"{folder}: has no {KINDS} images; remove it, or put its class there")
+            raise DatasetError(f"{folder}: has no {IMAGE_KINDS} images; remove it, or put its class there")
         classed += inside
         skipped += deeper
     names = [[entry.relative_to(root).as_posix() for entry in part] for part in (plain, classed)]
@@ -241,9 +241,9 @@ def list_images(root: Path) -> Listing:
             "put all images into sub-folders, one for each class, or all into one folder"
         )
     if not plain and not classed:
-        held = f"only {', '.join(_reasons(skipped)[:6])}" if skipped else "it is empty"
+        held = f"only {', '.join(_count_by_kind(skipped)[:6])}" if skipped else "it is empty"
         raise DatasetError(f"{root}: has no images with the suffix {', '.join(SUFFIXES)}: {held}")
-    return Listing(root, tuple(sorted(names[0] or names[1])), _reasons(skipped))
+    return Listing(root, tuple(sorted(names[0] or names[1])), _count_by_kind(skipped))
 
 
 def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -261,7 +261,7 @@ def _entries(folder: Path, skipped: list[Path]) -> tuple[list[Path], list[Path]]
     return images, folders
 
 
-def _reasons(skipped: Sequence[Path]) -> tuple[str, ...]:
+def _count_by_kind(skipped: Sequence[Path]) -> tuple[str, ...]:
     """What was skipped, by kind: `12 .tif (convert to PNG)`, `1 hidden (.DS_Store)`, `folder old/cat`."""
     found = []
     for entry in skipped:
@@ -310,7 +310,7 @@ def read_headers(listing: Listing) -> list[Header]:
     def read_header(name: str) -> Header:
         path = listing.root / name
         try:
-            with path.open("rb") as file, _opened(file, str(path)) as image:
+            with path.open("rb") as file, _open_image(file, str(path)) as image:
                 return Header(_is_grey(image), *image.size)
         except OSError as error:
             raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
@@ -336,7 +336,7 @@ def channel_note(headers: Sequence[Header], channels: int) -> str:
 
 
 @contextmanager
-def _opened(source: IO[bytes], name: str) -> Iterator[Image.Image]:
+def _open_image(source: IO[bytes], name: str) -> Iterator[Image.Image]:
     """An image whose pixels are not decoded yet. Raises DatasetError, also for what goes wrong when they are."""
     try:
         with Image.open(source, formats=FORMATS) as image:
@@ -349,7 +349,7 @@ def _opened(source: IO[bytes], name: str) -> Iterator[Image.Image]:
             yield image
     except PIL.UnidentifiedImageError:
         raise DatasetError(
-            f"{name}: is not a {KINDS} image, whatever its suffix says; convert or remove it"
+            f"{name}: is not a {IMAGE_KINDS} image, whatever its suffix says; convert or remove it"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DatasetError(f"{name}: has more than {MAX_PIXELS:,} pixels") from None
@@ -360,7 +360,7 @@ def _opened(source: IO[bytes], name: str) -> Iterator[Image.Image]:
 def decode(blob: bytes, name: str, layout: Layout) -> NDArray[np.uint8]:
     """An image file -> [C, size, size]. Transparency is laid over white, 16 bits are cut to 8, cameras' rotation
     marks are followed. Raises DatasetError which names the file."""
-    with _opened(io.BytesIO(blob), name) as image:
+    with _open_image(io.BytesIO(blob), name) as image:
         if layout.exact and image.size != (layout.size, layout.size):
             expected = f"{layout.size} × {layout.size}"
             raise DatasetError(f"{name}: has {image.width} × {image.height} pixels; expected {expected}")
@@ -417,4 +417,4 @@ def decode_files(root: Path, names: Sequence[str], layout: Layout) -> Tensor:
 
 def cached(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` decoded for this key before, else what it decodes now (`caching.cached`)."""
-    return cache.cached("decoded", f"{DECODING} {PIL.__version__} {key}", make)
+    return cache.cached("decoded", f"{DECODER_VERSION} {PIL.__version__} {key}", make)

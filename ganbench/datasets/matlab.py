@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError
 
-MATRIX, COMPRESSED = 14, 15
-STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-MOST = 2**31  # numbers in one array; TFD at 96 × 96 has half as many
-HEAD = 1024  # bytes of a compressed variable that are enough for its class, shape and name
+MATRIX_TYPE, COMPRESSED_TYPE = 14, 15
+STORED_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+CLASS_TYPES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+MAX_NUMBERS = 2**31  # numbers in one array; TFD at 96 × 96 has half as many
+HEAD_BYTES = 1024  # bytes of a compressed variable that are enough for its class, shape and name
 
 
 def read_mat(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -64,35 +64,35 @@ def _elements(buffer: memoryview, whole: bool = True) -> Iterator[tuple[int, mem
         if whole and (body + size > len(buffer) or (body == start + 4 and size > 4)):
             raise ValueError(f"{size:,} bytes announced, {len(buffer) - body:,} are left")
         yield kind, buffer[body : body + size]
-        padding = 0 if kind == COMPRESSED else -size % 8
+        padding = 0 if kind == COMPRESSED_TYPE else -size % 8
         start = start + 8 if body == start + 4 else body + size + padding
 
 
 def _matrix(kind: int, data: memoryview, limit: int) -> Iterator[tuple[int, memoryview]]:
     """The parts of a variable: flags, shape, name, numbers; of a compressed one the first `limit` bytes."""
-    if kind == COMPRESSED:
+    if kind == COMPRESSED_TYPE:
         data = memoryview(zlib.decompressobj().decompress(data, limit))
         kind, data = next(_elements(data, whole=False))
-    if kind != MATRIX:
+    if kind != MATRIX_TYPE:
         raise ValueError(f"a variable of the unknown type {kind}")
     return _elements(data, whole=False)
 
 
 def _name(kind: int, data: memoryview) -> tuple[str, bool]:
     """Name of a variable, and whether it holds plain real numbers."""
-    parts = _matrix(kind, data, HEAD)
+    parts = _matrix(kind, data, HEAD_BYTES)
     flags, _, name = next(parts)[1], next(parts), next(parts)[1]
-    return bytes(name).decode(), flags[0] in CLASSES and not flags[1] & 8
+    return bytes(name).decode(), flags[0] in CLASS_TYPES and not flags[1] & 8
 
 
 def _array(kind: int, data: memoryview) -> NDArray[Any]:
-    parts = _matrix(kind, data, HEAD)
+    parts = _matrix(kind, data, HEAD_BYTES)
     flags, shape = next(parts)[1], tuple(np.frombuffer(next(parts)[1], "<i4").tolist())
     size = math.prod(shape)
-    if min(shape, default=-1) < 0 or size > MOST:
+    if min(shape, default=-1) < 0 or size > MAX_NUMBERS:
         raise ValueError(f"the shape {shape}")
-    _, _, _, (stored, numbers) = _matrix(kind, data, HEAD + 8 * size)
-    if stored not in STORED or len(numbers) != size * np.dtype(STORED[stored]).itemsize:
+    _, _, _, (stored, numbers) = _matrix(kind, data, HEAD_BYTES + 8 * size)
+    if stored not in STORED_TYPES or len(numbers) != size * np.dtype(STORED_TYPES[stored]).itemsize:
         raise ValueError(f"{len(numbers):,} bytes of type {stored} for the shape {shape}")
-    array = np.frombuffer(numbers, "<" + STORED[stored]).reshape(shape, order="F")
-    return array.astype(CLASSES[flags[0]])
+    array = np.frombuffer(numbers, "<" + STORED_TYPES[stored]).reshape(shape, order="F")
+    return array.astype(CLASS_TYPES[flags[0]])

@@ -11,7 +11,7 @@ from ..contracts import Data, dataset
 from ..errors import DatasetError, SampleError
 from ..samples import Samples, read_array
 
-LEAST = 10  # for three splits
+MIN_EXAMPLES = 10  # for three splits
 
 
 @dataset("samples", version=2)
@@ -29,8 +29,10 @@ def samples(
     file = Path(path).expanduser()
     try:
         array, name = read_array(file)
-        if array.ndim < 2 or len(array) < LEAST:
-            raise DatasetError(f"{name}: holds {list(array.shape)}; expected [N, *shape], N at least {LEAST}")
+        if array.ndim < 2 or len(array) < MIN_EXAMPLES:
+            raise DatasetError(
+                f"{name}: holds {list(array.shape)}; expected [N, *shape], N at least {MIN_EXAMPLES}"
+            )
         every = Samples(array, name, order="data")  # not the order in which the same file is read as samples
     except SampleError as error:
         raise DatasetError(str(error)) from None

@@ -173,9 +173,9 @@ class Local:
 
 
 def _kill(worker: Worker) -> None:
-    """Kill a worker and the processes that its plugins have forked, all of which are in its process group. The group
-    keeps its number as long as one of them lives, also when the worker has exited."""
-    worker.process.kill()  # where it has no group yet; does nothing to one that has exited
+    """Kill a worker and the processes that its plugins have forked, which are all in its process group."""
+    worker.process.kill()  # it may have no group yet; does nothing to one that has exited
+    # The group keeps its number as long as one of its processes lives, also when the worker has exited.
     if pid := worker.process.pid:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

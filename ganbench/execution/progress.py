@@ -79,8 +79,8 @@ class ProgressDir:
         self.folder = folder
 
     def reporter(self, task: int) -> Callable[[TaskProgress], None]:
-        """A function with which the worker of a task reports. It may be called at any rate: a report is written
-        twice a second, and when the activity changes."""
+        """A function with which the worker of a task reports. It may be called at any rate: it writes twice a second,
+        and when the activity changes."""
         last, activity, resumed = 0.0, "", 0
 
         def report(progress: TaskProgress) -> None:
@@ -184,10 +184,10 @@ class Display:
         """Read the workers' reports again."""
         now = time.monotonic()
         reports = self.progress.read()
-        for task in (
-            self.rows.keys() - reports.keys()
-        ):  # waits no longer, and cannot report from where it is now
-            self.bars.remove_task(self.rows.pop(task).bar)
+        for task, row in self.rows.items():
+            self.bars.update(
+                row.bar, visible=task in reports
+            )  # one that went to a node has none from then on
         for task, report in sorted(reports.items()):
             label = self.labels[task]
             if task not in self.rows:
@@ -212,7 +212,8 @@ class Display:
         """Print how a task ended."""
         self.refresh()  # what it did last
         self.progress.clear(task)
-        self.refresh()
+        if row := self.rows.pop(task, None):
+            self.bars.remove_task(row.bar)
         self.done += 1
         count = f"{self.done} of {len(self.labels)}"
         self.bars.update(self.total, completed=self.done, text=f"{count} tasks")

@@ -252,8 +252,8 @@ def gpus() -> list[str]:
 def prepare(
     suite: Suite, copies: Path | None = None
 ) -> tuple[list[Cell], list[Preview], dict[str, Path | None]]:
-    """Load every dataset once, one after the other, and play a round of each cell with tricks, so that whatever is
-    missing or does not go together is found before anything is trained.
+    """Load every dataset and play one round of each cell with tricks, so that missing data, and tricks that a method
+    cannot take, are reported before anything is trained.
 
     copies: a folder for copies of the datasets, which workers map
 
@@ -263,6 +263,7 @@ def prepare(
     cells = list(make_cells(suite))
     stored: dict[str, Path | None] = {}
     previews, refusals = [], []
+    # One dataset after the other, each loaded once: only one is in memory at a time.
     for number, dataset in enumerate(suite.datasets):
         own = [index for index, cell in enumerate(cells) if cell.dataset is dataset]
         if not own:
@@ -291,10 +292,13 @@ def prepare(
 
 
 def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> Iterator[Task]:
-    """The tasks of a plan. Cells too few to keep all cores, or all GPUs, busy are split into nearly equal parts.
+    """The tasks of a plan. The seeds of a cell are split into nearly equal parts where there are too few cells to keep
+    all cores, or all GPUs, busy.
 
-    The split follows from the plan and the machine alone, never from what is there already or from the number of
-    workers: the seeds of a stack agree with the same seeds trained alone only to rounding.
+    units: cores or GPUs
+
+    The split depends on the plan and the machine alone, never on what is done already or on the number of workers: a
+    seed in another stack has the same numbers only to rounding.
     """
     enough = MIN_CELLS_PER_CORE * units if device == "cpu" else units
     parts = units if len(cells) < enough else 1
@@ -344,8 +348,9 @@ def _run_pending(
     tracking: Tracking,
     console: Console,
 ) -> bool:
-    """Run all tasks that lack something, the longest first; whether Ctrl-C ended it."""
+    """Run all tasks that lack something; whether Ctrl-C ended it."""
     pending = [(task, work) for task in tasks if (work := pending_work(store, task.cell, task.seeds))]
+    # The longest first: a long one that starts last would leave the other workers idle at the end.
     pending.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
     todo = [task for task, _ in pending]
     _print_warnings(store.warnings, console)
@@ -363,8 +368,8 @@ def _run_pending(
 def _run_tasks(
     tasks: Sequence[Task], store: Store, executor: Executor, tracking: Tracking, display: Display
 ) -> None:
-    """Submit tasks and handle their outcomes; a task whose worker is killed is tried once more. Raises errors that no
-    task alone is to blame for, such as StoreError; no worker is left then, as after Ctrl-C."""
+    """Submit tasks and handle their outcomes. Raises StoreError and other errors that end the whole run; no worker is
+    left running then, nor after Ctrl-C."""
     attempts: Counter[int] = Counter()
     remaining = len(tasks)
     try:
@@ -375,6 +380,7 @@ def _run_tasks(
             for outcome in executor.wait(POLL_INTERVAL):
                 task = outcome.task
                 attempts[task.number] += 1
+                # The system may have killed it for want of memory that others used: try once more.
                 if outcome.death and attempts[task.number] < ATTEMPTS:
                     say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
                     executor.submit(task)
@@ -389,8 +395,8 @@ def _run_tasks(
 
 
 def _settle(outcome: Outcome, store: Store, console: Console) -> str:
-    """Store what the worker could not store itself; how its task ended, in words. Raises StoreError where the worker
-    could not write."""
+    """How a task ended, in words. Stores the failure of a worker that was killed or took too long. Raises StoreError
+    where the worker could not write."""
     task, cell = outcome.task, outcome.task.cell
     log = f"; see {task.log}" if task.log.exists() else ""
     if outcome.death:
@@ -411,8 +417,8 @@ def _settle(outcome: Outcome, store: Store, console: Console) -> str:
 
 
 def _import_reports() -> None:
-    """Import what tables and plots will need, which takes seconds, while the workers work."""
-    with suppress(Exception):  # whatever is wrong shows when they are written
+    """Import what tables and plots need, which takes seconds, while the workers work."""
+    with suppress(Exception):  # an error shows again when they are written
         for name in REPORTS:
             importlib.import_module(f"ganbench.report.{name}")
         importlib.import_module("matplotlib.backends.backend_agg")
@@ -497,7 +503,8 @@ def _print_tables(run: Run, console: Console) -> None:
 
 
 def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
-    """Name every seed that is not ok; whether any failed, or all diverged (one that diverged is a result)."""
+    """Print every seed that is not ok, by reason; whether any failed or all diverged. A seed that diverged is a result
+    of its method, a run of nothing else is none."""
     seeds_by_reason: dict[tuple[str, ...], dict[int, None]] = {}
     for row in rows:
         if row["status"] != "ok":

@@ -192,7 +192,7 @@ class Tracking:
         self.warnings: list[str] = []
         self.logged: set[tuple[str, int]] = set()  # folder of the cell and seed, in this run
         self.next = 0.0  # when to look again, by the monotonic clock
-        self.trackers = {name: _started(name, store.root / "tracking" / name) for name in names}
+        self.trackers = {name: _start_tracker(name, store.root / "tracking" / name) for name in names}
 
     def look(self, tasks: Sequence[Task]) -> None:
         """Log the seeds of these tasks that are complete; does nothing more often than every few seconds."""
@@ -275,7 +275,7 @@ class Tracking:
         )  # fmt: skip
 
 
-def _started(name: str, folder: Path) -> Tracker:
+def _start_tracker(name: str, folder: Path) -> Tracker:
     """Raises RequestError."""
     module, tracker = TRACKERS[name]
     if find_spec(module) is None:

@@ -130,7 +130,7 @@ def pending_work(store: Store, cell: Cell, seeds: Sequence[int]) -> PendingWork:
 
 
 def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
-    """The whole life of a worker process. It ends with exit code 0 and a result, or died."""
+    """What a worker process runs. The parent takes a worker that ends without a result as dead."""
     worker_init(progress, cpu, gpu)
     try:
         try:
@@ -142,6 +142,7 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
             os.dup2(log, output)
         faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
         result = run_task(task, progress)
+        # A log is kept only of a task that printed something.
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
@@ -199,18 +200,25 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
     store, cell = Store(task.root), task.cell
     report = progress.reporter(task.number)
     with ExitStack() as stack:
+        # Two runs of one suite share its folder: each seed is trained by one of them, and the other finds it done.
         try:
             stack.enter_context(store.lock(cell.id, task.seeds, wait=False))
         except Timeout:
             report(TaskProgress(WAITING, len(task.seeds)))
             stack.enter_context(store.lock(cell.id, task.seeds))
-        stack.enter_context(_time_limit(task, progress))
-        stack.enter_context(_recorded_failures(task, store, task.seeds))
-        work = pending_work(store, cell, task.seeds)  # again: another run may have been here
+        stack.enter_context(
+            _time_limit(task, progress)
+        )  # after the lock: waiting takes none of the task's time
+        stack.enter_context(_store_failures(task, store, task.seeds))
+        work = pending_work(store, cell, task.seeds)  # again: the other run may have done it
         if work:
             report(TaskProgress("loading data", len(task.seeds)))
             with plugin_code():
-                data, digest = read_data(task.data) if task.data else _loaded(cell)
+                if task.data:
+                    data, digest = read_data(task.data)
+                else:
+                    data = load_data(cell.dataset.part)
+                    digest = data_digest(data, cell.dataset.part)
             # Results are stored under keys that were made when the run began: refuse what has changed since, or is
             # different on this node.
             if replace(cell, digest=digest) != cell:
@@ -224,22 +232,25 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
 
 
 def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: Report) -> None:
-    """Games as one stack; other methods seed by seed, each stored as soon as it is trained."""
+    """Train these seeds and store them: a game as one stack, other methods seed by seed, so that a seed is kept
+    when the next one fails."""
     cell = task.cell
 
     def progress(now: Progress) -> None:
         report(TaskProgress("training", now.seeds, now.step, now.steps, now.rate, now.losses))
 
-    size = max(1, len(seeds)) if cell.interface == "game" else 1
-    for stack in (seeds[start : start + size] for start in range(0, len(seeds), size)):
+    stacks = [seeds] if seeds and cell.interface == "game" else [(seed,) for seed in seeds]
+    for stack in stacks:
         report(TaskProgress("training", len(stack)))
-        with _recorded_failures(task, store, stack):
+        with _store_failures(task, store, stack):
             with plugin_code():
-                kept = StoredCheckpoints(store, cell, report)
-                trained = train(cell, data, stack, device=task.device, progress=progress, checkpoints=kept)
+                checkpoints = StoredCheckpoints(store, cell, report)
+                trained = train(
+                    cell, data, stack, device=task.device, progress=progress, checkpoints=checkpoints
+                )
             for one in trained:
                 samples, n = one.samples, few(data.shape)
-                if one.status == "ok" and samples is None:
+                if one.status == "ok" and samples is None:  # a game: its generator makes them
                     with plugin_code():
                         samples = model(cell, data, one.seed, one.state, None, device=task.device).samples(n)
                 preview = data.floats(samples[:n]) if samples is not None else None
@@ -255,11 +266,11 @@ class StoredCheckpoints:
 
     def load(self, seeds: Sequence[int]) -> Checkpoint | None:
         """The checkpoint from which these seeds go on, if there is one."""
-        found = self.store.checkpoint(self.cell, seeds)
-        if found:
-            steps = self.cell.train.steps
-            self.report(TaskProgress("training", len(seeds), found.step, steps, resumed=found.step))
-        return found
+        checkpoint = self.store.checkpoint(self.cell, seeds)
+        if checkpoint:
+            step, steps = checkpoint.step, self.cell.train.steps
+            self.report(TaskProgress("training", len(seeds), step, steps, resumed=step))
+        return checkpoint
 
     def due(self, step: int) -> bool:
         """Whether the minutes have passed."""
@@ -275,9 +286,10 @@ def _score(task: Task, store: Store, data: Data, report: Report) -> None:
     """Score all trained seeds by all metrics that they lack."""
     cell = task.cell
     scorer = Scorer(cell, data)
+    # A model is built once a seed, and each score is stored before the next metric runs, which may fail.
     for trained, group in groupby(pending_work(store, cell, task.seeds).scores, key=itemgetter(0)):
         seed = trained.seed
-        with _recorded_failures(task, store, [seed]):
+        with _store_failures(task, store, [seed]):
             with plugin_code():
                 subject = model(cell, data, seed, *store.tensors(cell.id, seed), device=task.device)
             for _, index in group:
@@ -289,20 +301,19 @@ def _score(task: Task, store: Store, data: Data, report: Report) -> None:
 
 @contextmanager
 def plugin_code() -> Iterator[None]:
-    """Around code of plugins: exit in a child that it has forked, and return to the working directory, against which
-    paths such as GANBENCH_DATA are read."""
+    """Around code of plugins, which may fork and change the working directory."""
     worker, folder = os.getpid(), os.getcwd()
     try:
         yield
     finally:
         if os.getpid() != worker:
-            os._exit(0)
-        os.chdir(folder)
+            os._exit(0)  # a child that came back from the plugin would do the rest of the task a second time
+        os.chdir(folder)  # relative paths, such as GANBENCH_DATA, are read against it
 
 
 @contextmanager
-def _recorded_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
-    """Store an exception as the status of what these seeds lack. Raises StoreError."""
+def _store_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
+    """Store an exception as the status of all that these seeds lack, and go on. Raises StoreError."""
     try:
         yield
     except StoreError:
@@ -385,13 +396,6 @@ def _without_test(data: Data) -> Data:
     held_out, rest = order[:tenth].sort().values, order[tenth:].sort().values
     labels = data.labels and Labels(data.labels.train[rest], data.labels.train[held_out], data.labels.valid)
     return replace(data, train=data.train[rest], valid=data.train[held_out], test=data.valid, labels=labels)
-
-
-def _loaded(cell: Cell) -> tuple[Data, str]:
-    """The dataset of a cell and its digest."""
-    part = cell.dataset.part
-    data = load_data(part, cell.dataset.split)
-    return data, data_digest(data, part)
 
 
 def save_data(data: Data, digest: str, path: Path) -> Path | None:

@@ -1,8 +1,8 @@
-"""A classifier of a dataset's own classes, for metrics that look at classes or at features.
+"""A classifier of a dataset's own classes, for metrics that use classes or features.
 
-Metrics of images need a net that knows images, and published ones (Inception, DINOv2) know photographs. This
-one is small, is trained here on the dataset's own training split, in the same way for everybody, and says its
-test accuracy. It is trained once for each content of the data and kept in the user's cache folder.
+Published nets (Inception, DINOv2) are trained on photographs. This one is small, is trained here on the dataset's own
+training split, always in the same way, and reports its test accuracy. It is trained once for each content of the data
+and stored in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..errors import SampleError
 from ..precision import float32_products
 from .distances import check_samples
 
-RECIPE = 1  # goes up when another net or training is used, so that no older one is found again
+RECIPE = 1  # increase it when the net or its training changes, so that no older net is loaded
 FEATURES = 128  # of the last hidden layer
 BATCH = 128
-UPDATES = 800  # of a minibatch: two passes over MNIST
-EPOCHS = 80  # passes at most, for small data
-RATE = 3e-3  # greatest learning rate of the cycle
-BLOCK = 500  # examples at a time when it is applied
+MAX_UPDATES = 800  # minibatches: two passes over MNIST
+MAX_EPOCHS = 80  # passes, for small data
+MAX_LEARNING_RATE = 3e-3  # of the cycle
+BLOCK = 500  # examples at a time when the net is applied
 
 
 class Net(nn.Module):
@@ -54,7 +54,8 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained net. It takes floats [n, C, H, W] in the data's scale; no result depends on the batch."""
+    """A trained net. It takes floats [n, C, H, W] in the data's scale; the result of an example does not depend on its
+    batch."""
 
     net: Net
     shape: tuple[int, ...]  # of one example
@@ -67,17 +68,17 @@ class Classifier:
         return self._apply(self.net.trunk, x)
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Of the classes, [n, K]. Raises SampleError likewise."""
+        """Class probabilities [n, K]. Raises SampleError as `features` does."""
         return self._apply(self.net, x).softmax(1)
 
     def predict(self, x: Tensor) -> Tensor:
-        """The most probable class [n], int64. Raises SampleError likewise."""
+        """The most probable class [n], int64. Raises SampleError as `features` does."""
         return self._apply(self.net, x).argmax(1)
 
     def _apply(self, net: nn.Module, x: Tensor) -> Tensor:
         weight = self.net.head.weight
         x = check_samples(x, "samples", like=weight.new_empty(0, *self.shape))
-        return in_blocks(lambda part: net(_normalised(part.to(weight.dtype), self.scale)), x, BLOCK)
+        return in_blocks(lambda part: net(_normalise(part.to(weight.dtype), self.scale)), x, BLOCK)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
@@ -87,11 +88,11 @@ def in_blocks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Ten
 
 
 def classifier(data: Data, device: torch.device | str = "cpu") -> Classifier:
-    """The classifier of the classes of `data`, from the cache folder if it is there, else trained now (half a
-    minute for MNIST), on the CPU and one thread, so that it is the same whatever the device.
+    """The classifier of the classes of `data`: loaded from the cache folder, or trained now (half a minute for MNIST).
+    It is trained on one CPU thread, so that it does not depend on the device.
 
-    Machines of another kind may round otherwise: then it differs a little, and so do scores made with it.
-    Raises SampleError for data without labels of two classes or more, or other than images.
+    Other kinds of CPU may round differently; then the net and the scores that use it differ a little. Raises
+    SampleError for data that are not images or have labels of less than two classes.
     """
     labels = _labels(data)
     shape, scale = _image_shape(data), data.scale or (0.0, 1.0)
@@ -99,20 +100,22 @@ def classifier(data: Data, device: torch.device | str = "cpu") -> Classifier:
 
     def make() -> dict[str, Tensor]:
         net = _train(data, labels)
-        made = Classifier(net.eval(), shape, scale, 0.0, key)
-        found = torch.cat([made.predict(data.floats(part)) for part in data.test.split(BLOCK)])
-        accuracy = (found == labels.test).double().mean()
+        trained = Classifier(net.eval(), shape, scale, 0.0, key)
+        predictions = torch.cat([trained.predict(data.floats(part)) for part in data.test.split(BLOCK)])
+        accuracy = (predictions == labels.test).double().mean()
         weights = {f"net.{name}": value.contiguous() for name, value in net.state_dict().items()}
         return {"accuracy": accuracy, **weights}
 
-    kept = cached("classifiers", key, make)
+    stored = cached("classifiers", key, make)
     net = Net(shape, _classes(data))
-    net.load_state_dict({name: kept[f"net.{name}"] for name in net.state_dict()})
-    return Classifier(net.to(device).eval().requires_grad_(False), shape, scale, float(kept["accuracy"]), key)
+    net.load_state_dict({name: stored[f"net.{name}"] for name in net.state_dict()})
+    return Classifier(
+        net.to(device).eval().requires_grad_(False), shape, scale, float(stored["accuracy"]), key
+    )
 
 
 def classifier_key(data: Data) -> str:
-    """The hash that a classifier of these data is kept under. Raises SampleError as `classifier` does."""
+    """The hash under which the classifier of these data is stored. Raises SampleError as `classifier` does."""
     labels, shape = _labels(data), _image_shape(data)
     content = {
         "train": data.train,
@@ -125,7 +128,7 @@ def classifier_key(data: Data) -> str:
 
 
 def recipe(data: Data) -> str:
-    """What a protocol says of the classifier of these data. Raises SampleError as `classifier` does."""
+    """The classifier of these data in a protocol's sentence. Raises SampleError as `classifier` does."""
     return (
         f"a classifier (2 convolutions, {FEATURES} features) of the {_classes(data)} classes of {data.name}, "
         f"trained on its {len(data.train)} training examples, recipe {RECIPE}, {classifier_key(data)[:12]}"
@@ -133,7 +136,7 @@ def recipe(data: Data) -> str:
 
 
 def recipe_fields(data: Data) -> dict[str, Any]:
-    """`recipe` as fields of a protocol. Raises SampleError as `classifier` does."""
+    """The classifier of these data in a protocol's fields. Raises SampleError as `classifier` does."""
     return {
         "dataset": data.name,
         "classes": _classes(data),
@@ -147,7 +150,7 @@ def recipe_fields(data: Data) -> dict[str, Any]:
 def _labels(data: Data) -> Labels:
     if data.labels is None or _classes(data) < 2:
         raise SampleError(
-            f"{data.name}: has no labels of two classes or more, from which a classifier could learn"
+            f"{data.name}: a classifier needs labels of at least two classes; the data have none"
         )
     return data.labels
 
@@ -165,24 +168,25 @@ def _image_shape(data: Data) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _normalised(x: Tensor, scale: tuple[float, float]) -> Tensor:
-    """The data's scale onto [-1, 1], in the order of memory that convolutions on a CPU are fastest in."""
+def _normalise(x: Tensor, scale: tuple[float, float]) -> Tensor:
+    """The data's scale mapped to [-1, 1], in the memory format in which convolutions on a CPU are fastest."""
     low, high = scale
     return ((x - low) * (2 / (high - low)) - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _train(data: Data, labels: Labels) -> Net:
-    """Adam, one cycle of the learning rate, cross entropy; UPDATES minibatches, or EPOCHS passes of few data."""
+    """A net trained by Adam with one cycle of the learning rate and cross entropy, for MAX_UPDATES minibatches, or
+    MAX_EPOCHS passes over small data."""
     batch = min(BATCH, len(data.train))
-    updates = min(UPDATES, EPOCHS * (len(data.train) // batch))
+    updates = min(MAX_UPDATES, MAX_EPOCHS * (len(data.train) // batch))
     generator = torch.Generator().manual_seed(0)
-    with _one_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)  # of the weights at the start
+    with _single_thread(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)  # for the initial weights
         net = Net(_image_shape(data), _classes(data)).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(net.parameters(), lr=RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=updates)
+        optimiser = torch.optim.Adam(net.parameters(), lr=MAX_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, MAX_LEARNING_RATE, total_steps=updates)
         for rows in islice(_minibatches(len(data.train), batch, generator), updates):
-            x = _normalised(data.floats(data.train[rows]), data.scale or (0.0, 1.0))
+            x = _normalise(data.floats(data.train[rows]), data.scale or (0.0, 1.0))
             optimiser.zero_grad()
             F.cross_entropy(net(x), labels.train[rows]).backward()
             optimiser.step()
@@ -191,14 +195,14 @@ def _train(data: Data, labels: Labels) -> Net:
 
 
 def _minibatches(n: int, batch: int, generator: Generator) -> Iterator[Tensor]:
-    """Endless passes over 0..n-1, each in an order of its own; what is left of a pass is dropped."""
+    """Endless passes over 0..n-1, each in a new random order; an incomplete last minibatch is dropped."""
     while True:
         yield from torch.randperm(n, generator=generator)[: n // batch * batch].split(batch)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads."""
+def _single_thread() -> Iterator[None]:
+    """One PyTorch thread: the rounding of sums depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

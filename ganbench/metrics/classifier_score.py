@@ -22,15 +22,15 @@ def classifier_score(probabilities: Tensor, *, splits: int = 10) -> Score:
     """exp(E_x KL(p(y|x) ‖ p(y))) from the class probabilities p(y|x) of samples, [n, K]: between 1 and K
     (Salimans et al. 2016, section 4).
 
-    As the paper does it, the samples are cut into `splits` parts, p(y) is the mean over a part, and the value is
-    the mean over the parts; ± is its standard error, where the paper prints the standard deviation over parts.
-    Each part's own p(y) makes the value a little lower than that of infinitely many samples.
+    As in the paper, the samples are split into `splits` parts, p(y) is the mean over a part, and the value is the mean
+    over the parts. ± is its standard error; the paper prints the standard deviation over parts. Since p(y) is
+    estimated on each part, the value is slightly lower than for infinitely many samples.
 
-    Raises SampleError for fewer than two samples in a part, and for rows that are no probabilities.
+    Raises SampleError for fewer than two samples in a part, and for rows that are not probabilities.
     """
     p = check_samples(probabilities, "probabilities", least=2 * splits).double()
     if p.ndim != 2 or p.min() < 0 or not torch.allclose(p.sum(1), p.new_ones(()), atol=1e-4):
-        raise SampleError("probabilities: expected [n, K], numbers not below 0 that add up to 1 in each row")
+        raise SampleError("probabilities: expected [n, K], non-negative numbers that add up to 1 in each row")
     values = torch.stack([_part(part) for part in p.tensor_split(splits)])
     sem = standard_error(values) if splits > 1 else None
     return Score(values.mean().item(), sem, len(p))
@@ -45,26 +45,26 @@ def _part(p: Tensor) -> Tensor:  # [n, K]
 @metric(Value("classifier_score", "classes", "higher"), name="classifier_score", needs=("pixels", "labels"))
 @dataclass(frozen=True)
 class ClassifierScore:
-    """Inception-style score, by the dataset's own classifier: samples of clear classes, all equally often.
+    """Inception-style score by the dataset's own classifier: high for samples of clear classes, all equally frequent.
 
-    It never looks at data: copies of the training set score as data do, and so does a generator that knows one
-    image of each class; samples that no person would take for images may score higher than data. Beside it
-    stands what test data score, the control "test". Papers' Inception Score is of ImageNet's 1000 classes.
+    It does not see the data: copies of the training set score as data do, and so does a generator that repeats one
+    image of each class; samples that nobody would take for images may score higher than data. The control "test" is
+    the value of test examples. Papers' Inception Score uses ImageNet's 1000 classes.
 
     Checked against sure and undecided classes in closed form (1e-6, relative).
     """
 
     n: int = 5000  # samples, at most as many as there are test examples
-    splits: int = 10  # parts, over which the score is averaged
+    splits: int = 10  # parts over which the score is averaged
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[Score] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
-        found = self._score(samples, data)
-        return replace(found, details={}, controls={**control.controls, "test": control.value})
+        score = self._score(samples, data)
+        return replace(score, details={}, controls={**control.controls, "test": control.value})
 
     def reference(self, data: Data) -> PerDevice[Score]:
-        """What as many test examples score; controls: "accuracy" of the classifier on the test split."""
+        """The score of as many test examples; controls: "accuracy" of the classifier on the test split."""
         return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Score:
@@ -78,12 +78,12 @@ class ClassifierScore:
         return classifier_score(classifier(data, x.device).probabilities(x), splits=self.splits)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         return (
             f"exp(E KL(p(y|x) ‖ p(y))) of {self._size(data)} samples, mean over {self.splits} parts, by "
             + recipe(data)
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {"samples": self._size(data), "classifier": recipe_fields(data)}

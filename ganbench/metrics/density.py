@@ -1,4 +1,4 @@
-"""How likely the samples are under the true density of the data, where that is known."""
+"""Log-density of samples under the true density of the data, where it is known."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .statistics import standard_error
 
 
 def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -> Score:
-    """Mean log-density (nats) of `samples` [n, *shape] under `log_density`, [n, *shape] -> [n], the true one
-    of the data; ± is its standard error over samples. In float64.
+    """Mean log-density (nats) of `samples` [n, *shape] under the true density `log_density`, [n, *shape] -> [n], with
+    its standard error over samples. In float64.
 
-    It punishes samples where data are rare and nothing else: the best of all samplers repeats the highest peak.
-    Read it beside its value for fresh data, minus the entropy of the data: below it samples lie off the
-    data, above it they keep to the peaks. Details: "lowest", of the least likely sample.
+    Only samples where data are rare lower it, so that a sampler which repeats the highest peak has the best value.
+    Compare it with its value for fresh data, the negative entropy: lower values mean samples off the data, higher ones
+    samples that stay at the peaks. Details: "lowest", the least log-density of a sample.
 
-    Raises SampleError for fewer than two samples, values that are not finite, and samples to which the density
-    gives no finite logarithm.
+    Raises SampleError for fewer than two samples, samples that are not finite, and samples whose log-density is not
+    finite.
     """
     samples = check_samples(samples, "samples", least=2)
     values = log_density(samples.double()).double()
@@ -38,10 +38,10 @@ def data_log_density(samples: Tensor, log_density: Callable[[Tensor], Tensor]) -
 @metric(Value("data_log_density", "nats", "neither"), name="data_log_density", needs=("log_density",))
 @dataclass(frozen=True)
 class DataLogDensity:
-    """Mean log-density of samples under the true density of the data, to be read beside that of test examples.
+    """Mean log-density of samples under the true density of the data, to be compared with that of test examples.
 
-    The control "test" is what the test examples score. Below it samples lie off the data; above it
-    they keep to the peaks, as a collapsed generator does.
+    The control "test" is the value of the test examples. Lower values mean samples off the data; higher ones samples
+    that stay at the peaks, as those of a collapsed generator do.
 
     Checked against the entropy of a Gaussian and of the toy mixtures in closed form (4 standard errors).
     """
@@ -54,22 +54,22 @@ class DataLogDensity:
         return replace(score, controls={"test": control})
 
     def reference(self, data: Data) -> float:
-        """What the test examples score."""
+        """The value of all test examples."""
         return data_log_density(data.floats(data.test), _known(data)).value
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         return (
             f"mean over {self.n} samples of the true log-density of {data.name}; the control over all "
             f"{len(data.test)} test examples"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {"dataset": data.name, "test": len(data.test)}
 
 
 def _known(data: Data) -> Callable[[Tensor], Tensor]:
     if data.log_density is None:
-        raise SampleError(f"{data.name}: its density is not known")
+        raise SampleError(f"{data.name}: its density is not known, so data_log_density cannot be computed")
     return data.log_density

@@ -30,20 +30,24 @@ from ..errors import SampleError
 from ..precision import float32_products
 
 FEW_DIMENSIONS = 64  # up to here the product in float64 costs less than what is done with its result
-HEIGHT = 1536  # points in a tile, at most
-CHUNK = 112  # dimensions after which a chunk's norms are added
-PART = 256  # points for which it is worth to start a thread
-SPARE = 2  # more candidates than neighbours, so that rounding in float32 seldom leaves any neighbour out
-ROUNDING = (
+MAX_TILE_ROWS = 1536  # points in a tile, at most
+CHUNK_DIMENSIONS = 112  # dimensions after which a chunk's norms are added
+MIN_POINTS_PER_THREAD = 256  # points for which it is worth to start a thread
+EXTRA_CANDIDATES = (
+    2  # more candidates than neighbours, so that rounding in float32 seldom leaves any neighbour out
+)
+ROUNDING_FACTOR = (
     40  # times the machine's epsilon: the error of a squared distance as a part of its two squared norms
 )
-TIE = 1e-12  # relative: squared distances that agree to this, in float64 from differences, are equal
-CENTRAL = 250  # examples, of which the centre is taken
-STRIP = 128  # examples at a time, which stay in the cache
-FAR = 10.0  # times the usual size: examples and coordinates that say nothing about where the bulk lies
-LEVELS = 2**16  # steps of a grid of data, at most
-LARGE = 1e15  # numbers whose squares are too large for float32
-HUGE = 1e100  # numbers whose squares are too large for float64
+TIE_RTOL = 1e-12  # relative: squared distances that agree to this, in float64 from differences, are equal
+CENTRE_EXAMPLES = 250  # examples, of which the centre is taken
+STRIP_ROWS = 128  # examples at a time, which stay in the cache
+OUTLIER_FACTOR = (
+    10.0  # times the usual size: examples and coordinates that say nothing about where the bulk lies
+)
+MAX_GRID_STEPS = 2**16  # steps of a grid of data, at most
+MAX_FLOAT32 = 1e15  # numbers whose squares are too large for float32
+MAX_FLOAT64 = 1e100  # numbers whose squares are too large for float64
 Block = tuple[int, int]  # points and reference points at a time
 T = TypeVar("T")
 
@@ -85,8 +89,10 @@ def check_samples(x: Tensor, name: str, *, like: Tensor | None = None, least: in
             f"{name}: {int(bad.sum())} of {len(x)} examples hold NaN or infinity, the first of them number "
             f"{int(bad.nonzero()[0])}; has the generator diverged?"
         )
-    if x.dtype == torch.float64 and (large := x.abs().amax().item()) > HUGE:
-        raise SampleError(f"{name}: holds numbers as large as {large:.0e}; expected none beyond ±{HUGE:.0e}")
+    if x.dtype == torch.float64 and (large := x.abs().amax().item()) > MAX_FLOAT64:
+        raise SampleError(
+            f"{name}: holds numbers as large as {large:.0e}; expected none beyond ±{MAX_FLOAT64:.0e}"
+        )
     x = x.detach()
     x = x if x.dtype == torch.float64 else x.float()
     return x if like is None else x.to(like.device)
@@ -101,7 +107,7 @@ def whole_numbers(real: Tensor, other: Tensor) -> tuple[Tensor, Tensor, float]:
     """
     flat = real.flatten(1)
     size = flat.abs().amax(1)
-    bulk = flat[size <= FAR * size.median()]
+    bulk = flat[size <= OUTLIER_FACTOR * size.median()]
     found = _grid(bulk)
     if found is None:
         return real, other, 1.0
@@ -121,13 +127,13 @@ def _grid(x: Tensor) -> tuple[float, float] | None:
     The step is the greatest common divisor of the values' distances from the least one, by Euclid's algorithm.
     """
     values = x.flatten()
-    values = values[:: max(1, len(values) // LEVELS)].double().unique()
+    values = values[:: max(1, len(values) // MAX_GRID_STEPS)].double().unique()
     low, span = values[0].item(), (values[-1] - values[0]).item()
     error = 8 * torch.finfo(torch.float32).eps * values.abs().amax().item()
     rest = values - low
     while len(rest := rest[rest > error]):
         step = rest.min().item()
-        if step < max(span / LEVELS, 8 * error):
+        if step < max(span / MAX_GRID_STEPS, 8 * error):
             return None
         step = span / round(span / step)  # less rounding than in the distance of two neighbours
         rest = ((values - low) - ((values - low) / step).round() * step).abs()
@@ -143,9 +149,9 @@ def _on_grid(x: Tensor, slack: float) -> Tensor:
 def centre(x: Tensor) -> Tensor:
     """A mean [d] (float64) of `x` [n, *shape] that a few far examples do not move: of a few hundred examples, each
     coordinate cut off at ten usual distances from its median. Whole numbers where the examples are."""
-    x = x.flatten(1)[:: max(1, len(x) // CENTRAL)].double()
+    x = x.flatten(1)[:: max(1, len(x) // CENTRE_EXAMPLES)].double()
     middle = x.T.contiguous().median(1).values
-    reach = FAR * ((x - middle).norm(dim=1).median() / math.sqrt(x.shape[1]))
+    reach = OUTLIER_FACTOR * ((x - middle).norm(dim=1).median() / math.sqrt(x.shape[1]))
     mean = torch.clamp(x, middle - reach, middle + reach).mean(0)
     return mean.round() if (x == x.round()).all(1).double().mean() > 0.5 else mean
 
@@ -160,20 +166,20 @@ def rounding(norms: Tensor, squared: Tensor, dtype: torch.dtype, *, whole: bool)
     sum is too large to be exact.
     """
     reach = 3 * norms.double() + 2 * squared
-    bound = ROUNDING * torch.finfo(dtype).eps * reach
+    bound = ROUNDING_FACTOR * torch.finfo(dtype).eps * reach
     exact = 2**23 if dtype == torch.float32 else 2**52  # a sum comes to twice the norms on its way
     return torch.where(reach < exact, 0.0, bound) if whole else bound
 
 
 def norms(x: Tensor, middle: Tensor) -> Tensor:
     """Squared distances [n] of `x` [n, *shape] from `middle` [d], in its type."""
-    parts = x.flatten(1).split(STRIP)
+    parts = x.flatten(1).split(STRIP_ROWS)
     return torch.cat([(part.to(middle.dtype) - middle).square_().sum(1) for part in parts])
 
 
 def all_whole(x: Tensor, middle: Tensor) -> bool:
     """Whether all of `x` [n, *shape] that lie near `middle` [d] are whole numbers apart from it."""
-    gaps = (part.to(middle.dtype) - middle for part in x.flatten(1).split(STRIP))
+    gaps = (part.to(middle.dtype) - middle for part in x.flatten(1).split(STRIP_ROWS))
     return all(bool(((gap == gap.round()).all(1) | (gap.abs().amax(1) > 2**12)).all()) for gap in gaps)
 
 
@@ -222,9 +228,9 @@ def in_threads(function: Callable[..., T], points: Tensor, *more: Tensor) -> lis
     has other work to do as well that wait is many times as long as the operation.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or points.device.type != "cpu" or len(points) < 2 * PART:
+    if threads == 1 or points.device.type != "cpu" or len(points) < 2 * MIN_POINTS_PER_THREAD:
         return [function(points, *more)]
-    size = max(PART, -(-len(points) // (4 * threads)))
+    size = max(MIN_POINTS_PER_THREAD, -(-len(points) // (4 * threads)))
     try:
         # Precision and BLAS are set here once, so that no thread sets them back while another one multiplies.
         with (
@@ -262,29 +268,31 @@ def nearest_squared(
     ready = prepare(reference, points)
     dtype = ready.centre.dtype
     whole = dtype == torch.float32 and all(all_whole(x, ready.centre) for x in (reference, points))
-    candidates = min(k + SPARE, len(reference)) if dtype == torch.float32 else k
+    candidates = min(k + EXTRA_CANDIDATES, len(reference)) if dtype == torch.float32 else k
 
     def search(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         index, rounded = _nearest(x, ready, candidates, block)
-        squared, near = _exact(x, reference, index[:, :k])
+        squared, near = _exact_distances(x, reference, index[:, :k])
         unsure = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         if candidates > k:
             far = norms(x, ready.centre)
 
-            def left_out(number: int) -> Tensor:
+            def may_miss(number: int) -> Tensor:
                 """Where the candidate of that number, and so all later ones, may be nearer than the last of the k."""
                 last = squared[:, -1]
                 return (last + rounding(far, last, dtype, whole=whole) > rounded[:, number]) & (last > 0)
 
-            more = left_out(k)
-            squared[more], near[more] = (y[:, :k] for y in _exact(x[more], reference, index[more]))
-            unsure = left_out(-1) if candidates < len(reference) else unsure
+            more = may_miss(k)
+            squared[more], near[more] = (y[:, :k] for y in _exact_distances(x[more], reference, index[more]))
+            unsure = may_miss(-1) if candidates < len(reference) else unsure
         return squared, near, unsure
 
     squared, index, unsure = (torch.cat(parts) for parts in zip(*in_threads(search, points), strict=True))
     if unsure.any():
         ready = prepare(reference, points, dtype=torch.float64)
-        again = in_threads(lambda x: _exact(x, reference, _nearest(x, ready, k, block)[0]), points[unsure])
+        again = in_threads(
+            lambda x: _exact_distances(x, reference, _nearest(x, ready, k, block)[0]), points[unsure]
+        )
         squared[unsure], index[unsure] = (torch.cat(parts) for parts in zip(*again, strict=True))
     return squared, index
 
@@ -313,7 +321,7 @@ def _nearest(points: Tensor, reference: Prepared, k: int, block: Block | None) -
     return index, best
 
 
-def _exact(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def _exact_distances(points: Tensor, reference: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances [m, k] to the indexed examples from float64 differences, ascending, and their indices."""
     x, y = points.flatten(1), reference.flatten(1)
     size = max(1, 2**18 // (x.shape[1] * index.shape[1]))  # differences that stay in the cache
@@ -339,7 +347,7 @@ def _dtype(points: Tensor, reference: Tensor) -> torch.dtype:
     given = torch.promote_types(points.dtype, reference.dtype)
     if given == torch.float64 or points.shape[1] <= FEW_DIMENSIONS:
         return torch.float64
-    large = max(bound.abs().item() for x in (points, reference) for bound in x.aminmax()) > LARGE
+    large = max(bound.abs().item() for x in (points, reference) for bound in x.aminmax()) > MAX_FLOAT32
     return torch.float64 if large else torch.float32
 
 
@@ -348,7 +356,7 @@ def _block(m: int, device: torch.device) -> Block:
     on other devices ones that keep them busy."""
     if device.type != "cpu":
         return 4096, 8192
-    tiles = max(1, -(-m // HEIGHT))
+    tiles = max(1, -(-m // MAX_TILE_ROWS))
     return max(1, -(-m // tiles)), 1024
 
 
@@ -371,7 +379,7 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     is lost to rounding than if all norms came last.
     """
     n, d = x.shape
-    chunks = -(-d // CHUNK)
+    chunks = -(-d // CHUNK_DIMENSIONS)
     chunks = next((c for c in range(chunks, 2 * chunks) if d % c == 0), chunks)
     width = -(-d // chunks)
     columns = torch.empty(n, chunks, width + 2, dtype=middle.dtype, device=x.device)
@@ -379,7 +387,7 @@ def _columns(x: Tensor, middle: Tensor, side: str) -> Tensor:
     x, middle = (pad(z, (0, missing)) if missing else z for z in (x, middle))
     torch.sub(x.view(n, chunks, width).to(middle.dtype), middle.view(chunks, width), out=body)
     # Sums of squares, not squared roots: those of whole numbers are exact.
-    squares = torch.cat([part.square().sum(2) for part in body.split(STRIP)])
+    squares = torch.cat([part.square().sum(2) for part in body.split(STRIP_ROWS)])
     first, last = (squares, 1.0) if side == "points" else (1.0, squares)
     columns[:, :, width], columns[:, :, width + 1] = first, last
     if side == "reference":

@@ -1,7 +1,7 @@
 """Distances between two sets of features: Fréchet (Heusel et al. 2017) and kernel (Bińkowski et al. 2018).
 
-The numbers mean what the features mean: name the extractor beside them, and compare only under the same
-one. On pixels they are distances of pixels, not "FID" or "KID", which are those of Inception's features.
+The values depend on the features: report the extractor, and compare only values of the same one. Distances of pixels
+are not "FID" or "KID", which use Inception's features.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from .extractors import extractor, extractor_fields, identity
 from .per_device import PerDevice
 from .subset import random_subset
 
-ROWS = 1024  # features of each set whose kernel values are held at once
+KERNEL_BLOCK = 1024  # rows and columns of the kernel matrix held at once
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> Score:
     """Fréchet distance between Gaussians on `features` [n, d] and `reference` [m, d]:
     ‖μ₁ − μ₂‖² + Tr(C₁ + C₂ − 2(C₁C₂)^½), squared units of the features (Heusel et al. 2017, eq. 6).
 
-    Everything is float64. With Cᵢ = RᵢᵀRᵢ the trace of the root is the sum of the singular values of R₁R₂ᵀ,
-    which holds for singular covariances too and needs no small number added to them. The estimate is biased
-    upwards by an amount that falls with n and m, so compare only at the same ones; there is a `warning`
-    where a covariance has less than full rank.
+    In float64. With Cᵢ = RᵢᵀRᵢ the trace of the root is the sum of the singular values of R₁R₂ᵀ; this also holds for
+    singular covariances, so that nothing is added to their diagonals. The estimate is biased upwards by an amount that
+    falls with n and m: compare only at the same n and m. There is a `warning` if a covariance does not have full rank.
 
     Raises SampleError for fewer than two examples, different shapes and values that are not finite.
     """
@@ -58,13 +57,13 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.qr((x - mean) / math.sqrt(len(x) - 1), mode="r").R
 
 
-def kernel_distance(features: Tensor, reference: Tensor, *, block: int = ROWS) -> Score:
+def kernel_distance(features: Tensor, reference: Tensor, *, block: int = KERNEL_BLOCK) -> Score:
     """Squared maximum mean discrepancy between `features` [n, d] and `reference` [m, d] under the kernel
     ((x·y)/d + 1)³, unbiased, so that it may be negative (Bińkowski et al. 2018, section 4).
 
-    Where the paper averages the estimate over random subsets of 1000, this is the U-statistic over all pairs:
-    the same expectation, no choice of subsets, a smaller error. ± is its standard error over both sets to
-    first order, which near 0 is too large by up to √2. Memory is that of the inputs plus a block.
+    The paper averages the estimate over random subsets of 1000. This is the U-statistic over all pairs, which has the
+    same expectation and a smaller error. ± is its standard error over both sets to first order, which near 0 is too
+    large by up to √2. Memory is that of the inputs plus a block.
 
     Raises SampleError for fewer than two examples, different shapes and values that are not finite.
     """
@@ -81,8 +80,8 @@ def kernel_distance(features: Tensor, reference: Tensor, *, block: int = ROWS) -
 
 
 def _kernel_sums(x: Tensor, y: Tensor, block: int, *, skip_self: bool = False) -> tuple[Tensor, Tensor]:
-    """Sums of the kernel over `y` for each of `x` [n], and over `x` for each of `y` [m]; `skip_self`: both
-    are the same set, and none is paired with itself."""
+    """Sums of the kernel over `y` for each of `x` [n], and over `x` for each of `y` [m]. `skip_self`: both are the same
+    set, and an example is not paired with itself."""
     over_y, over_x = x.new_zeros(len(x)), x.new_zeros(len(y))
     for i in range(0, len(x), block):
         for j in range(0, len(y), block):
@@ -102,7 +101,7 @@ drawn = random_subset  # its name before 0.1; other people's scripts import it f
 
 
 class Control(NamedTuple):
-    """Features of the test examples, and what training examples score against them."""
+    """Features of the test examples, and the value of training examples against them."""
 
     test: Tensor  # [n, d]
     train: float
@@ -113,25 +112,25 @@ class Comparison:
     """A distance between features of samples and of equally many test examples."""
 
     distance: ClassVar[Distance]
-    about: ClassVar[str]  # what a protocol says of it
+    about: ClassVar[str]  # the distance in the protocol's sentence
 
-    n: int = 5000  # samples, and test examples, at most as many as there are of the latter
-    features: str | None = None  # an extractor; null: classifier of labelled images, pixels of other data
+    n: int = 5000  # samples, and as many test examples; at most the size of the test split
+    features: str | None = None  # an extractor; null: classifier for labelled images, pixels for other data
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = model.samples(self._size(data))
         control = (reference or self.reference(data)).on(samples.device)
-        seen = extractor(self._name(data), data, samples.device)(samples)
-        score = self.distance(seen, control.test)
+        features = extractor(self._name(data), data, samples.device)(samples)
+        score = self.distance(features, control.test)
         return replace(score, controls={"train": control.train})
 
     def reference(self, data: Data) -> PerDevice[Control]:
-        """The test examples' features, and what as many training examples score."""
+        """The test examples' features, and the value of as many training examples."""
         return PerDevice(lambda place: self._control(data, place))
 
     def _control(self, data: Data, place: device) -> Control:
-        n, see = self._size(data), extractor(self._name(data), data, place)
-        test, train = (see(data.floats(random_subset(split, n))) for split in (data.test, data.train))
+        n, extract = self._size(data), extractor(self._name(data), data, place)
+        test, train = (extract(data.floats(random_subset(split, n))) for split in (data.test, data.train))
         return Control(test, self.distance(train, test).value)
 
     def _size(self, data: Data) -> int:
@@ -141,13 +140,13 @@ class Comparison:
         return self.features or ("classifier" if data.labels and len(data.shape) == 3 else "pixels")
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
-        n, seen = self._size(data), identity(self._name(data), data)
-        against = f"{n} samples against {n} test examples (drawn at random, always the same)"
-        return f"{self.about}; {against}; features: {seen}"
+        """How the values are measured, in a sentence."""
+        n, features = self._size(data), identity(self._name(data), data)
+        sets = f"{n} samples against {n} test examples (a fixed random subset)"
+        return f"{self.about}; {sets}; features: {features}"
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         n = self._size(data)
         return {"samples": n, "test": n, "space": extractor_fields(self._name(data), data)}
 
@@ -157,9 +156,9 @@ class Comparison:
 class Frechet(Comparison):
     """Fréchet distance between Gaussians on features of samples and of test data (Heusel et al. 2017, eq. 6).
 
-    Papers' FID is this with `features: inception` and 50,000 samples. It is biased upwards, the more the fewer
-    samples: the control "train" is what as many training examples score, about what a perfect
-    generator would. A generator that repeats the training set scores that too: memorisation is not seen.
+    Papers' FID is this with `features: inception` and 50,000 samples. It is biased upwards, more so with fewer samples.
+    The control "train" is the value of as many training examples, about that of a perfect generator. A generator that
+    repeats the training set scores as well: memorisation is not detected.
 
     Checked against the formula with SciPy's matrix root (1e-8, relative), the square of a shift (1e-9,
     relative).
@@ -172,11 +171,11 @@ class Frechet(Comparison):
 @metric(Value("kernel", "squared", "lower"), name="kernel")
 @dataclass(frozen=True)
 class Kernel(Comparison):
-    """Kernel distance between features of samples and of test data (Bińkowski et al. 2018): unbiased, so 0 on
-    average for a perfect generator, whatever the number of samples, and sometimes below 0.
+    """Kernel distance between features of samples and of test data (Bińkowski et al. 2018). It is unbiased: 0 on
+    average for a perfect generator at any number of samples, and sometimes negative.
 
-    Papers' KID is this with `features: inception`. The control "train" is what as many training
-    examples score. A generator that repeats the training set scores that too: memorisation is not seen.
+    Papers' KID is this with `features: inception`. The control "train" is the value of as many training examples. A
+    generator that repeats the training set scores as well: memorisation is not detected.
 
     Checked against the sum over all pairs by hand (1e-10, relative), a shift in one dimension in closed form (4
     standard errors).

@@ -1,4 +1,4 @@
-"""How near a search came to the true parameters of a simulator (Borisyak et al. 2020, section 5)."""
+"""Distance of a search from the true parameters of a simulator (Borisyak et al. 2020, section 5)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..errors import SampleError
 
 
 def parameter_distance(parameters: Tensor, simulator: Simulator) -> Tensor:
-    """Distance [...] of parameters [..., P] from the truth: the root mean square over the parameters of the
-    differences, each as a fraction of the range considered. Raises SampleError for another number of them."""
+    """Distance [...] of `parameters` [..., P] from the truth: the root mean square over the parameters of the
+    differences, each as a fraction of its range `low` to `high`. Raises SampleError if P is another number than the
+    simulator has."""
     if parameters.shape[-1:] != (len(simulator.truth),):
         raise SampleError(
             f"parameters have the shape {list(parameters.shape)}; the simulator has {len(simulator.truth)}: "
@@ -36,20 +37,20 @@ def parameter_distance(parameters: Tensor, simulator: Simulator) -> Tensor:
 )
 @dataclass(frozen=True)
 class ParameterDistance:
-    """The least distance from the true parameters that a search passed, and that of its answer.
+    """The least distance from the true parameters on the path of a search, and the distance of its answer.
 
-    The first is the score of Borisyak et al. 2020; it flatters a search that does not know how well it stands.
-    Details: "distance" [L], the least distance after "calls" [L] simulator calls (NaN before the first).
+    The first is the score of Borisyak et al. 2020. It is too good for a search that cannot tell which of its points
+    is best. Details: "distance" [L], the least distance after "calls" [L] simulator calls (NaN before the first).
 
     Checked against hand-made places and paths (1e-7).
     """
 
     def __call__(self, model: Model, data: Data) -> tuple[Score, Score]:
         if data.simulator is None:
-            raise SampleError(f"{data.name}: comes from no simulator")
+            raise SampleError(f"{data.name}: does not come from a simulator, so it has no true parameters")
         if not {"parameters", "path", "calls", "grid"} <= model.state.keys():
             raise SampleError(
-                "the method kept no path of parameters; let fit return `ganbench.Search(...).found(place)`"
+                "the method stores no path of parameters; let fit return `ganbench.Search(...).found(place)`"
             )
         least = parameter_distance(model.state["path"], data.simulator).cummin(0).values
         grid = model.state["grid"]
@@ -59,7 +60,7 @@ class ParameterDistance:
         return Score(float(least[-1]), details={"calls": grid, "distance": passed}), Score(float(error))
 
     def protocol(self, data: Data) -> str:
-        """What defines the numbers."""
+        """How the values are measured, in a sentence."""
         names = ", ".join(data.simulator.parameters) if data.simulator else "none"
         return (
             f"root mean square over the parameters ({names}) of the difference from the truth, in units of the "
@@ -67,5 +68,5 @@ class ParameterDistance:
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {"parameters": data.simulator.parameters if data.simulator else ()}

@@ -13,7 +13,7 @@ from torch import Tensor, device
 
 from ..contracts import Data, Model, Score, Value, metric
 from .distances import (
-    TIE,
+    TIE_RTOL,
     Block,
     Prepared,
     all_whole,
@@ -31,7 +31,7 @@ from .extractors import PIXELS, extractor, space, space_fields
 from .per_device import PerDevice
 from .subset import random_subset
 
-PARTS = 10  # of both sets, whose spread gives the standard errors
+SEM_PARTS = 10  # of both sets, whose spread gives the standard errors
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,17 @@ class Balls(NamedTuple):
     doubt: Tensor  # [n], how far from it a squared distance may be by rounding and belong on the other side
 
 
-def _spread(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
+def _standard_errors(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
     """Standard errors over fresh draws of both sets, from disjoint parts of them; empty for parts that are too small.
 
     These numbers are sums of what happens near each example, so that their variance falls with the size of the sets
     as 1/n: that of a part, divided by the number of parts, is that of the whole. A jackknife would not do: examples
     share balls, and it comes out at up to twice the spread.
     """
-    if min(len(real), len(fake)) < 2 * PARTS * (k + 1):
+    if min(len(real), len(fake)) < 2 * SEM_PARTS * (k + 1):
         return {}
-    parts = [vars(prdc(real[i::PARTS], fake[i::PARTS], k)) for i in range(PARTS)]
-    return {name: statistics.stdev(part[name] for part in parts) / math.sqrt(PARTS) for name in parts[0]}
+    parts = [vars(prdc(real[i::SEM_PARTS], fake[i::SEM_PARTS], k)) for i in range(SEM_PARTS)]
+    return {name: statistics.stdev(part[name] for part in parts) / math.sqrt(SEM_PARTS) for name in parts[0]}
 
 
 class Control(NamedTuple):
@@ -142,7 +142,7 @@ class _Pairs(NamedTuple):
         i, j = (maybe[unsure] > nearer[unsure]).nonzero(as_tuple=True)
         i = unsure[i]
         exact = pair_squares(self.points, self.reference, i, j)
-        nearer[i, j] = (exact < squared.expand_as(nearer)[i, j] * (1 - TIE)).to(nearer.dtype)
+        nearer[i, j] = (exact < squared.expand_as(nearer)[i, j] * (1 - TIE_RTOL)).to(nearer.dtype)
         return nearer
 
 
@@ -180,7 +180,7 @@ class PrecisionRecall:
         samples = check_samples(model.samples(n), "samples", least=self.k + 1)
         control = (reference or self.reference(data)).on(samples.device)
         seen = extractor(self.features, data, samples.device)(samples)
-        errors = _spread(control.test, seen, self.k)
+        errors = _standard_errors(control.test, seen, self.k)
         scores = [
             Score(value, errors.get(name), n)
             for name, value in vars(prdc(control.test, seen, self.k)).items()
@@ -201,16 +201,16 @@ class PrecisionRecall:
         return Control(test, prdc(test, train, self.k))
 
     def protocol(self, data: Data) -> str:
-        """What defines the numbers."""
+        """How the values are measured, in a sentence."""
         n = self._size(data)
         where = space(self.features, data)
         return (
             f"{n} samples against {n} random test examples, k = {self.k} neighbours, Euclidean in {where}; a ball "
             "holds what is nearer (<) than its k-th neighbour, ties exact; density is 1 for fresh data without ties; "
-            f"± over {PARTS} parts of both sets"
+            f"± over {SEM_PARTS} parts of both sets"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         n = self._size(data)
-        return {"samples": n, "test": n, "parts": PARTS, "space": space_fields(self.features, data)}
+        return {"samples": n, "test": n, "parts": SEM_PARTS, "space": space_fields(self.features, data)}

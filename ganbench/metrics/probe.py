@@ -21,10 +21,10 @@ from .per_device import PerDevice
 from .statistics import percentage
 from .subset import random_subset
 
-SIDE = 4  # of the maps after pooling
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
+POOLED_SIDE = 4  # of the maps after pooling
+SVM_STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the machine, chosen on validation examples
 BLOCK = 500  # examples given to a net at a time
-ITERATIONS = 2000  # of the solver
+MAX_ITERATIONS = 2000  # of the solver
 
 
 def discriminator_features(net: Sequential, x: Tensor) -> Tensor:
@@ -37,16 +37,18 @@ def discriminator_features(net: Sequential, x: Tensor) -> Tensor:
         raise SampleError("the discriminator has no hidden layer, so no features")
     like = next(net.parameters())
     with torch.no_grad():
-        return torch.cat([_hidden(net, part.to(like)) for part in x.split(BLOCK)])
+        return torch.cat([_hidden_layers(net, part.to(like)) for part in x.split(BLOCK)])
 
 
-def _hidden(net: Sequential, x: Tensor) -> Tensor:
+def _hidden_layers(net: Sequential, x: Tensor) -> Tensor:
     """[B, *shape] -> [B, d]; what stands before each layer of weights but the first, not yet flattened."""
     found, values, ends = [], x, set(net.reads[1:])
     for index, layer in enumerate(net):
         if index in ends:
             pooled = (
-                adaptive_max_pool2d(values, SIDE) if values.ndim == 4 and values.shape[-1] > SIDE else values
+                adaptive_max_pool2d(values, POOLED_SIDE)
+                if values.ndim == 4 and values.shape[-1] > POOLED_SIDE
+                else values
             )
             found.append(pooled.flatten(1))
         x = layer(x)
@@ -75,8 +77,8 @@ def linear_probe(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    known, asked = _standardised(train.flatten(1), test.flatten(1))
-    machine = LinearSVC(C=strength, max_iter=ITERATIONS, random_state=0)
+    known, asked = _standardise(train.flatten(1), test.flatten(1))
+    machine = LinearSVC(C=strength, max_iter=MAX_ITERATIONS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a share of right answers
         machine.fit(known.cpu().numpy(), train_labels.cpu().numpy())
@@ -84,7 +86,7 @@ def linear_probe(
     return percentage(guesses == test_labels.cpu())
 
 
-def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     deviation, mean = torch.std_mean(train.double(), dim=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation)) * math.sqrt(train.shape[1])
     return (train.double() - mean) / scale, (test.double() - mean) / scale
@@ -117,7 +119,7 @@ class Examples:
         )
         of_train, of_valid, of_test = (random_subset(y, n) for y, n in zip(self.labels, sizes, strict=True))
         chosen = max(
-            STRENGTHS, key=lambda c: linear_probe(train, of_train, valid, of_valid, strength=c).value
+            SVM_STRENGTHS, key=lambda c: linear_probe(train, of_train, valid, of_valid, strength=c).value
         )
         score = linear_probe(train, of_train, test, of_test, strength=chosen)
         return replace(score, details={"strength": chosen})
@@ -147,7 +149,7 @@ class Probe:
         place = next(net.parameters()).device
         score = examples.score(lambda x: discriminator_features(net, x), place)
         controls = {"pixels": (reference or self.reference(data)).on(place)}
-        fresh = _untrained(net, data.floats(random_subset(data.train, BLOCK)))
+        fresh = _reset_copy(net, data.floats(random_subset(data.train, BLOCK)))
         if fresh is not None:
             controls["untrained"] = examples.score(lambda x: discriminator_features(fresh, x), place).value
         return replace(score, controls=controls)
@@ -158,30 +160,30 @@ class Probe:
         return PerDevice(lambda place: examples.score(lambda x: x.flatten(1), place).value)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         n_train, n_valid, n_test = (
             min(n, len(x))
             for n, x in ((self.n_train, data.train), (self.n_test, data.valid), (self.n_test, data.test))
         )
         return (
-            f"all hidden layers of D, without tricks' views, maps max-pooled to {SIDE} × {SIDE}; standardised; linear "
+            f"all hidden layers of D, without tricks' views, maps max-pooled to {POOLED_SIDE} × {POOLED_SIDE}; standardised; linear "
             f"L2-SVM, one against the rest, trained on {n_train} training examples, C of "
-            f"{', '.join(f'{c:g}' for c in STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
+            f"{', '.join(f'{c:g}' for c in SVM_STRENGTHS)} by {n_valid} validation examples; accuracy on {n_test} test "
             "examples; all drawn at random, always the same"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {
             "train": min(self.n_train, len(data.train)),
             "valid": min(self.n_test, len(data.valid)),
             "test": min(self.n_test, len(data.test)),
-            "side": SIDE,
-            "strengths": STRENGTHS,
+            "side": POOLED_SIDE,
+            "strengths": SVM_STRENGTHS,
         }
 
 
-def _untrained(net: Sequential, x: Tensor) -> Sequential | None:
+def _reset_copy(net: Sequential, x: Tensor) -> Sequential | None:
     """The same net with new weights, and statistics of `x` [n, *shape] in its `BatchNorm`; None where a layer
     does not say how its weights are drawn."""
     fresh = copy.deepcopy(net)

@@ -19,12 +19,12 @@ from .latent import draw_latents
 from .statistics import standard_error
 from .subset import random_subset
 
-PANEL = 10  # targets in the picture
-PROBLEMS = 512  # searches that run together
-MEMORY = 10  # pairs that L-BFGS remembers
-RATE = 0.3  # Adam's learning rate at the beginning
-LARGEST_PART = 0.5  # of a score that the search's own error may be
-ROUNDING = 1e-6  # of the targets' variance: an error that small is that of float32
+PICTURE_TARGETS = 10  # targets in the picture
+MAX_SEARCHES = 512  # searches that run together
+LBFGS_PAIRS = 10  # pairs that L-BFGS remembers
+ADAM_RATE = 0.3  # Adam's learning rate at the beginning
+MAX_SEARCH_SHARE = 0.5  # of a score that the search's own error may be
+ROUNDING_SHARE = 1e-6  # of the targets' variance: an error that small is that of float32
 Generate = Callable[[Tensor], Tensor]
 Optimiser = Literal["lbfgs", "adam"]
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points, which problems -> values, gradients
@@ -63,7 +63,7 @@ def reconstruction_error(
     first = draw_latents(latent, n * starts, targets, generator).view(n, starts, *latent.shape)
     with torch.no_grad():
         check_samples(generate(first[:1, 0]), "generate(z)", like=targets)
-    per = max(1, PROBLEMS // starts)
+    per = max(1, MAX_SEARCHES // starts)
     parts = [
         _search(generate, t, z, steps, SEARCHES[optimiser])
         for t, z in zip(targets.split(per), first.split(per), strict=True)
@@ -72,11 +72,11 @@ def reconstruction_error(
     if not torch.isfinite(errors).all():
         raise SampleError("generate(z): NaN or infinity from every start; has the generator diverged?")
     with torch.no_grad():
-        images = generate(latents[:PANEL])
+        images = generate(latents[:PICTURE_TARGETS])
     details = {
-        "targets": targets[:PANEL],
+        "targets": targets[:PICTURE_TARGETS],
         "reconstructions": images,
-        "errors": errors[:PANEL],
+        "errors": errors[:PICTURE_TARGETS],
         "all_errors": errors,
         "latents": latents,
     }
@@ -115,12 +115,12 @@ def adam(evaluate: Evaluate, x: Tensor, calls: int) -> tuple[Tensor, Tensor]:
     """
     everyone = torch.arange(len(x), device=x.device)
     best, least = x.clone(), torch.full_like(x[:, 0], torch.inf)
-    state = Adam(RATE).init(x)
+    state = Adam(ADAM_RATE).init(x)
     for call in range(calls):
         value, gradient = evaluate(x, everyone)
         better = value < least  # not-a-number is not
         best, least = torch.where(better[:, None], x, best), torch.where(better, value, least)
-        now = RATE * (1 + math.cos(math.pi * call / calls)) / 2
+        now = ADAM_RATE * (1 + math.cos(math.pi * call / calls)) / 2
         x, state = Adam(now).step(x, gradient, state)
     return best, least
 
@@ -215,8 +215,8 @@ class _Pairs:
 
     @classmethod
     def none(cls, x: Tensor) -> _Pairs:
-        zeros = x.new_zeros(len(x), MEMORY, x.shape[1])
-        ones = torch.eye(MEMORY, device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
+        zeros = x.new_zeros(len(x), LBFGS_PAIRS, x.shape[1])
+        ones = torch.eye(LBFGS_PAIRS, device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
         return cls(zeros, zeros, ones, x.new_ones(len(x)))
 
     def __getitem__(self, which: Tensor) -> _Pairs:
@@ -278,7 +278,7 @@ def failed_search(score: float, own: float, targets: Tensor) -> str | None:
     targets [n, *shape] are rounding, whatever their ratio.
     """
     variance = (targets.double() - targets.double().mean(0)).square().mean().item()
-    if own <= LARGEST_PART * score or own <= ROUNDING * variance:
+    if own <= MAX_SEARCH_SHARE * score or own <= ROUNDING_SHARE * variance:
         return None
     return (
         f"The search did not converge: for images of the generator itself, whose error is 0, it ends at {own:.3g}, "
@@ -336,19 +336,19 @@ class Reconstruction:
         return data.floats(random_subset(data.train, self.n))
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         how = {
-            "lbfgs": f"L-BFGS (memory {MEMORY}, first step of length 1, weak Wolfe steps)",
-            "adam": f"Adam (learning rate {RATE}, to 0 along half a cosine; the best z on the way)",
+            "lbfgs": f"L-BFGS (memory {LBFGS_PAIRS}, first step of length 1, weak Wolfe steps)",
+            "adam": f"Adam (learning rate {ADAM_RATE}, to 0 along half a cosine; the best z on the way)",
         }[self.optimiser]
         return (
             f"{min(self.n, len(data.train))} random training examples; z by {how}, unconstrained also where the "
             f"latent is uniform, best of {self.starts} starts drawn as the latent is, {self.steps} generator calls "
             f"each; mean squared error per number; invalid where that of {self.n_control} of the generator's own "
-            f"images is above {LARGEST_PART:g} of it"
+            f"images is above {MAX_SEARCH_SHARE:g} of it"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
-        search = {"lbfgs": {"memory": MEMORY}, "adam": {"rate": RATE}}[self.optimiser]
-        return {"train": min(self.n, len(data.train)), **search, "largest_part": LARGEST_PART}
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
+        search = {"lbfgs": {"memory": LBFGS_PAIRS}, "adam": {"rate": ADAM_RATE}}[self.optimiser]
+        return {"train": min(self.n, len(data.train)), **search, "largest_part": MAX_SEARCH_SHARE}

@@ -1,4 +1,4 @@
-"""What a classifier learns from samples: test error of the nearest one (Radford et al. 2016, section 6.4)."""
+"""Test error of a nearest-neighbour classifier trained on samples (Radford et al. 2016, section 6.4)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .subset import random_subset
 
 
 def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> Score:
-    """% of `test` [m, *shape] to which the label of the nearest of `samples` [n, *shape] (Euclidean) is not their
-    own; labels [n] and [m], ± is binomial. Radford et al. 2016, section 6.4, with class-conditional samples.
+    """Percentage of `test` [m, *shape] whose label differs from that of the nearest (Euclidean) of `samples`
+    [n, *shape]; labels [n] and [m], ± is binomial. Radford et al. 2016, section 6.4, with class-conditional samples.
 
-    A class that the samples lack costs its whole share. Raises SampleError for labels that do not fit, different
-    shapes and values that are not finite.
+    Where the samples lack a class, all its test examples are errors. Raises SampleError for labels of the wrong
+    length, different shapes and values that are not finite.
     """
     test = check_samples(test, "test")
     samples = check_samples(samples, "samples", like=test)
@@ -35,10 +35,10 @@ def nearest_neighbour_error(samples: Tensor, labels: Tensor, test: Tensor, test_
 
 
 class Controls(NamedTuple):
-    """What training examples in the place of samples score."""
+    """The error of training examples in the place of samples."""
 
-    relabelled: float  # with labels by the classifier, as the samples have
-    true: float  # with their own
+    predicted: float  # with the labels that the classifier predicts, as for samples
+    true: float  # with their true labels
 
 
 @metric(
@@ -46,13 +46,13 @@ class Controls(NamedTuple):
 )
 @dataclass(frozen=True)
 class SampleClassifier:
-    """Test error of a nearest-neighbour classifier whose training set are samples (Radford et al. 2016, section
-    6.4): samples that are wrong, or leave out classes, teach badly.
+    """Test error of a nearest-neighbour classifier trained on samples (Radford et al. 2016, section 6.4): it is high
+    where samples look wrong or lack classes.
 
-    In the paper samples come with the class they were made for. Here models know no classes, so that samples are
-    labelled by a classifier trained on the dataset, whose own errors enter: this number never stands beside the
-    paper's as equal. Controls, for as many training examples in the place of samples: "train", labelled
-    likewise; "labels", with their true labels. Details: "classes", the share of samples in each.
+    In the paper a sample has the class that it was generated for. The models here are not conditional, so a classifier
+    trained on the dataset labels the samples, and its errors enter: do not compare this number with the paper's.
+    Controls, for as many training examples in the place of samples: "train", with predicted labels too; "labels", with
+    their true labels. Details: "classes", the share of samples in each class.
 
     Checked against scikit-learn's nearest neighbour (the same errors).
     """
@@ -66,19 +66,19 @@ class SampleClassifier:
         labels = classifier(data, samples.device).predict(samples)
         score = self._score(samples, labels, data)
         shares = torch.bincount(labels, minlength=len(data.classes)).double() / len(labels)
-        beside = {"train": controls.relabelled, "labels": controls.true}
-        return replace(score, details={"classes": shares}, controls=beside)
+        errors = {"train": controls.predicted, "labels": controls.true}
+        return replace(score, details={"classes": shares}, controls=errors)
 
     def reference(self, data: Data) -> PerDevice[Controls]:
-        """What training examples score."""
+        """The error of training examples in the place of samples."""
         if data.labels is None:
             raise SampleError(f"{data.name}: has no labels")
         train, labels = (random_subset(x, self.n) for x in (data.train, data.labels.train))
         return PerDevice(lambda place: self._controls(data.floats(train.to(place)), labels, data))
 
     def _controls(self, train: Tensor, labels: Tensor, data: Data) -> Controls:
-        guessed = classifier(data, train.device).predict(train)
-        return Controls(*(self._score(train, given, data).value for given in (guessed, labels)))
+        predicted = classifier(data, train.device).predict(train)
+        return Controls(*(self._score(train, one, data).value for one in (predicted, labels)))
 
     def _score(self, samples: Tensor, labels: Tensor, data: Data) -> Score:
         if data.labels is None:
@@ -87,12 +87,12 @@ class SampleClassifier:
         return nearest_neighbour_error(samples, labels, test, random_subset(data.labels.test, self.n_test))
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         return (
             f"the label of the nearest of {self.n} samples (Euclidean in the data's own scale) for "
             f"{min(self.n_test, len(data.test))} random test examples; samples labelled by {recipe(data)}"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {"test": min(self.n_test, len(data.test)), "classifier": recipe_fields(data)}

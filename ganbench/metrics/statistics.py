@@ -11,7 +11,7 @@ from ..contracts import Score
 
 
 def standard_error(values: Tensor) -> float:
-    """The standard error s/√n of the mean of `values` [n], two at least."""
+    """The standard error s/√n of the mean of at least two `values` [n]."""
     return values.std().item() / math.sqrt(len(values))
 
 
@@ -21,13 +21,13 @@ def binomial_sem(share: float, n: int) -> float:
 
 
 def percentage(chosen: Tensor) -> Score:
-    """The percentage of `chosen` [n], booleans, that is true, ± binomial."""
+    """The percentage of `chosen` [n] (bool) that is true, with its binomial standard error."""
     share, n = chosen.double().mean().item(), len(chosen)
     return Score(100 * share, 100 * binomial_sem(share, n), n)
 
 
 def halves_below(x: Tensor, y: Tensor) -> Tensor:
-    """Twice the number of `y` [m] that is less than each of `x` [n], ties counted half: int64 [n]. Half its sum is
-    Mann and Whitney's U."""
+    """For each of `x` [n], twice the number of `y` [m] that are smaller, ties counted half: int64 [n], so that it is
+    exact. Half the sum is the Mann-Whitney U."""
     y = y.sort().values
     return torch.searchsorted(y, x) + torch.searchsorted(y, x, right=True)

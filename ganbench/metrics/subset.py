@@ -1,4 +1,4 @@
-"""Which examples of a split a metric takes where it does not take them all."""
+"""A random subset of a split that is the same in every run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def random_subset(split: Tensor, n: int) -> Tensor:
-    """`n` rows of a split [N, ...], or all where there are fewer, in a fixed random order.
+    """`n` rows of `split` [N, ...] in a fixed random order, or all N if there are fewer.
 
-    The first rows may differ from the rest: MNIST's first 5,000 test images are the cleaner ones (Yadav & Bottou
-    2019). Tensors of one length (images and their labels) are taken in the same order.
+    The first n rows would not do: MNIST's first 5,000 test images are cleaner than the rest (Yadav & Bottou 2019).
+    Tensors of the same length, such as images and their labels, get the same order.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     return split[order[:n].to(split.device)]

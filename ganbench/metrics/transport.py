@@ -17,7 +17,7 @@ from .distances import FEW_DIMENSIONS, check_samples
 from .per_device import PerDevice
 from .subset import random_subset
 
-AT_ONCE = 64  # projections that are sorted together
+PROJECTION_BLOCK = 64  # projections that are sorted together
 
 
 def sliced_wasserstein(
@@ -86,7 +86,7 @@ def transport_costs(x: Tensor, y: Tensor, directions: Tensor, p: float) -> Costs
     left, right, share = _matching(len(x), len(y), y.device)
     costs = []
     by_x, by_y = (torch.zeros(len(z), dtype=torch.float64, device=y.device) for z in (x, y))
-    for some in torch.nn.functional.normalize(directions, dim=1).to(dtype).split(AT_ONCE):
+    for some in torch.nn.functional.normalize(directions, dim=1).to(dtype).split(PROJECTION_BLOCK):
         with float32_products():
             (along_x, of_x), (along_y, of_y) = ((some @ (z - middle).T).sort(1) for z in (x, y))
         along_x, along_y = along_x.double(), along_y.double()
@@ -152,7 +152,7 @@ class SlicedWasserstein:
         return sliced_wasserstein(samples, test, projections=self.projections)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         return (
             f"square root of the mean squared Wasserstein-2 distance along {self.projections} fixed random "
             f"directions between {self.n} samples and all {len(data.test)} test examples, in the data's own scale; "
@@ -160,5 +160,5 @@ class SlicedWasserstein:
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         return {"test": len(data.test)}

@@ -122,7 +122,7 @@ class C2ST:
         return Control(test, c2st(train, test, classifier=self.classifier).value)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         n = min(self.n, len(data.test))
         where = space(self.features, data)
         kinds = {
@@ -137,7 +137,7 @@ class C2ST:
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         n = min(self.n, len(data.test))
         mlp = {"neurons": NEURONS, "epochs": EPOCHS} if self.classifier == "mlp" else {}
         return {"train": n // 2, "test": n - n // 2, **mlp, "space": space_fields(self.features, data)}

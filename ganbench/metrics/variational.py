@@ -23,18 +23,18 @@ from .per_device import PerDevice
 from .subset import random_subset
 from .two_sample import c2st
 
-STARTS = 3  # nets for each half
-SCALES = 6  # kernel bandwidths
-WIDTH = 64  # ELU units of both hidden layers
-STEPS = 400  # minibatches at most
-BATCH = 128  # examples of either side in one
-LR = 3e-3  # of Adam
-EVERY = 20  # minibatches after which the bound on the part set aside is looked at
-PATIENCE = 100  # minibatches without a better one that end the training
-CLIP = 10.0  # standard deviations of real examples: no input of the net is further out
-NEIGHBOURS = 500  # real examples whose neighbours set the smallest bandwidth
-RARE = 1e-3  # p-value of the two-sample test below which a bound of zero needs a warning
-KNOWN = ("jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman")
+NETS_PER_HALF = 3  # nets for each half
+KERNEL_SCALES = 6  # kernel bandwidths
+HIDDEN_UNITS = 64  # ELU units of both hidden layers
+MAX_STEPS = 400  # minibatches at most
+BATCH_SIZE = 128  # examples of either side in one
+LEARNING_RATE = 3e-3  # of Adam
+CHECK_INTERVAL = 20  # minibatches after which the bound on the part set aside is looked at
+PATIENCE_STEPS = 100  # minibatches without a better one that end the training
+MAX_INPUT = 10.0  # standard deviations of real examples: no input of the net is further out
+BANDWIDTH_EXAMPLES = 500  # real examples whose neighbours set the smallest bandwidth
+MAX_P_VALUE = 1e-3  # p-value of the two-sample test below which a bound of zero needs a warning
+DIVERGENCES = ("jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman")
 
 
 def variational_divergence(
@@ -75,7 +75,7 @@ def variational_divergence(
     folds = [_fold(known, held, divergence, generator) for known, held in ((first, second), (second, first))]
     value = sum(fold.value for fold in folds) / 2
     over_examples = math.hypot(folds[0].sem, folds[1].sem) / 2
-    over_starts = math.sqrt(sum(fold.starts.var().item() for fold in folds) / STARTS) / 2
+    over_starts = math.sqrt(sum(fold.starts.var().item() for fold in folds) / NETS_PER_HALF) / 2
     # What examples leave unexplained of the difference between the halves: nets of one may have failed together.
     over_halves = math.sqrt(max(0.0, (folds[0].value - folds[1].value) ** 2 / 4 - over_examples**2))
     training = max(over_starts, over_halves)
@@ -84,7 +84,7 @@ def variational_divergence(
     warning = None
     if value <= divergence.minimum + 2 * sem:
         seen = c2st(samples, test, generator=generator)
-        if seen.details["p_value"] < RARE:
+        if seen.details["p_value"] < MAX_P_VALUE:
             warning = (
                 f"the nets find no divergence, but a two-sample test tells samples from data with an accuracy of "
                 f"{seen.value:.3g}: the true divergence is above zero; take more examples"
@@ -107,12 +107,12 @@ class _Fold(NamedTuple):
 
     value: float
     sem: float  # over the half's examples
-    starts: Tensor  # [STARTS], float64: the value of each net alone
+    starts: Tensor  # [NETS_PER_HALF], float64: the value of each net alone
 
 
 def _fold(known: Pair, held: Pair, f: Divergence, generator: Generator) -> _Fold:
     """Trains on `known`, examples [n, d], and judges by `held`."""
-    standard, varied = _standard(known.real)
+    standard, varied = _standardise(known.real)
     known, held = known.each(standard), held.each(standard)
     # The part set aside, and two parts that the nets are fitted to: kernels on one make the inputs of the other.
     aside = known.each(lambda z: z[: max(2, len(z) // 5)])
@@ -120,7 +120,7 @@ def _fold(known: Pair, held: Pair, f: Divergence, generator: Generator) -> _Fold
     bandwidths = _bandwidths(known.real, varied)
     parts = [part.each(lambda z, k=k: _inputs(z, k, bandwidths)) for part, k in ((one, two), (two, one))]
     fitted = Pair(torch.cat([part.real for part in parts]), torch.cat([part.made for part in parts]))
-    standard, _ = _standard(fitted.real)
+    standard, _ = _standardise(fitted.real)
     fitted = fitted.each(standard)
     aside, held = (
         pair.each(
@@ -128,70 +128,71 @@ def _fold(known: Pair, held: Pair, f: Divergence, generator: Generator) -> _Fold
         )
         for pair in (aside, held)
     )
-    found = [_trained(fitted, aside, held, f, generator) for _ in range(STARTS)]
-    starts = [_judged(log_ratio, f)[0] for log_ratio in found]
+    found = [_train(fitted, aside, held, f, generator) for _ in range(NETS_PER_HALF)]
+    starts = [_bound(log_ratio, f)[0] for log_ratio in found]
     moved = [log_ratio for log_ratio in found if log_ratio.real.any() or log_ratio.made.any()] or found[:1]
     mean = Pair(*(torch.stack(side).mean(0) for side in zip(*moved, strict=True)))
-    return _Fold(*_judged(mean, f), torch.tensor(starts, dtype=torch.float64))
+    return _Fold(*_bound(mean, f), torch.tensor(starts, dtype=torch.float64))
 
 
-def _standard(real: Tensor) -> tuple[Callable[[Tensor], Tensor], int]:
+def _standardise(real: Tensor) -> tuple[Callable[[Tensor], Tensor], int]:
     """A map that takes the mean of `real` [n, d] to 0 and its deviation to 1, and how many columns have one."""
     deviation, mean = torch.std_mean(real.double(), dim=0)
     scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    return lambda z: ((z - mean) / scale).clamp(-CLIP, CLIP).float(), int((deviation > 0).sum())
+    return lambda z: ((z - mean) / scale).clamp(-MAX_INPUT, MAX_INPUT).float(), int((deviation > 0).sum())
 
 
 def _bandwidths(real: Tensor, varied: int) -> list[float]:
     """Kernel bandwidths for standardised examples [n, d], `varied` columns of which are not constant: evenly on a
     log scale from the distance of neighbours, per dimension, to 1 or 4 times that."""
-    near = nearest(real[:NEIGHBOURS], real, 2)[0][:, 1]  # the nearest is the example itself
+    near = nearest(real[:BANDWIDTH_EXAMPLES], real, 2)[0][:, 1]  # the nearest is the example itself
     near = near[near > 0]
     least = near.median().item() / math.sqrt(max(varied, 1)) if len(near) else 0.01
     ratio = max(1.0, 4 * least) / least
-    return [least * ratio ** (i / (SCALES - 1)) for i in range(SCALES)]
+    return [least * ratio ** (i / (KERNEL_SCALES - 1)) for i in range(KERNEL_SCALES)]
 
 
 def _inputs(x: Tensor, kernels: Pair, bandwidths: list[float]) -> Tensor:
     """What a net sees of examples [n, d]: themselves, their log-density under kernels on real examples, and how much
-    larger it is than that under kernels on samples: [n, d + 2·SCALES]."""
+    larger it is than that under kernels on samples: [n, d + 2·KERNEL_SCALES]."""
     real, made = (log_densities(z, x, bandwidths).T for z in kernels)
     reach = math.log(len(kernels[0]))  # so many examples show no larger difference
     return torch.cat([x, real.float(), (real - made).clamp(-reach, reach).float()], 1)
 
 
-def _trained(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Generator) -> Pair:
+def _train(fitted: Pair, aside: Pair, held: Pair, f: Divergence, generator: Generator) -> Pair:
     """log u of `held` by a net that ascends the bound of the Jensen–Shannon divergence on `fitted`, as it was when the
     bound on `aside` was highest."""
-    net = _start(fitted[0].shape[1], generator).to(fitted[0].device)
-    optimiser = torch.optim.Adam(net.parameters(), LR)
+    net = _initial_net(fitted[0].shape[1], generator).to(fitted[0].device)
+    optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     best, chosen, when = -math.inf, copy.deepcopy(net.state_dict()), 0
-    for step in range(STEPS + 1):
-        if step % EVERY == 0:
-            value, sem = _judged(_log_ratios(net, aside), f)
+    rows = torch.empty(0, 2, BATCH_SIZE)
+    for step in range(MAX_STEPS + 1):
+        if step % CHECK_INTERVAL == 0:
+            value, sem = _bound(_log_ratio(net, aside), f)
             if value - sem / 2 > best:  # of many looks the best one is easily luck
                 best, chosen, when = value - sem / 2, copy.deepcopy(net.state_dict()), step
-            elif step - when >= PATIENCE:
+            elif step - when >= PATIENCE_STEPS:
                 break
             # The rows of all steps until the next look, so that a GPU is waited for once.
-            sizes = [len(z) for _ in range(min(EVERY, STEPS + 1 - step)) for z in fitted]
-            drawn = torch.stack([torch.randint(n, (BATCH,), generator=generator) for n in sizes])
-            rows = drawn.view(-1, 2, BATCH).to(fitted.real.device)
-        p, q = (net(z[row]) for z, row in zip(fitted, rows[step % EVERY], strict=True))
+            sizes = [len(z) for _ in range(min(CHECK_INTERVAL, MAX_STEPS + 1 - step)) for z in fitted]
+            drawn = torch.stack([torch.randint(n, (BATCH_SIZE,), generator=generator) for n in sizes])
+            rows = drawn.view(-1, 2, BATCH_SIZE).to(fitted.real.device)
+        p, q = (net(z[row]) for z, row in zip(fitted, rows[step % CHECK_INTERVAL], strict=True))
         optimiser.zero_grad()
         (softplus(-p).mean() + softplus(q).mean()).backward()
         optimiser.step()
     net.load_state_dict(chosen)
-    return _log_ratios(net, held)
+    return _log_ratio(net, held)
 
 
-def _log_ratios(net: nn.Module, pair: Pair) -> Pair:
+def _log_ratio(net: nn.Module, pair: Pair) -> Pair:
     """log u of examples [2, n, d], which are seen with kernels on either part: the mean of both, [n]."""
     with torch.no_grad():
         return pair.each(lambda z: net(z).double()[..., 0].mean(0))
 
 
-def _judged(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
+def _bound(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
     """The bound and its standard error by log u of real examples [n] and of samples [m], u kept in reach of so many
     examples: T = f'(u), and f*(T) = u f'(u) - f(u)."""
     low, high = -math.log(len(log_ratio.made)), math.log(len(log_ratio.real))
@@ -201,11 +202,11 @@ def _judged(log_ratio: Pair, f: Divergence) -> tuple[float, float]:
     return (gain.mean() - cost.mean()).item(), sem
 
 
-def _start(d: int, generator: Generator) -> Sequential:
+def _initial_net(d: int, generator: Generator) -> Sequential:
     """A net whose output is everywhere log u = 0, where the bound of a constant is highest: f(1)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31 - 1, (), generator=generator)))
-        net = mlp(d, WIDTH, WIDTH, 1, activation=nn.ELU)
+        net = mlp(d, HIDDEN_UNITS, HIDDEN_UNITS, 1, activation=nn.ELU)
     *_, weight, bias = net.parameters()
     nn.init.zeros_(weight)
     nn.init.zeros_(bias)
@@ -259,32 +260,34 @@ class EstimatedDivergence:
         return min(self.n, len(data.test))
 
     def _f(self) -> Divergence:
-        if self.divergence not in KNOWN:
-            raise SampleError(f"divergence: expected one of {', '.join(KNOWN)}; got {self.divergence!r}")
+        if self.divergence not in DIVERGENCES:
+            raise SampleError(
+                f"divergence: expected one of {', '.join(DIVERGENCES)}; got {self.divergence!r}"
+            )
         return find_divergence(self.divergence)
 
     def protocol(self, data: Data) -> str:
-        """What defines the number."""
+        """How the values are measured, in a sentence."""
         n = self._size(data)
         return (
-            f"bound on {self.divergence}(data ‖ samples) by nets of {WIDTH} ELU units twice on standardised numbers "
-            f"and kernel log-densities at {SCALES} bandwidths; logistic loss, Adam {LR:g}, minibatches of {BATCH}, at "
-            f"most {STEPS}; {n} samples and {n} random test examples in two halves, each judged by {STARTS} nets "
+            f"bound on {self.divergence}(data ‖ samples) by nets of {HIDDEN_UNITS} ELU units twice on standardised numbers "
+            f"and kernel log-densities at {KERNEL_SCALES} bandwidths; logistic loss, Adam {LEARNING_RATE:g}, minibatches of {BATCH_SIZE}, at "
+            f"most {MAX_STEPS}; {n} samples and {n} random test examples in two halves, each judged by {NETS_PER_HALF} nets "
             f"trained on the other, a fifth of which is set aside to stop; ± over examples and nets; "
             f"{identity(self.features, data)}"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
-        """What the protocol takes from these data and from the constants of this file."""
+        """What the protocol takes from the data and from constants; hashed with name, version and parameters."""
         n = self._size(data)
         return {
             "samples": n,
             "test": n,
-            "width": WIDTH,
-            "scales": SCALES,
-            "rate": LR,
-            "batch": BATCH,
-            "steps": STEPS,
-            "starts": STARTS,
+            "width": HIDDEN_UNITS,
+            "scales": KERNEL_SCALES,
+            "rate": LEARNING_RATE,
+            "batch": BATCH_SIZE,
+            "steps": MAX_STEPS,
+            "starts": NETS_PER_HALF,
             "space": extractor_fields(self.features, data),
         }

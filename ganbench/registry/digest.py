@@ -14,34 +14,34 @@ from .scan import is_tunable, parse, read_source
 def digest(path: Path) -> str:
     """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
     `1e-3` for `0.001` changes nothing, nor does another version of Python."""
-    files = sorted(_with_neighbours(path.resolve()).items())
+    files = sorted(_imported_files(path.resolve()).items())
     forms = ", ".join(f"({name!r}, {content.form})" for name, content in files)
     return hashlib.sha256(f"[{forms}]".encode()).hexdigest()
 
 
 def neighbours(path: Path) -> list[Path]:
     """A file, and the files beside it, or in folders beside it, that it or they import. Raises PluginError."""
-    return [path.parent / name for name in sorted(_with_neighbours(path))]
+    return [path.parent / name for name in sorted(_imported_files(path))]
 
 
-def _with_neighbours(path: Path) -> dict[str, Content]:
+def _imported_files(path: Path) -> dict[str, Content]:
     """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
-    found: dict[str, Content] = {}
+    contents: dict[str, Content] = {}
     queue = [path]
     while queue:
         file = queue.pop()
         name = file.relative_to(path.parent).as_posix()
-        if name in found:
+        if name in contents:
             continue
-        found[name] = _content(file, read_source(file))
-        for package in found[name].imported - {"ganbench"}:
+        contents[name] = _content(file, read_source(file))
+        for package in contents[name].imported - {"ganbench"}:
             queue += [path.parent / f"{package}.py"] if (path.parent / f"{package}.py").is_file() else []
             queue += sorted((path.parent / package).rglob("*.py"))
-    return found
+    return contents
 
 
 class Content(NamedTuple):
-    """What a file comes to."""
+    """What the digest needs of a file."""
 
     imported: set[str]  # first parts of names of modules
     form: str  # of its syntax tree without docstrings
@@ -50,17 +50,17 @@ class Content(NamedTuple):
 @cache  # many metrics share a file
 def _content(path: Path, source: bytes) -> Content:
     tree = parse(path, source)
-    return Content(_imported(tree), repr(_form(_bare(tree))))
+    return Content(_imported(tree), repr(_as_lists(_without_docstrings(tree))))
 
 
-def _form(node: Any) -> Any:
+def _as_lists(node: Any) -> Any:
     """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
     and in what `ast.dump` and `ast.unparse` write."""
     if isinstance(node, ast.AST):
         fields = ((name, getattr(node, name, None)) for name in node._fields)
-        given = [[name, _form(value)] for name, value in fields if value is not None and value != []]
+        given = [[name, _as_lists(value)] for name, value in fields if value is not None and value != []]
         return [type(node).__name__, *given]
-    return [_form(item) for item in node] if isinstance(node, list) else node
+    return [_as_lists(item) for item in node] if isinstance(node, list) else node
 
 
 def _imported(tree: ast.Module) -> set[str]:
@@ -87,7 +87,7 @@ class _SearchRanges(ast.NodeTransformer):
         return node if node.names else None
 
 
-def _bare(tree: ast.Module) -> ast.Module:
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     """The tree without docstrings and search ranges, which change no number."""
     tree = _SearchRanges().visit(tree)
     for node in ast.walk(tree):

@@ -37,13 +37,13 @@ def catalog() -> dict[Kind, dict[str, Plugin]]:
         *sorted((PACKAGE / "metrics").glob("*.py")),
         *sorted((PACKAGE / "datasets").glob("*.py")),
     ]
-    found: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in KINDS}
+    plugins: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in KINDS}
     for plugin in sorted((p for f in files if f.is_file() for p in scan(f)), key=lambda p: p.name):
-        twin = found[plugin.kind].get(plugin.name)
+        twin = plugins[plugin.kind].get(plugin.name)
         if twin:
             raise PluginError(f"{plugin.path} and {twin.path} both define the {plugin.kind} {plugin.name!r}")
-        found[plugin.kind][plugin.name] = plugin
-    return found
+        plugins[plugin.kind][plugin.name] = plugin
+    return plugins
 
 
 def find(kind: Kind, name: str, folder: Path | None = None) -> Plugin:

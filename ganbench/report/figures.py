@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
-MOST_SEEDS = 5  # columns, where every seed has a panel
+MAX_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
+MAX_SEEDS = 5  # columns, where every seed has a panel
 PROBE = "curve.probe."  # how the probes of a game begin among its curves
 MAX_PICTURE = 2**26  # bytes
 _WORDS = ("name", "kind", "dataset", "title", "caption", "alt")  # of a plot in the index
@@ -100,7 +100,7 @@ class Missing:
 
 def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
     """All plots of a run, to be drawn under `style.style()`. With hundreds of methods those after the first
-    `MOST_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
+    `MAX_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
     not be drawn are added to `missing`."""
     colours = style.colours(run.labels)
     yield from _scores(run, colours)
@@ -112,7 +112,7 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
         if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
             yield plot
         for draw in (_samples, _snapshots, _curves, _probes):
-            if plot := draw(dataset, cells[:MOST_METHODS], colours):
+            if plot := draw(dataset, cells[:MAX_METHODS], colours):
                 yield _captioned(plot, len(cells))
         names: set[str] = set()
         for metric in metrics.of(cells):
@@ -127,14 +127,14 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
 
 def _captioned(plot: Plot, methods: int) -> Plot:
     """The plot, whose caption says so where it has not all of the methods."""
-    return plot if plot.label else replace(plot, caption=f"{plot.caption} {few(methods)}".rstrip())
+    return plot if plot.label else replace(plot, caption=f"{plot.caption} {omission_note(methods)}".rstrip())
 
 
-def few(methods: int) -> str:
+def omission_note(methods: int) -> str:
     """A sentence where not all of so many methods of a dataset are drawn, else nothing."""
-    if methods <= MOST_METHODS:
+    if methods <= MAX_METHODS:
         return ""
-    return f"Only the first {MOST_METHODS} of the {methods} methods are drawn; tables and scores have all."
+    return f"Only the first {MAX_METHODS} of the {methods} methods are drawn; tables and scores have all."
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -165,7 +165,7 @@ def _samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Pl
 
 def _samples_by_seed(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
     """A row for each method, a column for each seed."""
-    numbers = sorted({seed.number for cell in cells for seed in cell.seeds})[:MOST_SEEDS]
+    numbers = sorted({seed.number for cell in cells for seed in cell.seeds})[:MAX_SEEDS]
     size = (1.5, 1.5) if dataset.kind == "plane" else (1.7, 1.2)
     figure, axes = style.grid(len(cells), len(numbers), size, label_width=1.2)
     for cell, row in zip(cells, axes, strict=True):
@@ -184,21 +184,17 @@ def _samples_by_seed(dataset: Dataset, cells: list[Cell], colours: dict[str, str
 
 def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> tuple[Figure, str]:
     """Real data first, then a panel for each method."""
-    columns = min(len(cells) + 1, 4)
-    rows = -(-(len(cells) + 1) // columns)
-    figure, axes = style.grid(rows, columns, (2.0, 2.0) if dataset.kind != "line" else (2.0, 1.5))
-    panels = [ax for row in axes for ax in row]
+    count, size = len(cells) + 1, (2.0, 2.0) if dataset.kind != "line" else (2.0, 1.5)
+    figure, panels = style.panels(count, min(count, 4), size)
     style.examples(panels[0], dataset, dataset.arrays["examples"], style.MUTED)
     panels[0].set_title("data", color=style.MUTED)
-    for cell, ax in zip(cells, panels[1:], strict=False):
+    for cell, ax in zip(cells, panels[1:], strict=True):
         seed = cell.median("samples")
         if seed:
             style.examples(ax, dataset, seed.media["samples"], colours[cell.label])
         else:
             style.empty(ax, style.why(cell))
         style.panel_title(ax, cell.label, colours[cell.label])
-    for ax in panels[len(cells) + 1 :]:
-        ax.set_visible(False)
     return figure, style.median_seeds([(cell.label, cell.median("samples")) for cell in cells])
 
 
@@ -277,14 +273,10 @@ def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     for cell in shown:
         for stroke, name in zip(style.STROKES, _curve_names(cell), strict=False):
             strokes.setdefault(stroke, []).append(name.removeprefix("curve."))
-    columns = min(len(shown), 3)
-    figure, axes = style.grid(-(-len(shown) // columns), columns, (2.6, 1.9))
-    panels = [ax for row in axes for ax in row]
-    for cell, ax in zip(shown, panels, strict=False):
+    figure, panels = style.panels(len(shown), min(len(shown), 3), (2.6, 1.9))
+    for cell, ax in zip(shown, panels, strict=True):
         _losses(ax, cell, colours[cell.label])
         style.panel_title(ax, cell.label, colours[cell.label])
-    for ax in panels[len(shown) :]:
-        ax.set_visible(False)
     handles = [style.handle(style.INK, linestyle=stroke) for stroke in strokes]
     names = [f"loss of {', '.join(dict.fromkeys(players))}" for players in strokes.values()]
     figure.legend(handles, names, loc="outside lower center", ncols=4)
@@ -332,19 +324,15 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     names = list(dict.fromkeys(name for probes in found.values() for name in probes))
     if not names:
         return None
-    columns = min(len(names), 3)
-    figure, axes = style.grid(-(-len(names) // columns), columns, (2.9, 2.1))
-    panels = [ax for row in axes for ax in row]
+    figure, panels = style.panels(len(names), min(len(names), 3), (2.9, 2.1))
     shown = [label for label, probes in found.items() if probes]
-    for name, ax in zip(names, panels, strict=False):
+    for name, ax in zip(names, panels, strict=True):
         for label, stroke in zip(shown, style.STROKES, strict=False):
             if name in found[label]:
                 _probe(ax, *found[label][name], colours[label], stroke)
         ax.set_title(name)
         ax.set(xlabel="rounds since it began")
         ax.grid(axis="y")
-    for ax in panels[len(names) :]:
-        ax.set_visible(False)
     handles = [
         style.handle(colours[label], linestyle=stroke)
         for label, stroke in zip(shown, style.STROKES, strict=False)
@@ -435,20 +423,17 @@ def _score_plot(
     datasets = list(dict.fromkeys(rows["dataset"]))
     columns = 2 if len(datasets) == 4 else min(len(datasets), 3)
     size = (max(2.5, 6.2 / columns), 0.55 + 0.3 * len(names))
-    figure, axes = style.grid(-(-len(datasets) // columns), columns, size, label_width=1.3)
-    panels = [ax for line in axes for ax in line]
-    for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=False)):
+    figure, panels = style.panels(len(datasets), columns, size, label_width=1.3)
+    for i, (dataset, ax) in enumerate(zip(datasets, panels, strict=True)):
         own = rows[rows["dataset"] == dataset].to_dict("records")
         _score_panel(ax, own, records[records["dataset"] == dataset], names, colours, lines[dataset])
         labels = [style.shortened(name) for name in names] if i % columns == 0 else []
         ax.set_yticks(range(len(names)) if labels else [], labels)
         ax.set_title(dataset)
-    for ax in panels[len(datasets) :]:
-        ax.set_visible(False)
     first = rows.iloc[0]
     unit = f" ({first['unit']})" if first["unit"] != metric else ""
     ranked = f", {first['better']} is better" if first["better"] != "neither" else ""
-    for ax in panels[: len(datasets)]:
+    for ax in panels:
         ax.set_xlabel(f"{metric}{unit}{ranked}")
     drawn = [name for name in MARKS if any(name in marks for marks in lines.values())]
     if drawn:
@@ -574,7 +559,7 @@ class Metrics:
         try:
             figure = self._figure(metric, path)
             look = Style(name, dataset, every, colours, metric.removeprefix(name))
-            made = figure(every[:MOST_METHODS], look) if figure else None
+            made = figure(every[:MAX_METHODS], look) if figure else None
             yield from [made] if isinstance(made, Plot) else made or ()
         except GanbenchError:
             raise

@@ -232,7 +232,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
                 warnings=[*_warnings(run.of(shown.dataset)), *_missing(run, shown.dataset)],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
-                few=plots.few(len(shown.rows)),
+                few=plots.omission_note(len(shown.rows)),
             )
         )
     return sections
@@ -247,9 +247,10 @@ def _described(run: Run, label: str) -> str:
     splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
     # The parameters as they were, since the sentence may tell of others' choices. Sizes stand below.
-    params = info.get("params") if isinstance(info.get("params"), dict) else {}
+    params = info.get("params")
+    items = params.items() if isinstance(params, dict) else ()
     actual = ", ".join(
-        f"{name} {value}" for name, value in params.items() if value is not None and not name.startswith("n_")
+        f"{name} {value}" for name, value in items if value is not None and not name.startswith("n_")
     )
     parts = [str(info.get("about") or "").rstrip("."), actual, f"shape {shape}" if shape else "", sizes]
     return " · ".join(part for part in parts if part)
@@ -298,15 +299,19 @@ def _protocols(run: Run) -> list[Protocol]:
 def copying(run: Run) -> dict[str, str]:
     """method -> a sentence that it copies, where the verdict of a metric on any of its seeds says so."""
     found: dict[str, list[str]] = {}
+    of_test: set[str] = set()
     for dataset in dict.fromkeys(cell.dataset for cell in run.cells):
         for metric, methods in controls.verdicts(run.of(dataset)).items():
             for label, counts in methods.items():
-                copies = sum(count for verdict, count in counts.items() if verdict.startswith("copies"))
+                copies = {verdict: n for verdict, n in counts.items() if verdict.startswith("copies")}
                 if copies:
-                    found.setdefault(label, []).append(
-                        f"on {dataset} in {copies} of {plural(counts.total(), 'seed')} ({metric})"
-                    )
-    return {label: f"{label} copies training examples: {'; '.join(where)}." for label, where in found.items()}
+                    seeds = f"{sum(copies.values())} of {plural(counts.total(), 'seed')}"
+                    found.setdefault(label, []).append(f"on {dataset} in {seeds} ({metric})")
+                    of_test |= {label} if copies.keys() != {"copies"} else set()
+    return {
+        label: f"{label} copies {'real' if label in of_test else 'training'} examples: {'; '.join(where)}."
+        for label, where in found.items()
+    }
 
 
 # ---------------------------------------------------------------------------------------------- failures

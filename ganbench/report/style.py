@@ -78,6 +78,17 @@ def grid(
     return figure, [list(line) for line in axes]
 
 
+def panels(
+    count: int, columns: int, cell: tuple[float, float], label_width: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """So many axes in rows of `columns`; what is left of the last row stays empty."""
+    figure, axes = grid(-(-count // columns), columns, cell, label_width)
+    flat = [ax for row in axes for ax in row]
+    for ax in flat[count:]:
+        ax.set_visible(False)
+    return figure, flat[:count]
+
+
 def settle(figure: Figure) -> Figure:
     """The figure with its layout worked out, so that saving it twice need not do it again."""
     engine = figure.get_layout_engine()

@@ -267,7 +267,7 @@ def _seed(files: Folder, cell: str, number: int, ended: Ended, planned: Names) -
 
 
 def _score(files: Folder, path: Path, there: Set[str]) -> ScoreFile:
-    info = _card(files, "score", str(path))
+    info = _card(files, "score", str(path.relative_to(files.root)))
     try:
         rows = info.pop("records", ())
         values = tuple((str(row["metric"]), current_protocol(str(row["protocol"]))) for row in rows)

@@ -66,14 +66,20 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The file of a suite, given by path or by the name of a shipped one, with or without its ending; a file of that
-    name goes first. Raises RequestError."""
+    """The file of a suite, given by path or by the name of a shipped one, with or without its ending (a shipped one
+    `toy` goes before a file toy.yaml here, but not before one that is called `toy`). Raises RequestError."""
     path = Path(path_or_name)
-    if os.path.isfile(path):  # unlike Path.is_file it bears with names that no file can have
+    if path.suffix == ".py":
+        raise RequestError(
+            f"{path}: is Python and no suite; name it in one, as in `methods: [gan, ./{path.name}]`"
+        )
+    if os.path.isfile(path):  # Path.is_file raises for names that no file can have
         return path
     known = shipped_suites()
     if str(path_or_name) in known:
         return known[str(path_or_name)]
+    if not path.suffix and os.path.isfile(f"{path}.yaml"):
+        return Path(f"{path}.yaml")
     if os.path.isdir(path):
         raise RequestError(f"{path}: is a folder; name the suite's YAML file in it")
     if path.suffix in (".yaml", ".yml") and len(path.parts) == 1 and path.stem in known:

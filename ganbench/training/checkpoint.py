@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from .loop import History
 
 
+# What a round changes: name in a checkpoint -> attribute of the stack.
+STACK_STATE = {
+    "parameters": "params",
+    "optimisers": "states",
+    "memory": "memory",
+    "alive": "alive",
+    "died": "died",
+}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A stack of seeds in the middle of its training."""
@@ -52,11 +62,7 @@ def capture(
 ) -> Checkpoint:
     """The checkpoint after `step` rounds, on which so many seconds were spent."""
     state: dict[str, Any] = {
-        "parameters": stack.params,
-        "optimisers": stack.states,
-        "memory": stack.memory,
-        "alive": stack.alive,
-        "died": stack.died,
+        **{name: getattr(stack, attribute) for name, attribute in STACK_STATE.items()},
         "random": draws.random_states(step),
         "losses": history.losses,
         "probes": history.probes,
@@ -80,13 +86,14 @@ def restore(checkpoint: Checkpoint, stack: Stack, draws: Draws, history: History
     details, tensors = checkpoint.details, checkpoint.tensors
     leaves = [tensors[str(index)] for index in range(len(tensors))]
     state = pytree.tree_unflatten(leaves, pytree.treespec_loads(details["structure"]))
-    # Copies: optimisers write into these, and tensors of a file may be mapped, at any alignment.
+    # Into the tensors of the stack: a compiled round reads these.
+    for name, attribute in STACK_STATE.items():
+        pytree.tree_map(lambda own, saved: own.copy_(saved), getattr(stack, attribute), state[name])
+    # Copies: tensors of a file may be mapped, at any alignment.
     at_device = {
         name: pytree.tree_map(lambda tensor: tensor.to(stack.alive.device, copy=True), state[name])
-        for name in ("parameters", "optimisers", "memory", "alive", "died", "losses", "probes")
+        for name in ("losses", "probes")
     }
-    stack.params, stack.states = at_device["parameters"], at_device["optimisers"]
-    stack.memory, stack.alive, stack.died = (at_device[name] for name in ("memory", "alive", "died"))
     for player, inputs in details["cached_inputs"].items():
         stack.layout.cached_inputs[player] = {(net, draw) for net, draw in inputs}
     draws.set_random_states(state["random"])

@@ -16,9 +16,9 @@ from ..precision import training_precision
 from ..sample_counts import samples_needed
 from ..samples import Samples, check_samples, range_warning, read_samples
 from .checkpoint import Checkpoints, capture, restore
+from .graph import Rounds
 from .rng import Draws, build_game, build_plugin, generator, latents, seeded
 from .stack import Stack
-from .trace import record_losses
 from .trained import TrainedSeed
 
 if TYPE_CHECKING:
@@ -155,21 +155,23 @@ def _train_game(
 ) -> list[TrainedSeed]:
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     stack = Stack([build_game(cell, data, seed) for seed in seeds], device, dtype)
-    record_losses(stack, settings.steps)
-    history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
+    with training_precision(settings.precision):  # rounds may be traced here
+        rounds = Rounds(stack, settings.steps, draws.example)
+    history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
 
-    # Resume where a killed run stopped.
+    # Resume where a killed run stopped, unless numbers would be rounded differently from here on.
+    place = "; ".join([_device_name(device), *([rounds.note] if rounds.note else [])])
     start = 0
     checkpoint = checkpoints.load(seeds) if checkpoints else None
-    if checkpoint and checkpoint.details["device"] == _device_name(device):  # another one rounds differently
+    if checkpoint and checkpoint.details["device"] == place:
         restore(checkpoint, stack, draws, history)
         start, started = checkpoint.step, started - checkpoint.seconds
     del checkpoint  # holds a copy of all parameters
 
     with training_precision(settings.precision):
         for step, minibatches in enumerate(draws.rounds(settings.steps, start), start):
-            losses = stack.play(step, settings.steps, minibatches)
+            losses = rounds.play(step, minibatches)
             if step == start:
                 stack.check_buffers()
             history.write(step, losses, minibatches[-1])
@@ -178,7 +180,7 @@ def _train_game(
             done = step + 1
             if checkpoints and done < settings.steps and checkpoints.due(done):
                 spent = time.monotonic() - started
-                checkpoints.save(seeds, capture(done, spent, _device_name(device), stack, draws, history))
+                checkpoints.save(seeds, capture(done, spent, place, stack, draws, history))
 
     seconds = (time.monotonic() - started) / len(seeds)
     steps = torch.tensor(history.points)
@@ -201,6 +203,7 @@ def _train_game(
                 stack=len(seeds),
                 device=_device_name(device),
                 dtype=_arithmetic(cell),
+                note=rounds.note,
             )
         )
     return trained

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor
 
-from .. import registry
 from ..contracts import Data, Draw, Game
 from ..errors import PluginError
 from .stack import shared_nets
@@ -45,7 +44,7 @@ def build_plugin(spec: PluginSpec | None) -> Any:
     """The plugin itself, with its parameters. Only a method made of sample files has none."""
     if spec is None:
         raise PluginError("samples that were made elsewhere are not trained")
-    return registry.load(spec.plugin)(**spec.params)
+    return spec.build()
 
 
 def seeded(seed: int, function: Callable[[], Any], purpose: str = "init") -> Any:
@@ -142,6 +141,13 @@ class Draws:
                 self._minibatch({name: block[:, row, update] for name, block in self.block.items()})
                 for update in range(self.updates)
             ]
+
+    def example(self) -> list[dict[str, Tensor]]:
+        """The minibatches of a round, without a trace in those that are drawn afterwards."""
+        states = self._states()
+        minibatches = next(self.rounds(1))
+        self.set_random_states(states)
+        return minibatches
 
     def _states(self) -> dict[str, list[Tensor]]:
         return {name: [one.get_state() for one in own] for name, own in self.generators.items()}

@@ -313,17 +313,24 @@ class Stack:
         spec, old, state = self.game.players[player], self.params[player], self.states[player]
         with torch.no_grad():
             self.alive = self.alive & torch.isfinite(losses + grad.sum(-1))
-            before = old.clone() if spec.schedule else old  # an update in place overwrites `old`
-            if isinstance(spec.optimiser, InPlace) and not self.functional:
-                args = (old, state) if self._all_alive else pytree.tree_map(torch.clone, (old, state))
-                new, next_state = spec.optimiser.update(args[0], grad, args[1])
+            in_place = isinstance(spec.optimiser, InPlace) and not self.functional
+            before = old.clone() if spec.schedule and in_place else old
+            if isinstance(spec.optimiser, InPlace) and in_place:
+                # A dead replica gets an update that moves nothing, instead of copies of all parameters and moments
+                # of which the dead ones are put back: memory is what an update costs.
+                if not self._all_alive:
+                    grad = spec.optimiser.freeze(grad, state, ~self.alive.unsqueeze(-1))
+                new, state = spec.optimiser.update(old, grad, state)
             else:
                 new, next_state = spec.optimiser.step(old, grad, state)
+                state = self._where_alive(next_state, state)
             if spec.schedule:
                 new = before + spec.schedule(progress) * (new - before)
             if spec.project:
                 new = spec.project(new)
-            self.params[player], self.states[player] = self._where_alive((new, next_state), (old, state))
+            if not in_place or spec.project:
+                new = self._where_alive(new, before)
+            self.params[player], self.states[player] = new, state
 
     @property
     def _all_alive(self) -> bool:

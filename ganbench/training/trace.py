@@ -6,7 +6,7 @@ the same numbers without those, so it changes no result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,18 +55,20 @@ class RecordedFunction:
         with torch.no_grad():
             results = self.player(pytree.tree_leaves(inputs))
         if self.calls.bit_count() == 1:  # a power of two: ever rarer, so that checks cost nothing in the end
-            self._check(results, self.function(*inputs))
+            check_recording(self.name, results, self.function(*inputs))
         return results
 
-    def _check(self, results: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
-        for result, other in zip(results, expected, strict=True):
-            # A diverged replica is NaN in both.
-            one, two = torch.nan_to_num(result), torch.nan_to_num(other)
-            if float((one - two).abs().max()) > RTOL * float(two.abs().max()):
-                raise PluginError(
-                    f"{self.name} gave something else for the same nets and minibatch: it may depend on these, on "
-                    "b.step, b.progress and the game's memory, not on what it counts or keeps itself"
-                )
+
+def check_recording(name: str, results: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Raises PluginError where a recording and the function of that name itself differ."""
+    for result, other in zip(results, expected, strict=True):
+        # A diverged replica is NaN in both.
+        one, two = torch.nan_to_num(result), torch.nan_to_num(other)
+        if one.numel() and float((one - two).abs().max()) > RTOL * float(two.abs().max()):
+            raise PluginError(
+                f"{name} gave something else for the same nets and minibatch: it may depend on these, on "
+                "b.step, b.progress and the game's memory, not on what it counts or keeps itself"
+            )
 
 
 def _record(function: Function, inputs: tuple[Any, ...], pool: BufferPool) -> Player | None:

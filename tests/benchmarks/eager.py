@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganbench import Batch, registry
 from ganbench.contracts import Data, Game
 from ganbench.datasets.toy import ring
+from ganbench.training.graph import CompiledRound
 from ganbench.training.rng import Draws, fill
 from ganbench.training.stack import Stack
 from ganbench.training.trace import record_losses
@@ -75,20 +76,28 @@ CASES = {
 
 
 class Stacked:
-    """The engine, playing a stack of seeds as in a long training."""
+    """The engine, playing a stack of seeds: with recorded losses, as in a training of `rounds`, or `compiled`."""
 
     def __init__(
-        self, case: Case, seeds: int, dtype: torch.dtype = torch.float32, rounds: int = 10**6
+        self,
+        case: Case,
+        seeds: int,
+        dtype: torch.dtype = torch.float32,
+        rounds: int = 10**6,
+        *,
+        compiled: bool = False,
     ) -> None:
         games = [case.game(seed) for seed in range(seeds)]
         self.stack = Stack(games, CPU, dtype)
-        record_losses(self.stack, rounds)
         self.draws = Draws(self.stack.game, case.data(), range(seeds), case.batch, CPU, dtype)
         self.rounds, self.step = self.draws.rounds(10**9), 0
+        self.compiled = CompiledRound(self.stack, self.draws.example()) if compiled else None
+        if not compiled:
+            record_losses(self.stack, rounds)
 
     def round(self) -> dict[str, Tensor]:
         """Play a round; the losses [S]."""
-        losses = self.stack.play(self.step, 10**6, next(self.rounds))
+        losses = (self.compiled or self.stack).play(self.step, 10**6, next(self.rounds))
         self.step += 1
         return losses
 

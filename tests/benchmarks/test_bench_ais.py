@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ganbench.contracts import Draw
-from ganbench.metrics.ais import PILOT_LEAST, ais_log_likelihood
+from ganbench.metrics.ais import MIN_PILOT_STEPS, ais_log_likelihood
 
 pytestmark = pytest.mark.slow
 
@@ -35,5 +35,5 @@ def test_ais_against_its_gradients(benchmark):
         start = time.perf_counter()
         gradient()
         times.append(time.perf_counter() - start)
-    calls = (STEPS + PILOT_LEAST) * LEAPFROG
+    calls = (STEPS + MIN_PILOT_STEPS) * LEAPFROG
     benchmark.extra_info["times its gradients"] = round(benchmark.stats.stats.min / calls / min(times), 2)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from sklearn.neighbors import KernelDensity
 
-from ganbench.metrics.kde import GOODFELLOW, log_densities
+from ganbench.metrics.kde import GOODFELLOW_GRID, log_densities
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ N, M = (16_384, 10_000) if FULL else (4096, 1024)
 SMALL = (1024, 64)  # samples and points for scikit-learn, which is scaled by their product
 GRIDS = {
     "one bandwidth": (0.2,),
-    "Goodfellow's 10": GOODFELLOW,
+    "Goodfellow's 10": GOODFELLOW_GRID,
     "16 steps of 2^(1/4)": tuple(0.1 * 2 ** (i / 4) for i in range(16)),
     "logspace(-1, 0, 16)": tuple(10 ** (i / 15 - 1) for i in range(16)),
 }
