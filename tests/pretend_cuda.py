@@ -24,8 +24,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganbench.training.graph import CapturedRound
-
 # Operations whose operands may lie on two devices.
 CROSSING = {"aten::_to_copy", "aten::copy_"}
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
@@ -384,27 +382,10 @@ def pretend_cuda() -> Iterator[PretendDevice]:
         "current_stream": lambda device=None: Stream(),
         "set_per_process_memory_fraction": set_fraction,
     }
-
-    # Streams do nothing here, and a capture is a call: the graph is replayed by playing its round again.
-    class Stream:
-        def wait_stream(self, other: Any) -> None:
-            """All that was asked for is done already."""
-
-    @contextmanager
-    def on_stream(stream: Any) -> Iterator[None]:
-        yield
-
-    there |= {
-        "Stream": Stream,
-        "current_stream": lambda device=None: Stream(),
-        "stream": on_stream,
-        "get_sync_debug_mode": lambda: seen.debug,
-    }
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "ganbench"]
     holders = [torch, *(module for module in modules if getattr(module, "Generator", None) is plain)]
     with (
         patch.multiple(torch.cuda, **there),
-        patch.object(CapturedRound, "_capture", lambda one: setattr(one, "replay", one._round)),
         patch.object(torch.backends.cuda, "is_built", lambda: False),  # optimisers ask it before they record
         patch.object(torch.accelerator, "is_available", lambda: False),
         patch.object(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None),
