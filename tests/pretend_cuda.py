@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,8 +23,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from ganbench.training.graph import CapturedRound
 
 # Operations whose operands may lie on two devices.
 CROSSING = {"aten::_to_copy", "aten::copy_"}
@@ -50,9 +48,12 @@ class PretendDevice:
     debug: str = "default"  # of torch.cuda.set_sync_debug_mode
     largest: float = MEMORY  # bytes of a tensor that still fits
     generators: dict[int, Any] = field(default_factory=dict)  # those on the device, by their address
+    graph: Graph | None = None  # that is being captured
 
     def wait(self, operation: str) -> None:
-        """The host waits. Raises RuntimeError in the debug mode "error"."""
+        """The host waits. Raises RuntimeError in the debug mode "error", and where a graph is being captured."""
+        if self.graph:
+            raise RuntimeError(f"operation not permitted when stream is capturing ({operation})")
         if self.debug == "error":
             raise RuntimeError(f"called a synchronizing CUDA operation ({operation})")
         self.waits[f"{_caller()} {operation}"] += 1
@@ -61,6 +62,51 @@ class PretendDevice:
     def places(self) -> set[str]:
         """The lines at which the host waited."""
         return {wait.split(" ")[0] for wait in self.waits}
+
+
+@dataclass
+class Graph:
+    """A CUDA graph: operations that are noted down once, and repeated on the same memory at each replay."""
+
+    operations: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)  # with arguments and result
+    before: list[tuple[torch.Tensor, torch.Tensor]] = field(
+        default_factory=list
+    )  # what the capture wrote over
+
+    def note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Remember an operation. What a view gives stays true by itself."""
+        if not func.is_view:
+            self.operations.append((func, args, kwargs, result))
+
+    def undo(self) -> None:
+        """Bring all memory back to where the capture began: a capture runs nothing."""
+        for tensor, value in reversed(self.before):
+            tensor.copy_(value)
+        self.before.clear()
+
+    def replay(self) -> None:
+        """Run it all again."""
+        with no_dispatch():
+            for func, args, kwargs, result in self.operations:
+                again = func(*args, **kwargs)
+                if not func._schema.is_mutable:
+                    _copied(result, again)
+
+
+def _copied(old: Any, new: Any) -> None:
+    for one, other in zip(*(x if isinstance(x, list | tuple) else [x] for x in (old, new)), strict=True):
+        if isinstance(one, torch.Tensor):
+            one.copy_(other)
+
+
+class Stream:
+    """A stream on which nothing is ever late."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def wait_stream(self, other: Stream) -> None: ...
+
+    def synchronize(self) -> None: ...
 
 
 def _caller() -> str:
@@ -187,7 +233,18 @@ class Dispatch(TorchDispatchMode):
         if asked is not None and _on_device(asked):
             inner_kwargs["device"] = torch.device("cpu")
             inner_kwargs.pop("pin_memory", None)
+        graph = self.seen.graph
+        if graph and mutable:
+            changed = [
+                inner_kwargs.get(key, inner_args[at] if at < len(inner_args) else None) for at, key in written
+            ]
+            for one in changed:
+                graph.before += [
+                    (t, t.clone()) for t in (one if isinstance(one, list) else [one]) if t is not None
+                ]
         result = func(*inner_args, **inner_kwargs)
+        if graph:
+            graph.note(func, inner_args, inner_kwargs, result)
         if in_place_view:
             with no_dispatch():  # the wrapper changes its shape too
                 func(*args, **kwargs)
@@ -292,6 +349,16 @@ def pretend_cuda() -> Iterator[PretendDevice]:
     def set_debug(mode: str) -> None:
         seen.debug = mode
 
+    @contextmanager
+    def capture(graph: Graph, *args: Any, **kwargs: Any) -> Iterator[None]:
+        seen.graph = graph
+        try:
+            yield
+        finally:
+            seen.graph = None
+            with no_dispatch():
+                graph.undo()
+
     def set_fraction(fraction: float, device: Any = None) -> None:
         seen.largest = fraction * MEMORY
 
@@ -307,29 +374,18 @@ def pretend_cuda() -> Iterator[PretendDevice]:
         "max_memory_allocated": lambda device=None: 0,
         "mem_get_info": lambda device=None: (MEMORY, MEMORY),
         "set_sync_debug_mode": set_debug,
-        "set_per_process_memory_fraction": set_fraction,
-    }
-
-    # Streams do nothing here, and a capture is a call: the graph is replayed by playing its round again.
-    class Stream:
-        def wait_stream(self, other: Any) -> None:
-            """All that was asked for is done already."""
-
-    @contextmanager
-    def on_stream(stream: Any) -> Iterator[None]:
-        yield
-
-    there |= {
-        "Stream": Stream,
-        "current_stream": lambda device=None: Stream(),
-        "stream": on_stream,
         "get_sync_debug_mode": lambda: seen.debug,
+        "CUDAGraph": Graph,
+        "graph": capture,
+        "Stream": Stream,
+        "stream": lambda stream: nullcontext(),
+        "current_stream": lambda device=None: Stream(),
+        "set_per_process_memory_fraction": set_fraction,
     }
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "ganbench"]
     holders = [torch, *(module for module in modules if getattr(module, "Generator", None) is plain)]
     with (
         patch.multiple(torch.cuda, **there),
-        patch.object(CapturedRound, "_capture", lambda one: setattr(one, "replay", one._round)),
         patch.object(torch.backends.cuda, "is_built", lambda: False),  # optimisers ask it before they record
         patch.object(torch.accelerator, "is_available", lambda: False),
         patch.object(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None),

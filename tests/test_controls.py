@@ -104,6 +104,20 @@ def test_verdicts_are_counted_and_a_caution_is_said_once() -> None:
     assert found == ("Verdict of memorisation, by seeds: kde: copies (2), can't tell (1).", "Beware.")
 
 
+def test_devices_are_named_where_seeds_of_two_meet() -> None:
+    def trained(label: str, *devices: str, interface: str = "game") -> Cell:
+        seeds = tuple(
+            Seed(i, Path("none"), {"status": "ok", "device": each}, ()) for i, each in enumerate(devices)
+        )
+        return Cell(Path("none"), "ring", label, {"interface": interface}, seeds, None)
+
+    mine = trained("mine", "cpu", interface="samples")
+    assert notes((trained("gan", "A100", "A100"), trained("vae", "A100"), mine)) == ()
+    assert notes((trained("gan", "cpu", "A100", "A100"), trained("vae", "cpu"), mine)) == (
+        "Seeds trained on several devices, where their minibatches differ: A100: gan (2); cpu: gan (1), vae (1).",
+    )
+
+
 def test_who_copies_is_said_with_dataset_and_seeds() -> None:
     kinds = {
         "kde": ("copies", "copies", "can't tell: few"),
@@ -141,20 +155,6 @@ def test_one_notation_in_a_column_of_controls() -> None:
         zip(*zip(*((row[0], row[1:]) for row in control_tables(made)["ring"].rows), strict=True), strict=True)
     )
     assert rows == {"trivial sampler (floor)": ("3.00e-1", "-3.5"), "real data (ceiling)": ("2.40e-12", "")}
-
-
-def test_devices_are_named_where_seeds_of_two_meet() -> None:
-    def trained(label: str, *devices: str, interface: str = "game") -> Cell:
-        seeds = tuple(
-            Seed(i, Path("none"), {"status": "ok", "device": each}, ()) for i, each in enumerate(devices)
-        )
-        return Cell(Path("none"), "ring", label, {"interface": interface}, seeds, None)
-
-    mine = trained("mine", "cpu", interface="samples")
-    assert notes((trained("gan", "A100", "A100"), trained("vae", "A100"), mine)) == ()
-    assert notes((trained("gan", "cpu", "A100", "A100"), trained("vae", "cpu"), mine)) == (
-        "Seeds trained on several devices, where their minibatches differ: A100: gan (2); cpu: gan (1), vae (1).",
-    )
 
 
 def test_nothing_beside_nothing() -> None:

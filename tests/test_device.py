@@ -100,6 +100,26 @@ def test_a_plant_in_a_round_is_found(tmp_path, plant, error):
         check_rounds(other, "./mine.py", PLANTED.replace("PLANT", f"({plant})"))
 
 
+def test_the_pretend_device_captures_a_graph_as_cuda_does():
+    with pretend_cuda():
+        state, x = torch.zeros(3, device="cuda"), torch.ones(3, device="cuda")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+            state.add_(x)
+            twice = (state * 2)[1:]
+            split = torch.stack([twice, twice]).unbind()
+        assert state.tolist() == [0, 0, 0]  # noted down, not run
+        graph.replay()
+        x.copy_(torch.full((3,), 10.0, device="cuda"))
+        graph.replay()
+        assert (state.tolist(), twice.tolist(), split[1].tolist()) == ([11, 11, 11], [22, 22], [22, 22])
+        with (
+            pytest.raises(RuntimeError, match="not permitted when stream is capturing"),
+            torch.cuda.graph(graph),
+        ):
+            x.sum().item()
+
+
 # ---------------------------------------------------------------------------------------------- trainings
 
 
@@ -238,7 +258,7 @@ SLOW = {"ais_ll", "estimated_divergence", "kde_ll_scales", "kde_ll_cv", "prdc"}
     "metric", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ON]
 )
 def test_a_metric_scores_as_on_the_cpu(trained, monkeypatch, metric):
-    monkeypatch.setattr(variational, "STEPS", 20)
+    monkeypatch.setattr(variational, "MAX_STEPS", 20)
     check_scores(metric, *trained[ON[metric]])
 
 
@@ -271,9 +291,9 @@ def test_score_says_the_same_of_samples_elsewhere(tmp_path):
         ["ring.n_test=100", "ring.n_train=400", "ring.n_valid=400"],
         n=100,
     )
-    expected = list(api.score(tmp_path / "made.npy", asked, device="cpu"))
+    expected = list(api.score_samples(tmp_path / "made.npy", asked, device="cpu"))
     with pretend_cuda():
-        found = list(api.score(tmp_path / "made.npy", asked, device="cuda"))
+        found = list(api.score_samples(tmp_path / "made.npy", asked, device="cuda"))
     for one, other in zip(found, expected, strict=True):
         assert [row.value for row in one.records] == pytest.approx(
             [row.value for row in other.records], rel=1e-6

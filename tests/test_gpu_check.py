@@ -31,6 +31,7 @@ def check(monkeypatch) -> ModuleType:
     monkeypatch.setattr(module, "TRICKS", {})
     monkeypatch.setattr(module, "ON", {"modes": "ring", "variational_bound": "line"})
     monkeypatch.setattr(module, "SPEEDS", module.SPEEDS[:1])
+    monkeypatch.setattr(module, "SECONDS", dict.fromkeys(module.SECONDS, 600))  # of a busy machine
     return module
 
 
@@ -54,12 +55,15 @@ def test_on_the_cpu(check, tmp_path):
 
 def test_on_the_pretend_gpu(check, tmp_path):
     with pretend_cuda():
-        code, lines = run(check, tmp_path, "--only", "machine,rounds,metrics,memory")
+        code, lines = run(check, tmp_path, "--only", "machine,rounds,metrics,memory,speed")
     assert [line for line in lines if line["ok"] is False] == []
     assert code == 0
     assert lines[0]["what"] == NAME
     (memory,) = (line for line in lines if line["section"] == "memory" and line["ok"])
     assert memory["stack"] == 8
+    eager, graph = (line for line in lines if line["section"] == "speed" and "tflop_s" in line)
+    assert graph["what"].endswith("graph")
+    assert min(eager["seeds_x_rounds_s"], graph["seeds_x_rounds_s"]) > 0
 
 
 def test_what_is_wrong_is_said_and_a_section_ends_at_its_deadline(check, tmp_path, monkeypatch):

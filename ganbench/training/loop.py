@@ -156,7 +156,8 @@ def _train_game(
     settings, dtype, started = cell.train, DTYPES[cell.train.dtype], time.monotonic()
     stack = Stack([build_game(cell, data, seed) for seed in seeds], device, dtype)
     draws = Draws(stack.game, data, seeds, settings.batch, device, dtype)
-    rounds = Rounds(stack, settings.steps, draws.example)
+    with training_precision(settings.precision):  # rounds may be traced here
+        rounds = Rounds(stack, settings.steps, draws.example)
     history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
 
     # Resume where a killed run stopped, unless numbers would be rounded differently from here on.
