@@ -259,7 +259,7 @@ class CapturedRound(FixedRound):
 
     def _attempt(self, function: Callable[[], None]) -> None:
         """Call it; where that fails, note why and play the round as it is, from the state before."""
-        from .loop import out_of_memory
+        from .loop import out_of_memory  # here: the loop imports this module
 
         before = pytree.tree_map(torch.clone, _state(self.stack))
         try:
