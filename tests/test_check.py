@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import math
+import os
 import re
 import shlex
 import shutil
@@ -590,6 +591,55 @@ def test_a_reference_that_is_wrong(tmp_path: Path, text: str | bytes | None, mes
         reference.read(path)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_reference_of_a_million_rows_is_refused(tmp_path: Path) -> None:
+    path = keep(tmp_path, records(("gan", "modes", [8.0, 7.0])))
+    header, row = path.read_text("utf-8").splitlines(keepends=True)
+    rows = [row.replace(",gan,", f",gan {i},") for i in range(3)]
+    for limit, refused in ((3, False), (2, True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reference, "MAX_ROWS", limit)
+            path.write_text(header + "".join(rows), encoding="utf-8")
+            if refused:
+                with pytest.raises(RequestError, match="has more than 2 rows; expected a kept"):
+                    reference.read(path)
+            else:
+                assert len(reference.read(path)[1]) == 3
+
+
+def test_a_pipe_in_place_of_a_reference_is_refused_and_not_waited_for(
+    runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    kept, good, _ = runs
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for options in (("--against", pipe), ("--against", kept, "--output", pipe)):
+        done = command(good, *options)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "a pipe or a device; expected a" in done.stderr
+    assert pipe.is_fifo()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_exit_code_1_of_a_check_means_that_a_table_got_worse(
+    runs: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, good, bad = runs
+    # Whatever becomes of the output: with /dev/full nobody learns the verdict, so that a good one is an error.
+    line = '"$1" -m ganbench check "$2" --against "$3"'
+    for run, output, code in ((good, "/dev/full", 2), (bad, "/dev/full", 1), (bad, "&-", 1), (good, "&-", 0)):
+        shell = ["bash", "-c", f"{line} >{output}", "bash", sys.executable, str(run), str(kept)]
+        done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert (done.returncode, "bug" in done.stderr) == (code, False)
+
+    def broken(*arguments: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("ganbench.analysis.check.check", broken)
+    done = command(good, "--against", kept)
+    assert (done.exit_code, "this is a bug" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

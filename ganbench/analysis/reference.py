@@ -7,6 +7,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, cast, get_args
 
@@ -22,6 +23,7 @@ _TEXTS = ("suite", "dataset", "label", "metric", "protocol", "unit", "better")
 _COUNTS = ("n_ok", "n", *FAILURES)
 _OPTIONAL = ("invalid", "device", "stack")  # texts that tables of earlier versions do not have
 COLUMNS = (*_TEXTS, "mean", "std", *_COUNTS)
+MAX_ROWS = 100_000  # of a kept table; the largest suites have some thousand, and each row becomes a sentence
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,23 @@ class Entry:
 
 def read(path: Path) -> tuple[str, list[Entry]]:
     """The suite of a kept table and its rows. Raises RequestError for the first thing that is wrong with it."""
+    path = Path(path)
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise RequestError(f"{path}: is a folder, a pipe or a device; expected a kept tables/summary.csv")
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # with the header and one too many
     except FileNotFoundError:
         raise RequestError(f"{path}: there is no such file; expected a kept tables/summary.csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read as a table in CSV ({error})") from None
     if not rows:
         raise RequestError(f"{path}: is empty; expected a kept tables/summary.csv")
+    if len(rows) > MAX_ROWS + 1:
+        raise RequestError(
+            f"{path}: has more than {MAX_ROWS:,} rows; expected a kept tables/summary.csv, with one row for each "
+            "metric of each method on each dataset"
+        )
     header, suites = rows[0], {}
     if missing := [name for name in COLUMNS if name not in header]:
         raise RequestError(

@@ -75,7 +75,7 @@ class _Main(click.Group):
                 f"this is a bug in ganbench: {type(error).__name__}: {error}\n"
                 "Please report it with what --debug prints (`ganbench --debug ...`).",
             )
-            ctx.exit(1)
+            ctx.exit(2 if ctx.invoked_subcommand == "check" else 1)  # 1 of check: a table got worse
 
 
 def _explain(ctx: click.Context, message: str) -> None:
@@ -477,6 +477,8 @@ def check(
 
     if output and not output.absolute().parent.is_dir():
         raise RequestError(f"{output}: there is no folder {output.parent} to write it in")
+    if output and output.exists() and not output.is_file():  # a file would take the place of the device
+        raise RequestError(f"{output}: is a pipe or a device; expected a file, or no --output for stdout")
     verdict = compare(results, against, tolerances, alpha)
     document = check_formats.FORMATS[form](verdict)
     if output:
