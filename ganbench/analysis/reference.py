@@ -63,7 +63,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
         raise RequestError(f"{path}: is a folder, a pipe or a device; expected a kept tables/summary.csv")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # with the header and one too many
+            rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # header, rows, one too many
     except FileNotFoundError:
         raise RequestError(f"{path}: there is no such file; expected a kept tables/summary.csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
