@@ -330,7 +330,7 @@ def test_the_distance_is_in_units_of_the_range():
         parameter_distance(tensor([42.0]), simulator)
     with pytest.raises(SampleError, match="stores no path"):
         ParameterDistance()(SimpleNamespace(state={}), data_of("xor"))
-    with pytest.raises(SampleError, match="comes from no simulator"):
+    with pytest.raises(SampleError, match="does not come from a simulator"):
         ParameterDistance()(SimpleNamespace(state={}), points())
 
 
