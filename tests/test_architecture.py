@@ -15,7 +15,18 @@ PACKAGE = Path(ganbench.__file__).parent
 # Every file may import what stands left of its room, and its own room. `metrics` and `datasets` are plugins: nothing of
 # the engine imports them but by the registry.
 ROOMS = [
-    *("errors", "format", "atomic", "cache", "contracts", "precision", "search_range", "samples", "nets", "optim"),
+    *(
+        "errors",
+        "format",
+        "atomic",
+        "cache",
+        "contracts",
+        "precision",
+        "search_range",
+        "samples",
+        "nets",
+        "optim",
+    ),
     "registry",
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),

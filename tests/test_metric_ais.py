@@ -327,11 +327,11 @@ def test_the_spread_falls_with_the_steps_and_the_bound_comes_up_to_the_closed_fo
         ({"sigma": math.nan}, "sigma: expected a positive number, got nan"),
         ({"steps": 1}, "steps: expected at least 2, got 1"),
         ({"chains": 0}, "chains: expected at least 1, got 0"),
-        ({"schedule": "sigmoidal"}, "schedule: 'sigmoidal' is none; did you mean 'sigmoid'?"),
+        ({"schedule": "sigmoidal"}, "schedule: 'sigmoidal' is unknown; did you mean 'sigmoid'?"),
         ({"simulated": 1}, "simulated: expected 0, or at least 2"),
         ({"generate": lambda z: z[:, :1]}, r"generate\(z\): one example has shape \[1\]; expected \[2\]"),
         ({"generate": lambda z: z / 0}, r"generate\(z\): 2 of 2 examples hold NaN or infinity"),
-        ({"generate": lambda z: z.detach()}, "does not depend on z differentiably"),
+        ({"generate": lambda z: z.detach()}, "does not depend differentiably on z"),
         ({"generate": lambda z: z / (z == 0)}, "NaN or infinity in every chain"),
     ],
 )

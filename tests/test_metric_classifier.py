@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (image_data(), "noise: has no labels of two classes or more"),
+        (image_data(), "noise: a classifier needs labels of at least two classes"),
         (
             replace(squares(), shape=(64,)),
             r"squares: one example has shape \[64\]; the classifier takes images",
@@ -220,7 +220,7 @@ def test_the_identity_trains_nothing(monkeypatch):
     ("name", "text"),
     [
         ("inceptoin", "features: 'inceptoin' is not a feature extractor; did you mean 'inception'"),
-        ("classifier", "noise: has no labels"),
+        ("classifier", "noise: a classifier needs labels"),
         (
             "inception",
             "weights are missing, expected in .*checkpoints/weights-inception-2015-12-05-6726825d.pth",
@@ -273,7 +273,7 @@ def test_weights_that_are_a_pickle_of_something_else_are_refused(weights, monkey
     )
     for content in (Means(), b"garbage"):
         torch.save(content, weights) if isinstance(content, Means) else weights.write_bytes(content)
-        with pytest.raises(SampleError, match="is no file of weights; get it again"):
+        with pytest.raises(SampleError, match="is not a file of weights; download it again"):
             extractor("inception", image_data())
 
 
@@ -334,7 +334,7 @@ def test_score_in_closed_form():
     ("p", "text"),
     [
         (torch.full((30, 2), 0.7), "add up to 1 in each row"),
-        (torch.tensor([[1.5, -0.5]]).expand(30, 2), "numbers not below 0"),
+        (torch.tensor([[1.5, -0.5]]).expand(30, 2), "non-negative numbers"),
         (torch.full((5, 2), 0.5), "holds 5 examples; at least 20 are needed"),
     ],
 )
@@ -395,7 +395,7 @@ def test_coverage_by_hand_and_its_floor():
 @pytest.mark.parametrize(
     ("counts", "truth", "text"),
     [
-        ([0, 0], [0.5, 0.5], "needs one sample at least"),
+        ([0, 0], [0.5, 0.5], "needs at least one sample"),
         ([1, 1], [1.0, 0.0], "expected 2 probabilities above 0"),
         ([1, 1], [0.5, 0.6], "that add up to 1"),
     ],
@@ -432,8 +432,10 @@ def test_other_images_have_their_own_classes():
     modes, kl = ClassCoverage(n=100)(Samples(data.floats(data.train)), data)
     assert modes.value == 2
     assert kl.value < 0.05
-    assert not coverage_module._stacked(data)
-    assert not coverage_module._stacked(replace(data, shape=(3, 8, 8), classes=tuple("0123456789")))
-    assert coverage_module._stacked(
+    assert not coverage_module._has_stacked_classes(data)
+    assert not coverage_module._has_stacked_classes(
+        replace(data, shape=(3, 8, 8), classes=tuple("0123456789"))
+    )
+    assert coverage_module._has_stacked_classes(
         replace(data, shape=(3, 8, 8), classes=tuple(f"{k:03}" for k in range(1000)))
     )

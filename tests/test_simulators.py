@@ -328,9 +328,9 @@ def test_the_distance_is_in_units_of_the_range():
     assert off.tolist() == pytest.approx([0.3 / math.sqrt(2), 0.4 / math.sqrt(2), math.sqrt(0.125)])
     with pytest.raises(SampleError, match=r"shape \[1\]; the simulator has 2: beam energy"):
         parameter_distance(tensor([42.0]), simulator)
-    with pytest.raises(SampleError, match="kept no path"):
+    with pytest.raises(SampleError, match="stores no path"):
         ParameterDistance()(SimpleNamespace(state={}), data_of("xor"))
-    with pytest.raises(SampleError, match="comes from no simulator"):
+    with pytest.raises(SampleError, match="does not come from a simulator"):
         ParameterDistance()(SimpleNamespace(state={}), points())
 
 

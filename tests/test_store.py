@@ -519,7 +519,9 @@ def test_a_cell_is_described(store: Store, cells: list[Cell], suite: Suite) -> N
     store.write_plan(suite, cells)
     cell = json.loads((store.root / "cells" / cells[0].id / "cell.json").read_text())
     assert cell["about"] == "A real GAN, as small as can be."
-    assert cell["train"] == {"steps": 10, "batch": 8, "dtype": "float32", "snapshots": 4, "checkpoint": 10}
+    assert cell["train"] == {
+        "steps": 10, "batch": 8, "dtype": "float32", "precision": "float32", "snapshots": 4, "checkpoint": 10,
+    }  # fmt: skip
     assert (cell["interface"], cell["params"], cell["trick_params"]) == ("game", {"width": 8}, [])
     assert cells[0].id.endswith(cell["key"])
 

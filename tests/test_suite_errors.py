@@ -27,7 +27,8 @@ def mistakes(path: Path, overrides: tuple[str, ...] = (), seeds: int | None = No
 BAD = {
     "unknown key": ("sedes: 5", ["4:1: sedes: unknown key 'sedes'; did you mean 'seeds'?"]),
     "unknown key of train": ("train: {epochs: 5}", [
-        "4:9: train.epochs: unknown key 'epochs'; expected one of: batch, checkpoint, dtype, snapshots, steps",
+        "4:9: train.epochs: unknown key 'epochs'; expected one of: "
+        "batch, checkpoint, dtype, precision, snapshots, steps",
     ]),
     "unknown dataset": ('datasets: [p.py:dost]', [
         "3:12: datasets[0].dataset: p.py: no dataset 'dost'; did you mean 'dots'?",

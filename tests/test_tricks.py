@@ -393,7 +393,7 @@ def test_two_decays_multiply_and_one_may_be_for_one_player(tmp_path):
 
 
 def test_an_end_below_zero_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"end is -0\.1, expected a factor of at least 0"):
+    with pytest.raises(PluginError, match=r"end is -0\.1, expected a factor of at least 0"):
         Rig(tmp_path, "{lr_decay: {end: -0.1}}")
 
 

@@ -23,8 +23,7 @@ class TrainSettings:
     steps: int = 3000  # rounds of the game
     batch: int = 256  # examples in a minibatch
     dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
-    # Of float32 products and convolutions: as they are, rounded to TF32 (GPUs), or to bfloat16.
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of products, whose factors may be rounded
     snapshots: int = 4  # pictures of the samples kept along the way; they change no number
     checkpoint: float = 10.0  # minutes between saves of a game, which a killed run resumes; changes no number
 
