@@ -31,7 +31,7 @@ def written(kind, name, small, **more):
 
 def outcome(folder, method, tricks, data, **params):
     """ "ok", or the text with which the tricks are refused; anything else is a failure."""
-    entry = f"{{method: {method}, params: {written('method', method, SMALL, **params)}, tricks: ["
+    entry = f"{{method: {method}, label: it, params: {written('method', method, SMALL, **params)}, tricks: ["
     entry += (
         ", ".join(f"{{trick: {name}, params: {written('trick', name, CHEAP)}}}" for name in tricks) + "]}"
     )

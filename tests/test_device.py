@@ -199,11 +199,11 @@ def test_a_task_trains_scores_and_stores(tmp_path):
         "name: t\nseeds: 2\ntrain: {steps: 20, batch: 8}\ndatasets: [{ring: {n_train: 300, n_valid: 50, n_test: 60}}]\n"
         "methods: [gan]\nmetrics: [{kde_ll: {n: 60}}, {modes: {n: 100}}]\n"
     )
-    path, store = written(tmp_path, "s.yaml", text), Store(tmp_path / "out")
-    entries, _, _ = execute.prepare(load(path))
-    (task,) = execute.split_tasks(entries, store.root, "cuda", 1)
+    suite, store = load(written(tmp_path, "s.yaml", text)), Store(tmp_path / "out")
+    own_cells, _, _ = execute.prepare(suite)
+    (task,) = execute.split_tasks(own_cells, store.root, "cuda", 1)
     store.prepare()
-    store.write_plan("t", "", entries)
+    store.write_plan(suite, own_cells)
     with pretend_cuda():
         result = run_task(task, ProgressDir(tmp_path))
     assert not result.error

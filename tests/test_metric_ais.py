@@ -105,7 +105,7 @@ def test_more_steps_are_tighter():
     assert below[0] > 5 * max(below[1], 0.5)
     gaps = [score.details["bdmc_gap"] for score in scores]
     assert gaps[0] > 5 * max(gaps[1], 0.5)
-    assert "take more steps than 20" in scores[0].warning
+    assert "use more than 20 steps" in scores[0].warning
     assert scores[0].details["bdmc_upper"].shape == scores[0].details["bdmc_lower"].shape == (8,)
 
 

@@ -30,6 +30,25 @@ def only(folder: Path, source: str) -> Plugin:
 # ---------------------------------------------------------------------------------------------- reading
 
 
+def test_a_default_that_a_formatter_wrapped_keeps_its_comment(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(
+        "@method\nclass Mine:\n    lr: float | None = (\n        None  # learning rate\n    )\n    def fit(self): ...\n"
+    )
+    (plugin,) = scan(tmp_path / "p.py")
+    assert [param.doc for param in plugin.params] == ["learning rate"]
+
+
+def test_every_shipped_parameter_has_a_comment() -> None:
+    bare = [
+        (kind, name, param.name)
+        for kind, plugins in catalog().items()
+        for name, plugin in plugins.items()
+        for param in plugin.params
+        if not param.doc
+    ]
+    assert bare == []
+
+
 def test_scan_reads_everything(tmp_path: Path) -> None:
     tiny.write(tmp_path)
     found = {plugin.name: plugin for plugin in scan(tmp_path / "p.py")}

@@ -481,9 +481,7 @@ class AisLL:
     n: int = 50  # test examples
     n_valid: int = 20  # validation examples, on which sigma is chosen
     n_simulated: int = 10  # examples of the model itself, for the gap
-    sigma: float | None = (
-        None  # standard deviation of the observations; None: chosen on the validation examples
-    )
+    sigma: float | None = None  # std of the observations; null: chosen on the validation examples
     chains: int = 16  # for each example
     steps: int = 500  # intermediate distributions; Wu et al.: 10,000
     leapfrog: int = 10  # gradients of each move

@@ -425,9 +425,7 @@ class KdeLL(_Bounded):
 
     n: int = 10_000  # samples, each the centre of a kernel
     n_valid: int = 1000  # random validation examples, on which the bandwidth is chosen
-    bandwidths: tuple[float, ...] | None = (
-        None  # null: Goodfellow's grid for pixels, else multiples of the data's std
-    )
+    bandwidths: tuple[float, ...] | None = None  # null: Goodfellow's for pixels, else by the data's std
 
     def protocol(self, data: Data) -> str:
         """How the values are measured, in a sentence."""
@@ -462,9 +460,7 @@ class KdeCrossValidated(_Bounded):
 
     n: int = 16_384  # samples, each the centre of a kernel
     folds: int = 5  # of the samples, for the choice of the bandwidth
-    bandwidths: tuple[float, ...] | None = (
-        None  # null: Goodfellow's grid for pixels, else multiples of the data's std
-    )
+    bandwidths: tuple[float, ...] | None = None  # null: Goodfellow's for pixels, else by the data's std
 
     def protocol(self, data: Data) -> str:
         """How the values are measured, in a sentence."""
@@ -499,9 +495,7 @@ class KdeFolds(_Bounded):
 
     n: int = 10_000  # samples, each the centre of a kernel
     folds: int = 5  # of the test and the validation examples
-    bandwidths: tuple[float, ...] | None = (
-        None  # null: Goodfellow's grid for pixels, else multiples of the data's std
-    )
+    bandwidths: tuple[float, ...] | None = None  # null: Goodfellow's for pixels, else by the data's std
 
     def protocol(self, data: Data) -> str:
         """How the values are measured, in a sentence."""

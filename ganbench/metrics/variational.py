@@ -242,9 +242,7 @@ class EstimatedDivergence:
     divergence: Literal[
         "jensen-shannon", "kl", "reverse-kl", "jeffrey", "squared-hellinger", "pearson", "neyman"
     ] = "jensen-shannon"  # of data from samples
-    features: str = (
-        "pixels"  # inputs of the nets: pixels, the data's own numbers, or the features of an extractor
-    )
+    features: str = "pixels"  # inputs of the nets: "pixels", or the features of an extractor
 
     def __call__(self, model: Model, data: Data, reference: PerDevice[Control] | None = None) -> Score:
         samples = check_samples(model.samples(self._size(data)), "samples", least=16)

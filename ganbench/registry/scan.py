@@ -241,7 +241,11 @@ def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:
 
 
 def _comment(node: ast.stmt | ast.expr | ast.arg, lines: list[str]) -> str:
-    """The comment that follows a node on its last line."""
-    behind = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :].decode()
-    match = re.match(r"[\s,):]*#+\s*(.*)", behind)
-    return match[1].strip() if match else ""
+    """The comment that follows a node on its last line, or its default: formatters wrap a long line as
+    `lr: float = (⏎ 1e-3  # learning rate⏎ )`."""
+    for part in (node, node.value if isinstance(node, ast.AnnAssign) else None):
+        if part is not None:
+            behind = lines[(part.end_lineno or part.lineno) - 1].encode()[part.end_col_offset :].decode()
+            if match := re.match(r"[\s,):]*#+\s*(.*)", behind):
+                return match[1].strip()
+    return ""
