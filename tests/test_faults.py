@@ -214,7 +214,7 @@ def test_records_that_are_missing_in_the_end_are_told(bench: Bench, monkeypatch:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_leaves_no_temporary_folder(bench: Bench, number: signal.Signals) -> None:
-    log, temporary = bench.folder / "log", bench.folder / "tmp"
+    log, temporary = bench.folder / "log", bench.folder / ("long" * 20)  # too long for the path of a socket
     temporary.mkdir()
     run = start(bench, bench.suite(slow(log, 300), seeds=1), TMPDIR=str(temporary))
     until(log.exists)

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # What every worker needs and takes seconds to import: SciPy comes with sklearn, torch.func.grad needs _dynamo.
 PRELOAD = ["sklearn.datasets", "torch._dynamo", "ganbench.execution.worker"]
+MAX_TEMPORARY_PATH = 60  # bytes; the name of a socket in it has 31 more, and some systems allow 103 in all
 GRACE_PERIOD = 5.0  # seconds after --timeout at which the parent kills a worker that has not ended itself
 START_ATTEMPTS, RETRY_INTERVAL = 3, 0.2  # at a process whose server was killed; seconds between them
 LOG_LIMIT = 10_000_000  # bytes of a log; one that grows longer is emptied
@@ -203,9 +205,15 @@ def start_server() -> ForkServerContext:
         )
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
+    chosen = tempfile.tempdir
     try:
+        # The server's socket lies in the temporary folder, and its path may have about 100 bytes. Clusters often give
+        # each job a longer one; Python 3.14 takes /tmp then by itself.
+        if len(os.fsencode(tempfile.gettempdir())) > MAX_TEMPORARY_PATH:
+            tempfile.tempdir = "/tmp"  # noqa: S108  (a folder of our own is made in it)
         forkserver.ensure_running()
     finally:
+        tempfile.tempdir = chosen
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
