@@ -149,8 +149,8 @@ def _sample(entries: Sequence[Entry]) -> error_rates.Sample:
 
 
 def within_rounding(old: Entry, new: Entry) -> bool:
-    """Whether mean and spread differ by no more than rounding of float32 (`stats.rounding`, of mean or spread, whichever
-    is greater), as where the same seeds run again, or every seed has the same value."""
+    """Whether mean and spread differ by no more than rounding of float32 (`stats.rounding`, of mean or spread,
+    whichever is greater), as where the same seeds run again, or every seed has the same value."""
     single = old.n_ok == new.n_ok == 1  # without a spread
     size = rounding(old.mean, old.std)
     # NaN, of one seed against several, is near nothing.
