@@ -538,12 +538,12 @@ def test_a_plain_log_says_how_long_a_task_has_been_running(
         display.finish(0, "finished")
     assert file.getvalue().splitlines() == [
         "ring-gan, seed 0: waiting for another run",
-        "ring-gan, seed 0: running for 1:01 (1 seed  waiting for another run)",
+        "ring-gan, seed 0: running for 1:01 (waiting for another run)",
         "ring-gan, seed 0: started",
         "ring-gan, seed 0: resumed after step 40",
-        "ring-gan, seed 0: running for 2:03 (1 seed  step 60 of 100  resumed after 40  10 seed·steps/s  G 0.5  "
-        "0:04 left)",
-        "ring-gan, seed 0: running for 3:04 (1 seed  kde_ll of seed 0)",
+        "ring-gan, seed 0: running for 2:03 (step 60 of 100, resumed after 40, 10 seed·steps/s, G 0.5, 0:04 "
+        "left)",
+        "ring-gan, seed 0: running for 3:04 (kde_ll of seed 0)",
         "ring-gan, seed 0: finished (1 of 1)",
     ]
 
