@@ -213,7 +213,10 @@ class Display:
                 row.events.add(event)
                 row.printed = now
             elif now - row.printed >= STATUS_INTERVAL:
-                say(self.console, f"{label}: running for {format_seconds(now - row.started)} ({report.sentence})")
+                say(
+                    self.console,
+                    f"{label}: running for {format_seconds(now - row.started)} ({report.sentence})",
+                )
                 row.printed = now
 
     def finish(self, task: int, outcome: str) -> None:
