@@ -18,7 +18,7 @@ import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
-from ganbench.cli.commands import main
+from ganbench.cli.commands import MADE, main
 from ganbench.cli.options import KINDS
 from ganbench.errors import DatasetError, StoreError
 from ganbench.registry import catalog
@@ -82,6 +82,23 @@ def raising(error: BaseException) -> Any:
 
 
 # ------------------------------------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("test", "ganbench test my_gan.py"),
+        ("run", "ganbench run quickstart"),
+        ("new", "ganbench new method my_gan.py"),
+        *((f"new {kind}", f"ganbench new {kind} my_") for kind in MADE),
+        ("check .", "ganbench check results/runs/quickstart --against quickstart.csv"),
+    ],
+)
+def test_a_missing_argument_is_told_with_an_example(command: str, example: str) -> None:
+    done = call(*command.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Error: Missing " in done.stderr
+    assert f"For example: {example}" in done.stderr
 
 
 def test_help_names_every_command() -> None:

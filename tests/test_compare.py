@@ -273,6 +273,33 @@ def test_values_without_spread() -> None:
     assert only(two([1.0] * 2, [2.0] * 2))["verdict"] == "can't tell"
 
 
+@pytest.mark.parametrize("first", [{}, {"b": 5}], ids=["paired", "Welch"])
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_what_differs_by_rounding_is_a_tie(better: str, first: dict[str, int]) -> None:
+    """The last digits of float32 or float64 win nothing, order nothing and are shown as no difference."""
+    a = [0.1 + 0.2, 0.7, 1.1, 1e-17, -25.0]
+    for error in (1e-16, 3e-7):
+        b = [value * (1 + error) + error for value in a]
+        for own, base in ((a, b), (b, a)):
+            compared = two(base, own, better=better, first=first)
+            row = only(compared)
+            assert (row["difference"], row["improvement"], row["p"]) == (0, 0.5, 1)
+            assert row["low"] <= 0 <= row["high"]
+            assert "no difference was seen in 5 seeds" in compared.verdicts[0]
+            assert "It wins 50 %" in compared.verdicts[0]
+            assert compared.win_rates["rank"].tolist() == [1.5, 1.5]
+    reordered = only(two([0.1, 0.2, 0.3], [0.3, 0.1, 0.2], better=better, first=first))
+    assert (reordered["difference"], reordered["improvement"]) == (0, 0.5)
+    assert only(two([1.0] * 5, [1 + 3e-6] * 5))["improvement"] == 1
+
+
+def test_rounding_is_merged_by_its_least_value_and_no_further() -> None:
+    values = np.array([1 + 1.6e-6, 1.0, -np.inf, 1 + 0.8e-6, 1e12, 1e-9, 0.0])
+    merged = differences.merge_rounding(values)
+    np.testing.assert_array_equal(merged, [1 + 1.6e-6, 1, -np.inf, 1, 1e12, 0, 0])
+    np.testing.assert_array_equal(differences.merge_rounding(np.array([-np.inf])), [-np.inf])
+
+
 def test_failed_seeds_lose() -> None:
     good = [*B[:4], NAN]
     row = only(two(A, good))

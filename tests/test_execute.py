@@ -538,12 +538,12 @@ def test_a_plain_log_says_how_long_a_task_has_been_running(
         display.finish(0, "finished")
     assert file.getvalue().splitlines() == [
         "ring-gan, seed 0: waiting for another run",
-        "ring-gan, seed 0: running for 1:01 (1 seed  waiting for another run)",
+        "ring-gan, seed 0: running for 1:01 (waiting for another run)",
         "ring-gan, seed 0: started",
         "ring-gan, seed 0: resumed after step 40",
-        "ring-gan, seed 0: running for 2:03 (1 seed  step 60 of 100  resumed after 40  10 seed·steps/s  G 0.5  "
-        "0:04 left)",
-        "ring-gan, seed 0: running for 3:04 (1 seed  kde_ll of seed 0)",
+        "ring-gan, seed 0: running for 2:03 (step 60 of 100, resumed after 40, 10 seed·steps/s, G 0.5, 0:04 "
+        "left)",
+        "ring-gan, seed 0: running for 3:04 (kde_ll of seed 0)",
         "ring-gan, seed 0: finished (1 of 1)",
     ]
 
@@ -625,3 +625,43 @@ def test_two_runs_at_once_train_every_seed_once(bench: Bench) -> None:
     assert [run.returncode for run in runs] == [0, 0], texts
     assert sorted(line.split()[1] for line in log.read_text().splitlines()) == ["0", "1", "2", "3"]
     assert [row["status"] for row in bench.rows()] == ["ok"] * 8
+
+
+READING = """
+import importlib, json, pathlib
+from dataclasses import dataclass
+import torch
+from ganbench import method
+@method("reading", reads=("declared.json",))
+@dataclass(frozen=True)
+class Reading:
+    '''Noise.'''
+    def fit(self, data, seed, budget):
+        beside = pathlib.Path(__file__).parent
+        sizes = [json.loads((beside / name).read_text()) for name in ("declared.json", "secret.json")]
+        (beside / "written.txt").write_text("1")
+        std = sum(sizes) + importlib.import_module("secret_module_of_mine").STD
+        return lambda n, generator: std * torch.randn(n, *data.shape, generator=generator)
+"""
+
+
+def test_files_that_plugins_read_and_no_key_watches_are_named_once(bench: Bench) -> None:
+    """What a key watches, what is only written and what ganbench itself reads is not named."""
+    (bench.folder / "reading.py").write_text(READING)
+    (bench.folder / "secret_module_of_mine.py").write_text("STD = 1\n")
+    for name in ("declared.json", "secret.json"):
+        (bench.folder / name).write_text("1")
+    methods = [f"{{method: ./reading.py, label: {label}}}" for label in "ab"]
+    assert bench.run(*methods, seeds=1) == 0
+    named = re.findall(
+        r"warning: (\S+) is read by a plugin, but no key watches it.*reads=\('(.*?)',\)", bench.text
+    )
+    secret = ["secret.json", "secret_module_of_mine.py"]
+    assert named == [(str(bench.folder / name), name) for name in secret]
+    source = READING.replace(
+        '("declared.json",)', '("declared.json", "secret.json", "secret_module_of_mine.py")'
+    )
+    (bench.folder / "reading.py").write_text(source)
+    assert bench.run(*methods, seeds=1) == 0
+    assert "2 of 2 tasks to do" in bench.text
+    assert "warning" not in bench.text

@@ -156,15 +156,15 @@ def test_a_log_without_end_is_begun_anew(bench: Bench, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_a_task_that_hangs_is_ended_and_its_stacks_are_kept(bench: Bench) -> None:
     assert bench.run("Constant", seeds=1) == 0  # before the clock runs
-    assert bench.run(faulty("Hanging"), "Constant", seeds=1, timeout=0.1) == 1
+    assert bench.run(faulty("Hanging"), "Constant", seeds=1, timeout=0.2) == 1
     assert statuses(bench) == {"hanging": {"timeout"}, "constant": {"ok"}}
     training = bench.trainings()["ring-hanging/0"]
-    assert training["error"] == "took longer than 0.1 minutes (--timeout)"
+    assert training["error"] == "took longer than 0.2 minutes (--timeout)"
     assert "in wait_in_a_thread" in training["traceback"]
     assert "in fit" in training["traceback"]
     (log,) = bench.out.glob("logs/ring-hanging-*.log")
     assert "in wait_in_a_thread" in log.read_text()
-    assert "ring-hanging, seed 0: timeout: took longer than 0.1 minutes" in bench.text
+    assert "ring-hanging, seed 0: timeout: took longer than 0.2 minutes" in bench.text
     assert "trying once more" not in bench.text
 
 
@@ -173,7 +173,7 @@ def test_a_task_without_an_alarm_is_ended_by_the_clock_of_the_parent(
 ) -> None:
     monkeypatch.setattr(local, "GRACE_PERIOD", 0.2)
     assert bench.run("Constant", seeds=1) == 0  # before the clock runs
-    assert bench.run(faulty("Stubborn"), "Constant", seeds=1, timeout=0.01) == 1
+    assert bench.run(faulty("Stubborn"), "Constant", seeds=1, timeout=0.04) == 1
     assert statuses(bench) == {"stubborn": {"timeout"}, "constant": {"ok"}}
     assert bench.trainings()["ring-stubborn/0"]["traceback"].startswith("(the worker could not write")
 

@@ -3,7 +3,8 @@
 A comparison is one method against one baseline by one metric on one dataset. Its p is that of a paired t-test over
 seeds (Welch's where the methods ran on different seeds), corrected by Holm's method over all comparisons that are
 made at once. A seed that failed is no missing value: it loses every comparison of seeds, it ranks last, and a
-method that fails more often than another is not called better for what the other seeds did. A value that is not valid
+method that fails more often than another is not called better for what the other seeds did. Values that differ by
+rounding are equal. A value that is not valid
 (its metric's own control failed) takes part in nothing.
 """
 
@@ -24,7 +25,7 @@ from ..store.files import Folder
 from ..store.results import read_records
 from . import differences, rankings
 from .rankings import Ranking
-from .stats import Floats
+from .stats import Floats, rounding
 from .summary import invalid, with_protocols
 
 ALPHA = 0.05
@@ -249,10 +250,14 @@ def _undrawn(metrics: Sequence[rankings.Values]) -> dict[int, int]:
 
 
 def _seeds(records: pd.DataFrame) -> Seeds:
-    """How good each seed is: the higher the better, -inf where it failed."""
+    """How good each seed is: the higher the better, -inf where it failed; equal where only rounding differs."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
     # A failed seed is the worst outcome and not a missing one: nobody wins by the seeds that survived.
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
+    # What is the same within rounding is a tie everywhere: in the wins, the tests and the ranks.
+    good = good.groupby([records["metric"], records["dataset"]], sort=False).transform(
+        lambda values: differences.merge_rounding(values.to_numpy())
+    )
     found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
     names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
     for metric, dataset, label, seed, value in zip(*names, good.tolist(), strict=True):
@@ -309,7 +314,9 @@ def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, A
     """One comparison of goodness by seed; means and difference in the metric's unit again (`sign`)."""
     a, b, pairs = _entering(own, base)
     test, p, interval = _test(own.to_numpy(), base.to_numpy(), a, b, pairs, step)
-    difference = a.mean() - b.mean() if len(a) and len(b) else math.nan
+    difference = _mean(a) - _mean(b)
+    if abs(difference) <= rounding(_mean(a), _mean(b)):
+        difference = 0.0
     ends = sorted(sign * end for end in interval)
     wins = differences.improvement([(own.to_numpy(), base.to_numpy())])
     fine = [x[np.isfinite(x)] for x in (own.to_numpy(), base.to_numpy())]

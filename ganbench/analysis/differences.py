@@ -27,6 +27,20 @@ def resolution(values: Floats) -> float:
     return min(gap, 1.0) if np.array_equal(finite, np.round(finite)) else gap
 
 
+def merge_rounding(values: Floats) -> Floats:
+    """`values` [n] in which those that differ by no more than rounding of float32 (`stats.rounding`, of the value or of
+    the median size, whichever is greater) are equal: each is replaced by the least of its group, so that the last digit
+    decides nothing. Values without an end stay."""
+    finite = np.isfinite(values)
+    typical = float(np.median(np.abs(values[finite]))) if finite.any() else 0.0
+    merged, least = values.copy(), -math.inf
+    for i in np.argsort(values, kind="stable"):
+        if finite[i]:
+            least = least if values[i] - least <= stats.rounding(values[i], typical) else float(values[i])
+            merged[i] = least
+    return merged
+
+
 @dataclass(frozen=True)
 class TTest:
     """Student's t-test that a difference of means is zero, and the interval that belongs to it."""

@@ -13,6 +13,13 @@ Floats = NDArray[np.float64]
 
 MAX_SEEDS = 1000  # that are advised; more would be no advice
 POWER = 0.8  # with which an advised number of seeds finds the difference
+# float32 holds 7 digits, and a metric adds up thousands of roundings: 8 units in the last place.
+ROUNDING = 1e-6
+
+
+def rounding(*sizes: float) -> float:
+    """How far rounding of float32 may move a number that is computed from others of these sizes; NaN are left out."""
+    return ROUNDING * max((abs(size) for size in sizes if not math.isnan(size)), default=0.0)
 
 
 def mean_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import error_rates
 from .reference import Entry, Key
-from .stats import MAX_SEEDS, POWER, seeds_needed
+from .stats import MAX_SEEDS, POWER, rounding, seeds_needed
 from .tolerance import Tolerance
 
 Outcome = Literal[
@@ -22,8 +22,6 @@ Outcome = Literal[
 ]  # fmt: skip
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FAILING: tuple[Outcome, ...] = ("missing", "protocol changed", "not valid", "regressed", "fewer seeds")
-# float32 holds 7 digits, and a metric adds up thousands of roundings: 8 units in the last place.
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -151,10 +149,10 @@ def _sample(entries: Sequence[Entry]) -> error_rates.Sample:
 
 
 def within_rounding(old: Entry, new: Entry) -> bool:
-    """Whether mean and spread differ by no more than rounding of float32 (`ROUNDING`, of mean or spread, whichever is
-    greater), as where the same seeds run again, or every seed has the same value."""
+    """Whether mean and spread differ by no more than rounding of float32 (`stats.rounding`, of mean or spread,
+    whichever is greater), as where the same seeds run again, or every seed has the same value."""
     single = old.n_ok == new.n_ok == 1  # without a spread
-    size = ROUNDING * max(abs(old.mean), 0.0 if math.isnan(old.std) else old.std)
+    size = rounding(old.mean, old.std)
     # NaN, of one seed against several, is near nothing.
     alike = abs(new.std - old.std) <= size and (old.n_ok == new.n_ok or old.std <= size)
     return (single or alike) and abs(new.mean - old.mean) <= size

@@ -61,6 +61,9 @@ class _Main(click.Group):
                 return super().invoke(ctx)
             finally:
                 self.chosen = ctx.invoked_subcommand
+        except click.MissingParameter as error:
+            error.message = _example(error)
+            raise
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click shows them, and is silent about a closed pipe
         except (KeyboardInterrupt, click.Abort):
@@ -76,6 +79,17 @@ class _Main(click.Group):
                 "Please report it with what --debug prints (`ganbench --debug ...`).",
             )
             ctx.exit(2 if ctx.invoked_subcommand == "check" else 1)  # 1 of check: a table got worse
+
+
+def _example(error: click.MissingParameter) -> str:
+    """The first example in the help of a command that has the arguments which were given."""
+    if error.ctx is None:
+        return ""
+    lines = [line.strip() for line in (error.ctx.command.help or "").splitlines()]
+    examples = [line for line in lines if line.startswith(f"{error.ctx.command_path} ")]
+    given = {str(value) for value in error.ctx.params.values() if value}
+    fitting = [line for line in examples if given <= set(line.split())]
+    return f"For example: {(fitting or examples)[0]}" if examples else ""
 
 
 def _explain(ctx: click.Context, message: str) -> None:
@@ -191,7 +205,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
 
 
 @_command("list")
-@click.argument("kinds", type=options.KindOfPlugin(options.KINDS), nargs=-1)
+@click.argument("kinds", metavar="[KIND]...", type=options.KindOfPlugin(options.KINDS), nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
 def list_(kinds: tuple[str, ...], as_json: bool) -> None:
     """List methods, tricks, divergences, features, datasets, metrics and suites: all, or the named kinds.
@@ -268,7 +282,7 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
 
 
 @_command()
-@click.argument("kind", type=click.Choice(MADE))
+@click.argument("kind", metavar="KIND", type=click.Choice(MADE))
 @click.argument("file", type=click.Path(path_type=Path))
 def new(kind: scaffold.Template, file: Path) -> None:
     """Begin a file of your own: a method, trick, metric, dataset, divergence or feature.
@@ -282,7 +296,11 @@ def new(kind: scaffold.Template, file: Path) -> None:
     Examples:
       ganbench new method my_gan.py
       ganbench new fit my_fit.py
+      ganbench new trick my_trick.py
       ganbench new metric my_metric.py
+      ganbench new dataset my_data.py
+      ganbench new divergence my_divergence.py
+      ganbench new feature my_feature.py
     """
     from .. import scaffold
 

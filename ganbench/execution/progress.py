@@ -49,18 +49,26 @@ class TaskProgress:
     def text(self) -> str:
         """One line: seeds, activity, speed, losses, time left."""
         seeds = f"{self.seeds} seed{'s' * (self.seeds != 1)}"
+        return "  ".join([seeds, *self._parts()])
+
+    @property
+    def sentence(self) -> str:
+        """The same within a sentence, in which the seeds are named already."""
+        return ", ".join(self._parts())
+
+    def _parts(self) -> list[str]:
         if not self.steps:
-            return f"{seeds}  {self.activity}"
-        parts = [seeds, f"step {self.step:,} of {self.steps:,}"]
+            return [self.activity]
+        parts = [f"step {self.step:,} of {self.steps:,}"]
         if self.resumed:
             parts.append(f"resumed after {self.resumed:,}")
         if self.rate > 0:
             parts.append(f"{self.rate * self.seeds:,.0f} seed·steps/s")
         if self.losses:
-            parts.append("  ".join(f"{name} {loss:.3g}" for name, loss in self.losses.items()))
+            parts += [f"{name} {loss:.3g}" for name, loss in self.losses.items()]
         if self.rate > 0:
             parts.append(f"{format_seconds((self.steps - self.step) / self.rate)} left")
-        return "  ".join(parts)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,10 @@ class Display:
                 row.events.add(event)
                 row.printed = now
             elif now - row.printed >= STATUS_INTERVAL:
-                say(self.console, f"{label}: running for {format_seconds(now - row.started)} ({report.text})")
+                say(
+                    self.console,
+                    f"{label}: running for {format_seconds(now - row.started)} ({report.sentence})",
+                )
                 row.printed = now
 
     def finish(self, task: int, outcome: str) -> None:

@@ -373,6 +373,7 @@ def _run_tasks(
     """Submit tasks and handle their outcomes. Raises StoreError and other errors that end the whole run; no worker is
     left running then, nor after Ctrl-C."""
     attempts: Counter[int] = Counter()
+    said: set[str] = set()  # warnings, which several tasks may share
     remaining = len(tasks)
     try:
         for task in tasks:
@@ -387,7 +388,7 @@ def _run_tasks(
                     say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
                     executor.submit(task)
                 else:
-                    display.finish(task.number, _settle(outcome, store, display.console))
+                    display.finish(task.number, _settle(outcome, store, display.console, said))
                     remaining -= 1
             tracking.look(tasks)
             _print_warnings(tracking.warnings, display.console)
@@ -396,9 +397,9 @@ def _run_tasks(
         executor.stop()
 
 
-def _settle(outcome: Outcome, store: Store, console: Console) -> str:
-    """How a task ended, in words. Stores the failure of a worker that was killed or took too long. Raises StoreError
-    where the worker could not write."""
+def _settle(outcome: Outcome, store: Store, console: Console, said: set[str]) -> str:
+    """How a task ended, in words. Stores the failure of a worker that was killed or took too long, and prints its
+    warnings that are not yet `said`. Raises StoreError where the worker could not write."""
     task, cell = outcome.task, outcome.task.cell
     log = f"; see {task.log}" if task.log.exists() else ""
     if outcome.death:
@@ -411,7 +412,8 @@ def _settle(outcome: Outcome, store: Store, console: Console) -> str:
     result = outcome.result or TaskResult()
     if result.error:
         raise StoreError(result.error)
-    _print_warnings(result.warnings, console)
+    _print_warnings([warning for warning in result.warnings if warning not in said], console)
+    said |= set(result.warnings)
     trained = [store.training(cell, seed, artefacts=False) for seed in task.seeds]
     bad = [one for one in trained if one and one.status != "ok"]
     what = f"{len(bad)} of {len(trained)} seeds {bad[0].status} ({bad[0].error})" if bad else "finished"

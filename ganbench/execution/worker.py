@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing.connection import wait
@@ -48,11 +48,13 @@ from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
 from ..training.trained import TrainedSeed
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
+from .unwatched import Reads
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 Report = Callable[[TaskProgress], None]
+_reads: Reads | None = None  # of this process, once it is a worker
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
     if parent:
         arguments = (parent.sentinel, progress.folder)
         threading.Thread(target=_exit_with_parent, args=arguments, daemon=True).start()
+    global _reads
+    _reads = Reads()
     gc.freeze()  # a collection would go through all that the server has imported, and so copy it, for 0.3 s
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
@@ -226,8 +230,10 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
                     "the data, or the source of the method, a trick or a metric, are not those with which the run "
                     "began; run the same command again to use the new ones"
                 )
-            _train(task, store, data, work.train, report)
-            _score(task, store, data, report)
+            with _reads.recording() if _reads else nullcontext():
+                _train(task, store, data, work.train, report)
+                _score(task, store, data, report)
+            store.warnings += _reads.warnings(cell, task.root) if _reads else []
     return TaskResult(store.warnings, max(0.0, time.monotonic() - started))
 
 
