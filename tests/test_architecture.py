@@ -30,7 +30,7 @@ ROOMS = [
     "registry",
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
+    *("conformance", "scaffold", "standings", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}
