@@ -42,11 +42,6 @@ def suite_file(name: str) -> Path:
     return registry.shipped("suites") / "standings" / f"{name}.yaml"
 
 
-def is_entry(target: str) -> bool:
-    """Whether a file with a method, or samples, are meant, and not the folder of a run."""
-    return target.partition(":")[0].endswith(".py") or Path(target).suffix.lower() in ARRAYS
-
-
 def entry(
     targets: Sequence[str],
     kept: Standings,
@@ -78,10 +73,8 @@ def entry(
         notes = tuple(dict.fromkeys(note for _, own in made for note in own))
         methods = tuple(method for method, _ in made)
     label = methods[0].label
-    if tune and suite.tune is None:
-        raise RequestError(
-            f"--tune: the standings {kept.name!r} were made without a search, so none is comparable"
-        )
+    if tune:
+        _same_search(kept, suite, datasets)
     again = [method for method in suite.methods if method.label == retrain]
     if tune:  # the search is of the new method: one with every parameter given has nothing to search
         again = [_fixed(method) for method in again]

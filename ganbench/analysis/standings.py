@@ -226,6 +226,11 @@ def keep(run: Path, into: Path) -> list[Path]:
     ]
     if missing:
         raise RequestError(f"{run}: is not complete: {', '.join(missing)}; run its suite again to finish it")
+    return write(read, into)
+
+
+def write(read: Standings, into: Path) -> list[Path]:
+    """Write the CSV and JSON files and return their paths."""
     into.mkdir(parents=True, exist_ok=True)
     table = read.records.assign(train_seconds=read.records["train_seconds"].round(2))[list(CSV)]
     table.to_csv(into / f"{read.name}.csv", index=False, float_format="%.7g", lineterminator="\n")
@@ -406,7 +411,7 @@ class Placement:
 
 
 def placement(
-    own: Standings, kept: Standings, label: str, datasets: Sequence[str], metrics: Sequence[str]
+    own: Standings, kept: Standings, label: str, datasets: Sequence[str], metrics: Sequence[str] = ()
 ) -> Placement:
     """Rank a method of a run among kept standings, by `metrics`, or else by what each dataset is ranked by.
 

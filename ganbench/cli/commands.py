@@ -564,13 +564,15 @@ def compare(
       ganbench compare seed-0.npz seed-1.npz seed-2.npz --on digits
       ganbench compare results/runs/mine --on points
     """
-    is_file = [path.suffix in (".npy", ".npz") or ".py" in path.name for path in results if not path.is_dir()]
+    files = [path for path in results if not path.is_dir()]
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    if is_file or on:
+    if files or on:
         if baselines:
             raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
-        if is_file and (methods or len(is_file) < len(results)):
-            raise RequestError("expected either one file with a method, or samples, or the folder of a run")
+        if files and methods:
+            raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
+        if files and len(files) < len(results):
+            raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
         _compare_with_standings(results, on or "ring", methods, metrics, tune, retrain, out, as_json, width)
         return
     if tune or retrain or out:

@@ -96,11 +96,18 @@ def agreement_sentence(found: Agreement) -> str:
             f"none of {plural(len(rows), 'comparison')} ({same})."
         )
     off = rows[rows["verdict"].isin(("better", "worse"))].to_dict("records")
-    each = "; ".join(f"{row['metric']} on {row['dataset']} {comparison.difference(row)}" for row in off)
+    each = "; ".join(f"{row['metric']} on {row['dataset']} ({_apart(row)})" for row in off)
     return (
         f"This machine does not agree with the standings: {found.label}, trained here too, differs from its kept "
         f"scores by {each} ({same}). Read the new method against {found.label} as it was trained here."
     )
+
+
+def _apart(row: Mapping[Any, Any]) -> str:
+    """The difference, or, where it has none, how many seeds failed."""
+    if math.isfinite(row["difference"]):
+        return comparison.difference(row)
+    return ", ".join(comparison.failed(row))
 
 
 def sentences(outcome: Outcome) -> list[str]:
