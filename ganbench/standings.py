@@ -16,7 +16,9 @@ from . import registry
 from .analysis.compare import compare
 from .analysis.standings import BUDGET, Standings, agreement, placement, read_run
 from .errors import RequestError, StoreError, did_you_mean
+from .report.page import copying
 from .report.standings import Outcome
+from .store.results import open_run
 from .suite.load import dump, load, slug
 from .suite.plan import make_cells
 from .suite.spec import MethodSpec, PluginSpec, Suite
@@ -284,4 +286,5 @@ def outcome(
         records = own.records[own.records["dataset"].isin(shared)]
         pairs = compare(records, retrain, defaults, by).headlines if defaults else []
         pairs = [f"On this machine, with paired seeds: {text}" for text in pairs]
-    return Outcome(kept, own, placed, agreed, tuple(pairs), tuple(notes))
+    copies = [text for label, text in copying(open_run(Path(run))).items() if label in chosen]
+    return Outcome(kept, own, placed, agreed, tuple(pairs), (*copies, *notes))

@@ -441,7 +441,8 @@ def placement(
         raise RequestError(f"{label!r} was not run on {' or '.join(datasets)}")
     records = pd.concat(frames, ignore_index=True)
     tested = records[[pair in set(pairs) for pair in zip(records["dataset"], records["metric"], strict=True)]]
-    compared = compare(tested, baseline=list(opponents), method=[name])
+    there = set(tested["label"])  # some values are not measured of all methods
+    compared = compare(tested, baseline=[label for label in opponents if label in there], method=[name])
     places = tuple(_place(compared, tested, name, list(references), *pair) for pair in pairs)
     return Placement(name, tuned, tuple(references), places, compared, records)
 

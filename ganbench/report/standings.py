@@ -18,8 +18,8 @@ from rich.text import Text
 
 from ..analysis import rankings
 from ..analysis.compare import UNCLEAR, UNLEARNED, compare
-from ..analysis.search import DatasetSearch, changes_of_place
-from ..analysis.standings import Agreement, Place, Placement, Standings
+from ..analysis.search import DatasetSearch, MethodSearch, changes_of_place
+from ..analysis.standings import HERE, Agreement, Place, Placement, Standings
 from ..analysis.stats import mean_interval
 from ..analysis.summary import summary
 from ..format import markdown_table, number, p_value, plural
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 HEADS = ("rank", "method", "mean [95 %]", "difference [95 %]", "p", "verdict")
 ARROWS = {"higher": "↑", "lower": "↓"}
-MOST_CURVES = 8  # of other methods beside a new one
+MOST_CURVES = 8  # that are drawn, those that end best
 
 
 @dataclass(frozen=True)
@@ -290,20 +290,23 @@ def curves(outcome: Outcome, dataset: str, label: str) -> Plot | None:
     theirs = next((one for one in outcome.kept.searches if one.dataset == dataset), None)
     if theirs is None or not mine:
         return None
-    sign = -1.0 if theirs.methods[0].better == "lower" else 1.0
-    scored = [m for m in theirs.methods if m.curve is not None and len(m.settings) > 1]
+    own = [m for m in mine if label in (m.label, f"{m.label}-tuned", f"{m.label}-tuned {HERE}")]
+    return _curves(theirs, own)
+
+
+def _curves(found: DatasetSearch, first: Sequence[MethodSearch] = ()) -> Plot | None:
+    """The curves of `first` and of the methods that end best, since more than a few cannot be told apart."""
+    sign = -1.0 if any(m.better == "lower" for m in found.methods) else 1.0
+    scored = [m for m in found.methods if m.curve is not None and len(m.settings) > 1]
     best = sorted(scored, key=lambda m: -sign * float(m.means[m.best]))[:MOST_CURVES]
-    own = [
-        m
-        for m in mine
-        if f"{m.label}-tuned" == label or m.label == label or f"{m.label}-tuned (here)" == label
-    ]
-    joined = DatasetSearch(dataset, theirs.value, theirs.unit, (*own, *best))
-    with style.style():
-        plot = search.plot(joined, style.colours([m.label for m in joined.methods]))
-    left = len(scored) - len(best)
-    more = f" Of the others the {len(best)} that end best; {left} are left out." if left else ""
-    return plot and replace(plot, caption=f"{plot.caption}{more}")
+    drawn = replace(found, methods=(*first, *best))
+    plot = search.plot(drawn, style.colours([method.label for method in drawn.methods]))
+    left = (
+        f" Of {len(scored)} methods the {len(best)} that end best are drawn."
+        if len(best) < len(scored)
+        else ""
+    )
+    return plot and replace(plot, caption=f"{plot.caption}{left}")
 
 
 # ---------------------------------------------------------------------------------------------- the page
@@ -319,9 +322,7 @@ def pictures(run: Path | Run, kept: Standings) -> list[Plot]:
         plot = figures.samples(dataset, [cells[label] for label in order], style.colours(order))
         found += [plot] if plot else []
         for one in kept.searches:
-            if one.dataset == dataset.label and (
-                plot := search.plot(one, style.colours([m.label for m in one.methods]))
-            ):
+            if one.dataset == dataset.label and (plot := _curves(one)):
                 found.append(plot)
     return found
 
@@ -448,11 +449,12 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
         )
     budget = kept.budget(dataset)
     found.append(
-        f"This holds for {budget.get('steps', 0):,} rounds of {budget.get('batch')} examples, these nets and this "
-        f"value; it does not say which method is better on other data, with larger nets, or by another value."
+        f"This holds for {budget.get('steps', 0):,} rounds of {budget.get('batch')} examples, these nets and these "
+        "test examples, over which the intervals do not reach; it does not say which method is better on other data, "
+        "with larger nets or by another value."
     )
     found.append(
-        "A method that is not told from another is not as good as it: the seeds are too few for their difference."
+        "That a method cannot be told from another does not show that it is as good: more seeds might tell them apart."
     )
     return found
 
