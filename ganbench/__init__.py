@@ -45,6 +45,7 @@ _HOME = {
     "metrics.latent": "latent_arithmetic latent_walk",
     "analysis.check": "check",
     "analysis.compare": "compare",
+    "analysis.standings": "load_standings",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

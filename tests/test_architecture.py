@@ -30,7 +30,7 @@ ROOMS = [
     "registry",
     *("datasets", "metrics"),
     *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
+    *("conformance", "scaffold", "standings", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}
@@ -142,7 +142,7 @@ ais_log_likelihood authenticity bce_fake bce_real birthday_collisions c2st check
 classifier_score compare conv_discriminator conv_generator data_copying data_log_density dataset
 discriminator_features divergence extractor feature find_divergence find_feature frechet_distance
 gradient_norm kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales kernel_distance
-latent_arithmetic latent_walk linear_probe load_data load_model load_records memorisation method metric
+latent_arithmetic latent_walk linear_probe load_data load_model load_records load_standings memorisation method metric
 mlp mode_coverage mode_kl near_duplicates nearest_neighbour_error orthogonal pairwise_diversity prdc
 random_subset reconstruction_error run_suite
 sliced_wasserstein trick tunable variational_divergence

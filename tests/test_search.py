@@ -313,6 +313,22 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
     ]
 
 
+def test_methods_that_share_a_label_are_tuned_each_on_its_own_dataset(tmp_path):
+    path = tmp_path / "shared.yaml"
+    shared = "{method: gan, label: gan, datasets: [LABEL], params: {width: WIDTH}}"
+    both = [shared.replace("LABEL", d).replace("WIDTH", w) for d, w in (("ring", "16"), ("swiss_roll", "32"))]
+    path.write_text(
+        f"{{datasets: [ring, swiss_roll], methods: [{', '.join(both)}], metrics: [kde_ll], tune: {{by: kde_ll}}}}"
+    )
+    suite = load(path)
+    best = {("ring", "gan"): Trial(1, {"g_lr": 0.1}), ("swiss_roll", "gan"): Trial(2, {"g_lr": 0.2})}
+    tuned = [m for m in tuned_suite(suite, suite.tune, best).methods if m.tuned]
+    assert [(m.label, m.datasets, dict(m.part.params)) for m in tuned] == [
+        ("gan-tuned", ("ring",), {"width": 16, "g_lr": 0.1}),
+        ("gan-tuned", ("swiss_roll",), {"width": 32, "g_lr": 0.2}),
+    ]
+
+
 # ------------------------------------------------------------------------------------------------ runs
 
 PLUGINS = '''

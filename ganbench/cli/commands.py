@@ -517,19 +517,41 @@ def check(
     metavar="RESULTS...",
     nargs=-1,
     required=True,
-    type=options.RunFolder(),
+    type=options.CompareTarget(),
 )
 @click.option(
     "--baseline", "baselines", multiple=True, metavar="LABEL", help="What to compare with; repeatable."
 )
 @click.option("--method", "methods", multiple=True, metavar="LABEL", help="What to compare; repeatable.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only by this metric; repeatable.")
+@click.option(
+    "--on",
+    metavar="NAME",
+    help="Compare with the shipped standings of a dataset (ring, digits, ...) or suite (points, ...).  "
+    "[default: ring, for a file; none, for a run]",
+)
+@click.option("--tune", is_flag=True, help="Of a file: search its settings as those of the standings were.")
+@click.option(
+    "--retrain",
+    metavar="LABEL",
+    help="Train this method of the standings here as well: does this machine agree?",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Of a file: where to run it.  [default: results/runs/<method>-on-<name>]",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object.")
 def compare(
     results: tuple[Path, ...],
     baselines: tuple[str, ...],
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
+    on: str | None,
+    tune: bool,
+    retrain: str | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Is one method better than another, or did the seed decide?
@@ -540,6 +562,11 @@ def compare(
     comparisons made: ask for the metrics that matter before you look. Writes tables/compare.csv and .md and the
     critical-difference diagrams into the first folder. Exit code 0 whatever comes out.
 
+    RESULTS can also be a Python file with a method, or samples, a file for each seed. They are compared with the
+    shipped standings: the method is trained on their data, for their budget, with their seeds, metrics and sizes of
+    nets, and ranked among their methods. A run with --on is compared in the same way. What was trained or measured in
+    another way is refused. report.html shows the new method among the others.
+
     \b
     Examples:
       ganbench compare results/runs/quickstart
@@ -547,7 +574,29 @@ def compare(
       ganbench compare results/runs/mine --method my_gan --method gan
       ganbench compare results/runs/mine --method my_gan --baseline gan --metric modes --metric kde_ll
       ganbench compare results/runs/mine results/runs/more-seeds --json
+
+    \b
+    With the standings:
+      ganbench compare my_gan.py
+      ganbench compare my_gan.py --on digits --tune --retrain gan
+      ganbench compare seed-0.npz seed-1.npz seed-2.npz --on digits
+      ganbench compare results/runs/mine --on points
     """
+    files = [path for path in results if not path.is_dir()]
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    if files or on:
+        if baselines:
+            raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
+        if files and methods:
+            raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
+        if files and len(files) < len(results):
+            raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
+        _compare_with_standings(results, on or "ring", methods, metrics, tune, retrain, out, as_json, width)
+        return
+    if tune or retrain or out:
+        raise RequestError(
+            "--tune, --retrain and --out are of a comparison with the standings of a file: my_gan.py"
+        )
     from ..analysis import compare as comparing
     from ..report import comparison as formats
 
@@ -560,7 +609,59 @@ def compare(
     if as_json:
         click.echo(formats.as_json(compared, written), nl=False)
         return
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     click.echo(formats.as_text(compared, width, sys.stdout.isatty()))
+    for path in written:
+        click.echo(path)
+
+
+def _compare_with_standings(
+    results: tuple[Path, ...],
+    on: str,
+    methods: tuple[str, ...],
+    metrics: tuple[str, ...],
+    tune: bool,
+    retrain: str | None,
+    out: Path | None,
+    as_json: bool,
+    width: int,
+) -> None:
+    """Train what is a file, then rank it, or the methods of a run, among the standings."""
+    from rich.console import Console
+
+    from ..analysis.standings import locate
+
+    kept, datasets = locate(on)
+    from .. import standings
+    from ..report import page
+    from ..report import standings as formats
+
+    run, notes = results[0], ()
+    if not run.is_dir():
+        targets = [str(path) for path in results]
+        entry = standings.entry(targets, kept, datasets, tune=tune, retrain=retrain)
+        run, notes = out or options.RUNS / standings.folder_name(entry.label, kept, datasets), entry.notes
+        from ..execution.local import no_collection, start_server
+
+        start_server()
+        with no_collection():
+            code = standings.train(entry, run, console=Console(stderr=as_json))
+        if code == 130:
+            click.get_current_context().exit(code)
+    elif len(results) > 1:
+        raise RequestError(f"{results[1]}: expected one run to be compared with the standings")
+    elif tune or out:
+        raise RequestError(f"{run}: is a run already; --tune and --out are of a file with a method")
+    found = standings.outcome(
+        run, kept, datasets, methods=methods, metrics=metrics, retrain=retrain, notes=notes
+    )
+    try:
+        written = [page.write(run, outcome=found)]
+    except StoreError as error:  # somebody else's results, to be read only
+        written = []
+        click.echo(f"not kept: {error}", err=True)
+    if as_json:
+        click.echo(formats.as_json(found, written), nl=False)
+        return
+    click.echo(formats.as_text(found, width, sys.stdout.isatty()))
     for path in written:
         click.echo(path)

@@ -96,6 +96,15 @@ class RunFolder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class CompareTarget(RunFolder):
+    """The folder of a run, a Python file with a method, or a file of samples."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Fails for anything else; what is in a file is looked at later."""
+        file = str(value).partition(":")[0]
+        return Path(value) if file.endswith((".py", ".npy", ".npz")) else super().convert(value, param, ctx)
+
+
 # --------------------------------------------------------------------------------------------- options
 
 

@@ -112,7 +112,7 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
         cells = run.of(dataset.label)
         if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
             yield plot
-        for draw in (_samples, _snapshots, _curves, _probes):
+        for draw in (samples, _snapshots, _curves, _probes):
             if plot := draw(dataset, cells[:MAX_METHODS], colours):
                 yield _captioned(plot, len(cells))
         names: set[str] = set()
@@ -141,7 +141,8 @@ def omission_note(methods: int) -> str:
 # ---------------------------------------------------------------------------------------------- samples
 
 
-def _samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+def samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
+    """What methods have made of a dataset; None where none has made anything."""
     if not any(cell.median("samples") for cell in cells):
         return None
     every_seed = dataset.kind != "image" and len(cells) <= 4 and any(len(cell.seeds) > 1 for cell in cells)

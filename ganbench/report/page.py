@@ -25,7 +25,7 @@ from ..errors import RequestError
 from ..format import plural, seed_names
 from ..store import layout
 from ..store.results import Cell, Run, open_run
-from . import check, comparison, search, style
+from . import check, comparison, search, standings, style
 from . import figures as plots
 from . import tables as table
 from .document import environment
@@ -47,9 +47,12 @@ class Protocol:
     datasets: tuple[str, ...]
 
 
-def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
+def write(
+    run: Path | Run, checked: CheckResult | None = None, outcome: standings.Outcome | None = None
+) -> Path:
     """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
-    older than the records. `checked`: what `check` found, told in a section. Raises StoreError."""
+    older than the records. `checked`: what `check` found, `outcome`: how its methods stand among
+    the standings, each told in a section. Raises StoreError."""
     run = open_run(run)
     pictures = _pictures(run)
     frame = run_summary(run)
@@ -67,6 +70,7 @@ def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
         compared=comparison.shown(compared, copying(run)) if compared else None,
         diagrams=list(_diagrams(compared)) if compared else [],
         against=check.shown(checked) if checked else None,
+        placed=_placed(outcome) if outcome else None,
         sections=_sections(run, pictures),
         searches=[search.table(one) for one in read_search(files)],
         protocols=protocols,
@@ -178,6 +182,18 @@ def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequenc
     return Picture(
         **words, source=source, width=width, height=height, frames=json.dumps(frames) if frames else ""
     )
+
+
+def _placed(outcome: standings.Outcome) -> dict[str, Any]:
+    """What `standings.html.j2` shows, each block with its picture."""
+    shown = standings.shown(outcome)
+    drawn = []
+    for plot in (block.plot for block in shown["blocks"]):
+        with style.style():
+            content = style.png(plot.figure) if plot else b""
+        words = ("kind", "dataset", "title", "caption", "alt")
+        drawn.append(_embedded(content, {word: getattr(plot, word) for word in words}) if plot else None)
+    return {**shown, "blocks": list(zip(shown["blocks"], drawn, strict=True))}
 
 
 def _diagrams(compared: Comparison) -> Iterator[Picture]:

@@ -120,6 +120,8 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
     for method in suite.methods:
         methods.append(method)
         for dataset in suite.datasets:
+            if method.datasets is not None and dataset.label not in method.datasets:
+                continue  # another method may have this label there
             trial = best.get((dataset.label, method.label))
             if trial is None or not search_space(method, tune.ranges.get(method.label, {})):
                 continue
