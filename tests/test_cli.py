@@ -238,6 +238,21 @@ def test_show(tmp_path: Path) -> None:
     assert "takes no tricks" in text
 
 
+def test_show_prints_the_ranges_of_a_search(tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    assert "Searched" not in call("show", tmp_path / "p.py").stdout
+    text = call("show", "wgan").stdout
+    assert (
+        "Searched by `tune`\n  clip     0.001 to 1, logarithmic\n  lr       1e-05 to 0.01, logarithmic\n"
+        "  d_steps  among 1, 5\n" in text
+    )
+    (row,) = (row for row in json.loads(call("list", "methods", "--json").stdout) if row["name"] == "wgan")
+    ranges = {param["name"]: param["search"] for param in row["params"]}
+    assert (ranges["clip"], ranges["d_steps"], ranges["width"]) == (
+        {"log": [0.001, 1.0]}, {"among": [1, 5]}, None,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [name for known in catalog().values() for name in known])
 def test_everything_can_be_shown(name: str) -> None:
     result = call("show", name)

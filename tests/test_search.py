@@ -304,7 +304,7 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
         "gan", "gan-tuned", "gan-tuned", "fixed rates", "fixed rates-tuned", "fixed rates-tuned", "kde",
     ]  # fmt: skip
     assert tuned.methods[1].part.params == {"d_steps": 5}
-    assert tuned.methods[1].tuned == "setting 3 of 4, the best by kde_ll on validation data over 1 seed"
+    assert tuned.methods[1].tuned == "setting 3 of 4, the best by kde_ll on validation data over seed 1000"
     assert tuned.tune is None
     path = tmp_path / "again.yaml"
     path.write_text(dump(tuned))
@@ -373,6 +373,16 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
     found = json.loads((out / "search" / "search.json").read_text())["datasets"][0]
     (place,) = found["methods"]
     assert place["settings"][place["best"]] == {"at": 0.0}
+    assert np.array(place["seconds"]).shape == (9, 1)
+    # What the search showed is said wherever the tuned row stands.
+    words = "setting {} of 9, the best by distance on validation data over seed 7"
+    number = place["best"] + 1
+    note = f"Tuned: place-tuned (setting {number} of 9): the best by distance on validation data over seed 7."
+    for name in ("tables/summary.md", "tables/summary.html", "tables/summary.tex", "report.html"):
+        assert note in (out / name).read_text("utf-8"), name
+    page = (out / "report.html").read_text("utf-8")
+    assert f"<small>{words.format(number)}</small>" in page  # What was trained
+    assert page.count(note) == 2  # under the table, and beside the protocols
     # Running it again trains nothing.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
     run_suite(suite, out, quiet=True)
@@ -384,8 +394,9 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
 
 def a_search(better="lower"):
     settings = ({}, {"lr": 0.0021, "d_steps": 5}, {"lr": 0.01, "d_steps": 1})
-    one = MethodSearch("gan", settings, np.array([[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]]), better)
-    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better)
+    scores, seconds = [[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]], [[1.0, 2.0], [4.0, 8.0], [1.0, 2.0]]
+    one = MethodSearch("gan", settings, np.array(scores), better, np.array(seconds), floor=3.5)
+    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better, np.full((1, 2), np.nan))
     return DatasetSearch("ring", "sliced_wasserstein", "data units", (one, kde))
 
 
@@ -395,9 +406,12 @@ def test_the_table_of_a_search():
         "3 settings of each method, 2 seeds each, judged by sliced_wasserstein ↓ on validation data."
     )
     assert shown.rows == [
-        ("gan", "4", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1"),
-        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0"),
+        ("gan", "4‡", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1", "6.0 (3.0 to 12)"),
+        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0", ""),
     ]
+    assert shown.caption.endswith("range. ‡ Not better than the floor, which a trivial sampler reaches.")
+    higher = search_report.table(a_search("higher"))  # there 4 is above the floor, and the best
+    assert (higher.rows[0][1:3], "‡" in higher.caption) == (("4", "4"), False)
 
 
 def test_the_plot_of_a_search():
@@ -419,6 +433,16 @@ def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
     assert (back.dataset, back.value, back.unit) == ("ring", "sliced_wasserstein", "data units")
     assert np.array_equal(back.methods[0].scores, a_search().methods[0].scores, equal_nan=True)
     assert back.methods[0].best == 1
+    assert np.array_equal(back.methods[1].seconds, a_search().methods[1].seconds, equal_nan=True)
+    assert (back.methods[0].floor, np.isnan(back.methods[1].floor)) == (3.5, True)
+    # An earlier version has kept neither seconds nor floors.
+    document = json.loads(path.read_text())
+    for method in document["datasets"][0]["methods"]:
+        del method["seconds"], method["floor"]
+    path.write_text(json.dumps(document))
+    (old,) = read_search(store)
+    assert np.isnan(old.methods[0].seconds).all()
+    assert not old.methods[0].at_floor(99.0)
     path.write_text(
         '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
     )

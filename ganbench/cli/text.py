@@ -224,8 +224,11 @@ def _param_row(param: Param) -> dict[str, Any]:
     from ..registry import UNKNOWN
 
     default = None if param.default is UNKNOWN else param.default
-    names = ("name", "type", "required", "default", "doc")
-    return dict(zip(names, (param.name, param.annotation, param.required, default, param.doc), strict=True))
+    names = ("name", "type", "required", "default", "doc", "search")
+    known = vars(param.search).items() if param.search else ()
+    search = {kind: value for kind, value in known if value is not None} or None
+    values = (param.name, param.annotation, param.required, default, param.doc, search)
+    return dict(zip(names, values, strict=True))
 
 
 def _default_text(param: Param) -> str:
@@ -265,6 +268,8 @@ def plugin_text(plugin: Plugin) -> str:
     if plugin.params:
         rows = [(p.name, p.annotation, _default_text(p), p.doc) for p in plugin.params]
         blocks.append("\n".join([heading("Parameters"), *_columns(rows)]))
+    if ranges := [(p.name, str(p.search)) for p in plugin.params if p.search]:
+        blocks.append("\n".join([heading("Searched by `tune`"), *_columns(ranges)]))
     if plugin.values:
         rows = [(value.name, value.unit, RANKS[value.better]) for value in plugin.values]
         blocks.append("\n".join([heading("Values"), *_columns(rows)]))

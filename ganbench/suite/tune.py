@@ -115,7 +115,6 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
     best: (label of the dataset, label of the method) -> trial. A method whose default is best has a row of its own
     all the same, since the search says so.
     """
-    seeds = len(tune.seeds)
     methods: list[MethodSpec] = []
     for method in suite.methods:
         methods.append(method)
@@ -123,11 +122,7 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
             trial = best.get((dataset.label, method.label))
             if trial is None or not search_space(method, tune.ranges.get(method.label, {})):
                 continue
-            steps = f" of {tune.steps:,} rounds" if tune.steps else ""
-            words = (
-                f"setting {trial.number + 1} of {tune.trials}, the best by {tune.by[dataset.label]} on validation data "
-                f"over {seeds} seed{'s' * (seeds > 1)}{steps}"
-            )
+            words = f"setting {trial.number + 1} of {tune.trials}, {_search_words(tune, dataset)}"
             methods.append(
                 replace(
                     with_settings(method, trial.settings),
@@ -137,6 +132,13 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
                 )
             )
     return replace(suite, methods=tuple(methods), tune=None)
+
+
+def _search_words(tune: TuneSettings, dataset: DatasetSpec) -> str:
+    """By what, how long and over which seeds was searched."""
+    seeds = f"seed{'s' * (len(tune.seeds) > 1)} {', '.join(map(str, tune.seeds))}"
+    steps = f", {tune.steps:,} rounds each" if tune.steps else ""
+    return f"the best by {tune.by[dataset.label]} on validation data over {seeds}{steps}"
 
 
 def _parts(method: MethodSpec) -> list[tuple[str, PluginSpec]]:
