@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..analysis.search import DatasetSearch, MethodSearch
 from ..errors import StoreError
+from ..format import plural
 from ..store import layout
 from ..store.results import read_records
 from ..store.rundir import Store
@@ -39,8 +40,8 @@ def search(
         methods, seeds = len(searched(suite, dataset)), len(tune.seeds)
         say(
             console,
-            f"search on {dataset.label}: {len(trial_suite.methods)} settings of {methods} methods, {seeds} seeds each, "
-            f"judged by {tune.by[dataset.label]} on validation data",
+            f"search on {dataset.label}: {len(trial_suite.methods)} settings of {plural(methods, 'method')}, "
+            f"{plural(seeds, 'seed')} each, judged by {tune.by[dataset.label]} on validation data",
         )
         folder = root / layout.SEARCH / slug(dataset.label)
         code = run(trial_suite, folder)

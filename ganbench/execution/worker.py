@@ -217,7 +217,7 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
                 if task.data:
                     data, digest = read_data(task.data)
                 else:
-                    data = load_data(cell.dataset.part)
+                    data = load_data(cell.dataset.part, cell.dataset.split)
                     digest = data_digest(data, cell.dataset.part)
             # Results are stored under keys that were made when the run began: refuse what has changed since, or is
             # different on this node.
