@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ import pytest
 from ganbench import PluginError, SuiteError, load_records, run_suite, tunable
 from ganbench.analysis.search import DatasetSearch, MethodSearch, changes_of_place, read_search, search_curve
 from ganbench.errors import StoreError
+from ganbench.execution import cost
 from ganbench.execution import search as execution_search
+from ganbench.execution.run import run
+from ganbench.execution.worker import load_data
 from ganbench.registry import catalog, digest, scan
 from ganbench.report import search as search_report
 from ganbench.report import style
@@ -20,6 +25,7 @@ from ganbench.search_range import SearchRange
 from ganbench.store import layout
 from ganbench.store.rundir import Store
 from ganbench.suite.load import dump, load
+from ganbench.suite.plan import make_cells
 from ganbench.suite.tune import Trial, points, search_space, search_suite, trials, tuned_suite
 
 SOURCE = '''
@@ -275,6 +281,14 @@ def test_a_longer_search_begins_with_the_shorter_one_and_methods_share_its_point
     assert (np.histogram(points(32, 1), bins=8, range=(0, 1))[0] == 4).all()
 
 
+def test_the_words_of_a_search_say_how_long_and_over_which_seeds(tmp_path):
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 1500}")
+    (_, gan, *_) = tuned_suite(suite, suite.tune, {("ring", "gan"): Trial(0, {})}).methods
+    assert gan.tuned == (
+        "setting 1 of 4, the best by kde_ll on validation data over seeds 1000, 1001, 1,500 rounds each"
+    )
+
+
 def test_the_trials_are_a_suite_of_their_own(tmp_path):
     suite = suite_of(tmp_path, "{trials: 4, seeds: [1000], by: kde_ll, steps: 10}")
     ring = search_suite(suite, suite.tune, suite.datasets[0])
@@ -306,6 +320,8 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
     assert tuned.methods[1].part.params == {"d_steps": 5}
     assert tuned.methods[1].tuned == "setting 3 of 4, the best by kde_ll on validation data over seed 1000"
     assert tuned.tune is None
+    failed = tuned_suite(suite, suite.tune, {("ring", "gan"): Trial(0, {}, failed=True)})
+    assert failed.methods[1].tuned == "the default, as all 4 settings failed over seed 1000"
     path = tmp_path / "again.yaml"
     path.write_text(dump(tuned))
     assert [(m.label, m.datasets, m.tuned) for m in load(path).methods] == [
@@ -387,6 +403,79 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
     before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
     run_suite(suite, out, quiet=True)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("train.json")} == before
+
+
+def test_a_dry_run_prints_the_cost_of_a_search(tmp_path, capsys, monkeypatch):
+    """Trials × rounds × rate: once for settings that differ in fractions only."""
+    measured = []
+
+    def rate(cell, data, seeds, device):
+        measured.append((cell.label, len(data.test), dict(cell.method.part.params)))
+        if cell.method.label.startswith("kde"):
+            raise ValueError("it cannot be trained")
+        return 0.003 * len(seeds)
+
+    monkeypatch.setattr(cost, "round_seconds", rate)
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 2000}")
+    assert run(suite, tmp_path / "out", dry_run=True) == 0
+    text = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    rows = [line.split() for line in text.splitlines()]
+    assert rows.count(["gan", "8", "16,000", "3.00", "measured", "0.80"]) == 2  # on either dataset
+    assert rows.count(["kde", "2", "4,000", "?", "measured", "?"]) == 2
+    assert (
+        "cost of the search: about 3.2 minutes of one worker for 36 trainings; scoring is not in it, nor kde, of which "
+        "a few rounds could not be trained" in " ".join(text.split())
+    )
+    gan = [
+        params.get("d_steps", "default") for label, _, params in measured if label.startswith("ring-gan #")
+    ]
+    assert sorted(map(str, gan)) == ["5", "default"]  # which is 1: every choice once, whatever the rates are
+    assert {size for _, size, _ in measured} == {
+        40
+    }  # examples of the validation split stand for the test split
+
+
+def test_stored_seconds_come_before_measured_ones(tmp_path, monkeypatch):
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 10}")
+    trials_of_ring = search_suite(suite, suite.tune, suite.datasets[0])
+    cells = [cell for cell in make_cells(trials_of_ring) if cell.method.label.startswith("gan #")]
+    pending = [(cells[0], (1001,)), *((cell, cell.seeds) for cell in cells[1:])]
+
+    class Stored:
+        def training(self, cell, seed, artefacts):
+            return SimpleNamespace(status="ok", seconds=20.0)
+
+    monkeypatch.setattr(cost, "round_seconds", lambda cell, data, seeds, device: 6.0)
+    (gan,) = cost.search_costs(Stored(), pending, "cpu")
+    alike = sum(cost._alike(cell) == cost._alike(cells[0]) for cell in cells)
+    assert 0 < alike < 4
+    # 2 s a round where it is stored, 3 s for each of two seeds where it is measured.
+    assert gan == cost.Cost("gan", 7, 70, 10 * (2.0 * (2 * alike - 1) + 3.0 * (8 - 2 * alike)), "both")
+    assert cost.search_costs(Stored(), [(cells[0], ())], "cpu") == []
+    assert cost.total([]) == "cost of the search: none of its trials is left to train"
+
+
+@pytest.mark.parametrize(("steps", "label"), [(1, "gan"), (3, "gan"), (3000, "gan"), (30, "kde")])
+def test_the_rate_of_a_method_is_measured(tmp_path, steps, label):
+    suite = suite_of(tmp_path)
+    (cell, *_) = (cell for cell in make_cells(suite) if cell.method.label == label)
+    cell = replace(cell, train=replace(cell.train, steps=steps))
+    data = load_data(cell.dataset.part)
+    assert 0 < cost.round_seconds(cell, data, cell.seeds, enough=0.01) < 10
+
+
+@pytest.mark.slow
+def test_a_search_on_data_with_a_density(tmp_path):
+    """Its workers load the data themselves, and must see the validation split too."""
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "{seeds: [0], train: {steps: 1}, datasets: [{ring: {n_train: 200, n_valid: 40, n_test: 60}}], methods: [kde], "
+        "metrics: [kde_ll: {n: 100}], tune: {trials: 2, seeds: [7], by: kde_ll}}"
+    )
+    run_suite(suite, tmp_path / "out", quiet=True)
+    (record,) = load_records(tmp_path / "out" / "search" / "ring").to_dict("records")
+    assert (record["status"], record["error"], record["n"]) == ("ok", None, 40)
 
 
 # ------------------------------------------------------------------------------------------------ in words

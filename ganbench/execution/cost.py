@@ -95,7 +95,11 @@ def total(costs: Sequence[Cost]) -> str:
     spent = f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
     text = f"cost of the search: about {spent} of one worker for {plural(trainings, 'training')}; scoring is not in it"
     unknown = [cost.label for cost in costs if not math.isfinite(cost.seconds)]
-    return f"{text}, nor {', '.join(dict.fromkeys(unknown))}, of which a few rounds could not be trained" if unknown else text
+    return (
+        f"{text}, nor {', '.join(dict.fromkeys(unknown))}, of which a few rounds could not be trained"
+        if unknown
+        else text
+    )
 
 
 def _alike(cell: Cell) -> tuple[Any, ...]:

@@ -66,7 +66,9 @@ def search(
             store.path(layout.SEARCH_RESULT), {"trials": tune.trials, "datasets": list(map(_plain, complete))}
         )
     best = {
-        (result.dataset, method.label): Trial(method.best, method.settings[method.best])
+        (result.dataset, method.label): Trial(
+            method.best, method.settings[method.best], failed=bool(np.isnan(method.means).all())
+        )
         for result in complete
         for method in result.methods
     }
