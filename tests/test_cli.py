@@ -18,6 +18,7 @@ import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
+from ganbench.cli import text as command_text
 from ganbench.cli.commands import main
 from ganbench.cli.options import KINDS
 from ganbench.errors import DatasetError, StoreError
@@ -596,3 +597,15 @@ def test_workers_import_the_package_that_started_them(monkeypatch: pytest.Monkey
         assert os.environ["PYTHONPATH"] == "others"
     assert [each["PYTHONPATH"] for each in seen] == [f"{root}{os.pathsep}others", "others"]
     assert all(each["PYTHONSAFEPATH"] == "1" for each in seen)
+
+
+@pytest.mark.parametrize(("value", "better", "low"), [(3.0, "higher", True), (3.0, "lower", False)])
+def test_score_says_where_a_value_is_no_better_than_its_floor(value: float, better: str, low: bool) -> None:
+    names = ("metric", "value", "better", "floor", "unit", "sem", "error", "invalid", "protocol")
+    values = ("kde_ll", value, better, 4.5, "nats", None, None, None, "aaaaaaaa")
+    measured = SimpleNamespace(
+        records=[SimpleNamespace(**dict(zip(names, values, strict=True)))],
+        controls={}, verdict="", sentence="how", shortage=None, warning="",
+    )  # fmt: skip
+    words = "kde_ll is no better than the floor, 4.5, which a trivial sampler reaches"
+    assert (words in command_text.score_text(measured)) is low

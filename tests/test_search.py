@@ -168,6 +168,39 @@ def test_the_curve_is_the_mean_over_all_orders(scores, better):
     assert (curve.expected <= curve.high + 1e-12).all()
 
 
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_curve_of_many_trials_agrees_with_simulated_orders(better):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=32)
+    scores[[5, 9]] = np.nan
+    worst, best = (np.nanmin, np.maximum) if better == "higher" else (np.nanmax, np.minimum)
+    filled = np.where(np.isnan(scores), worst(scores), scores)
+    orders = np.array([[filled[0], *rng.permutation(filled[1:])] for _ in range(4000)])
+    runs = best.accumulate(orders, axis=1)
+    error = runs.std(0) / np.sqrt(len(runs))
+    assert (np.abs(search_curve(list(scores), better).expected - runs.mean(0)) <= 4.5 * error + 1e-12).all()
+
+
+def test_the_same_method_searched_longer_wins_only_by_that(tmp_path):
+    """At equal trials two copies of a method have the same settings, so neither wins; eight times as many win."""
+    suite = suite_of(tmp_path, "{trials: 32, seeds: [1000], by: kde_ll}")
+    gan, copy = suite.methods[0], replace(suite.methods[0], label="copy of gan")
+
+    def searched(method, trials_of_it):
+        tried = trials(method, replace(suite.tune, trials=trials_of_it))
+        scores = [[-abs(np.log(trial.settings.get("g_lr", 1e-4) / 2.3e-3))] for trial in tried]
+        settings = tuple(trial.settings for trial in tried)
+        return MethodSearch(
+            method.label, settings, np.array(scores), "higher", np.full((len(tried), 1), np.nan)
+        )
+
+    short, equal, longer = searched(gan, 4), searched(copy, 4), searched(copy, 32)
+    assert equal.settings[equal.best] == short.settings[short.best]
+    assert longer.means[longer.best] > short.means[short.best] + 0.1
+    assert np.array_equal(equal.curve.expected, short.curve.expected)
+    assert changes_of_place([short.curve, equal.curve]) == 0
+
+
 def test_a_hundred_trials_do_not_overflow():
     scores = np.random.default_rng(0).normal(size=300)
     curve = search_curve(list(scores), "higher")

@@ -168,8 +168,20 @@ def score_text(found: Measured) -> str:
     notes += [f"warning: {found.warning}"] if found.warning else []
     invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
     notes += [f"not valid: {sentence}" for sentence in invalid]
+    notes += [
+        f"{record.metric} is no better than the floor, {record.floor:.5g}, which a trivial sampler reaches"
+        for record in found.records
+        if _at_floor(record)
+    ]
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
     return "\n".join([*lines, *wrapped])
+
+
+def _at_floor(record: Record) -> bool:
+    """Whether a value is no better than what a trivial sampler scores."""
+    if record.value is None or record.floor is None:
+        return False
+    return (record.value - record.floor) * (-1.0 if record.better == "lower" else 1.0) <= 0
 
 
 def _score_line(record: Record) -> str:
