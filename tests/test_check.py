@@ -435,6 +435,29 @@ def test_values_that_are_not_valid_are_not_compared(
     assert side["invalid"] == (f"1 of 5 seeds: {new}" if new else "")
 
 
+@pytest.mark.parametrize(("metric", "floors"), [("kde_ll", (0.5, 1.5)), ("recon_mse", (2.0, 0.5))])
+def test_values_at_their_floor_are_marked(tmp_path: Path, metric: str, floors: tuple[float, float]) -> None:
+    """A mean of 1 is above the first floor of kde_ll, and not above the second."""
+    old, new = (records(("gan", metric, around(1.0, 0.01))) for _ in floors)
+    for rows, floor in zip((old, new), floors, strict=True):
+        for row in rows:
+            row["floor"] = floor
+    verdict = judged(tmp_path, old, new)
+    (row,) = verdict.rows
+    before, now = check_formats.cells(row)[3:5]
+    assert ("‡" in before, now.endswith("‡")) == (False, True)
+    assert "‡: no better than the floor, which a trivial sampler reaches." in check_formats.as_markdown(
+        verdict
+    )
+    assert (row.reference.floor, row.result.floor) == floors
+    # Tables of earlier versions have no floors.
+    kept = tmp_path / "summary.csv"
+    pd.read_csv(kept).drop(columns=["floor", "at_floor"]).to_csv(kept, index=False)
+    (row,) = check(tmp_path / "run", kept).rows
+    assert math.isnan(row.reference.floor)
+    assert not row.reference.at_floor
+
+
 def test_another_unit_is_another_protocol(tmp_path: Path) -> None:
     new = [{**row, "better": "lower"} for row in records(("gan", "modes", [6.0] * 5))]
     assert judged(tmp_path, records(("gan", "modes", [6.0] * 5)), new).rows[0].outcome == "protocol changed"

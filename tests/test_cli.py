@@ -18,6 +18,7 @@ import ganbench
 import ganbench.execution
 import ganbench.report
 from ganbench import __version__
+from ganbench.cli import text as command_text
 from ganbench.cli.commands import MADE, main
 from ganbench.cli.options import KINDS
 from ganbench.errors import DatasetError, StoreError
@@ -253,6 +254,21 @@ def test_show(tmp_path: Path) -> None:
     assert "Values\n  hits  modes  higher is better\n\nNeeds  modes\n" in text
     assert "Provides  modes\n" in text
     assert "takes no tricks" in text
+
+
+def test_show_prints_the_ranges_of_a_search(tmp_path: Path) -> None:
+    tiny.write(tmp_path)
+    assert "Searched" not in call("show", tmp_path / "p.py").stdout
+    text = call("show", "wgan").stdout
+    assert (
+        "Searched by `tune`\n  clip     0.001 to 1, logarithmic\n  lr       1e-05 to 0.01, logarithmic\n"
+        "  d_steps  among 1, 5\n" in text
+    )
+    (row,) = (row for row in json.loads(call("list", "methods", "--json").stdout) if row["name"] == "wgan")
+    ranges = {param["name"]: param["search"] for param in row["params"]}
+    assert (ranges["clip"], ranges["d_steps"], ranges["width"]) == (
+        {"log": [0.001, 1.0]}, {"among": [1, 5]}, None,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for known in catalog().values() for name in known])
@@ -598,3 +614,15 @@ def test_workers_import_the_package_that_started_them(monkeypatch: pytest.Monkey
         assert os.environ["PYTHONPATH"] == "others"
     assert [each["PYTHONPATH"] for each in seen] == [f"{root}{os.pathsep}others", "others"]
     assert all(each["PYTHONSAFEPATH"] == "1" for each in seen)
+
+
+@pytest.mark.parametrize(("value", "better", "low"), [(3.0, "higher", True), (3.0, "lower", False)])
+def test_score_says_where_a_value_is_no_better_than_its_floor(value: float, better: str, low: bool) -> None:
+    names = ("metric", "value", "better", "floor", "unit", "sem", "error", "invalid", "protocol")
+    values = ("kde_ll", value, better, 4.5, "nats", None, None, None, "aaaaaaaa")
+    measured = SimpleNamespace(
+        records=[SimpleNamespace(**dict(zip(names, values, strict=True)))],
+        controls={}, verdict="", sentence="how", shortage=None, warning="",
+    )  # fmt: skip
+    words = "kde_ll is no better than the floor, 4.5, which a trivial sampler reaches"
+    assert (words in command_text.score_text(measured)) is low

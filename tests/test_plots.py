@@ -55,6 +55,17 @@ def texts(plot: figures.Plot) -> list[str]:
     return [text.get_text() for text in plot.figure.findobj(Text) if isinstance(text, Text)]
 
 
+@pytest.mark.parametrize("shape", [(1,), (2,)])
+def test_examples_that_are_all_equal_are_drawn(shape: tuple[int, ...]) -> None:
+    """Axes have an extent all the same; matplotlib would warn of one of zero."""
+    examples = np.full((20, *shape), 5.0, dtype=np.float32)
+    dataset = Dataset("constant", {"shape": list(shape)}, {"examples": examples})
+    with style.style():
+        _, ((ax,),) = style.grid(1, 1, (2.0, 2.0))
+        style.examples(ax, dataset, examples, "#000000")
+    assert ax.get_xlim() == (4.0, 6.0)
+
+
 def test_every_plot_is_drawn(drawn: dict[str, figures.Plot]) -> None:
     scores = ("kde_ll", "modes", "high_quality_pct", "reverse_kl", "memorisation", "recon_mse")
     both = ("samples", "snapshots", "curves", "reconstructions")

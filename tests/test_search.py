@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import replace
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ import pytest
 from ganbench import PluginError, SuiteError, load_records, run_suite, tunable
 from ganbench.analysis.search import DatasetSearch, MethodSearch, changes_of_place, read_search, search_curve
 from ganbench.errors import StoreError
+from ganbench.execution import cost
 from ganbench.execution import search as execution_search
+from ganbench.execution.run import run
+from ganbench.execution.worker import load_data
 from ganbench.registry import catalog, digest, scan
 from ganbench.report import search as search_report
 from ganbench.report import style
@@ -20,6 +25,7 @@ from ganbench.search_range import SearchRange
 from ganbench.store import layout
 from ganbench.store.rundir import Store
 from ganbench.suite.load import dump, load
+from ganbench.suite.plan import make_cells
 from ganbench.suite.tune import Trial, points, search_space, search_suite, trials, tuned_suite
 
 SOURCE = '''
@@ -162,6 +168,39 @@ def test_the_curve_is_the_mean_over_all_orders(scores, better):
     assert (curve.expected <= curve.high + 1e-12).all()
 
 
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_curve_of_many_trials_agrees_with_simulated_orders(better):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=32)
+    scores[[5, 9]] = np.nan
+    worst, best = (np.nanmin, np.maximum) if better == "higher" else (np.nanmax, np.minimum)
+    filled = np.where(np.isnan(scores), worst(scores), scores)
+    orders = np.array([[filled[0], *rng.permutation(filled[1:])] for _ in range(4000)])
+    runs = best.accumulate(orders, axis=1)
+    error = runs.std(0) / np.sqrt(len(runs))
+    assert (np.abs(search_curve(list(scores), better).expected - runs.mean(0)) <= 4.5 * error + 1e-12).all()
+
+
+def test_the_same_method_searched_longer_wins_only_by_that(tmp_path):
+    """At equal trials two copies of a method have the same settings, so neither wins; eight times as many win."""
+    suite = suite_of(tmp_path, "{trials: 32, seeds: [1000], by: kde_ll}")
+    gan, copy = suite.methods[0], replace(suite.methods[0], label="copy of gan")
+
+    def searched(method, trials_of_it):
+        tried = trials(method, replace(suite.tune, trials=trials_of_it))
+        scores = [[-abs(np.log(trial.settings.get("g_lr", 1e-4) / 2.3e-3))] for trial in tried]
+        settings = tuple(trial.settings for trial in tried)
+        return MethodSearch(
+            method.label, settings, np.array(scores), "higher", np.full((len(tried), 1), np.nan)
+        )
+
+    short, equal, longer = searched(gan, 4), searched(copy, 4), searched(copy, 32)
+    assert equal.settings[equal.best] == short.settings[short.best]
+    assert longer.means[longer.best] > short.means[short.best] + 0.1
+    assert np.array_equal(equal.curve.expected, short.curve.expected)
+    assert changes_of_place([short.curve, equal.curve]) == 0
+
+
 def test_a_hundred_trials_do_not_overflow():
     scores = np.random.default_rng(0).normal(size=300)
     curve = search_curve(list(scores), "higher")
@@ -275,6 +314,14 @@ def test_a_longer_search_begins_with_the_shorter_one_and_methods_share_its_point
     assert (np.histogram(points(32, 1), bins=8, range=(0, 1))[0] == 4).all()
 
 
+def test_the_words_of_a_search_say_how_long_and_over_which_seeds(tmp_path):
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 1500}")
+    (_, gan, *_) = tuned_suite(suite, suite.tune, {("ring", "gan"): Trial(0, {})}).methods
+    assert gan.tuned == (
+        "setting 1 of 4, the best by kde_ll on validation data over seeds 1000, 1001, 1,500 rounds each"
+    )
+
+
 def test_the_trials_are_a_suite_of_their_own(tmp_path):
     suite = suite_of(tmp_path, "{trials: 4, seeds: [1000], by: kde_ll, steps: 10}")
     ring = search_suite(suite, suite.tune, suite.datasets[0])
@@ -304,8 +351,10 @@ def test_the_best_settings_stand_beside_the_defaults(tmp_path):
         "gan", "gan-tuned", "gan-tuned", "fixed rates", "fixed rates-tuned", "fixed rates-tuned", "kde",
     ]  # fmt: skip
     assert tuned.methods[1].part.params == {"d_steps": 5}
-    assert tuned.methods[1].tuned == "setting 3 of 4, the best by kde_ll on validation data over 1 seed"
+    assert tuned.methods[1].tuned == "setting 3 of 4, the best by kde_ll on validation data over seed 1000"
     assert tuned.tune is None
+    failed = tuned_suite(suite, suite.tune, {("ring", "gan"): Trial(0, {}, failed=True)})
+    assert failed.methods[1].tuned == "the default, as all 4 settings failed over seed 1000"
     path = tmp_path / "again.yaml"
     path.write_text(dump(tuned))
     assert [(m.label, m.datasets, m.tuned) for m in load(path).methods] == [
@@ -389,10 +438,93 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
     found = json.loads((out / "search" / "search.json").read_text())["datasets"][0]
     (place,) = found["methods"]
     assert place["settings"][place["best"]] == {"at": 0.0}
+    assert np.array(place["seconds"]).shape == (9, 1)
+    # What the search showed is said wherever the tuned row stands.
+    words = "setting {} of 9, the best by distance on validation data over seed 7"
+    number = place["best"] + 1
+    note = f"Tuned: place-tuned (setting {number} of 9): the best by distance on validation data over seed 7."
+    for name in ("tables/summary.md", "tables/summary.html", "tables/summary.tex", "report.html"):
+        assert note in (out / name).read_text("utf-8"), name
+    page = (out / "report.html").read_text("utf-8")
+    assert f"<small>{words.format(number)}</small>" in page  # What was trained
+    assert page.count(note) == 2  # under the table, and beside the protocols
     # Running it again trains nothing.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("train.json")}
     run_suite(suite, out, quiet=True)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("train.json")} == before
+
+
+def test_a_dry_run_prints_the_cost_of_a_search(tmp_path, capsys, monkeypatch):
+    """Trials × rounds × rate: once for settings that differ in fractions only."""
+    measured = []
+
+    def rate(cell, data, seeds, device):
+        measured.append((cell.label, len(data.test), dict(cell.method.part.params)))
+        if cell.method.label.startswith("kde"):
+            raise ValueError("it cannot be trained")
+        return 0.003 * len(seeds)
+
+    monkeypatch.setattr(cost, "round_seconds", rate)
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 2000}")
+    assert run(suite, tmp_path / "out", dry_run=True) == 0
+    text = capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    rows = [line.split() for line in text.splitlines()]
+    assert rows.count(["gan", "8", "16,000", "3.00", "measured", "0.80"]) == 2  # on either dataset
+    assert rows.count(["kde", "2", "4,000", "?", "measured", "?"]) == 2
+    assert (
+        "cost of the search: about 3.2 minutes of one worker for 36 trainings; scoring is not in it, nor kde, of which "
+        "a few rounds could not be trained" in " ".join(text.split())
+    )
+    gan = [
+        params.get("d_steps", "default") for label, _, params in measured if label.startswith("ring-gan #")
+    ]
+    assert sorted(map(str, gan)) == ["5", "default"]  # which is 1: every choice once, whatever the rates are
+    assert {size for _, size, _ in measured} == {
+        40
+    }  # examples of the validation split stand for the test split
+
+
+def test_stored_seconds_come_before_measured_ones(tmp_path, monkeypatch):
+    suite = suite_of(tmp_path, "{trials: 4, seeds: [1000, 1001], by: kde_ll, steps: 10}")
+    trials_of_ring = search_suite(suite, suite.tune, suite.datasets[0])
+    cells = [cell for cell in make_cells(trials_of_ring) if cell.method.label.startswith("gan #")]
+    pending = [(cells[0], (1001,)), *((cell, cell.seeds) for cell in cells[1:])]
+
+    class Stored:
+        def training(self, cell, seed, artefacts):
+            return SimpleNamespace(status="ok", seconds=20.0)
+
+    monkeypatch.setattr(cost, "round_seconds", lambda cell, data, seeds, device: 6.0)
+    (gan,) = cost.search_costs(Stored(), pending, "cpu")
+    alike = sum(cost._alike(cell) == cost._alike(cells[0]) for cell in cells)
+    assert 0 < alike < 4
+    # 2 s a round where it is stored, 3 s for each of two seeds where it is measured.
+    assert gan == cost.Cost("gan", 7, 70, 10 * (2.0 * (2 * alike - 1) + 3.0 * (8 - 2 * alike)), "both")
+    assert cost.search_costs(Stored(), [(cells[0], ())], "cpu") == []
+    assert cost.total([]) == "cost of the search: none of its trials is left to train"
+
+
+@pytest.mark.parametrize(("steps", "label"), [(1, "gan"), (3, "gan"), (3000, "gan"), (30, "kde")])
+def test_the_rate_of_a_method_is_measured(tmp_path, steps, label):
+    suite = suite_of(tmp_path)
+    (cell, *_) = (cell for cell in make_cells(suite) if cell.method.label == label)
+    cell = replace(cell, train=replace(cell.train, steps=steps))
+    data = load_data(cell.dataset.part)
+    assert 0 < cost.round_seconds(cell, data, cell.seeds, enough=0.01) < 10
+
+
+@pytest.mark.slow
+def test_a_search_on_data_with_a_density(tmp_path):
+    """Its workers load the data themselves, and must see the validation split too."""
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "{seeds: [0], train: {steps: 1}, datasets: [{ring: {n_train: 200, n_valid: 40, n_test: 60}}], methods: [kde], "
+        "metrics: [kde_ll: {n: 100}], tune: {trials: 2, seeds: [7], by: kde_ll}}"
+    )
+    run_suite(suite, tmp_path / "out", quiet=True)
+    (record,) = load_records(tmp_path / "out" / "search" / "ring").to_dict("records")
+    assert (record["status"], record["error"], record["n"]) == ("ok", None, 40)
 
 
 # ------------------------------------------------------------------------------------------------ in words
@@ -400,8 +532,9 @@ def test_the_search_sees_no_test_example_and_its_choice_is_scored_on_them(tmp_pa
 
 def a_search(better="lower"):
     settings = ({}, {"lr": 0.0021, "d_steps": 5}, {"lr": 0.01, "d_steps": 1})
-    one = MethodSearch("gan", settings, np.array([[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]]), better)
-    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better)
+    scores, seconds = [[3.0, 5.0], [1.0, 2.0], [np.nan, 0.5]], [[1.0, 2.0], [4.0, 8.0], [1.0, 2.0]]
+    one = MethodSearch("gan", settings, np.array(scores), better, np.array(seconds), floor=3.5)
+    kde = MethodSearch("kde", ({},), np.array([[0.25, 0.25]]), better, np.full((1, 2), np.nan))
     return DatasetSearch("ring", "sliced_wasserstein", "data units", (one, kde))
 
 
@@ -411,9 +544,12 @@ def test_the_table_of_a_search():
         "3 settings of each method, 2 seeds each, judged by sliced_wasserstein ↓ on validation data."
     )
     assert shown.rows == [
-        ("gan", "4", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1"),
-        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0"),
+        ("gan", "4‡", "1.5", "2 of 3", "lr 0.0021, d_steps 5", "2.12 to 3.38", "1", "6.0 (3.0 to 12)"),
+        ("kde", "0.25", "0.25", "1 of 1", "the default", "0.25 to 0.25", "0", ""),
     ]
+    assert shown.caption.endswith("range. ‡ Not better than the floor, which a trivial sampler reaches.")
+    higher = search_report.table(a_search("higher"))  # there 4 is above the floor, and the best
+    assert (higher.rows[0][1:3], "‡" in higher.caption) == (("4", "4"), False)
 
 
 def test_the_plot_of_a_search():
@@ -435,6 +571,16 @@ def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
     assert (back.dataset, back.value, back.unit) == ("ring", "sliced_wasserstein", "data units")
     assert np.array_equal(back.methods[0].scores, a_search().methods[0].scores, equal_nan=True)
     assert back.methods[0].best == 1
+    assert np.array_equal(back.methods[1].seconds, a_search().methods[1].seconds, equal_nan=True)
+    assert (back.methods[0].floor, np.isnan(back.methods[1].floor)) == (3.5, True)
+    # An earlier version has kept neither seconds nor floors.
+    document = json.loads(path.read_text())
+    for method in document["datasets"][0]["methods"]:
+        del method["seconds"], method["floor"]
+    path.write_text(json.dumps(document))
+    (old,) = read_search(store)
+    assert np.isnan(old.methods[0].seconds).all()
+    assert not old.methods[0].at_floor(99.0)
     path.write_text(
         '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
     )

@@ -31,9 +31,9 @@ BANDS = {
     "fixed_generator": CROSS_ENTROPY,
     **dict.fromkeys(["gan_2014", "lapgan"], HALF),
     "fgan": SMALL,  # its default divergence; under `gan` it is log 4
-    "dragan": (LOG_4 / 2, 3 * LOG_4 + 10),  # λ (‖∇v‖ − 1)² more, λ = 10, for a v that is nearly flat
+    "dragan": (LOG_4 / 2, 3 * LOG_4 + 0.1),  # λ (‖∇v‖ − 1)² more, λ = 0.1, for a v that is nearly flat
     "wgan": SMALL,
-    "wgan_gp": (0.0, 11.0),  # the same penalty
+    "wgan_gp": (0.0, 11.0),  # the same penalty, λ = 10
     "dirac_gan": (-4.0, 4.0),  # |ψ · (E x − θ)| of ‖E x‖ ≤ 1, ‖θ‖ = 1 and weights below 1/√2
     "lsgan": (0.25, 1.5),  # ½ E (v(x) − 1)² + ½ E v(G(z))²: ½ at v = 0
     "r3gan": (

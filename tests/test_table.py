@@ -244,6 +244,11 @@ def test_a_value_that_is_no_better_than_the_floor_is_marked(better: str, mark: s
     assert second is not None
     assert (first.mark, second.mark) == (("‡", "") if better == "higher" else ("", "‡"))
     label = "a" if mark else "b"
+    forms = {kind: render(f"summary.{kind}.j2", title="s", tables=[shown]) for kind in ("md", "tex", "html")}
+    assert all("the floor, which a trivial sampler reaches" in text for text in forms.values())
+    value = "1.50" if mark else "3.50"
+    marks = {"md": f"{value}‡", "tex": rf"{value}^\ddagger", "html": f"{value}<sup>‡</sup>"}
+    assert [forms[kind].count(text) for kind, text in marks.items()] == [1, 1, 1]
     assert shown.notes == (
         f"‡ modes is not {side} the floor, which a trivial sampler reaches: {label} (1.6).",
     )

@@ -56,6 +56,16 @@ def verdicts(cells: Sequence[Cell]) -> dict[str, dict[str, Counter[str]]]:
     return counts
 
 
+def tuned(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """How settings were searched (by what, how long) -> method -> which setting it has."""
+    found: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        setting, comma, how = str(cell.info.get("tuned") or "").partition(", ")
+        if setting:
+            found.setdefault(how if comma else setting, {})[cell.label] = setting
+    return found
+
+
 def devices(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
     """device -> method -> how many seeds were trained on it. Samples that were made elsewhere are left out."""
     counts: dict[str, Counter[str]] = {}

@@ -44,11 +44,18 @@ class Entry:
     invalid: str = ""  # why the values mean nothing
     device: str = ""  # of training; empty in tables of earlier versions
     stack: str = ""  # sizes of the stacks that seeds were trained in: "5", or "2, 3"
+    floor: float = math.nan  # what a trivial sampler scores; NaN where there is none
 
     @property
     def key(self) -> Key:
         """What it is a row of."""
         return self.dataset, self.label, self.metric
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the mean is no better than what a trivial sampler scores."""
+        sign = {"higher": 1.0, "lower": -1.0}.get(self.better, math.nan)
+        return (self.mean - self.floor) * sign <= 0  # NaN is not
 
     @property
     def bad(self) -> int:
@@ -106,7 +113,7 @@ def rows_of(frame: pd.DataFrame) -> list[Entry]:
     return [
         Entry(
             **{name: row[name] for name in ("dataset", "label", "metric", "protocol", "unit", "better")},
-            **{name: row[name] for name in ("mean", "std", "n_ok", "n")},
+            **{name: row[name] for name in ("mean", "std", "n_ok", "n", "floor")},
             failures={name: row[name] for name in FAILURES if row[name]},
             **{name: row[name] for name in _OPTIONAL},
         )
@@ -140,8 +147,8 @@ class Line:
         return int(found)
 
     def number_or_nan(self, column: str) -> float:
-        """A finite number; NaN where the cell is empty."""
-        found = self.cells[column].strip()
+        """A finite number; NaN where the cell is empty, or where there is no such column."""
+        found = self.cells.get(column, "").strip()
         try:
             value = float(found or "nan")
         except ValueError:
@@ -167,4 +174,5 @@ def _entry(line: Line) -> Entry:
         line.fail("std", f"{line.cells['std']!r} does not fit {n_ok} seeds that are ok")
     texts = {name: line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit", *_OPTIONAL)}
     texts["protocol"] = current_protocol(texts["protocol"])
-    return Entry(**texts, better=cast(Better, better), mean=mean, std=std, n_ok=n_ok, n=n, failures=failures)
+    numbers = {"mean": mean, "std": std, "floor": line.number_or_nan("floor")}
+    return Entry(**texts, better=cast(Better, better), **numbers, n_ok=n_ok, n=n, failures=failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -36,12 +37,16 @@ class MethodSearch:
     """The trials of one method on one dataset, the default first.
 
     scores: of each trial and seed, on validation data [T, S]; NaN where the seed failed or diverged
+    seconds: of training each of them [T, S]; NaN where it is not known
+    floor: what a trivial sampler scores; NaN where the metric has no floor
     """
 
     label: str
     settings: tuple[Mapping[str, Any], ...]
     scores: NDArray[np.float64]
     better: str
+    seconds: NDArray[np.float64]
+    floor: float = math.nan
 
     @property
     def means(self) -> NDArray[np.float64]:
@@ -53,6 +58,10 @@ class MethodSearch:
         """The best trial by its mean; the first of equals, and the default where all trials failed."""
         means = self.means if self.better == "higher" else -self.means
         return int(np.nanargmax(means)) if not np.isnan(means).all() else 0
+
+    def at_floor(self, score: float) -> bool:
+        """Whether a score is no better than that of a trivial sampler."""
+        return bool((score - self.floor) * (1.0 if self.better == "higher" else -1.0) <= 0)  # NaN is not
 
     @property
     def curve(self) -> SearchCurve | None:
@@ -89,13 +98,20 @@ def read_search(files: Folder) -> tuple[DatasetSearch, ...]:
 
 
 def _method_search(entry: Mapping[str, Any]) -> MethodSearch:
-    scores = np.array(
-        [[np.nan if x is None else float(x) for x in row] for row in entry["scores"]], dtype=np.float64
-    )
+    scores = _table(entry["scores"])
+    seconds = _table(entry["seconds"]) if "seconds" in entry else np.full_like(scores, np.nan)
+    floor = math.nan if entry.get("floor") is None else float(entry["floor"])
     settings = tuple({str(name): value for name, value in setting.items()} for setting in entry["settings"])
-    if scores.ndim != 2 or len(scores) != len(settings) or entry["better"] not in ("higher", "lower"):
+    if scores.ndim != 2 or len(scores) != len(settings) or seconds.shape != scores.shape:
         raise ValueError
-    return MethodSearch(str(entry["label"]), settings, scores, str(entry["better"]))
+    if entry["better"] not in ("higher", "lower"):
+        raise ValueError
+    return MethodSearch(str(entry["label"]), settings, scores, str(entry["better"]), seconds, floor)
+
+
+def _table(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
+    """A table as JSON holds it, null for NaN."""
+    return np.array([[np.nan if x is None else float(x) for x in row] for row in rows], dtype=np.float64)
 
 
 def search_curve(scores: Sequence[float], better: str) -> SearchCurve:

@@ -168,8 +168,20 @@ def score_text(found: Measured) -> str:
     notes += [f"warning: {found.warning}"] if found.warning else []
     invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
     notes += [f"not valid: {sentence}" for sentence in invalid]
+    notes += [
+        f"{record.metric} is no better than the floor, {record.floor:.5g}, which a trivial sampler reaches"
+        for record in found.records
+        if _at_floor(record)
+    ]
     wrapped = [textwrap.fill(note, 100, initial_indent="    ", subsequent_indent="      ") for note in notes]
     return "\n".join([*lines, *wrapped])
+
+
+def _at_floor(record: Record) -> bool:
+    """Whether a value is no better than what a trivial sampler scores."""
+    if record.value is None or record.floor is None:
+        return False
+    return (record.value - record.floor) * (-1.0 if record.better == "lower" else 1.0) <= 0
 
 
 def _score_line(record: Record) -> str:
@@ -224,8 +236,11 @@ def _param_row(param: Param) -> dict[str, Any]:
     from ..registry import UNKNOWN
 
     default = None if param.default is UNKNOWN else param.default
-    names = ("name", "type", "required", "default", "doc")
-    return dict(zip(names, (param.name, param.annotation, param.required, default, param.doc), strict=True))
+    names = ("name", "type", "required", "default", "doc", "search")
+    known = vars(param.search).items() if param.search else ()
+    search = {kind: value for kind, value in known if value is not None} or None
+    values = (param.name, param.annotation, param.required, default, param.doc, search)
+    return dict(zip(names, values, strict=True))
 
 
 def _default_text(param: Param) -> str:
@@ -265,6 +280,8 @@ def plugin_text(plugin: Plugin) -> str:
     if plugin.params:
         rows = [(p.name, p.annotation, _default_text(p), p.doc) for p in plugin.params]
         blocks.append("\n".join([heading("Parameters"), *_columns(rows)]))
+    if ranges := [(p.name, str(p.search)) for p in plugin.params if p.search]:
+        blocks.append("\n".join([heading("Searched by `tune`"), *_columns(ranges)]))
     if plugin.values:
         rows = [(value.name, value.unit, RANKS[value.better]) for value in plugin.values]
         blocks.append("\n".join([heading("Values"), *_columns(rows)]))

@@ -31,6 +31,7 @@ from ..store.rundir import Preview, Store, preview
 from ..suite.load import Suite
 from ..suite.plan import Cell, data_digest, make_cells
 from ..training.loop import samples_for_metrics, smoke_test
+from .cost import HEADS, Cost, search_costs, total
 from .local import Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .search import search
@@ -101,7 +102,11 @@ def run(
     }  # fmt: skip
     if suite.tune:
         root = Path(os.getcwd(), out)
-        tuned, code = search(suite, root, partial(_run, **options, reports=()), console, dry_run=dry_run)
+        costs: list[Cost] = []
+        trials = partial(_run, **options, reports=(), costs=costs)
+        tuned, code = search(suite, root, trials, console, dry_run=dry_run)
+        if dry_run:
+            say(console, total(costs))
         if tuned is None:
             return code
         suite = tuned
@@ -121,8 +126,13 @@ def _run(
     dry_run: bool,
     console: Console,
     reports: Sequence[str] | None = None,
+    costs: list[Cost] | None = None,
 ) -> int:
-    """Run a suite without a search; `reports`: what is written of its results, by default all."""
+    """Run a suite without a search.
+
+    reports: what is written of its results, by default all
+    costs: where a dry run puts what training would cost, which it measures then
+    """
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     store = Store(root, read_only=dry_run)
     store.check_suite(suite)
@@ -149,7 +159,7 @@ def _run(
             ]
             store = Store(root, read_only=dry_run)
             if dry_run:
-                _print_plan(store, own, tasks, console)
+                _print_plan(store, own, tasks, console, costs)
                 return 0
 
             # The run directory. Whatever cannot be written, or logged, is found here, before any training.
@@ -314,8 +324,10 @@ def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> I
             number += 1
 
 
-def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console) -> None:
-    """Print what there is and what would be done."""
+def _print_plan(
+    store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console, costs: list[Cost] | None
+) -> None:
+    """Print what there is and what would be done, and what that costs where `costs` are asked for."""
     pending = {task.number: pending_work(store, task.cell, task.seeds) for task in tasks}
     rows = []
     for cell in cells:
@@ -335,6 +347,15 @@ def _print_plan(store: Store, cells: Sequence[Cell], tasks: Sequence[Task], cons
             steps = task.cell.train.steps
             where = f"to be resumed after step {checkpoint.step:,} of {steps:,}"
             say(console, f"{task.cell.label}, {seed_names(train)}: {where}")
+    if costs is not None and tasks:
+        missing = [
+            (cell, [s for task in tasks if task.cell is cell for s in pending[task.number].train])
+            for cell in cells
+        ]
+        own = search_costs(store, missing, tasks[0].device)
+        if own:
+            print_grid("cost of training", HEADS, [cost.cells for cost in own], console)
+        costs += own
     count = sum(map(bool, pending.values()))
     say(console, f"{count} of {len(tasks)} tasks would be run; nothing has been written")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ..analysis.search import DatasetSearch, MethodSearch
 from ..errors import StoreError
+from ..format import plural
 from ..store import layout
 from ..store.results import read_records
 from ..store.rundir import Store
@@ -38,8 +40,8 @@ def search(
         methods, seeds = len(searched(suite, dataset)), len(tune.seeds)
         say(
             console,
-            f"search on {dataset.label}: {len(trial_suite.methods)} settings of {methods} methods, {seeds} seeds each, "
-            f"judged by {tune.by[dataset.label]} on validation data",
+            f"search on {dataset.label}: {len(trial_suite.methods)} settings of {plural(methods, 'method')}, "
+            f"{plural(seeds, 'seed')} each, judged by {tune.by[dataset.label]} on validation data",
         )
         folder = root / layout.SEARCH / slug(dataset.label)
         code = run(trial_suite, folder)
@@ -64,7 +66,9 @@ def search(
             store.path(layout.SEARCH_RESULT), {"trials": tune.trials, "datasets": list(map(_plain, complete))}
         )
     best = {
-        (result.dataset, method.label): Trial(method.best, method.settings[method.best])
+        (result.dataset, method.label): Trial(
+            method.best, method.settings[method.best], failed=bool(np.isnan(method.means).all())
+        )
         for result in complete
         for method in result.methods
     }
@@ -88,11 +92,14 @@ def _result(
     methods = []
     for method in searched(suite, dataset):
         tried = trials(method, tune)
-        table = [
-            [scores[f"{method.label}{MARK}{trial.number}", seed] for seed in tune.seeds] for trial in tried
-        ]
+        keys = [[(f"{method.label}{MARK}{trial.number}", seed) for seed in tune.seeds] for trial in tried]
+        values, seconds, floors = (
+            np.array([[series[key] for key in row] for row in keys], dtype=np.float64)
+            for series in (scores, own["train_seconds"], own["floor"].where(scores.notna()))
+        )
+        floor = float(np.nanmean(floors)) if np.isfinite(floors).any() else math.nan
         settings = tuple(trial.settings for trial in tried)
-        methods.append(MethodSearch(method.label, settings, np.array(table, dtype=np.float64), column.better))
+        methods.append(MethodSearch(method.label, settings, values, column.better, seconds, floor))
     return DatasetSearch(dataset.label, value, column.unit, tuple(methods))
 
 
@@ -103,9 +110,16 @@ def _plain(result: DatasetSearch) -> dict[str, object]:
             "label": method.label,
             "better": method.better,
             "settings": list(map(dict, method.settings)),
-            "scores": [[float(x) if np.isfinite(x) else None for x in row] for row in method.scores],
+            "scores": _nested(method.scores),
+            "seconds": _nested(method.seconds),
+            "floor": method.floor if math.isfinite(method.floor) else None,
             "best": method.best,
         }
         for method in result.methods
     ]
     return {"dataset": result.dataset, "value": result.value, "unit": result.unit, "methods": methods}
+
+
+def _nested(table: np.ndarray) -> list[list[float | None]]:
+    """A table [T, S] for JSON, null for what there is not."""
+    return [[float(x) if np.isfinite(x) else None for x in row] for row in table]

@@ -47,8 +47,8 @@ from ..training.checkpoint import Checkpoint
 from ..training.loop import Progress, out_of_memory, train
 from ..training.model import model
 from ..training.trained import TrainedSeed
+from .file_reads import Reads
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
-from .unwatched import Reads
 
 OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h

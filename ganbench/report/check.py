@@ -18,7 +18,7 @@ from ..analysis.stats import MAX_SEEDS
 from ..analysis.verdicts import FAILING, OUTCOMES, Outcome, Row, within_rounding
 from ..format import number, p_value, plural
 from .document import render, terminal
-from .tables import INVALID
+from .tables import AT_FLOOR, INVALID
 
 SCHEMA = 1  # goes up when a program that reads the JSON would have to change
 MEANING: Mapping[Outcome, str] = {
@@ -165,6 +165,8 @@ def explanation(result: CheckResult) -> str:
     meanings = "; ".join(f"{outcome}: {MEANING[outcome]}" for outcome in result.counts)
     entries = [entry for row in result.rows for entry in (row.reference, row.result) if entry]
     mark = f" {INVALID}: not valid." if any(entry.invalid for entry in entries) else ""
+    if any(_mark(entry) == AT_FLOOR for entry in entries):
+        mark += f" {AT_FLOOR}: no better than the floor, which a trivial sampler reaches."
     return (
         f"{meanings[0].upper()}{meanings[1:]}. Noise: the greater p of Student's and Welch's one-sided test over "
         f"training seeds, corrected for all rows (Benjamini-Hochberg), at {result.alpha:g}. ± is the standard error "
@@ -193,10 +195,12 @@ def cells(row: Row) -> tuple[str, ...]:
             continue
         error = _error(side)
         text = _number(side.mean, error) + (f" ± {_number(error, error)}" if side.n_ok > 1 else "")
-        values.append(
-            f"{text}{INVALID if side.invalid else ''}{f' ({side.n_ok}/{side.n})' if side.bad else ''}"
-        )
+        values.append(f"{text}{_mark(side)}{f' ({side.n_ok}/{side.n})' if side.bad else ''}")
     return tuple(map(_plain, (row.dataset, row.label, f"{row.metric}{unit}", *values, row.outcome)))
+
+
+def _mark(entry: Entry) -> str:
+    return INVALID if entry.invalid else AT_FLOOR if entry.at_floor else ""
 
 
 def _unit(entry: Entry) -> str:

@@ -74,6 +74,7 @@ def write(
         sections=_sections(run, pictures),
         searches=[search.table(one) for one in read_search(files)],
         protocols=protocols,
+        tuned=[(dataset, table.tuned_notes(run.of(dataset))) for dataset in run.datasets],
         protocol_of={
             (v, h): protocol for protocol in protocols for v in protocol.values for h in protocol.hashes
         },
@@ -380,6 +381,7 @@ class Trained:
     label: str
     about: str
     params: str
+    tuned: str  # how the parameters were chosen; empty where nobody searched
     train: str
     seconds: str
     where: str
@@ -403,7 +405,8 @@ def _trained(cell: Cell) -> Trained:
     notes = {str(seed.info["note"]) for seed in cell.seeds if seed.info.get("note")}
     where = "; ".join([*sorted(kinds), *sorted(notes)])
     about = str(info.get("about") or "")
-    return Trained(cell.dataset, cell.label, about, ", ".join(params), train, seconds, where)
+    tuned = str(info.get("tuned") or "")
+    return Trained(cell.dataset, cell.label, about, ", ".join(params), tuned, train, seconds, where)
 
 
 def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.search import DatasetSearch, changes_of_place
+from ..analysis.search import DatasetSearch, MethodSearch, changes_of_place
 from ..format import plural
 from ..store.layout import file_name
 from . import style
 from .style import Plot
+from .tables import AT_FLOOR
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-HEADS = ("method", "default", "best", "trial", "settings of the best", "quartiles of the trials", "failed")
+HEADS = (
+    "method", "default", "best", "trial", "settings of the best", "quartiles of the trials", "failed",
+    "seconds a trial",
+)  # fmt: skip
+FLOOR = f" {AT_FLOOR} Not better than the floor, which a trivial sampler reaches."
 
 
 @dataclass(frozen=True)
@@ -38,21 +43,24 @@ def table(search: DatasetSearch) -> SearchTable:
         rows.append(
             (
                 method.label,
-                _number(means[0]),
-                _number(means[best]),
+                _marked(method, means[0]),
+                _marked(method, means[best]),
                 f"{best + 1} of {len(means)}",
                 _settings(method.settings[best]) or "the default",
                 " to ".join(quartiles),
                 str(int(np.isnan(means).sum())),
+                _seconds(method.seconds.sum(1)),
             )
         )
+    marks = any(AT_FLOOR in cell for row in rows for cell in row[1:3])
     arrow = ARROWS[search.methods[0].better] if search.methods else ""
     trials = max((len(method.settings) for method in search.methods), default=0)
     seeds = max((method.scores.shape[1] for method in search.methods), default=0)
     return SearchTable(
         search.dataset,
         f"{plural(trials, 'setting')} of each method, {plural(seeds, 'seed')} each, judged by {search.value} {arrow} "
-        "on validation data. A setting of which one seed failed or diverged counts as the worst of all.",
+        "on validation data. A setting of which one seed failed or diverged counts as the worst of all. "
+        f"Seconds: of training all seeds of a trial, the mean over trials and their range.{FLOOR * marks}",
         HEADS,
         rows,
     )
@@ -112,6 +120,21 @@ def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
 def _settings(settings: Mapping[str, Any]) -> str:
     """`lr 0.0021, d_steps 5`."""
     return ", ".join(f"{name} {_number(v) if isinstance(v, float) else v}" for name, v in settings.items())
+
+
+def _marked(method: MethodSearch, score: float) -> str:
+    return _number(score) + AT_FLOOR * method.at_floor(score)
+
+
+def _seconds(seconds: np.ndarray) -> str:
+    """`3.1 (2.9 to 8.0)`, without a range for one trial; empty where they are not known."""
+    known = seconds[np.isfinite(seconds)]
+    if not len(known):
+        return ""
+    mean, low, high = (
+        f"{x:.1f}" if x < 10 else f"{x:,.0f}" for x in (known.mean(), known.min(), known.max())
+    )
+    return f"{mean} ({low} to {high})" if low != high else mean
 
 
 def _number(x: float) -> str:

@@ -279,9 +279,9 @@ def window(dataset: Dataset) -> tuple[float, float, float, float]:
     extent = dataset.arrays.get("extent")
     if extent is not None and len(extent) == 4:
         return float(extent[0]), float(extent[1]), float(extent[2]), float(extent[3])
-    real = dataset.arrays["examples"].reshape(len(dataset.arrays["examples"]), -1)[:, :2]
+    real = dataset.arrays["examples"].reshape(len(dataset.arrays["examples"]), -1)[:, :2].astype(np.float64)
     low, high = real.min(axis=0), real.max(axis=0)
-    margin = 0.1 * np.maximum(high - low, 1e-6)
+    margin = np.where(high > low, 0.1 * (high - low), 1.0)  # one number has no extent
     (x0, y0), (x1, y1) = low - margin, high + margin
     return float(x0), float(x1), float(y0), float(y1)
 
@@ -307,6 +307,8 @@ def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: boo
     extent = dataset.arrays.get("extent", dataset.arrays["examples"][[0, 0]].reshape(-1))
     real = dataset.arrays["examples"].ravel()
     low, high = (float(extent[0]), float(extent[-1])) if extent[0] < extent[-1] else (real.min(), real.max())
+    if low == high:
+        low, high = low - 1, high + 1
     style = {"histtype": "stepfilled", "color": colour, "alpha": 0.55, "linewidth": 0}
     ax.hist(points.ravel(), bins=60, range=(low, high), density=True, **style)
     log = dataset.arrays.get("log_density")

@@ -168,8 +168,8 @@ def dataset_tables(run: Path | Run) -> list[Table]:
 
 
 def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """What a dataset's seeds were trained on, if on several devices, the verdicts of its metrics, counted over seeds,
-    and their cautions, a sentence each."""
+    """What a dataset's seeds were trained on, if on several devices, how tuned methods were searched, the verdicts of
+    its metrics, counted over seeds, and their cautions, a sentence each."""
     sentences = []
     trained = controls.devices(cells)
     if len(trained) > 1:  # the keys of results do not hold the device
@@ -178,6 +178,7 @@ def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
             for device, counts in sorted(trained.items())
         )
         sentences.append(f"Seeds trained on several devices, where their minibatches differ: {each}.")
+    sentences += tuned_notes(cells)
     for metric, methods in controls.verdicts(cells).items():
         counted = {
             label: ", ".join(f"{verdict} ({count})" for verdict, count in counts.most_common())
@@ -186,6 +187,14 @@ def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
         each = "; ".join(f"{label}: {text}" for label, text in counted.items())
         sentences.append(f"Verdict of {metric}, by seeds: {each}.")
     return (*sentences, *controls.cautions(cells))
+
+
+def tuned_notes(cells: Sequence[Cell]) -> list[str]:
+    """Which setting each tuned method of a dataset has, and how it was searched: a sentence for each search."""
+    return [
+        f"Tuned: {', '.join(f'{label} ({setting})' for label, setting in methods.items())}: {how}."
+        for how, methods in controls.tuned(cells).items()
+    ]
 
 
 def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: ControlTable | None) -> Table:

@@ -187,7 +187,7 @@ _CARD = {  # what must have which type, where it is there
         "note": str,
         "finished": str,
     },
-    "cell": {"params": dict, "trick_params": list, "train": dict, "about": str},
+    "cell": {"params": dict, "trick_params": list, "train": dict, "about": str, "tuned": str},
     "dataset": {"about": str, "shape": list, "scale": list, "modes": dict, "classes": list, "notes": list},
     "score": {
         "metric": str,

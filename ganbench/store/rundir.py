@@ -293,6 +293,7 @@ class Store(Folder):
                 "key": cell.key[:12],
                 "interface": cell.interface,
                 "about": part.plugin.summary if part else "samples made elsewhere",
+                **({"tuned": cell.method.tuned} if cell.method.tuned else {}),
             }
             self.write_json(layout.cell_card(cell.id), card)
         planned = [_planned(cell) for cell in cells]

@@ -26,6 +26,7 @@ class Trial:
 
     number: int
     settings: Mapping[str, Any]  # parameter ("lr", or "r1.gamma" of a trick) -> value
+    failed: bool = False  # as did all others of the method, so that the default stays
 
 
 def search_space(method: MethodSpec, ranges: Mapping[str, SearchRange]) -> dict[str, SearchRange]:
@@ -115,7 +116,6 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
     best: (label of the dataset, label of the method) -> trial. A method whose default is best has a row of its own
     all the same, since the search says so.
     """
-    seeds = len(tune.seeds)
     methods: list[MethodSpec] = []
     for method in suite.methods:
         methods.append(method)
@@ -125,20 +125,25 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
             trial = best.get((dataset.label, method.label))
             if trial is None or not search_space(method, tune.ranges.get(method.label, {})):
                 continue
-            steps = f" of {tune.steps:,} rounds" if tune.steps else ""
-            words = (
-                f"setting {trial.number + 1} of {tune.trials}, the best by {tune.by[dataset.label]} on validation data "
-                f"over {seeds} seed{'s' * (seeds > 1)}{steps}"
-            )
             methods.append(
                 replace(
                     with_settings(method, trial.settings),
                     label=f"{method.label}-tuned",
                     datasets=(dataset.label,),
-                    tuned=words,
+                    tuned=_search_words(trial, tune, dataset),
                 )
             )
     return replace(suite, methods=tuple(methods), tune=None)
+
+
+def _search_words(trial: Trial, tune: TuneSettings, dataset: DatasetSpec) -> str:
+    """Which setting was chosen, then after a comma by what, how long and over which seeds was searched."""
+    seeds = f"seed{'s' * (len(tune.seeds) > 1)} {', '.join(map(str, tune.seeds))}"
+    steps = f", {tune.steps:,} rounds each" if tune.steps else ""
+    if trial.failed:
+        return f"the default, as all {tune.trials} settings failed over {seeds}{steps}"
+    chosen = f"setting {trial.number + 1} of {tune.trials}"
+    return f"{chosen}, the best by {tune.by[dataset.label]} on validation data over {seeds}{steps}"
 
 
 def _parts(method: MethodSpec) -> list[tuple[str, PluginSpec]]:
