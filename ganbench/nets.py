@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Shape = int | tuple[int, ...]
 Scale = tuple[float, float] | None
+Init = Literal["torch", "he", "dcgan"]
 
 
 def _size(shape: Shape) -> int:
@@ -149,20 +150,22 @@ def mlp(
     activation: Callable[[], nn.Module] = nn.ReLU,
     norm: bool = False,
     squash: Scale = None,
-    init: Callable[[nn.Linear], None] | None = None,
+    init: Init | Callable[[nn.Linear], None] = "torch",
 ) -> Sequential:
     """A multilayer perceptron: `mlp(64, 128, 128, data.shape)`.
 
     sizes: width of every layer; the first and the last may be shapes, [B, *first] -> [B, *last]
     norm: BatchNorm between a hidden layer and its activation
     squash: range of the output (`data.scale`), None for all of R
-    init: called on every linear layer after PyTorch's own initialisation
+    init: a name of `initialise`, or what is called on every linear layer after PyTorch's own initialisation
     """
     layers: list[nn.Module] = [nn.Flatten()] if not isinstance(sizes[0], int) else []
     for before, after in pairwise(sizes):
         linear = nn.Linear(_size(before), _size(after))
-        if init:
+        if callable(init):
             init(linear)
+        else:
+            initialise(linear, init)
         layers += [linear, *([BatchNorm(_size(after))] if norm else []), activation()]
     del layers[-2 if norm else -1 :]  # no norm and no activation after the output layer
     if not isinstance(sizes[-1], int):
@@ -180,12 +183,29 @@ def orthogonal(gain: float) -> Callable[[nn.Linear], None]:
     return init
 
 
-def _dcgan_init(module: nn.Module) -> None:
-    """Radford et al. 2016, section 4: all weights N(0, 0.02)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def initialise(net: nn.Module, init: Init) -> None:
+    """Draw the weights of all linear and convolutional layers by a scheme with a name, in place.
+
+    "torch": as PyTorch has made them, uniform of variance 1/(3 · inputs), biases too. The default of `mlp`, since it
+        was seen to serve points and images both
+    "he": He et al. 2015, eq. 10: N(0, 2/inputs), which keeps the variance through ReLU layers; biases are zero. On
+        digits a plain GAN gained 22 nats by it, on the ring it was no help or worse
+    "dcgan": Radford et al. 2016, section 4: N(0, 0.02²); biases are zero. The default of the conv nets
+
+    inputs: of one output number; of a transposed convolution in × k² / stride²
+    Raises ValueError for another name.
+    """
+    if init not in ("torch", "he", "dcgan"):
+        raise ValueError(f'init: expected "torch", "he" or "dcgan", got {init!r}')
+    for layer in net.modules() if init != "torch" else ():
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        inputs = layer.weight[0].numel()
+        if isinstance(layer, nn.ConvTranspose2d):
+            inputs = layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
+        nn.init.normal_(layer.weight, 0.0, 0.02 if init == "dcgan" else math.sqrt(2 / inputs))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def _coarsest_map(side: int) -> tuple[int, int]:
@@ -196,7 +216,9 @@ def _coarsest_map(side: int) -> tuple[int, int]:
     return side, doublings
 
 
-def conv_generator(latent: int, shape: tuple[int, ...], width: int = 32, squash: Scale = None) -> Sequential:
+def conv_generator(
+    latent: int, shape: tuple[int, ...], width: int = 32, squash: Scale = None, init: Init = "dcgan"
+) -> Sequential:
     """Latent [B, latent] -> images [B, C, H, W] (H = W = 2^k times a small number), after DCGAN: a linear
     layer, then 4×4 transposed convolutions of stride 2 with BatchNorm and ReLU; `width` channels before
     the last, doubling towards the coarse end."""
@@ -214,10 +236,13 @@ def conv_generator(latent: int, shape: tuple[int, ...], width: int = 32, squash:
         wide //= 2
     last = nn.ConvTranspose2d(wide, channels, 4, 2, 1) if doublings else nn.Conv2d(wide, channels, 3, 1, 1)
     net = Sequential(*layers, last, *([Squash(squash)] if squash else []))
-    return net.apply(_dcgan_init)
+    initialise(net, init)
+    return net
 
 
-def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = True) -> Sequential:
+def conv_discriminator(
+    shape: tuple[int, ...], width: int = 32, norm: bool = True, init: Init = "dcgan"
+) -> Sequential:
     """Images [B, C, H, W] -> logits [B, 1], after DCGAN: 4×4 convolutions of stride 2 with BatchNorm (not on
     the first) and leaky ReLU 0.2; `width` channels after the first, doubling towards the coarse end."""
     channels, side = shape[0], shape[-1]
@@ -230,11 +255,20 @@ def conv_discriminator(shape: tuple[int, ...], width: int = 32, norm: bool = Tru
             nn.LeakyReLU(0.2),
         ]
         width *= 2
-    return Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1)).apply(_dcgan_init)
+    net = Sequential(*layers, nn.Flatten(), nn.Linear(width * last * last, 1))
+    initialise(net, init)
+    return net
 
 
 def adversaries(
-    data: Data, *, net: str = "mlp", z_dim: int, width: int, depth: int = 2, norm: bool = True
+    data: Data,
+    *,
+    net: str = "mlp",
+    z_dim: int,
+    width: int,
+    depth: int = 2,
+    norm: bool = True,
+    init: Init | None = None,
 ) -> dict[str, nn.Module]:
     """The usual two nets for a dataset: G from z [B, z_dim] to [B, *shape] in the data's scale, D from there
     to one number each [B, 1].
@@ -243,14 +277,16 @@ def adversaries(
     `width` channels at the fine end
     norm: whether a convolutional D has BatchNorm. Penalties on its gradient need one without: BatchNorm makes the
     output for one example depend on the others
+    init: a name of `initialise`; None is "torch" for "mlp" and "dcgan" for "conv"
     """
     if net == "conv":
         return {
-            "G": conv_generator(z_dim, data.shape, width, squash=data.scale),
-            "D": conv_discriminator(data.shape, width, norm),
+            "G": conv_generator(z_dim, data.shape, width, squash=data.scale, init=init or "dcgan"),
+            "D": conv_discriminator(data.shape, width, norm, init=init or "dcgan"),
         }
     hidden = [width] * depth
-    return {"G": mlp(z_dim, *hidden, data.shape, squash=data.scale), "D": mlp(data.shape, *hidden, 1)}
+    generator = mlp(z_dim, *hidden, data.shape, squash=data.scale, init=init or "torch")
+    return {"G": generator, "D": mlp(data.shape, *hidden, 1, init=init or "torch")}
 
 
 def gradient_norm(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from cells import pixels
+from torch import nn
 
 from ganbench import (
     BatchNorm,
@@ -21,6 +23,7 @@ from ganbench import (
     mlp,
     orthogonal,
 )
+from ganbench.nets import initialise
 
 
 def test_mlp_shapes():
@@ -144,3 +147,55 @@ def test_a_vanishing_gradient_has_a_finite_slope():
     (slope,) = torch.autograd.grad((norms - 1).square().sum(), scale)
     assert norms.tolist() == [0, 0, 0]
     assert slope.flatten().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 16, 16)])
+def test_conv_nets_have_the_same_weights_as_before_they_could_choose(shape):
+    """DCGAN's normal numbers, drawn layer by layer: stored numbers stay valid."""
+    for make in (
+        lambda **init: conv_generator(8, shape, 4, **init),
+        lambda **init: conv_discriminator(shape, 4, **init),
+    ):
+        torch.manual_seed(3)
+        net = make()
+        torch.manual_seed(3)
+        plain = make(init="torch")  # draws what PyTorch draws, then nothing
+        expected = {}
+        for name, layer in plain.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                expected[f"{name}.weight"] = torch.empty_like(layer.weight).normal_(0.0, 0.02)
+        state = net.state_dict()
+        assert all(torch.equal(state[name], weight) for name, weight in expected.items())
+        assert all(not state[name.replace("weight", "bias")].any() for name in expected)
+
+
+@pytest.mark.parametrize("upsampling", [False, True])
+def test_hes_initialisation_keeps_the_second_moment_through_relu_layers(upsampling):
+    """Weights of variance 2 / inputs give E y² = 2 E x², and the ReLU of y has half of that again."""
+    torch.manual_seed(0)
+    if upsampling:
+        layer = nn.ConvTranspose2d(64, 64, 4, 2, 1).double()
+        x = torch.randn(8, 64, 16, 16, dtype=torch.float64).relu()
+    else:
+        layer = nn.Linear(512, 512).double()
+        x = torch.randn(256, 512, dtype=torch.float64).relu()
+    initialise(layer, "he")
+    y = layer(x).detach()
+    inner = y[..., 4:-4, 4:-4] if upsampling else y  # at the edge fewer inputs overlap
+    assert float(inner.square().mean()) == pytest.approx(2 * float(x.square().mean()), rel=0.05)
+
+
+def test_an_mlp_is_initialised_by_name():
+    torch.manual_seed(0)
+    net, he = mlp(300, 200, (2,)), mlp(300, 200, (2,), init="he")
+    assert float(net[0].weight.detach().std()) == pytest.approx((3 * 300) ** -0.5, rel=0.02)
+    assert float(he[0].weight.detach().std()) == pytest.approx((2 / 300) ** 0.5, rel=0.02)
+    assert not he[0].bias.any()
+    assert float(mlp(300, 200, (2,), init="dcgan")[0].weight.detach().std()) == pytest.approx(0.02, rel=0.02)
+    data = SimpleNamespace(shape=(1, 8, 8), scale=(0.0, 1.0))
+    for kind in ("mlp", "conv"):
+        nets = adversaries(data, net=kind, z_dim=200, width=64, init="he")
+        first = next(layer for layer in nets["G"] if isinstance(layer, nn.Linear))
+        assert float(first.weight.detach().std()) == pytest.approx(0.1, rel=0.05)
+    with pytest.raises(ValueError, match='expected "torch", "he" or "dcgan", got \'xavier\''):
+        mlp(2, 3, 1, init="xavier")
