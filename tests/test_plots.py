@@ -494,7 +494,7 @@ def test_points_in_many_dimensions_show_two(tmp_path: Path) -> None:
         write_arrays(path, {"samples": wide * 100})
     run = opened(tmp_path)
     with style.style():
-        plot = figures._samples(run.datasets["ring"], list(run.cells), style.colours(run.labels))
+        plot = figures.samples(run.datasets["ring"], list(run.cells), style.colours(run.labels))
     assert plot is not None
     assert any(text.endswith("% outside") for text in texts(plot))
 
