@@ -30,9 +30,9 @@ class Sharp(NamedTuple):
 
 def high_frequency_share(images: Tensor) -> Tensor:
     """For each of `images` [n, C, H, W] the share of its power at spatial frequencies of at least 0.25 cycles per
-    pixel, [n] in float64: the sum of |DFT|² over the channels and over the frequencies with √(fx² + fy²) ≥ 0.25, divided by
-    the sum over all but the constant. A constant image has 0. Durall et al. 2020, section 3.1, have the whole azimuthal
-    spectrum of which this is the upper part. No window is applied: images whose opposite edges differ have power at
+    pixel, [n] in float64: the sum of |DFT|² over the channels and over the frequencies with √(fx² + fy²) ≥ 0.25,
+    divided by the sum over all but the constant. A constant image has 0. Durall et al. 2020, section 3.1, have the
+    whole azimuthal spectrum of which this is the upper part. No window is applied: images whose opposite edges differ have power at
     high frequencies from that alone, in both sets.
 
     Raises SampleError for images of less than 4 × 4 pixels.
@@ -122,8 +122,8 @@ class Sharpness:
         """How the values are measured, in a sentence."""
         return (
             f"share of the power at spatial frequencies of at least {CUTOFF:g} cycles per pixel in all but the "
-            f"constant, mean over {self.n} samples, divided by that over {min(self.n, len(data.test))} random test images; no "
-            "window"
+            f"constant, mean over {self.n} samples, divided by that over {min(self.n, len(data.test))} random test "
+            "images; no window"
         )
 
     def protocol_fields(self, data: Data) -> Mapping[str, Any]:
