@@ -32,8 +32,8 @@ def high_frequency_share(images: Tensor) -> Tensor:
     """For each of `images` [n, C, H, W] the share of its power at spatial frequencies of at least 0.25 cycles per
     pixel, [n] in float64: the sum of |DFT|² over the channels and over the frequencies with √(fx² + fy²) ≥ 0.25,
     divided by the sum over all but the constant. A constant image has 0. Durall et al. 2020, section 3.1, have the
-    whole azimuthal spectrum of which this is the upper part. No window is applied: images whose opposite edges differ have power at
-    high frequencies from that alone, in both sets.
+    whole azimuthal spectrum of which this is the upper part. No window is applied: images whose opposite edges differ
+    have power at high frequencies from that alone, in both sets.
 
     Raises SampleError for images of less than 4 × 4 pixels.
     """
