@@ -11,10 +11,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from click.testing import CliRunner
+from PIL import Image
 
+from ganbench.cli.commands import main
+from ganbench.execution.worker import load_data
 from ganbench.suite.load import load, shipped_suites
 from ganbench.suite.plan import make_cells
+from ganbench.training.loop import train
+from ganbench.training.trained import TrainedSeed
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "reference" / "lecture"
@@ -174,8 +181,6 @@ def test_an_entry_of_no_table_ends_the_script(entry, text, tables: Path, lecture
 
 
 def test_pictures_are_reduced(tmp_path: Path) -> None:
-    from PIL import Image
-
     picture = Image.effect_noise((1500, 900), 90)
     picture.save(tmp_path / "large.png")
     source = (ROOT / "scripts" / "keep").read_text(encoding="utf-8")
@@ -186,3 +191,43 @@ def test_pictures_are_reduced(tmp_path: Path) -> None:
     assert (tmp_path / "small.png").stat().st_size < 60_000
     with Image.open(tmp_path / "small.png") as small:
         assert small.width / small.height == pytest.approx(1500 / 900, rel=0.01)
+
+
+# ---------------------------------------------------------------------------------------------- files beside the suites
+
+
+def trained(folder: Path, steps: int, after: float) -> TrainedSeed:
+    """A GAN of a few rounds whose D stops."""
+    trick = ROOT / "suites/lecture/fixed_discriminator.py"
+    path = folder / f"{steps}-{after}.yaml"
+    path.write_text(
+        f"seeds: 1\ntrain: {{steps: {steps}, batch: 8, snapshots: 0}}\n"
+        "datasets: [ring: {n_train: 50, n_valid: 20, n_test: 20}]\n"
+        f"methods: [{{method: gan, params: {{width: 4, z_dim: 2}}, tricks: [{{{trick}: {{after: {after}}}}}]}}]\n"
+        "metrics: [modes]\n",
+        encoding="utf-8",
+    )
+    (cell,) = make_cells(load(str(path)))
+    return train(cell, load_data(cell.dataset.part), [0])[0]
+
+
+def test_a_fixed_discriminator_stays_while_the_generator_goes_on(tmp_path: Path) -> None:
+    short, long, half = (trained(tmp_path, *given) for given in ((2, 0.0), (5, 0.0), (5, 0.5)))
+
+    def moved(net: str, one: TrainedSeed, other: TrainedSeed) -> bool:
+        names = [name for name in one.state if name.startswith(f"{net}.")]
+        assert names
+        return any(not torch.equal(one.state[name], other.state[name]) for name in names)
+
+    assert not moved("D", short, long)  # it never learns
+    assert moved("G", short, long)
+    assert moved("D", long, half)
+    assert {"probe.slope of G in z", "probe.spread of samples"} <= set(long.curves)
+    assert all(torch.isfinite(torch.as_tensor(long.curves[name])).all() for name in long.curves)
+
+
+@pytest.mark.parametrize("file", ["fixed_discriminator.py", "reverse_kl_softplus.py"])
+@pytest.mark.slow
+def test_a_file_beside_the_suites_keeps_its_contract(file: str) -> None:
+    done = CliRunner().invoke(main, ["test", str(ROOT / "suites/lecture" / file)])
+    assert done.exit_code == 0, done.output

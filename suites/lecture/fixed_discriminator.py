@@ -33,7 +33,10 @@ class FixedDiscriminator:
             g, z = getattr(nets, self.generator), b.tensors[game.latent]
             direction = z.roll(1, 0)  # other draws, so that no further random numbers are needed
             direction = direction / direction.norm(dim=1, keepdim=True)
-            return torch.func.jvp(g, (z,), (direction,))[1].flatten(1).square().sum(1).mean().sqrt()
+            # Jv as the gradient in u of (Jᵀu)·v: forward differentiation warns of what it is built on.
+            out, pull_back = torch.func.vjp(g, z)
+            _, push_forward = torch.func.vjp(lambda u: pull_back(u)[0], torch.zeros_like(out))
+            return push_forward(direction)[0].flatten(1).square().sum(1).mean().sqrt()
 
         def spread(nets, b):
             x = getattr(nets, self.generator)(b.tensors[game.latent]).flatten(1)
