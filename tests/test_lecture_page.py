@@ -1,0 +1,233 @@
+"""The page of the lecture: every outcome follows from kept tables, and every number on it is theirs."""
+
+from __future__ import annotations
+
+import re
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from ganbench.cli.commands import main
+from ganbench.execution.worker import load_data
+from ganbench.suite.load import load, shipped_suites
+from ganbench.suite.plan import make_cells
+from ganbench.training.loop import train
+from ganbench.training.trained import TrainedSeed
+
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "results" / "reference" / "lecture"
+NAMES = r"R1|R2|CIFAR-10|Fig\. \d|log\(1 − D\)"  # figures in names, which are no results
+
+
+def script(name: str) -> ModuleType:
+    """A script of this checkout as a module."""
+    loader = SourceFileLoader(f"script_{name}", str(ROOT / "scripts" / name))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def lecture() -> ModuleType:
+    return script("lecture")
+
+
+def document() -> dict[str, Any]:
+    return yaml.safe_load((KEPT / "claims.yaml").read_text(encoding="utf-8"))
+
+
+def claims() -> list[dict[str, Any]]:
+    return [claim for part in document()["parts"] for claim in part["claims"]]
+
+
+def test_the_page_is_what_the_claims_and_the_tables_say(lecture: ModuleType) -> None:
+    assert lecture.PAGE.read_text(encoding="utf-8") == lecture.page(), "run scripts/lecture"
+
+
+def test_every_number_of_a_comparison_is_one_of_a_kept_table(lecture: ModuleType) -> None:
+    tables = [*KEPT.glob("*.csv"), *(KEPT.parent / "papers").glob("*.csv")]
+    rows = [pd.read_csv(path) for path in tables if path.stem != "times"]
+    kept = {lecture.value(row) for table in rows for _, row in table.iterrows()}
+    text = lecture.PAGE.read_text(encoding="utf-8")
+    shown = [
+        line
+        for line in text.splitlines()
+        if line.startswith(("- holds", "- does not hold")) and "−" not in line
+    ]
+    assert len(shown) > 80
+    for line in shown:
+        found = re.findall(r"\) (\S+ \[[^]]+\])", line)
+        assert all(value in kept for value in found), line
+
+
+@pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim["claim"][:40])
+def test_a_claim_types_no_number_and_names_what_exists(claim: dict[str, Any], lecture: ModuleType) -> None:
+    for key in ("reading", "limit"):
+        text = re.sub(rf"\{{[^{{}}]+\}}|{NAMES}", "", claim.get(key, ""))
+        assert not re.search(r"\d", text), f"{key} of {claim['claim']!r} has a number that is of no table"
+    for test in claim.get("tests", ()):
+        entry = lecture.whole(test["of"], claim)
+        stem = entry["suite"].removesuffix("-fresh-seeds")
+        assert stem in shipped_suites() or stem.rsplit("-", 1)[0] in shipped_suites()
+    for picture in claim.get("pictures", ()):
+        path = ROOT / picture["file"]
+        assert path.is_file()
+        assert path.parent != KEPT or path.stat().st_size < 60_000
+    for name in claim.get("checked", ()):
+        path, function = name.split("::")
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
+    assert claim.get("tests") or "limit" in claim  # what is not shown says why
+
+
+def test_every_kept_picture_is_shown() -> None:
+    shown = {Path(picture["file"]).name for claim in claims() for picture in claim.get("pictures", ())}
+    assert {path.name for path in KEPT.glob("*.png")} <= shown
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "suites/lecture").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_kept_table_has_the_rows_of_its_suite(path: Path) -> None:
+    """A suite that was changed and not run again must not claim a result."""
+    table = pd.read_csv(KEPT / f"{path.stem}.csv", dtype={"label": str})
+    cells = make_cells(load(str(path), []))
+    assert set(zip(table["dataset"], table["label"], strict=True)) == {
+        (c.dataset.label, c.method.label) for c in cells
+    }
+    assert set(table["n"]) == {len(cells[0].seeds)}
+
+
+# ---------------------------------------------------------------------------------------------- the rule
+
+COLUMNS = ("suite", "dataset", "label", "metric", "mean", "low", "high", "std", "n_ok", "floor")
+ROWS = (
+    ("s", "d", "a", "m", 2.0, 1.5, 2.5, 0.4, 5, 1.0),
+    ("s", "d", "b", "m", 3.0, 2.6, 3.4, 0.3, 5, 1.0),
+    ("s", "d", "few", "m", 9.0, 8.0, 10.0, 0.3, 3, 1.0),
+    ("s", "d", "wide", "m", 3.0, 2.0, 4.0, 0.8, 5, 1.0),
+)
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lecture: ModuleType) -> Path:
+    (tmp_path / "lecture").mkdir()
+    pd.DataFrame(ROWS, columns=list(COLUMNS)).to_csv(tmp_path / "lecture" / "s.csv", index=False)
+    monkeypatch.setattr(lecture, "REFERENCE", tmp_path)
+    monkeypatch.setattr(lecture, "ROOT", tmp_path)
+    return tmp_path
+
+
+def claim(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"claim": "x", "lines": 1, "suite": "s", "dataset": "d", "tests": list(tests), **more}
+
+
+A, B, FEW, WIDE = ({"label": label, "metric": "m"} for label in ("a", "b", "few", "wide"))
+HOLDS, FAILS = {"of": B, "above": A}, {"of": A, "above": B}
+
+
+def test_a_comparison_holds_where_intervals_do_not_overlap(tables: Path, lecture: ModuleType) -> None:
+    for test, expected in (
+        ({"of": B, "above": A}, True),
+        ({"of": A, "below": B}, True),
+        ({"of": WIDE, "above": A}, False),  # 2.0 to 4.0 against 1.5 to 2.5
+        ({"of": A, "above": "floor"}, True),
+        ({"of": A, "below": "floor"}, False),
+        ({"of": A, "above": 1.4}, True),
+        ({"of": A, "above": 1.6}, False),
+        ({"of": A, "near": 2, "within": 0.5}, True),
+        ({"of": A, "near": 2, "within": 0.4}, False),
+        ({"of": B, "minus": A, "near": 1, "within": 0.9}, True),  # 0.1 to 1.9
+        ({"of": B, "minus": A, "near": 1, "within": 0.8}, False),
+    ):
+        text, holds, seeds = lecture.compare(test, claim())
+        assert (holds, seeds) == (expected, 5), text
+    assert lecture.compare({"of": FEW, "above": A}, claim()) == (
+        "few (m) 9.00 [8.00, 10.00] above a (m) 2.00 [1.50, 2.50]",
+        True,
+        3,
+    )
+
+
+def test_the_outcome_follows_from_the_rule(tables: Path, lecture: ModuleType) -> None:
+    few = {"of": FEW, "above": A}
+    for found, expected in (
+        (claim(HOLDS), "shown"),
+        (claim(HOLDS, limit="not all"), "shown in part"),
+        (claim(HOLDS, FAILS), "shown in part"),
+        (claim(HOLDS, few), "shown in part"),
+        (claim(FAILS), "not here"),
+        (claim(limit="nothing was run"), "not here"),
+    ):
+        assert lecture.judge(found)[0] == expected
+
+
+def test_numbers_of_texts_are_read_from_tables(tables: Path, lecture: ModuleType) -> None:
+    assert lecture.filled("as {a|m} and {s|d|b|m}", claim()) == "as 2.00 [1.50, 2.50] and 3.00 [2.60, 3.40]"
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"), [({"label": "c"}, "is 0 rows"), ({"suite": "t"}, "no such table")]
+)
+def test_an_entry_of_no_table_ends_the_script(entry, text, tables: Path, lecture: ModuleType) -> None:
+    with pytest.raises(SystemExit, match=text):
+        lecture.compare({"of": {**A, **entry}, "above": 0}, claim())
+
+
+def test_pictures_are_reduced(tmp_path: Path) -> None:
+    picture = Image.effect_noise((1500, 900), 90)
+    picture.save(tmp_path / "large.png")
+    source = (ROOT / "scripts" / "keep").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"Path": Path, "Image": Image, "MAX_BYTES": 60_000, "WIDTH": 1000, "COLOURS": 64}
+    start = source.index("def reduce(")
+    exec(source[start : source.index("\n\n\n", start)], names)
+    names["reduce"](tmp_path / "large.png", tmp_path / "small.png")
+    assert (tmp_path / "small.png").stat().st_size < 60_000
+    with Image.open(tmp_path / "small.png") as small:
+        assert small.width / small.height == pytest.approx(1500 / 900, rel=0.01)
+
+
+# ---------------------------------------------------------------------------------------------- files beside the suites
+
+
+def trained(folder: Path, steps: int, after: float) -> TrainedSeed:
+    """A GAN of a few rounds whose D stops."""
+    trick = ROOT / "suites/lecture/fixed_discriminator.py"
+    path = folder / f"{steps}-{after}.yaml"
+    path.write_text(
+        f"seeds: 1\ntrain: {{steps: {steps}, batch: 8, snapshots: 0}}\n"
+        "datasets: [ring: {n_train: 50, n_valid: 20, n_test: 20}]\n"
+        f"methods: [{{method: gan, params: {{width: 4, z_dim: 2}}, tricks: [{{{trick}: {{after: {after}}}}}]}}]\n"
+        "metrics: [modes]\n",
+        encoding="utf-8",
+    )
+    (cell,) = make_cells(load(str(path)))
+    return train(cell, load_data(cell.dataset.part), [0])[0]
+
+
+def test_a_fixed_discriminator_stays_while_the_generator_goes_on(tmp_path: Path) -> None:
+    short, long, half = (trained(tmp_path, *given) for given in ((2, 0.0), (5, 0.0), (5, 0.5)))
+
+    def moved(net: str, one: TrainedSeed, other: TrainedSeed) -> bool:
+        names = [name for name in one.state if name.startswith(f"{net}.")]
+        assert names
+        return any(not torch.equal(one.state[name], other.state[name]) for name in names)
+
+    assert not moved("D", short, long)  # it never learns
+    assert moved("G", short, long)
+    assert moved("D", long, half)
+    assert {"probe.slope of G in z", "probe.spread of samples"} <= set(long.curves)
+    assert all(torch.isfinite(torch.as_tensor(long.curves[name])).all() for name in long.curves)
+
+
+@pytest.mark.parametrize("file", ["fixed_discriminator.py", "reverse_kl_softplus.py"])
+@pytest.mark.slow
+def test_a_file_beside_the_suites_keeps_its_contract(file: str) -> None:
+    done = CliRunner().invoke(main, ["test", str(ROOT / "suites/lecture" / file)])
+    assert done.exit_code == 0, done.output
