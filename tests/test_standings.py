@@ -106,7 +106,9 @@ def made(values: Mapping[str, Sequence[float]], better: str = "higher", **change
             }
             rows.append([row[name] for name in COLUMNS])
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).astype({"value": "float64", "floor": "float64"})
-    search = MethodSearch("gan", ({}, {"lr": 0.5}), np.array([[1.0, 2.0], [3.0, NAN]]), better)
+    search = MethodSearch(
+        "gan", ({}, {"lr": 0.5}), np.array([[1.0, 2.0], [3.0, NAN]]), better, np.full((2, 2), NAN)
+    )
     found = Standings(
         name="tiny",
         about="Made up.",
@@ -403,7 +405,7 @@ def test_as_json():
 
 def test_the_curve_of_a_new_method_stands_among_the_others(shipped):
     kept = standings.read("tiny")
-    search = MethodSearch("mine", ({}, {"lr": 1.0}), np.array([[1.0], [4.0]]), "higher")
+    search = MethodSearch("mine", ({}, {"lr": 1.0}), np.array([[1.0], [4.0]]), "higher", np.full((2, 1), NAN))
     own = made({"mine-tuned": SEEDS}, searches=(DatasetSearch("ring", "score", "nats", (search,)),))
     placed = standings.placement(own, kept, "mine-tuned", ["ring"])
     found = report.Outcome(kept, own, (placed,), None, (), ())
@@ -463,7 +465,7 @@ def test_a_method_gets_what_is_the_datasets(shipped, mine):
 
 def test_the_search_is_that_of_the_standings(shipped, mine):
     kept = standings.read("tiny")
-    search = MethodSearch("gan", ({}, {}), np.array([[1.0], [2.0]]), "lower")
+    search = MethodSearch("gan", ({}, {}), np.array([[1.0], [2.0]]), "lower", np.full((2, 1), NAN))
     kept = replace(kept, searches=(DatasetSearch("ring", "sliced_wasserstein", "", (search,)),))
     entry = entering.entry([str(mine)], kept, ["ring"], tune=True, retrain="gan")
     assert entry.suite.tune is not None

@@ -206,7 +206,9 @@ def _searches(entries: Sequence[Mapping[str, Any]]) -> tuple[DatasetSearch, ...]
             [[np.nan if x is None else x for x in row] for row in one["scores"]], dtype=np.float64
         )
         settings = tuple(one["best"] if number == one["trial"] else {} for number in range(len(scores)))
-        method = MethodSearch(one["label"], settings, scores, one["better"])
+        method = MethodSearch(
+            one["label"], settings, scores, one["better"], seconds=np.full_like(scores, np.nan)
+        )
         found.setdefault((one["dataset"], one["value"], one["unit"]), []).append(method)
     return tuple(DatasetSearch(*key, tuple(methods)) for key, methods in found.items())
 
