@@ -799,7 +799,8 @@ def test_output_is_a_file(runs: tuple[Path, Path, Path], tmp_path: Path) -> None
     nowhere = command(good, "--against", kept, "--output", tmp_path / "no" / "check.xml")
     assert (nowhere.exit_code, nowhere.stdout) == (2, "")
     assert (
-        nowhere.stderr == f"error: {tmp_path}/no/check.xml: there is no folder {tmp_path}/no to write it in\n"
+        nowhere.stderr == f"error: {tmp_path}/no/check.xml: the folder {tmp_path}/no does not exist; "
+        "create it, or give another --output\n"
     )
 
 
@@ -908,7 +909,7 @@ def test_a_tolerance_of_the_report_needs_a_reference(runs: tuple[Path, Path, Pat
     _, good, _ = runs
     done = CliRunner().invoke(main, ["report", str(good), "--tolerance", "5%"])
     assert done.exit_code == 2
-    assert "expected --against REF.csv too" in done.stderr
+    assert "give --against REF.csv too" in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- docs/ci.md

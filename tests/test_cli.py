@@ -182,8 +182,8 @@ def test_list_as_json_says_what_programs_need() -> None:
         ),
         (("list", "gans"), "there is no kind 'gans'; did you mean 'gan'?"),
         (("list", "metrcs"), "there is no kind 'metrcs'; did you mean 'metrics'?"),
-        (("show", "metrics"), "'metrics' is a kind of thing; `ganbench list metrics` lists them all"),
-        (("show", "dataset"), "'dataset' is a kind of thing; `ganbench list datasets` lists them all"),
+        (("show", "metrics"), "'metrics' is a kind, not a name; `ganbench list metrics` lists them all"),
+        (("show", "dataset"), "'dataset' is a kind, not a name; `ganbench list datasets` lists them all"),
         (("show", "gna"), "no plugin or suite named 'gna'; did you mean 'gan'?"),
         (
             ("validate", "quickstrat.yaml"),
@@ -235,7 +235,7 @@ def test_show(tmp_path: Path) -> None:
     assert "  units  int  required  how many\n" in text
     assert "Values\n  hits  modes  higher is better\n\nNeeds  modes\n" in text
     assert "Provides  modes\n" in text
-    assert "takes no tricks" in text
+    assert "without tricks" in text
 
 
 @pytest.mark.parametrize("name", [name for known in catalog().values() for name in known])
