@@ -532,7 +532,7 @@ def test_another_budget_is_no_reference(tmp_path: Path) -> None:
 def test_a_run_without_records(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has no records to check"):
         judged(tmp_path, records(("gan", "kde_ll", OLD["kde_ll"])), [])
-    with pytest.raises(StoreError, match="there is no such file"):
+    with pytest.raises(StoreError, match="no such file"):
         check(tmp_path / "nowhere", tmp_path / "summary.csv")
 
 
@@ -562,7 +562,7 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is no such file; expected a kept tables/summary.csv"),
+        (None, "no such file; expected a kept tables/summary.csv"),
         ("", "is empty; expected a kept tables/summary.csv"),
         ("\x00\n", "row 1 has no column 'suite'; expected the header of a kept tables/summary.csv, found: "),
         (b"\xff\xfe", "cannot be read as a table in CSV ('utf-8' codec"),
@@ -808,7 +808,7 @@ def test_output_is_a_file(runs: tuple[Path, Path, Path], tmp_path: Path) -> None
     ("options", "message"),
     [
         ([], "Missing option '--against'"),
-        (["--against", "nowhere.csv"], "error: nowhere.csv: there is no such file"),
+        (["--against", "nowhere.csv"], "error: nowhere.csv: no such file"),
         (
             ["--against", str(ROOT / "results" / "reference" / "quickstart.csv")],
             "of the suite 'quickstart', but",

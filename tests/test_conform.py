@@ -538,7 +538,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     (tmp_path / "torn.py").write_text("def (\n")
     for name, text in (
-        ("none.py", "there is no such file"),
+        ("none.py", "no such file"),
         ("torn.py", "is not valid Python"),
         ("empty.py", "nothing"),
     ):

@@ -413,10 +413,10 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_with_a_note(tmp_path: Path) 
     ]
     # A metric without a picture is not run: it may start torch, or lack what it imports on this machine.
     assert reasons("raise SystemExit\n" + text[: text.index("    def figure")]) == []
-    assert reasons("") == [f"{path}: there is no such file"]
+    assert reasons("") == [f"{path}: no such file"]
     shown = page.write(run).read_text()
     assert "(picture left out): " in shown
-    assert "there is no such file" in shown
+    assert "no such file" in shown
 
 
 def test_no_code_that_a_strange_run_directory_names_is_run(tmp_path: Path) -> None:

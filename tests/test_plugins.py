@@ -232,7 +232,7 @@ def test_a_mark_with_half_a_value(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"own\.py: there is no such file"):
+    with pytest.raises(PluginError, match=r"own\.py: no such file"):
         scan(tmp_path / "own.py")
     with pytest.raises(PluginError, match="cannot be read"):
         scan(tmp_path)
@@ -255,7 +255,7 @@ def test_find_by_file(tmp_path: Path) -> None:
         ("method", "p.py", "p.py: has 2 methods; say which: p.py:Mine or p.py:Own"),
         ("method", "p.py:Mien", "p.py: no method 'Mien'; did you mean 'Mine'?"),
         ("divergence", "p.py", "p.py: nothing in this file is marked @divergence"),
-        ("method", "q.py", "q.py: there is no such file"),
+        ("method", "q.py", "q.py: no such file"),
     ],
 )
 def test_find_says_what_is_wrong(tmp_path: Path, kind: Kind, name: str, message: str) -> None:

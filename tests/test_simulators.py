@@ -373,7 +373,8 @@ def test_a_method_on_data_without_a_simulator_is_a_mistake_of_the_suite(tmp_path
     with pytest.raises(SuiteError) as caught:
         load_suite(str(path))
     assert [issue.message for issue in caught.value.issues] == [
-        f"{name} needs data with simulator, which 'ring' has not; say under `datasets` on which it shall run"
+        f"{name} needs data with simulator, which 'ring' does not provide; "
+        "list the datasets that have it under `datasets`"
         for name in METHODS
     ]
     path.write_text(

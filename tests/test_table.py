@@ -92,7 +92,7 @@ def test_a_run_that_was_opened_is_not_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "records.jsonl: there is no such file; expected the directory that `run` wrote"),
+        (None, "records.jsonl: no such file; expected the directory that `run` wrote"),
         ("{}\n", "records.jsonl:1: the record has no 'suite'; run the suite again to rebuild it"),
         (
             json.dumps(record()) + '\n{"suite"',

@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # header, rows, one too many
     except FileNotFoundError:
-        raise RequestError(f"{path}: there is no such file; expected a kept tables/summary.csv") from None
+        raise RequestError(f"{path}: no such file; expected a kept tables/summary.csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read as a table in CSV ({error})") from None
     if not rows:

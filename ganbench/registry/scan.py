@@ -89,7 +89,7 @@ def read_source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise PluginError(f"{path}: there is no such file") from None
+        raise PluginError(f"{path}: no such file") from None
     except OSError as error:
         raise PluginError(f"{path}: cannot be read ({error.strerror or error})") from None
 

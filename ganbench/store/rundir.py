@@ -383,7 +383,7 @@ class Store(Folder):
         for _ in range(3):  # a run that ends just now may write both files between the two reads
             expected, content = self.read_text(checksum), self.read_bytes(path, MAX_RECORDS)
             if content is None:
-                raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote")
+                raise StoreError(f"{path}: no such file; expected the directory that `run` wrote")
             if expected is None or expected.split(maxsplit=1)[:1] == [hashlib.sha256(content).hexdigest()]:
                 return content
         raise StoreError(

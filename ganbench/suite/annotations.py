@@ -1,8 +1,8 @@
 """Types of parameters, read from their annotations without running anything.
 
-Understood: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
-tuple[X, Y], unions by `|`, and the names of kinds of plugins, for a parameter that names a plugin in its
-turn. Any other annotation lets every value pass.
+Supported: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
+tuple[X, Y], unions with `|`, and Divergence and Feature, for a parameter that names another plugin.
+Other annotations are not checked.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from ..contracts import Kind
 from ..errors import did_you_mean
 
-# What a parameter of this type names.
+# The kind of plugin that a parameter of this type names.
 PLUGINS: dict[str, Kind] = {"Divergence": "divergence", "Feature": "feature"}
 
 
 class Mismatch(Exception):
-    """A value is not of the type; the text says what was expected and what was found."""
+    """A value is not of the type; the text says what was expected and what was given."""
 
 
 def coerce(annotation: str, value: Any) -> Any:
-    """The value as its type wants it: whole numbers become floats, lists become tuples. Raises Mismatch."""
+    """The value converted to its type: integers become floats for `float`, lists become tuples. Raises Mismatch."""
     return _fit(_tree(annotation), value)
 
 
@@ -39,7 +39,7 @@ def plugin_kind(annotation: str) -> Kind | None:
 
 
 def describe(value: Any) -> str:
-    """A value as a newcomer would name it: `the text 'no'`, `a list`."""
+    """A value in plain words for a message: `the text 'no'`, `a list`."""
     match value:
         case None:
             return "nothing"
@@ -110,7 +110,9 @@ def _either(left: ast.expr, right: ast.expr, value: Any) -> Any:
             return _fit(right, value)
         except Mismatch:
             pass
-        if isinstance(left, ast.Subscript):  # what is wrong inside a list, or the nearest choice, says more
+        if isinstance(
+            left, ast.Subscript
+        ):  # the error inside a list, or the nearest choice, is more specific
             raise
         raise _mismatch(ast.BinOp(left, ast.BitOr(), right), value) from None
 
