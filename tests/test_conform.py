@@ -284,7 +284,7 @@ class Mine:
         ("torch.zeros(n, 3)", "samples have the shape [10000, 3], expected [N, 2]"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
         ("torch.zeros(n, 3)", "a sampler is a function (n, generator) -> tensor [n, *data.shape]"),
-        ("torch.zeros(5, 2)", "gave 5 samples instead of 10000"),
+        ("torch.zeros(5, 2)", "returned 5 samples instead of 10000"),
         ("3", "a sampler is a function (n, generator)"),
     ],
 )

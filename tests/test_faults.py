@@ -81,7 +81,7 @@ def test_nonsense_is_refused_in_words(bench: Bench, what: str) -> None:
     assert bench.run(faulty("Nonsense", what=what), "Constant", seeds=1) == 1
     assert statuses(bench) == {"nonsense": {"failed"}, "constant": {"ok"}}
     error = next(row["error"] for row in bench.rows() if row["label"] == "nonsense")
-    assert re.match("the sampler of 'nonsense'|fit of 'nonsense' gave back a .*, expected a sampler", error)
+    assert re.match("the sampler of 'nonsense'|fit of 'nonsense' returned a .*, expected a sampler", error)
 
 
 def test_a_metric_that_talks_nonsense_has_failed(bench: Bench) -> None:

@@ -534,7 +534,7 @@ FIT = """
     ("samples", "message"),
     [
         ("torch.zeros(n, 3)", r"samples have the shape \[10000, 3\], expected \[N, 2\]"),
-        ("torch.zeros(n - 1, 2)", "gave 9999 samples instead of 10000"),
+        ("torch.zeros(n - 1, 2)", "returned 9999 samples instead of 10000"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
     ],
 )
