@@ -21,7 +21,7 @@ _HOME = {
     "registry": "find_divergence find_feature",
     "search_range": "tunable",
     "api": "load_data load_model load_records run_suite",
-    "tuning": "BoostedDivergence Search",
+    "simulator_search": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",
     "metrics.kde": "kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales",
     "metrics.prdc": "prdc",

@@ -29,7 +29,17 @@ ROOMS = [
     ),
     "registry",
     *("datasets", "metrics"),
-    *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
+    *(
+        "suite",
+        "sample_counts",
+        "training",
+        "simulator_search",
+        "store",
+        "scoring",
+        "analysis",
+        "report",
+        "execution",
+    ),
     *("conformance", "scaffold", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}

@@ -288,7 +288,7 @@ def test_files_that_change_while_a_run_goes_on_are_refused(
 
     monkeypatch.setattr(Store, "write_plan", edit)
     assert bench.run("Constant", seeds=1) == 1
-    assert "are not those with which the run began; run the same command again" in bench.rows()[0]["error"]
+    assert "have changed since the run started; run the same command again" in bench.rows()[0]["error"]
     monkeypatch.setattr(Store, "write_plan", write_plan)
     assert bench.run("Constant", seeds=1) == 0
     assert [row["status"] for row in bench.rows()] == ["ok"]

@@ -336,7 +336,7 @@ def test_the_distance_is_in_units_of_the_range():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_cannot_be_searched_is_refused(method):
-    with pytest.raises(PluginError, match="points comes from none"):
+    with pytest.raises(PluginError, match="points does not come from one"):
         fitted(method, points(), 1000)
     with pytest.raises(PluginError, match="the budget is 1 "):
         fitted(method, data_of("xor"), 1)

@@ -18,6 +18,7 @@ import click
 
 from .. import __version__
 from ..errors import GanbenchError, RequestError, StoreError, did_you_mean
+from ..format import escape_controls, plural
 from . import options, text
 from .text import RANKS as RANKS
 
@@ -82,8 +83,8 @@ class _Main(click.Group):
 
 def _explain(ctx: click.Context, message: str) -> None:
     if ctx.find_root().meta.get("ganbench.debug"):
-        click.echo(text.escaped(traceback.format_exc()), err=True, nl=False)
-    click.echo(text.escaped(message), err=True)
+        click.echo(escape_controls(traceback.format_exc()), err=True, nl=False)
+    click.echo(escape_controls(message), err=True)
 
 
 def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
@@ -321,7 +322,7 @@ def test(file: Path, data: str | None) -> None:
         for check in conformance.check(plugin, trial_data):
             click.echo(text.check_text(check))
             failed += not check.ok
-    click.echo(f"{text.count(failed, 'check')} failed" if failed else "all checks passed")
+    click.echo(f"{plural(failed, 'check')} failed" if failed else "all checks passed")
     click.get_current_context().exit(1 if failed else 0)
 
 

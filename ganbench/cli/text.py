@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GanbenchError, SuiteError
+from ..format import escape_controls, plural
 
 if TYPE_CHECKING:
     from ..api import Measured
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..registry import Param, Plugin
     from ..suite.load import Suite
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 
 
@@ -96,17 +96,12 @@ def unwritten(errors: list[OSError]) -> str | None:
     return (lost[0].strerror or str(lost[0])) if lost else None
 
 
-def escaped(text: str) -> str:
-    """Escape the control characters of a text, which a terminal would interpret."""
-    return CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
-
-
 def error_text(error: GanbenchError) -> str:
     """An error as the command line shows it."""
     if not isinstance(error, SuiteError):
         return f"error: {error}"
     number = len(error.issues)
-    return f"{error}\n{count(number, 'mistake')}; nothing was run."
+    return f"{error}\n{plural(number, 'mistake')}; nothing was run."
 
 
 def check_text(check: Check) -> str:
@@ -114,17 +109,17 @@ def check_text(check: Check) -> str:
     if check.problem is None:
         return f"  {click.style('✓', fg='green')} {check.name}"
     sign = click.style("!", fg="yellow") if check.advice else click.style("✗", fg="red")
-    text = textwrap.indent("\n".join(textwrap.wrap(escaped(check.problem), 96)), "      ")
+    text = textwrap.indent("\n".join(textwrap.wrap(escape_controls(check.problem), 96)), "      ")
     return f"  {sign} {check.name}\n{text}"
 
 
 def unscored_text(unscored: list[Measured], total: int) -> str:
     """Which metrics have no value or lack one, why, and which options would let them be scored."""
-    lines = [f"{total - len(unscored)} of {count(total, 'metric')} scored; not scored:"]
+    lines = [f"{total - len(unscored)} of {plural(total, 'metric')} scored; not scored:"]
     for one in unscored:
         errors = dict.fromkeys(record.error for record in one.records if record.error)
         advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
-        lines.append(f"  {one.metric}  {escaped('; '.join(errors))}{advice}")
+        lines.append(f"  {one.metric}  {escape_controls('; '.join(errors))}{advice}")
     short = [one.shortage for one in unscored if one.shortage]
     if short:
         lines.append(
@@ -161,7 +156,7 @@ def score_text(found: Measured) -> str:
     errors = list(dict.fromkeys(record.error for record in found.records if record.error))
     if errors:
         names = ", ".join(record.metric for record in found.records if record.error)
-        lines.append(f"{heading(names)}  {click.style(escaped('; '.join(errors)), fg='red')}")
+        lines.append(f"{heading(names)}  {click.style(escape_controls('; '.join(errors)), fg='red')}")
     notes = [f"verdict: {found.verdict}"] if found.verdict else []
     notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
     notes += [f"controls: {controls}"] if controls else []
@@ -294,10 +289,10 @@ def suite_text(suite: Suite) -> str:
 
     cells = make_cells(suite)
     parts = [
-        count(len(suite.datasets), "dataset"),
-        count(len(suite.methods), "method"),
-        count(len(cells), "cell"),
-        count(sum(len(cell.seeds) for cell in cells), "training"),
+        plural(len(suite.datasets), "dataset"),
+        plural(len(suite.methods), "method"),
+        plural(len(cells), "cell"),
+        plural(sum(len(cell.seeds) for cell in cells), "training"),
     ]
     idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
     notes = [
@@ -305,7 +300,3 @@ def suite_text(suite: Suite) -> str:
         for metric in idle
     ]
     return "\n".join([f"{suite.path}: {suite.name!r} is valid: {', '.join(parts)}", *notes])
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
+from ..format import plural
 from ..search_range import SearchRange
 from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TuneSettings
 
@@ -115,7 +116,6 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
     best: (label of the dataset, label of the method) -> trial. If the default is the best, `<label>-tuned` is added
     all the same, to show that the search chose it.
     """
-    seeds = len(tune.seeds)
     methods: list[MethodSpec] = []
     for method in suite.methods:
         methods.append(method)
@@ -126,7 +126,7 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
             steps = f" of {tune.steps:,} rounds" if tune.steps else ""
             words = (
                 f"setting {trial.number + 1} of {tune.trials}, the best by {tune.by[dataset.label]} on validation data "
-                f"over {seeds} seed{'s' * (seeds > 1)}{steps}"
+                f"over {plural(len(tune.seeds), 'seed')}{steps}"
             )
             methods.append(
                 replace(
