@@ -562,9 +562,9 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such file; expected a kept tables/summary.csv"),
-        ("", "is empty; expected a kept tables/summary.csv"),
-        ("\x00\n", "row 1 has no column 'suite'; expected the header of a kept tables/summary.csv, found: "),
+        (None, "no such file; expected the tables/summary.csv of an earlier run"),
+        ("", "is empty; expected the tables/summary.csv of an earlier run"),
+        ("\x00\n", "row 1 has no column 'suite'; expected the tables/summary.csv of an earlier run, found: "),
         (b"\xff\xfe", "cannot be read as a table in CSV ('utf-8' codec"),
         (HEAD, "has a header but no rows, so there is nothing to compare with"),
         (HEAD.replace(",std", ""), "row 1 has no column 'std'; expected the header of"),

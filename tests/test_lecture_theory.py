@@ -250,7 +250,7 @@ def test_probes_are_drawn_apart_from_the_losses(tmp_path):
     assert figures._curve_names(cell) == ["curve.D"]
     probed = figures._probed(cell)
     assert list(probed) == ["gradient"]
-    np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it began
+    np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it started
     np.testing.assert_allclose(probed["gradient"][1], [values[2:]] * 2)
     dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2"}
     with style.style():

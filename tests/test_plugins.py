@@ -206,14 +206,14 @@ def test_reading_says_no_warnings_and_runs_nothing(tmp_path: Path) -> None:
     [
         ("class A\n", "own.py:4: is not valid Python (expected ':')"),
         ("x = '\0'\n", "own.py:1: is not valid Python (source code string cannot contain null bytes)"),
-        ("@metric(needs=NEEDS)\nclass A: ...\n", "own.py:4: @metric of A: write 'NEEDS' out: marks are read "
+        ("@metric(needs=NEEDS)\nclass A: ...\n", "own.py:4: @metric of A: write 'NEEDS' as a literal: marks are read "
          "without running the file"),
         ("@metric(needs='modes')\nclass A: ...\n", "own.py:4: @metric of A: needs must be a tuple, got 'modes'"),
         ("@metric(version='2')\nclass A: ...\n", "own.py:4: @metric of A: version must be a int, got '2'"),
         ("@metric(nedes=())\nclass A: ...\n", "own.py:4: @metric of A: there is no argument 'nedes'"),
-        ("@metric(Value('a', UNIT, 'higher'))\nclass A: ...\n", "own.py:4: @metric of A: write 'UNIT' out: marks "
-         "are read without running the file"),
-        ("@metric(*VALUES)\nclass A: ...\n", "own.py:4: @metric of A: write '*VALUES' out: marks are read "
+        ("@metric(Value('a', UNIT, 'higher'))\nclass A: ...\n", "own.py:4: @metric of A: write 'UNIT' as a literal: "
+         "marks are read without running the file"),
+        ("@metric(*VALUES)\nclass A: ...\n", "own.py:4: @metric of A: write '*VALUES' as a literal: marks are read "
          "without running the file"),
     ],
 )  # fmt: skip

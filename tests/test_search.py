@@ -422,5 +422,5 @@ def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
     path.write_text(
         '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
     )
-    with pytest.raises(StoreError, match="is no result of a search"):
+    with pytest.raises(StoreError, match="is not the result of a search"):
         read_search(store)

@@ -356,7 +356,7 @@ def test_markdown() -> None:
         "| \\_&lt;x&gt;\\_ | 2/2 | **4.00** [4.00, 4.00] |\n"
         "| c | 0/2 (2 diverged) | – |\n\n"
         "Mean over training seeds [95 % t interval over seeds; it may leave the range of a score]; "
-        "failed seeds enter no mean. Bold: best mean.\n"
+        "failed seeds are left out of means. Bold: best mean.\n"
     )
 
 

@@ -474,7 +474,7 @@ def test_unknown_net_and_draw_are_named(tmp_path):
     replica = engine.Stack([game], torch.device("cpu"), torch.float32).replica(0)
     with pytest.raises(AttributeError, match="this game has no net 'E'; it has: G, D"):
         replica.E(torch.zeros(1))
-    with pytest.raises(AttributeError, match="this game draws no 'noise'; the minibatch has: x, z"):
+    with pytest.raises(AttributeError, match="this game has no draw 'noise'; the minibatch has: x, z"):
         _ = Batch({"x": torch.zeros(1), "z": torch.zeros(1)}).noise
 
 

@@ -23,11 +23,10 @@ from ..store import layout
 from ..store.files import Folder
 from ..store.results import read_records
 from . import differences, rankings
-from .rankings import Ranking
+from .rankings import ALPHA, Ranking
 from .stats import Floats
 from .summary import invalid, with_protocols
 
-ALPHA = 0.05
 UNCLEAR = "can't tell"
 UNLEARNED = "neither has learned"  # both means are no better than their floor
 Results = Path | str | Sequence[Path | str] | pd.DataFrame

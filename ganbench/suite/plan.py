@@ -24,9 +24,8 @@ from .nodes import YamlNode
 from .normalise import KEYS
 from .reader import Cursor, Reader
 
-PROTOCOL = (
-    2  # increased when the engine's own arithmetic changes, so that old results are not taken for new ones
-)
+# Increased when the engine's own arithmetic changes, so that old results are not taken for new ones.
+PROTOCOL = 2
 READING = 2  # increased when the way in which files of samples are read changes
 
 

@@ -23,13 +23,9 @@ class TrainSettings:
     steps: int = 3000  # rounds of the game
     batch: int = 256  # examples in a minibatch
     dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
-    precision: Literal["float32", "tf32", "bf16"] = (
-        "float32"  # to which factors of matrix products are rounded
-    )
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of products, whose factors may be rounded
     snapshots: int = 4  # sample images saved during training; they do not change results
-    checkpoint: float = (
-        10.0  # minutes between checkpoints, from which a killed run resumes; does not change results
-    )
+    checkpoint: float = 10.0  # minutes between saves of a game, which a killed run resumes; changes no number
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,10 @@ from .simplify import functional, mutates, simplify
 from .stack import Stack
 
 MIN_ROUNDS = 500  # recording takes as long as a few hundred rounds
-RECORDED_CALL = (
-    3  # earlier calls fill caches (`GameLayout.cached_inputs`), after which fewer operations are left
-)
-RTOL = (
-    1e-3  # relative to the largest number; a wrong recording misses a whole term, so it differs by much more
-)
+# Earlier calls fill caches (`GameLayout.cached_inputs`), after which fewer operations are left.
+RECORDED_CALL = 3
+# Relative to the largest number; a wrong recording misses a whole term, so it differs by much more.
+RTOL = 1e-3
 
 Function = Callable[..., tuple[Tensor, ...]]
 Player = Callable[[list[Tensor]], tuple[Tensor, ...]]
