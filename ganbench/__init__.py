@@ -1,7 +1,7 @@
 """ganbench: is this GAN better than that one, or did the seed decide?
 
-The names below are all that authors of methods, tricks, metrics and datasets need. They are imported on
-first use, so that `import ganbench` starts no torch.
+The names below are all that authors of methods, tricks, metrics and datasets need. They are imported on first use, so
+that `import ganbench` does not import torch.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def test_a_worker_killed_always_is_lost_and_the_others_finish(bench: Bench) -> N
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(bench: Bench) -> None:
     bench.run("Constant", seeds=1)
     finished = bench.finished()
-    with pytest.raises(StoreError, match="the disk is full; what is finished is kept"):
+    with pytest.raises(StoreError, match="the disk is full; finished results are kept"):
         bench.run("FullDisk", "Constant", seeds=1)
     assert bench.finished() == finished
     assert list(bench.out.rglob("*.tmp")) == []

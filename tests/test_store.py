@@ -331,7 +331,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(StoreError, match="is a file, expected a folder"):
         Store(tmp_path / "out").prepare()
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="there is a file where a folder is needed"):
         Store(tmp_path / "out" / "deeper").prepare()
     assert (tmp_path / "out").read_text() == "mine"
 
