@@ -260,9 +260,8 @@ def score_samples(
     path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
 ) -> Iterator[Measured]:
     """Score the samples at `path` by each metric of the request; yields each result as soon as it is computed. Metrics
-    with too few samples come first, since that is known before anything is computed. Their records, and those of
-    metrics that fail, have an error instead of a value. `report` is called with lines that describe how the samples
-    and the data were read.
+    with too few samples, which is known beforehand, come first. Their records, and those of metrics that fail, have an
+    error instead of a value. `report` is called with lines on how the samples and the data were read.
 
     Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
     """

@@ -37,7 +37,7 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync(path.parent)  # the rename must survive a power failure too
     except OSError as error:
-        raise explained(error, path) from None
+        raise write_error(error, path) from None
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> Path:
@@ -47,7 +47,7 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> Path:
     return path
 
 
-def explained(error: OSError, path: Path) -> StoreError:
+def write_error(error: OSError, path: Path) -> StoreError:
     """A failed write as an error message for the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(

@@ -49,7 +49,7 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
     path = cache_folder() / folder / f"{digest([key.encode()])}.safetensors"
     tensors = _read(path)
     if tensors is None:
-        with _locked(path):
+        with _lock(path):
             tensors = _read(path)  # again, since another process may have written it
             if tensors is None:
                 tensors = make()
@@ -58,7 +58,7 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[None]:
     """Hold the lock next to `path`, if the file system supports it."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):

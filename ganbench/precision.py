@@ -53,15 +53,15 @@ class _Bfloat16Products(TorchFunctionMode):
         if func not in _PRODUCTS:
             return func(*args, **(kwargs or {}))
         result = func(
-            *map(_rounded, args), **{name: _rounded(value) for name, value in (kwargs or {}).items()}
+            *map(_to_bfloat16, args), **{name: _to_bfloat16(value) for name, value in (kwargs or {}).items()}
         )
         return result.float() if result.dtype == torch.bfloat16 else result
 
 
-def _rounded(value: Any) -> Any:
+def _to_bfloat16(value: Any) -> Any:
     """A float32 tensor, or the float32 tensors in a list, as bfloat16; anything else unchanged."""
     if isinstance(value, list | tuple):
-        return type(value)(map(_rounded, value))
+        return type(value)(map(_to_bfloat16, value))
     return value.bfloat16() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
 
 

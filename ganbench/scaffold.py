@@ -47,28 +47,25 @@ def _symbol(kind: Template, path: Path, template: str) -> str:
     if path.suffix != ".py":
         raise RequestError(f"{path}: must end in .py, such as my_{kind}.py")
     words = [word for word in re.split(r"[\W_]+", path.stem) if word]
-    joined = ("".join(map(_capitalised, words)), "_".join(map(_capitalised, words)))
+    joined = ("".join(map(_capitalise, words)), "_".join(map(_capitalise, words)))
     plain = snake("_".join(words)).lower()
     symbol = plain if kind == "dataset" else next((s for s in joined if snake(s) == plain), joined[1])
     if not symbol.isidentifier() or keyword.iskeyword(symbol):
         what = f"{path.stem!r} gives no valid Python name; start with a letter, such as my_{kind}.py"
         raise RequestError(f"{path}: {what}")
-    if symbol in _names(template) - {"Mine", "mine"}:
+    # A name that the file imports or uses itself would be shadowed.
+    nodes = list(ast.walk(ast.parse(template)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {
+        alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    }
+    if symbol in names - {"Mine", "mine"}:
         what = f"{symbol} already has a meaning in the file; choose another name, such as my_{path.name}"
         raise RequestError(f"{path}: {what}")
     return symbol
 
 
-def _names(source: str) -> set[str]:
-    """The names that a file imports or uses."""
-    nodes = list(ast.walk(ast.parse(source)))
-    imported = {
-        alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
-    }
-    return imported | {node.id for node in nodes if isinstance(node, ast.Name)}
-
-
-def _capitalised(word: str) -> str:
+def _capitalise(word: str) -> str:
     return word[0].upper() + word[1:]
 
 

@@ -93,11 +93,8 @@ class Scorer:
             for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
         return ScoredSeed(
-            trained.seed, index, self._name(index), "ok", None, None, tuple(records), details, tensors
+            trained.seed, index, metric.name, "ok", None, None, tuple(records), details, tensors
         )
-
-    def _name(self, index: int) -> str:
-        return self.cell.metrics[index].name
 
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
         """Raises SampleError if the metric needs more samples, before its reference is computed in vain."""

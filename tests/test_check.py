@@ -572,7 +572,7 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
         (HEAD.replace(",", ";"), "row 1 has no column 'suite'"),
         (f"{HEAD}\n{GOOD}\n{GOOD},7", "row 3 has 17 columns; expected 16, as in the header"),
         (f"{HEAD}\n{GOOD}\n{GOOD}", "row 3, column 'metric': a second row of ring, gan, kde_ll; expected one"),
-        (f"{HEAD}\n{GOOD}\nt,line{GOOD[6:]}", "row 3, column 'suite': 's' beside 't'; expected one suite in a table"),
+        (f"{HEAD}\n{GOOD}\nt,line{GOOD[6:]}", "row 3, column 'suite': 's' and 't'; expected one suite in a table"),
         (f"{HEAD}\n{GOOD.replace('1.5', 'high')}", "row 2, column 'mean': 'high' is not a number"),
         (f"{HEAD}\n{GOOD.replace('1.5', 'inf')}", "row 2, column 'mean': 'inf' is not a finite number"),
         (f"{HEAD}\n{GOOD.replace('1.5', '')}", "row 2, column 'mean': is empty with 5 seeds that are ok"),

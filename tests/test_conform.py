@@ -283,7 +283,7 @@ class Mine:
     ("samples", "problem"),
     [
         ("torch.rand(n, *data.shape, generator=generator)", None),
-        ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave other samples"),
+        ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave different samples"),
         ("torch.zeros(n, 3)", "samples have the shape [10000, 3], expected [N, 2]"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
         ("torch.zeros(n, 3)", "a sampler is a function (n, generator) -> tensor [n, *data.shape]"),
@@ -399,7 +399,7 @@ def mine(generator):
         ({"test": "torch.cat([x[:1], torch.rand(49, 2) + 9])"}, "1 of 50 test examples are also in train"),
         (
             {"x": "(torch.randn(200, 2, generator=generator)).round()", "test": "x"},
-            "200 of 200 test examples stand in",
+            "200 of 200 test examples are also in",
         ),
     ],
 )
@@ -500,7 +500,7 @@ class Mine:
         ("3", "it gave int"),
         ("(x.flatten(1) - 9).log()", "NaN or infinity"),
         ("x.flatten(1).detach().requires_grad_()", "no gradient reaches the examples"),
-        ("x.flatten(1) - x.flatten(1).mean(0)", "depend on the others"),
+        ("x.flatten(1) - x.flatten(1).mean(0)", "depend on other examples"),
         ("nn.functional.avg_pool2d(x, 2).flatten(1)", None),  # images only
     ],
 )

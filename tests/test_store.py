@@ -293,7 +293,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_record(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreError, match=r"disk is full; what is finished is kept: make room"):
+        with pytest.raises(StoreError, match=r"disk is full; finished results are kept: free some space"):
             keep(store, cells[0])
     training = read(store, cells[0])
     assert training is not None

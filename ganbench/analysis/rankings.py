@@ -79,10 +79,10 @@ def ranking(metric: str, values: Values) -> Ranking | None:
         for dataset in datasets
     ]
     left = tuple(label for label in dict.fromkeys(label for _, label in values) if label not in labels)
-    return _ranked(metric, labels, np.asarray(table), left)
+    return _test_ranks(metric, labels, np.asarray(table), left)
 
 
-def _ranked(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[str, ...]) -> Ranking:
+def _test_ranks(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[str, ...]) -> Ranking:
     """The tests, on goodness [N, k] of k methods on N datasets."""
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare, rankdata

@@ -95,7 +95,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
             line.fail("metric", f"a second row of {', '.join(entry.key)}; expected one")
         suites[line.text("suite")] = number
         if len(suites) > 1:
-            line.fail("suite", f"{' beside '.join(map(repr, suites))}; expected one suite in a table")
+            line.fail("suite", f"{' and '.join(map(repr, suites))}; expected one suite in a table")
     if not found:
         raise RequestError(f"{path}: has a header but no rows, so there is nothing to compare with")
     return next(iter(suites)), list(found.values())

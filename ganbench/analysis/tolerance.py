@@ -21,7 +21,7 @@ class Tolerance:
 
     @staticmethod
     def parse(texts: Iterable[str]) -> Tolerance:
-        """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError."""
+        """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError otherwise."""
         percent, limits = Tolerance.percent, {}
         for text in texts:
             metric, equals, limit = (part.strip() for part in text.rpartition("="))

@@ -21,7 +21,7 @@ def check_feature(target: Target, data: Data | None = None, **params: Any) -> li
 
 
 def _feature(feature: Any, data: Data | None) -> Checks:
-    data = data or _fitting_data(feature)
+    data = data or _suitable_data(feature)
     x = data.floats(data.train[:6], torch.float64).requires_grad_()
     features = feature(x)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(x):
@@ -39,7 +39,7 @@ def _feature(feature: Any, data: Data | None) -> Checks:
     yield Check("it takes each example by itself", None if alike else text)
 
 
-def _fitting_data(feature: Any) -> Data:
+def _suitable_data(feature: Any) -> Data:
     """Points, or images if the function fails on points."""
     try:
         feature(plane().train[:6].double())

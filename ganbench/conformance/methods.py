@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -119,7 +119,9 @@ def game_checks(cell: Cell, data: Data) -> Checks:
     yield from _loss_checks(cell, data, torch.float32)
     yield from _loss_checks(cell, data, torch.float64)
     trained = loop.train(cell, data, [0, 1, 2])
-    yield _divergence_check(trained)
+    diverged = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
+    text = "; ".join(sorted(diverged)) or None
+    yield Check(f"{SETTINGS.steps} rounds are played without diverging", text)
     yield _stack_check(cell, data, trained[1])
     yield from _sample_checks(cell, data, trained[1])
 
@@ -166,11 +168,6 @@ def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     ]
     text = f"{' and '.join(idle)} belong(s) to no player and will never be trained" if idle else None
     yield Check("every net has a player", text, advice=True)
-
-
-def _divergence_check(trained: Sequence[TrainedSeed]) -> Check:
-    bad = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
-    return Check(f"{SETTINGS.steps} rounds are played without diverging", "; ".join(sorted(bad)) or None)
 
 
 def _stack_check(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:

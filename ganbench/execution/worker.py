@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import registry
-from ..atomic import explained
+from ..atomic import write_error
 from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
 from ..format import seed_names
@@ -130,7 +130,7 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
             Store(task.root).path(layout.LOGS).mkdir(exist_ok=True)
             log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
         except OSError as error:
-            raise explained(error, task.log) from None
+            raise write_error(error, task.log) from None
         for output in (1, 2):
             os.dup2(log, output)
         faulthandler.enable(file=log)  # writes the stacks of a crash in compiled code into the log
@@ -367,7 +367,7 @@ def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Dat
     torch.set_num_threads(1)
     try:
         if split == "valid":
-            return _without_test(load_data(part))
+            return _validation_data(load_data(part))
         return registry.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
     except GanbenchError:
         raise
@@ -379,7 +379,7 @@ def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Dat
         torch.set_num_threads(threads)
 
 
-def _without_test(data: Data) -> Data:
+def _validation_data(data: Data) -> Data:
     """The data for a search, without the test examples: the validation examples take their place, and a random tenth
     of the training examples, which are not trained on, becomes the validation examples."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))

@@ -151,10 +151,10 @@ def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
     for argument in call.args if call else ():
         if isinstance(argument, ast.Call):  # Value("modes", "modes", "higher")
             found["values"] = (*found.get("values", ()), _value(argument))
-        elif name := _written(argument):
+        elif name := _literal_argument(argument):
             found["name"] = name
     for keyword in call.keywords if call else ():
-        found[str(keyword.arg)] = _written(keyword.value)
+        found[str(keyword.arg)] = _literal_argument(keyword.value)
     found["name"] = found["name"] or snake(symbol)
     for key, kind in DECORATOR.items():
         if not isinstance(found.get(key, kind()), kind):
@@ -165,10 +165,12 @@ def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
 
 
 def _value(call: ast.Call) -> Value:
-    return Value(*map(_written, call.args), **{str(k.arg): _written(k.value) for k in call.keywords})
+    return Value(
+        *map(_literal_argument, call.args), **{str(k.arg): _literal_argument(k.value) for k in call.keywords}
+    )
 
 
-def _written(node: ast.expr) -> Any:
+def _literal_argument(node: ast.expr) -> Any:
     """The value of a decorator's argument. Raises ValueError if it is not a literal."""
     value = _literal(node)
     if value is UNKNOWN:
@@ -190,12 +192,12 @@ def _fields(family: list[ast.ClassDef], path: Path, lines: list[str]) -> list[Pa
         if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
             continue
         annotation = ast.unparse(item.annotation)
-        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_no_argument(item.value):
+        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_excluded_from_init(item.value):
             continue
         name, value, search = item.target.id, item.value, None
         if is_tunable(value):
             try:
-                search = SearchRange(**{str(k.arg): _written(k.value) for k in value.keywords})
+                search = SearchRange(**{str(k.arg): _literal_argument(k.value) for k in value.keywords})
             except (TypeError, ValueError, PluginError) as error:
                 raise PluginError(f"{path}:{value.lineno}: tunable of {name}: {error}") from None
             value = value.args[0] if value.args else None
@@ -220,7 +222,7 @@ def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None
     return {keyword.arg: keyword.value for keyword in value.keywords} if called == "field" else None
 
 
-def _is_no_argument(value: ast.expr | None) -> bool:
+def _is_excluded_from_init(value: ast.expr | None) -> bool:
     init = (_field_keywords(value) or {}).get("init")
     return init is not None and _literal(init) is False
 

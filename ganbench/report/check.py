@@ -53,7 +53,7 @@ def sentence(row: Row) -> str:
     """The outcome of a row: `ring, gan: kde_ll fell from 225.0 to 201.3 nats (5 against 5 seeds; ...)`"""
     old, new = row.reference, row.result
     if old and new:
-        what = _moved(row, old, new) if row.means else _without_means(row, old, new)
+        what = _mean_sentence(row, old, new) if row.means else _without_means(row, old, new)
     elif new:
         value = f": {_number(new.mean, _error(new))}{_unit(new)} over {plural(new.n_ok, 'seed')}"
         what = f"is not in the reference{value if new.n_ok else ''}"
@@ -79,7 +79,7 @@ def _without_means(row: Row, old: Entry, new: Entry) -> str:
     return _seeds(old, new) if new.n_ok else "has no value, now as in the reference"
 
 
-def _moved(row: Row, old: Entry, new: Entry) -> str:
+def _mean_sentence(row: Row, old: Entry, new: Entry) -> str:
     """`fell from 225.0 to 201.3 nats (5 against 5 seeds; tolerance 2.25, corrected p = 0.003)`"""
     # The change of the mean.
     error = max(_error(old), _error(new))
@@ -112,13 +112,13 @@ def _moved(row: Row, old: Entry, new: Entry) -> str:
         step = 10 ** max(len(str(row.seeds_needed)) - 2, 0)  # round up to two digits, as it is an estimate
         text += f"; about {math.ceil(row.seeds_needed / step) * step} seeds on each side would tell"
     if row.means != "same":
-        text += "".join(f"; {what}" for what in _trained_otherwise(old, new))
+        text += "".join(f"; {what}" for what in _training_differences(old, new))
     if (old.n, old.failures) != (new.n, new.failures) and (old.bad or new.bad):
         text += f"; it {_seeds(old, new)}"
     return text
 
 
-def _trained_otherwise(old: Entry, new: Entry) -> list[str]:
+def _training_differences(old: Entry, new: Entry) -> list[str]:
     """Differences in device and stack size, by which the same seeds differ in rounding; empty if not known."""
     sides = (("trained on", old.device, new.device), ("trained in stacks of", old.stack, new.stack))
     return [
@@ -145,7 +145,7 @@ def notes(result: CheckResult) -> list[str]:
     if not any(row.means not in (None, "same") for row in result.rows):
         return []
     texts = []
-    if any(_trained_otherwise(*pair) for pair in pairs):
+    if any(_training_differences(*pair) for pair in pairs):
         texts.append(
             "Seeds that were trained on another device or in stacks of another size differ by rounding, which training "
             "amplifies: 0.4 to 0.6 % of a score after 200 rounds. A row that moved by no more shows no change of the "

@@ -55,13 +55,16 @@ def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
             where = "" if len(part) == len(own) else f" ({join(list(part['dataset']))})"
             found[str(verdict)].append(f"{metric}{where}")
     open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
-    told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
-    parts = [f"{method} is {', and '.join(told)}"] if told else []
+    decided = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
+    parts = [f"{method} is {', and '.join(decided)}"] if decided else []
     if found[UNLEARNED]:
         parts.append(f"{UNLEARNED} on {join(found[UNLEARNED])}, where both are no better than the floor")
     if open_:
-        parts.append(f"{UNCLEAR} with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}")
-    return f"{'' if told else f'{method} or {baseline}: '}{'; '.join(parts)}."
+        counts = [min(row["seeds"], row["seeds_baseline"]) for row in open_]
+        least, most = min(counts), max(counts)
+        seeds = plural(least, "seed") if least == most else f"{least}–{most} seeds"
+        parts.append(f"{UNCLEAR} with {seeds} on {join(found[UNCLEAR])}{_enough(open_)}")
+    return f"{'' if decided else f'{method} or {baseline}: '}{'; '.join(parts)}."
 
 
 def _enough(rows: Sequence[Row]) -> str:
@@ -172,13 +175,6 @@ def failed(row: Row) -> list[str]:
         for whose, all_, ok in sides
         if row[ok] < row[all_]
     ]
-
-
-def _seeds(rows: Sequence[Row]) -> str:
-    """`5 seeds`, `3–5 seeds`"""
-    counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
-    least, most = min(counts), max(counts)
-    return plural(least, "seed") if least == most else f"{least}–{most} seeds"
 
 
 def excluded(invalid: Mapping[tuple[str, ...], str]) -> list[str]:
@@ -400,7 +396,7 @@ def as_markdown(compared: Comparison) -> str:
 
 def write(folder: Path, compared: Comparison) -> list[Path]:
     """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
-    paths; diagrams of an earlier comparison are removed. Raises StoreError."""
+    paths; diagrams of an earlier comparison are removed. Raises StoreError if the folder cannot be written."""
     files = Folder(Path(folder))
     # Beside each comparison stands the probability of improvement over all datasets.
     names = ["method", "baseline", "metric"]

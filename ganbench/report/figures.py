@@ -52,7 +52,7 @@ def write(run: Path | Run) -> list[Path]:
             style.settle(plot.figure)
             for kind, draw in (("png", style.png), ("svg", style.svg)):
                 written.append(files.write(files.path(layout.plot(plot.name, kind)), draw(plot.figure)))
-            frames = {"frames": _frames(plot.figure)} if plot.kind == "snapshots" else {}
+            frames = {"frames": _column_bounds(plot.figure)} if plot.kind == "snapshots" else {}
             entries.append({**{word: getattr(plot, word) for word in _WORDS}, **frames})
     index = {"drawn_from": _source(files), "plots": entries, "missing": [asdict(one) for one in missing]}
     files.write(files.path(layout.PLOT_INDEX), json.dumps(index, indent=1, ensure_ascii=False).encode())
@@ -115,19 +115,19 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
             yield plot
         for draw in (_samples, _snapshots, _curves, _probes):
             if plot := draw(dataset, cells[:MAX_METHODS], colours):
-                yield _captioned(plot, len(cells))
+                yield _with_omission_note(plot, len(cells))
         names: set[str] = set()
         for metric in metrics.of(cells):
             try:
                 for plot in metrics.draw(metric, dataset, cells, colours):
                     if plot.name not in names:  # modes and class_coverage draw the same figure
-                        yield _captioned(plot, len(cells))
+                        yield _with_omission_note(plot, len(cells))
                     names.add(plot.name)
             except PluginError as error:
                 missing.append(Missing(dataset.label, metric, str(error)))
 
 
-def _captioned(plot: Plot, methods: int) -> Plot:
+def _with_omission_note(plot: Plot, methods: int) -> Plot:
     """The plot, with a note in its caption if not all methods are drawn."""
     return plot if plot.label else replace(plot, caption=f"{plot.caption} {omission_note(methods)}".rstrip())
 
@@ -223,7 +223,11 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
                 ax.set_title(title)
         for ax in row[len(steps) : -1]:
             ax.set_visible(False)
-        _data_panel(row[-1], dataset, snapshots.shape[1], titled=not titles)
+        n = snapshots.shape[1]
+        real = dataset.arrays["examples"][:n]
+        style.examples(row[-1], dataset, real, style.MUTED, columns=_side(dataset, n))
+        if not titles:
+            row[-1].set_title("data", color=style.MUTED)
         style.row_label(row[0], cell.label, colours[cell.label])
         titles = own
     return Plot(
@@ -238,7 +242,7 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
     )
 
 
-def _frames(figure: Figure) -> list[float]:
+def _column_bounds(figure: Figure) -> list[float]:
     """The left ends of the columns of a strip, and the right end of the last, as fractions of the figure's width, so
     that a page can show the columns one after the other."""
     sides: dict[int, tuple[float, float]] = {}
@@ -252,13 +256,6 @@ def _frames(figure: Figure) -> list[float]:
     gaps = [(left[1] + right[0]) / 2 for left, right in pairwise(columns)]
     margin = gaps[0] - columns[0][1]
     return [columns[0][0] - margin, *gaps, min(columns[-1][1] + margin, 1.0)]
-
-
-def _data_panel(ax: Axes, dataset: Dataset, n: int, titled: bool) -> None:
-    real = dataset.arrays["examples"][:n]
-    style.examples(ax, dataset, real, style.MUTED, columns=_side(dataset, n))
-    if titled:
-        ax.set_title("data", color=style.MUTED)
 
 
 def _side(dataset: Dataset, n: int) -> int:
@@ -324,7 +321,7 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
 
 def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
     """The probes of the games: a panel for each probe, a line for each method."""
-    found = {cell.label: _probed(cell) for cell in cells}
+    found = {cell.label: _probe_values(cell) for cell in cells}
     names = list(dict.fromkeys(name for probes in found.values() for name in probes))
     if not names:
         return None
@@ -332,8 +329,14 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     shown = [label for label, probes in found.items() if probes]
     for name, ax in zip(names, panels, strict=True):
         for label, stroke in zip(shown, style.STROKES, strict=False):
-            if name in found[label]:
-                _probe(ax, *found[label][name], colours[label], stroke)
+            if name not in found[label]:
+                continue
+            steps, values = found[label][name]
+            low, middle, high = (f(values, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
+            ax.fill_between(steps, low, high, color=colours[label], alpha=0.12, linewidth=0)
+            ax.plot(steps, middle, color=colours[label], linewidth=1.2, linestyle=stroke)
+            if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
+                style.logarithmic(ax, "y")
         ax.set_title(name)
         ax.set(xlabel="rounds since it started")
         ax.grid(axis="y")
@@ -355,7 +358,7 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     )
 
 
-def _probed(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _probe_values(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each probe, the rounds since its first value [L], and its values [seeds, L]."""
     media = [seed.media for seed in cell.ok if "curve.step" in seed.media]
     names = sorted({name for arrays in media for name in arrays if name.startswith(PROBE)})
@@ -369,14 +372,6 @@ def _probed(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             before = steps[~begun].max(initial=0)  # where the probe had no value yet
             found[name.removeprefix(PROBE)] = (steps[begun] - before, values[:, begun])
     return found
-
-
-def _probe(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, stroke: Any) -> None:
-    low, middle, high = np.nanmin(values, axis=0), np.nanmedian(values, axis=0), np.nanmax(values, axis=0)
-    ax.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
-    ax.plot(steps, middle, color=colour, linewidth=1.2, linestyle=stroke)
-    if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
-        style.logarithmic(ax, "y")
 
 
 # ---------------------------------------------------------------------------------------------- scores
@@ -557,7 +552,7 @@ class Metrics:
             if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
-        every = [_only(cell, metric) for cell in cells]
+        every = [_cell_of_metric(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
             look = Style(name, dataset, every, colours, metric.removeprefix(name))
@@ -577,7 +572,7 @@ class Metrics:
         return getattr(registry.build(plugin, params), "figure", None)
 
 
-def _only(cell: Cell, metric: str) -> Cell:
+def _cell_of_metric(cell: Cell, metric: str) -> Cell:
     """The cell with the scores of this metric only, so that it does not get the details of another one."""
     seeds = [
         replace(seed, scores=tuple(score for score in seed.scores if score.info.get("metric") == metric))

@@ -53,7 +53,7 @@ def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
     run = open_run(run)
     pictures = _pictures(run)
     frame = run_summary(run)
-    compared = _compared(run, frame)
+    compared = _comparison(run, frame)
     protocols = _protocols(run)
     files = run.files
     suite = files.read_text(files.path(layout.SUITE), MAX_SUITE) or ""
@@ -77,7 +77,7 @@ def write(run: Path | Run, checked: CheckResult | None = None) -> Path:
         failures=list(_failures(run)),
         cells=[_trained(cell) for cell in run.cells],
         commands=COMMANDS,
-        environment=list(_flat(files.read_object(files.path(layout.ENVIRONMENT)))),
+        environment=list(_flatten(files.read_object(files.path(layout.ENVIRONMENT)))),
         suite=suite,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
@@ -115,7 +115,7 @@ def _overview(run: Run, frame: pd.DataFrame) -> str:
     return f"{did}{len(seeds) - sum(bad.values())} succeeded, {ended}." if bad else f"{did}all succeeded."
 
 
-def _compared(run: Run, frame: pd.DataFrame) -> Comparison | None:
+def _comparison(run: Run, frame: pd.DataFrame) -> Comparison | None:
     """The comparison of the first method of each dataset with the others, by all metrics that have one protocol; None
     if there is nothing to compare."""
     mixed = set(frame.loc[frame["mixed"], "metric"])
@@ -155,7 +155,7 @@ def _pictures(run: Run) -> list[Picture]:
         plots.write(run)
         pictures = plots.read_pictures(run) or []
     return [
-        _embedded(
+        _embed(
             content,
             {word: entry[word] for word in ("kind", "dataset", "title", "caption", "alt")},
             entry.get("frames") or (),
@@ -164,7 +164,7 @@ def _pictures(run: Run) -> list[Picture]:
     ]
 
 
-def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
+def _embed(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
     width, height = (round(side * _SCALE / style.DPI) for side in struct.unpack(">II", content[16:24]))
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return Picture(
@@ -182,7 +182,7 @@ def _diagrams(compared: Comparison) -> Iterator[Picture]:
         }
         with style.style():
             content = style.png(comparison.diagram(ranked, style.colours(compared.labels)))
-        yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
+        yield _embed(content, {"kind": "ranks", "dataset": "", **words})
 
 
 # ---------------------------------------------------------------------------------------------- sections
@@ -219,7 +219,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
             Section(
                 dataset=shown.dataset,
                 anchor=f"dataset-{i}",
-                about=_described(run, shown.dataset),
+                about=_describe(run, shown.dataset),
                 table=shown,
                 warnings=[*_warnings(run.of(shown.dataset)), *_missing(run, shown.dataset)],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
@@ -230,7 +230,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     return sections
 
 
-def _described(run: Run, label: str) -> str:
+def _describe(run: Run, label: str) -> str:
     """A dataset in one line: what it is, its shape and its splits."""
     if label not in run.datasets:
         return ""
@@ -327,7 +327,7 @@ def _failures(run: Run) -> Iterator[Failure]:
     for cell in run.cells:
         found: dict[tuple[str, str, str, str], list[int]] = {}
         for seed in cell.seeds:
-            for what, info in _troubles(seed.info, seed.scores):
+            for what, info in _seed_failures(seed.info, seed.scores):
                 error = str(info.get("error") or "no reason given").strip()
                 trace = str(info.get("traceback") or (error if "\n" in error else ""))
                 key = (what, str(info["status"]), error.splitlines()[-1], trace)
@@ -336,7 +336,9 @@ def _failures(run: Run) -> Iterator[Failure]:
             yield Failure(cell.dataset, cell.label, what, seed_names(numbers), status, reason, trace)
 
 
-def _troubles(train: Mapping[str, Any], scores: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _seed_failures(
+    train: Mapping[str, Any], scores: Sequence[Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The failures of a seed: its training, or else those of its scores."""
     if train["status"] != "ok":
         yield "training", train
@@ -383,11 +385,11 @@ def _trained(cell: Cell) -> Trained:
     return Trained(cell.dataset, cell.label, about, ", ".join(params), train, seconds, where)
 
 
-def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """A nested object as pairs (dotted name, text); entries of `versions` get no prefix."""
     for name, value in found.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            yield from _flat(value, "" if name == "versions" else f"{path}.")
+            yield from _flatten(value, "" if name == "versions" else f"{path}.")
         elif value is not None:
             yield path, " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -67,6 +67,7 @@ def contrasting(colour: str, ratio: float) -> str:
 
 
 def _luminance(rgb: Array) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 

@@ -293,7 +293,9 @@ def control_values(run: Run) -> dict[str, dict[str, dict[str, float]]]:
     datasets: dict[str, dict[str, dict[str, float]]] = {}
     for (dataset, metric), own in controls.controls(run).groupby(["dataset", "metric"], sort=False):
         cells = datasets.setdefault(str(dataset), {})
-        places = _places(str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ())))
+        places = _control_positions(
+            str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ()))
+        )
         for control, rows in own.groupby("control", sort=False):
             name, column = places[str(control)]
             numbers = rows["value"]
@@ -316,7 +318,7 @@ def control_tables(run: Run) -> dict[str, ControlTable]:
         used = dict.fromkeys(column for row in cells.values() for column in row)
         columns = [name for name in order if name in used] + [name for name in used if name not in order]
         texts = {
-            column: _column({name: row[column] for name, row in cells.items() if column in row})
+            column: _format_column({name: row[column] for name, row in cells.items() if column in row})
             for column in columns
         }
         rows = [(_control_name(name), *(texts[column].get(name, "") for column in columns)) for name in names]
@@ -324,7 +326,7 @@ def control_tables(run: Run) -> dict[str, ControlTable]:
     return made
 
 
-def _column(values: Mapping[str, float]) -> dict[str, str]:
+def _format_column(values: Mapping[str, float]) -> dict[str, str]:
     """Four digits each, in one notation."""
     texts = {name: f"{value:.4g}" for name, value in values.items()}
     if any("e" in text for text in texts.values()):
@@ -332,7 +334,9 @@ def _column(values: Mapping[str, float]) -> dict[str, str]:
     return texts
 
 
-def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _control_positions(
+    metric: str, names: Sequence[str], values: Sequence[str]
+) -> dict[str, tuple[str, str]]:
     """The row and column of each control of a metric: `floor gaussian reverse kl` goes into the row `floor gaussian`
     and the column `reverse_kl`. A name without the name of a value becomes a column, in the row of all methods ("")."""
     if len(values) < 2:

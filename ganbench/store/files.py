@@ -24,7 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import explained, write_atomic
+from ..atomic import write_atomic, write_error
 from ..errors import StoreError
 from . import layout
 
@@ -58,7 +58,7 @@ class Folder:
         try:
             # `realpath` dominates the time to read a hundred thousand small files, so it is called only if there are
             # links.
-            if _without_links(str(self.root), str(path)):
+            if _has_no_links(str(self.root), str(path)):
                 return path
             real = os.path.realpath(path)
         except ValueError:  # a zero byte, or a surrogate that no file name can hold
@@ -75,9 +75,9 @@ class Folder:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise explained(error, self.root) from None
+            raise write_error(error, self.root) from None
         for temporary in self.root.rglob(".*.tmp"):
-            if _abandoned(temporary):
+            if _is_abandoned(temporary):
                 temporary.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------ writing
@@ -97,7 +97,7 @@ class Folder:
         except NotADirectoryError:
             return
         except OSError as error:
-            raise explained(error, path) from None
+            raise write_error(error, path) from None
 
     def write_json(self, name: str | Path, document: Mapping[str, Any]) -> None:
         """Write a JSON document with its schema and a checksum of itself. Raises ValueError for NaN and infinity."""
@@ -264,7 +264,7 @@ class Folder:
         except FileNotFoundError:
             return  # another run has moved it already
         except OSError as error:
-            raise explained(error, path) from None
+            raise write_error(error, path) from None
         self.warnings.append(f"{why}: moved to {target.relative_to(self.root)}; it will be computed again")
 
 
@@ -277,7 +277,7 @@ _KINDS = {
 }
 
 
-def _without_links(root: str, path: str) -> bool:
+def _has_no_links(root: str, path: str) -> bool:
     """Whether the existing part of a path below `root` contains no link and no `..`; `root` itself may be a link."""
     at, below = root, path.removeprefix(root + os.sep).split(os.sep)
     if not path.startswith(root + os.sep) or os.pardir in below:
@@ -309,7 +309,7 @@ def _parse(content: bytes) -> dict[str, Any]:
     return document
 
 
-def _abandoned(temporary: Path) -> bool:
+def _is_abandoned(temporary: Path) -> bool:
     """Whether the process that was writing this temporary file has ended."""
     stem, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
     try:

@@ -91,7 +91,7 @@ class ScoreFile:
     path: Path
     info: Mapping[str, Any]
     values: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of each of its records
-    files: Folder | None = None  # None: no tensors lie beside it
+    files: Folder | None = None  # None: it has no tensors
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
@@ -108,7 +108,7 @@ class Seed:
     folder: Path
     info: Mapping[str, Any]  # train.json, at least status and error
     scores: tuple[ScoreFile, ...]
-    files: Folder | None = None  # None: no tensors lie beside it
+    files: Folder | None = None  # None: it has no tensors
 
     @property
     def status(self) -> str:
@@ -175,7 +175,7 @@ class Run:
 
 
 Names = Mapping[int, Sequence[str]]  # seed -> its scores, as paths below the run directory
-Ended = dict[str, Any]  # status and error of a seed, from its first record
+SeedStatus = dict[str, Any]  # status and error of a seed, from its first record
 _NUMBER = (int, float)
 _CARD = {  # the type of each entry of a document; entries may be missing
     "training": {
@@ -216,7 +216,7 @@ def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
     """The cells of the records. In plain Python, since grouping a data frame by the seeds of 500 cells takes longer
     than reading all their files."""
     current = files.planned_scores()
-    seeds: dict[tuple[str, str, str], dict[int, Ended]] = {}
+    seeds: dict[tuple[str, str, str], dict[int, SeedStatus]] = {}
     values: dict[tuple[str, str, str], list[tuple[str, float, int]]] = {}
     names = ("cell", "dataset", "label", "seed", "status", "error", "metric", "value")
     for name, dataset, label, seed, status, error, metric, value in zip(
@@ -228,41 +228,39 @@ def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
             values.setdefault(key, []).append((metric, value, seed))
     for key, ended in seeds.items():
         name, planned = key[0], current.get(key[0], {})
-        path, info = files.root / layout.cell(name), _card(files, "cell", layout.cell_card(name))
+        path, info = files.root / layout.cell(name), _read_card(files, "cell", layout.cell_card(name))
         own = tuple(_seed(files, name, number, ended[number], planned) for number in sorted(ended))
-        yield Cell(path, *key[1:], info, own, _median_seed(values.get(key, ())))
+        # The seed to show: the one with the median value of the first metric (the lower of two medians).
+        scored = values.get(key, [])
+        ranked = sorted((value, seed) for metric, value, seed in scored if metric == scored[0][0])
+        shown = ranked[(len(ranked) - 1) // 2][1] if ranked else None
+        yield Cell(path, *key[1:], info, own, shown)
 
 
-def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
-    """The seed with the median value of the first metric; `values`: (metric, value, seed)."""
-    ranked = sorted(pair[1:] for pair in values if pair[0] == values[0][0])
-    return ranked[(len(ranked) - 1) // 2][1] if ranked else None
-
-
-def _seed(files: Store, cell: str, number: int, ended: Ended, planned: Names) -> Seed:
+def _seed(files: Store, cell: str, number: int, ended: SeedStatus, planned: Names) -> Seed:
     """One seed. If train.json is missing, as for a seed whose worker was lost, its records give its status."""
     folder = files.path(layout.scores(cell, number))
     there = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
     names = (name for name in sorted(planned.get(number, ())) if name.rpartition("/")[2] in there)
     scores = tuple(_score(files, name, there) for name in names)
-    known = _card(files, "training", layout.training(cell, number))
+    known = _read_card(files, "training", layout.training(cell, number))
     return Seed(number, folder.parent, {**ended, **known}, scores, files)
 
 
 def _score(files: Store, name: str, there: Set[str]) -> ScoreFile:
-    path, info = files.root / name, _card(files, "score", name)
+    path, info = files.root / name, _read_card(files, "score", name)
     try:
         rows = info.pop("records", ())
         values = tuple((str(row["metric"]), current_protocol(str(row["protocol"]))) for row in rows)
     except (TypeError, KeyError):
         raise StoreError(f"{path}: 'records' has an entry that is not a record; {REBUILD}") from None
-    beside = path.with_suffix(layout.TENSORS).name in there
-    return ScoreFile(path, info, values, files if beside else None)
+    has_tensors = path.with_suffix(layout.TENSORS).name in there
+    return ScoreFile(path, info, values, files if has_tensors else None)
 
 
 def _dataset(files: Store, label: str) -> Dataset | None:
     name = layout.dataset(label)
-    info, path = _card(files, "dataset", name), files.path(name)
+    info, path = _read_card(files, "dataset", name), files.path(name)
     arrays = files.read_tensors(path.with_suffix(layout.TENSORS))
     if "examples" not in arrays:
         return None
@@ -274,7 +272,7 @@ def _dataset(files: Store, label: str) -> Dataset | None:
     return data
 
 
-def _card(files: Store, kind: str, name: str) -> dict[str, Any]:
+def _read_card(files: Store, kind: str, name: str) -> dict[str, Any]:
     """A document of this kind; empty if there is none. Raises StoreError for an entry of another type than a run
     writes."""
     path, document = files.root / name, files.read_object(name)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, registry
-from ..atomic import explained
+from ..atomic import write_error
 from ..contracts import COLUMNS, Data, Status
 from ..errors import RequestError, StoreError
 from ..suite.load import DatasetSpec, Suite, dump
@@ -88,13 +88,13 @@ class Store(Folder):
         holder left are removed here."""
         with ExitStack() as stack:
             for seed in sorted(seeds):  # always in the same order, so that two runs cannot deadlock
-                stack.enter_context(self._locked(layout.lock(cell, seed), wait=wait))
+                stack.enter_context(self._lock_file(layout.lock(cell, seed), wait=wait))
                 for temporary in self.path(layout.seed(cell, seed)).rglob(".*.tmp"):
                     temporary.unlink(missing_ok=True)
             yield
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock_file(self, name: str, *, wait: bool = True) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         path = self.path(name)
@@ -105,7 +105,7 @@ class Store(Folder):
         except Timeout:  # a subclass of OSError
             raise
         except OSError as error:
-            raise explained(error, path) from None
+            raise write_error(error, path) from None
         try:
             yield
         finally:
@@ -120,7 +120,7 @@ class Store(Folder):
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise explained(error, path) from None
+                raise write_error(error, path) from None
 
     # ------------------------------------------------------------------------------------------ trainings
 
@@ -296,7 +296,7 @@ class Store(Folder):
                 "about": part.plugin.summary if part else "samples made by another program",
             }
             self.write_json(layout.cell_card(cell.id), card)
-        planned = [_planned(cell) for cell in cells]
+        planned = [_plan_entry(cell) for cell in cells]
         plan = {"suite": suite.name, "about": suite.about, "source": source, "cells": planned}
         self.write_json(layout.PLAN, plan)
 
@@ -372,7 +372,7 @@ class Store(Folder):
         # Locked, since another run of the directory may end at the same time. The checksum is removed first: if this
         # process is killed between the two writes, records without a checksum are accepted (earlier versions wrote
         # none), but records with a wrong one are not.
-        with self._locked(layout.RECORDS_LOCK):
+        with self._lock_file(layout.RECORDS_LOCK):
             self.remove_file(layout.RECORDS_SUM)
             self.write(layout.RECORDS, content)
             checksum = f"{hashlib.sha256(content).hexdigest()}  {layout.RECORDS}\n"
@@ -402,7 +402,7 @@ def _source(suite: Suite) -> dict[str, str]:
     return {"path": path, "sha256": text, "shipped": suite.path.stem if shipped else ""}
 
 
-def _planned(cell: Cell) -> dict[str, Any]:
+def _plan_entry(cell: Cell) -> dict[str, Any]:
     """The entry of a cell in plan.json: everything that `records` needs, without the suite."""
     metrics = [
         {

@@ -122,32 +122,32 @@ def dump(suite: Suite) -> str:
         "seeds": list(suite.seeds),
         "train": {field.name: getattr(suite.train, field.name) for field in fields(suite.train)},
         "datasets": [
-            _written("dataset", entry.part)
+            _plugin_entry("dataset", entry.part)
             | {"label": entry.label}
             | _if_any(train=dict(entry.train), split="" if entry.split == "test" else entry.split)
             for entry in suite.datasets
         ],
-        "methods": [_written_method(entry) for entry in suite.methods],
-        "metrics": [_written("metric", part) | _if_any(label=part.label) for part in suite.metrics],
-        **_if_any(tune=_written_search(suite.tune) if suite.tune else None, track=list(suite.track)),
+        "methods": [_method_entry(entry) for entry in suite.methods],
+        "metrics": [_plugin_entry("metric", part) | _if_any(label=part.label) for part in suite.metrics],
+        **_if_any(tune=_search_entry(suite.tune) if suite.tune else None, track=list(suite.track)),
     }
-    return yaml.dump(_listed(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(_as_lists(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _written(kind: Kind, part: PluginSpec) -> dict[str, Any]:
+def _plugin_entry(kind: Kind, part: PluginSpec) -> dict[str, Any]:
     return {kind: part.reference, **_if_any(params=part.resolved)}
 
 
-def _written_method(entry: MethodSpec) -> dict[str, Any]:
+def _method_entry(entry: MethodSpec) -> dict[str, Any]:
     only = list(entry.datasets or ())
     if entry.part is None:
         return {"samples": list(map(str, entry.samples)), "label": entry.label, **_if_any(datasets=only)}
-    tricks = [_written("trick", trick) for trick in entry.tricks]
+    tricks = [_plugin_entry("trick", trick) for trick in entry.tricks]
     rest = _if_any(tricks=tricks, train=dict(entry.train), datasets=only, tuned=entry.tuned)
-    return {**_written("method", entry.part), "label": entry.label, **rest}
+    return {**_plugin_entry("method", entry.part), "label": entry.label, **rest}
 
 
-def _written_search(tune: TuneSettings) -> dict[str, Any]:
+def _search_entry(tune: TuneSettings) -> dict[str, Any]:
     ranges = {
         label: {name: _if_any(log=r.log, linear=r.linear, among=r.among) for name, r in own.items()}
         for label, own in tune.ranges.items()
@@ -160,11 +160,11 @@ def _if_any(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
 
 
-def _listed(value: Any) -> Any:
+def _as_lists(value: Any) -> Any:
     """The value with tuples converted to lists, for YAML."""
     if isinstance(value, Mapping):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _as_lists(item) for key, item in value.items()}
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class _Dumper(yaml.SafeDumper):
@@ -174,9 +174,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     quoted = not isinstance(nodes.scalar(text), str)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)

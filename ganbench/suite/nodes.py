@@ -140,7 +140,7 @@ class _Composer(yaml.SafeLoader):
         self.depth = 0
 
     def single_document(self) -> yaml.Node | None:
-        """The only document of the text; None where there is none."""
+        """The only document of the text; None if there is none."""
         node = self.get_node() if self.check_node() else None
         if self.check_node():
             position = _position(self.peek_event().start_mark, self.file)

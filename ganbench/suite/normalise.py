@@ -132,7 +132,7 @@ def override(
     value_issues: list[SuiteIssue] = []
     try:
         value = nodes.parse(text, name, value_issues) if text.strip() else YamlNode(None, position)
-        root = _assign(root, steps, _at(position, value))
+        root = _assign(root, steps, _with_position(position, value))
     except SuiteError as error:
         value_issues.extend(error.issues)
     except KeyPathError as error:
@@ -142,13 +142,13 @@ def override(
     return root
 
 
-def _at(position: Position, node: YamlNode) -> YamlNode:
+def _with_position(position: Position, node: YamlNode) -> YamlNode:
     """The node with this position for itself and everything below it."""
     if isinstance(node.value, dict):
-        value: Any = {key: _at(position, child) for key, child in node.value.items()}
+        value: Any = {key: _with_position(position, child) for key, child in node.value.items()}
         return YamlNode(value, position, dict.fromkeys(value, position))
     if isinstance(node.value, list):
-        return YamlNode([_at(position, child) for child in node.value], position)
+        return YamlNode([_with_position(position, child) for child in node.value], position)
     return YamlNode(node.value, position)
 
 

@@ -94,7 +94,7 @@ class Cursor:
         try:
             return annotations.coerce(annotation, self.node.plain())
         except annotations.Mismatch as mismatch:
-            self.note(f"{mismatch}{_quotes(annotation, self.content)}")
+            self.note(f"{mismatch}{_quoting_hint(annotation, self.content)}")
             return default
 
     def name(self, default: str | None, entry: Cursor) -> str:
@@ -581,7 +581,7 @@ def _as_label(value: Any) -> str:
     return value if isinstance(value, str) else annotations.describe(value)
 
 
-def _quotes(annotation: str, value: Any) -> str:
+def _quoting_hint(annotation: str, value: Any) -> str:
     """A hint to add or remove quotes, if that would fix a mismatch; to be appended to its message."""
     if isinstance(value, str) and not isinstance(plain := nodes.scalar(value), str):
         remedy, other = "remove the quotes", plain

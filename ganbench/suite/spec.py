@@ -87,10 +87,11 @@ class PluginSpec:
     def resolved(self) -> dict[str, Any]:
         """All parameters with their defaults, in the order of the source. A default that is not a plain value is left
         out; the digest of the file covers it."""
-        return {p.name: self.params.get(p.name, _default(p)) for p in self.plugin.params if self._known(p)}
-
-    def _known(self, param: Param) -> bool:
-        return param.name in self.params or (not param.required and _is_plain(param.default))
+        return {
+            param.name: self.params.get(param.name, _default(param))
+            for param in self.plugin.params
+            if param.name in self.params or (not param.required and _is_plain(param.default))
+        }
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class Replica:
         # functional_call writes what a forward assigns (`self.x = ...`) into `values`, where it would be lost.
         assigned = [buffer for buffer, tensor in buffers.items() if values[buffer] is not tensor]
         if assigned:
-            raise changed_buffer(name, assigned[0])
+            raise changed_buffer_error(name, assigned[0])
         return result
 
     def parameters(self, net: str) -> dict[str, Tensor]:
@@ -368,7 +368,7 @@ class Stack:
             for name, tensor in buffers.items():
                 before = self.initial_buffers[net][name]
                 if not torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(before)):
-                    raise changed_buffer(net, name)
+                    raise changed_buffer_error(net, name)
 
     def probe(self, step: int, steps: int, minibatch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The game's probes [S] after `step` rounds, on a minibatch [S, B, ...]."""
@@ -443,7 +443,7 @@ def shared_nets(nets: Mapping[str, nn.Module]) -> set[tuple[str, str]]:
     return {(one, two) for one, two in combinations(nets, 2) if parameters[one] & parameters[two]}
 
 
-def changed_buffer(net: str, buffer: str) -> PluginError:
+def changed_buffer_error(net: str, buffer: str) -> PluginError:
     """The error for a net whose forward changes a buffer."""
     return PluginError(
         f"the forward of net {net!r} changes its buffer {buffer!r}; the change would be lost or applied twice: "
