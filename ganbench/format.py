@@ -25,9 +25,10 @@ def number(value: float, error: float) -> str:
         return ""
     known = math.isfinite(error) and error > 0
     shown = decimals(error)
+    # In fixed notation these would be a row of zeros, or have more digits than are known.
     if abs(value) >= 1e7 or (not known and 0 < abs(value) < 0.1) or (shown > 5 and 0 < abs(value) < 0.001):
         return f"{value:.3g}"
-    return f"{value:z.{min(shown, 5)}f}"
+    return f"{value:z.{min(shown, 5)}f}"  # z: no "-0.00"
 
 
 def p_value(p: float) -> str:

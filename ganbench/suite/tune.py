@@ -49,7 +49,9 @@ def points(trials: int, dimensions: int) -> np.ndarray:
     A scrambled Sobol sequence: all methods get the same points (common random numbers), and a longer search starts with
     the points of a shorter one.
     """
+    # Always `COLUMNS` columns: the scrambling depends on their number, and an added parameter must not move the others.
     sobol = qmc.Sobol(max(COLUMNS, dimensions), scramble=True, rng=SEED)
+    # A power of two, for which a Sobol sequence is balanced.
     exponent = max(0, int(trials - 1).bit_length())
     return sobol.random_base2(exponent)[:trials, :dimensions]
 

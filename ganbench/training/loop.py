@@ -219,7 +219,9 @@ class History:
         self.losses: dict[str, list[Tensor]] = {name: [] for name in stack.game.players}
         self.probes: dict[str, list[Tensor]] = {name: [] for name in stack.game.probes}
         self.points: list[int] = []
-        self.every = max(1, steps // CURVE_POINTS)
+        self.every = max(
+            1, steps // CURVE_POINTS
+        )  # rounds between two points, whatever the length of the training
         self.snapshots: list[Tensor] = []  # each [S, n, *shape]
         self.snapshot_steps: list[int] = []
         self.due = (

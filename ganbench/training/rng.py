@@ -29,6 +29,7 @@ MAX_BLOCK_ROUNDS = 64
 
 def derive(seed: int, purpose: str) -> int:
     """An independent 63-bit seed for one use of a training seed."""
+    # A hash, so that neighbouring seeds and purposes are unrelated; 63 bits, since PyTorch takes signed 64-bit seeds.
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
 
 
