@@ -567,7 +567,7 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
         ("\x00\n", "row 1 has no column 'suite'; expected the tables/summary.csv of an earlier run, found: "),
         (b"\xff\xfe", "cannot be read as a table in CSV ('utf-8' codec"),
         (HEAD, "has a header but no rows, so there is nothing to compare with"),
-        (HEAD.replace(",std", ""), "row 1 has no column 'std'; expected the header of"),
+        (HEAD.replace(",std", ""), "row 1 has no column 'std'; expected the tables/summary.csv of"),
         (f"{HEAD},mean\n{GOOD},1", "row 1 has two columns 'mean'; expected one"),
         (HEAD.replace(",", ";"), "row 1 has no column 'suite'"),
         (f"{HEAD}\n{GOOD}\n{GOOD},7", "row 3 has 17 columns; expected 16, as in the header"),
@@ -602,7 +602,7 @@ def test_a_reference_of_a_million_rows_is_refused(tmp_path: Path) -> None:
             patch.setattr(reference, "MAX_ROWS", limit)
             path.write_text(header + "".join(rows), encoding="utf-8")
             if refused:
-                with pytest.raises(RequestError, match="has more than 2 rows; expected a kept"):
+                with pytest.raises(RequestError, match="has more than 2 rows; expected the tables"):
                     reference.read(path)
             else:
                 assert len(reference.read(path)[1]) == 3
@@ -617,7 +617,7 @@ def test_a_pipe_in_place_of_a_reference_is_refused_and_not_waited_for(
     for options in (("--against", pipe), ("--against", kept, "--output", pipe)):
         done = command(good, *options)
         assert (done.exit_code, done.stdout) == (2, "")
-        assert "a pipe or a device; expected a" in done.stderr
+        assert "a pipe or a device; expected the" in done.stderr
     assert pipe.is_fifo()
 
 
