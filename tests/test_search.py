@@ -109,7 +109,7 @@ def test_a_range_is_no_part_of_a_key(tmp_path):
 @pytest.mark.parametrize(
     ("written_range", "message"),
     [
-        ("tunable(1e-3, log=LIMITS)", "tunable of lr: write 'LIMITS' out"),
+        ("tunable(1e-3, log=LIMITS)", "tunable of lr: write 'LIMITS' as a literal"),
         ("tunable(1e-3, log=(2, 1))", "tunable of lr: log: expected two numbers above 0"),
         ("tunable(1e-3, lgo=(1, 2))", "tunable of lr: "),
     ],
