@@ -1,7 +1,7 @@
 """ganbench: is this GAN better than that one, or did the seed decide?
 
-The names below are all that authors of methods, tricks, metrics and datasets need. They are imported on
-first use, so that `import ganbench` starts no torch.
+The names below are all that authors of methods, tricks, metrics and datasets need. They are imported on first use, so
+that `import ganbench` does not import torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HOME = {
     "registry": "find_divergence find_feature",
     "search_range": "tunable",
     "api": "load_data load_model load_records run_suite",
-    "tuning": "BoostedDivergence Search",
+    "simulator_search": "BoostedDivergence Search",
     "metrics.ais": "ais_log_likelihood",
     "metrics.kde": "kde_log_likelihood kde_log_likelihood_folds kde_log_likelihood_scales",
     "metrics.prdc": "prdc",

@@ -1,6 +1,6 @@
-"""From Python what the command line does: run a suite, read its records, take up a trained seed, score samples.
+"""The Python API: run a suite, read its records, load a trained seed, score samples.
 
-What starts torch is imported by the function that needs it, so that reading records takes no seconds.
+Modules that import torch are imported by the functions that need them, so that reading records is fast.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ ARRAYS = (".npy", ".npz")
 
 
 def load_data(name: str, **params: Any) -> Data:
-    """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same for everybody.
-    Raises PluginError, and DatasetError where its files are missing or wrong."""
+    """A dataset by its name (`ring`) or file (`./mine.py`) with these parameters, the same on every machine. Raises
+    PluginError if there is no such dataset or its code fails, and DatasetError if its files are missing or wrong."""
     from .execution import worker
 
     return worker.load_data(PluginSpec(registry.find("dataset", name), params))
@@ -52,10 +52,10 @@ def run_suite(
     jobs: int | None = None,
     quiet: bool = False,
 ) -> DataFrame:
-    """Run a suite, as `ganbench run` does, and give its records; see `load_records`.
+    """Run a suite, as `ganbench run` does, and return its records; see `load_records`.
 
     suite: a YAML file, or the name of a shipped one
-    out: the run directory, where tables, plots and report are written too; what is finished there is not repeated
+    out: the run directory, also for tables, plots and report; results that it has already are not computed again
     overrides: "train.steps=100", as after --set, or several of them
     seeds: 0 to seeds - 1 instead of the suite's own
     device: "auto", "cpu" or "cuda"
@@ -63,8 +63,9 @@ def run_suite(
     quiet: print nothing
 
     A seed that failed or diverged is a row with a status. A script that calls this needs the usual
-    `if __name__ == "__main__":` around it, since workers are processes; a notebook does not. Raises SuiteError with
-    all mistakes of the suite, RequestError, StoreError, and KeyboardInterrupt with what is finished kept.
+    `if __name__ == "__main__":` around it, since workers are processes; a notebook does not. Raises SuiteError with all
+    mistakes of the suite, RequestError for missing data, plugins or devices, StoreError for a directory that cannot be
+    used, and KeyboardInterrupt; finished results are kept.
     """
     from rich.console import Console
 
@@ -78,8 +79,8 @@ def run_suite(
 
 
 def load_records(out: str | Path) -> DataFrame:
-    """The records of a run: a row for each cell, seed and value, the columns of `ganbench.contracts.COLUMNS`;
-    `value` and `sem` are NaN where there are none. Raises StoreError where there is no readable run."""
+    """The records of a run: a row for each cell, seed and value, with the columns of `ganbench.contracts.COLUMNS`;
+    `value` and `sem` are NaN if there are none. Raises StoreError if there is no readable run."""
     from .store.results import read_records
 
     return read_records(Path(out))
@@ -88,19 +89,19 @@ def load_records(out: str | Path) -> DataFrame:
 def load_model(
     out: str | Path, label: str, seed: int = 0, *, dataset: str | None = None, device: str = "cpu"
 ) -> Model:
-    """A trained seed of a run as metrics see it: `.samples(n)`, and for games `.generate(z)`, `.nets` and `.game`.
+    """A trained seed of a run, as metrics see it: `.samples(n)`, and for games `.generate(z)`, `.nets` and `.game`.
 
-    label: of the method in the suite
-    seed: one of the suite's
-    dataset: label of the dataset, where the method was run on more than one
-    device: where it is to compute
+    label: label of the method in the suite
+    seed: one of the suite's seeds
+    dataset: label of the dataset, if the method was run on more than one
+    device: the device on which to compute
 
-    The method and the dataset are made again from the run directory's own copies of their sources. Their code is run:
-    load nothing from a directory that you do not trust. Nothing else of the suite is looked at: it does not matter
-    whether the file of another method, dataset or metric is still there.
+    The method and the dataset are rebuilt from the copies of their sources in the run directory. This runs their code:
+    do not load anything from a directory that you do not trust. Files of other methods, datasets and metrics are not
+    read and may be missing.
 
-    Raises RequestError for a label or seed that is not there or was not trained (or was trained on other data or by
-    other code), StoreError where there is no run, SuiteError where the plugins of this label cannot be read.
+    Raises RequestError for a label or seed that does not exist or was not trained (or was trained on other data or by
+    other code), StoreError if there is no run, SuiteError if the plugins of this label cannot be read.
     """
     from .execution import worker
     from .store import layout
@@ -109,7 +110,9 @@ def load_model(
 
     store = Store(Path(out), read_only=True)
     path = store.path(layout.SUITE)
-    if store.read_text(path) is None:  # also refuses links, and FIFOs, which reading a suite would wait for
+    if (
+        store.read_text(path) is None
+    ):  # also refuses links, and FIFOs, which would block the reading of the suite
         raise StoreError(f"{out}: is not a folder of results (it has no {layout.SUITE})")
     cell = read_cell(path, label, dataset)
     if seed not in cell.seeds:
@@ -125,47 +128,47 @@ def load_model(
     return model(cell, data, seed, *store.tensors(cell.id, seed), device=device)
 
 
-# -------------------------------------------------------------------------- samples that others made
+# -------------------------------------------------------------------------- samples of other programs
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which dataset, which metrics, with which parameters."""
+    """The dataset and the metrics of a scoring, with their parameters."""
 
     dataset: PluginSpec
     metrics: tuple[PluginSpec, ...]
-    n: int | None = None  # samples that every metric takes, where `metrics` do not say how many
+    n: int | None = None  # number of samples for every metric whose parameters do not set it
 
 
 @dataclass(frozen=True)
 class Shortage:
-    """What a metric lacks for which the samples are too few."""
+    """The shortage of samples of a metric."""
 
     needed: int  # samples
     at_hand: int
-    setting: str | None  # "kde_ll.n=300", under which these are enough; None where no parameter does that
+    setting: str | None  # "kde_ll.n=300", with which these are enough; None if there is no such parameter
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one metric says of the samples. Records without a value say why."""
+    """The scores of the samples by one metric. Records without a value have an error."""
 
     metric: str  # its name
-    sentence: str  # the protocol
+    sentence: str  # of its protocol
     records: tuple[Record, ...]  # one for each value
-    controls: Mapping[str, float]  # what data or copies of them score under the same protocol
-    verdict: str | None  # what they say in words
+    controls: Mapping[str, float]  # scores of data, or copies of data, under the same protocol
+    verdict: str | None  # the meaning of the values, in words
     warning: str | None
     shortage: Shortage | None = None
 
 
 def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int | None = None) -> Request:
-    """The dataset and the metrics of these names (or files); no names: all metrics that samples suffice for.
+    """The dataset and the metrics of these names (or files); without names, all metrics that need only samples.
 
-    For the dataset also other samples, an .npy or .npz file, or a folder of images, of the commonest size among them.
-    `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, the value in YAML; `n` is how many
-    samples each metric takes for which the options do not say it. Raises PluginError for a name that is not there,
-    else SuiteError with all mistakes.
+    Other samples can take the place of the dataset: an .npy or .npz file, or a folder of images, of which the most
+    frequent size is used. `options` are "NAME.PARAMETER=VALUE" for a dataset or metric by its name, with the value in
+    YAML; `n` is the number of samples for each metric whose options do not set it. Raises PluginError for an unknown
+    name, else SuiteError with all mistakes.
     """
     name, given = _as_dataset(dataset)
     data = registry.find("dataset", name)
@@ -203,7 +206,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
 
 
 def _as_dataset(dataset: str) -> tuple[str, dict[str, Any]]:
-    """The name and parameters of the dataset that is meant: other samples are data of their own kind."""
+    """The name and parameters of the dataset; files of samples and images are datasets of their own kind."""
     from .datasets import files
 
     path = Path(dataset)
@@ -213,16 +216,17 @@ def _as_dataset(dataset: str) -> tuple[str, dict[str, Any]]:
         return dataset, {}
     headers = files.read_headers(files.list_images(path))
     sides = Counter(min(header.width, header.height) for header in headers)
-    size = min(sides, key=lambda side: (-sides[side], side))  # the commonest
+    size = min(sides, key=lambda side: (-sides[side], side))  # the most frequent, the smaller of equals
     channels = 1 if all(header.grey for header in headers) else 3
     return "images", {"path": str(path.absolute()), "size": size, "channels": channels}
 
 
 def read(path: Path, data: Data) -> Samples:
-    """The samples of an .npy or .npz file, or of a folder of images of the data's size, in a random order that
-    their contents decide, since metrics score the first n.
+    """The samples of an .npy or .npz file, or of a folder of images of the data's size. They are in a pseudo-random
+    order that depends only on their contents, since metrics score the first n.
 
-    Raises SampleError, and DatasetError for images that are damaged or of another size.
+    Raises SampleError for samples that do not fit the data, DatasetError for images that are damaged or of another
+    size.
     """
     from .datasets import files
     from .samples import Samples, read_samples
@@ -255,9 +259,9 @@ def read(path: Path, data: Data) -> Samples:
 def score_samples(
     path: Path, asked: Request, device: str = "auto", report: Callable[[str], object] = lambda line: None
 ) -> Iterator[Measured]:
-    """Each metric of the request on the samples at `path`, as soon as it is there: first those for which the samples
-    are too few, which is found out before anything is computed. They and metrics that fail have records without a
-    value that say why. `report` is given lines that say how the samples and the data were read.
+    """Score the samples at `path` by each metric of the request; yields each result as soon as it is computed. Metrics
+    with too few samples, which is known beforehand, come first. Their records, and those of metrics that fail, have an
+    error instead of a value. `report` is called with lines on how the samples and the data were read.
 
     Raises SampleError and DatasetError, before any metric is computed, for samples that do not fit the data.
     """
@@ -281,7 +285,7 @@ def score_samples(
         if setting and setting[0] not in metric.params:
             metrics[index] = with_param(metric, *setting)
 
-    # The samples are those of one seed of a cell that belongs to no suite.
+    # The samples are treated as one seed of a cell that belongs to no suite.
     method = MethodSpec(path.stem, None, (), (path,), {}, None)
     dataset = DatasetSpec(asked.dataset, asked.dataset.name, {})
     protocols = tuple(protocol(metric, data) for metric in metrics)
@@ -304,7 +308,7 @@ def score_samples(
             continue
         model, lack = SampleModel(0, samples, data=data, device=device), None
         scored = scorer(index, model, trained)
-        if model.max_requested > len(samples):  # what it needs could only be known by trying
+        if model.max_requested > len(samples):  # a need that became known only by running the metric
             names = [
                 name
                 for name, value in metric.resolved.items()
@@ -315,7 +319,7 @@ def score_samples(
 
 
 def _reading(samples: Samples, data: Data) -> Iterator[str]:
-    """How samples and data were read, and a warning where they do not seem to be on one scale."""
+    """Lines on how samples and data were read, with a warning if they seem to be on different scales."""
     from .samples import range_warning
 
     yield f"samples: {samples}; taken in a fixed random order"
@@ -337,7 +341,7 @@ def _measured(scored: ScoredSeed, sentence: str, shortage: Shortage | None) -> M
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of nested mappings: `control_train precision` for one inside another."""
+    """The numbers of nested mappings, with joined names: `control_train precision`."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{before}{name} ")

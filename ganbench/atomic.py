@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all: the one writer for run directories, tables, pictures and the cache.
+"""Atomic writing of files, for run directories, tables, pictures and the cache.
 
-Plain writes were seen torn by one kill in seven.
+In a test, one kill in seven left a file that had been written without it incomplete.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .errors import StoreError
 
 @contextmanager
 def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path to write; after the block it takes the place of `path`.
+    """A temporary path to write to; after the block it replaces `path`.
 
-    After a crash at any moment the old or the new file is there, entirely. Missing folders are made. A link at `path`
-    is replaced, never followed. durable: also after a power cut, which waits for the disk. Raises StoreError where
-    something cannot be written.
+    After a crash there is either the complete old file or the complete new one. Missing folders are created. A link at
+    `path` is replaced, never followed. durable: guarantee this also for a power failure, which waits for the disk.
+    Raises StoreError if the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # a link that was put there would be followed
+        temporary.unlink(missing_ok=True)  # writing would follow a link placed there
         try:
             yield temporary
             if durable:
@@ -35,30 +35,32 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         if durable:
-            _sync(path.parent)  # the new name, too, must outlive a power cut
+            _sync(path.parent)  # the rename must survive a power failure too
     except OSError as error:
-        raise explained(error, path) from None
+        raise write_error(error, path) from None
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> Path:
-    """Write a file whole or not at all, and return its path. Raises StoreError where that is not possible."""
+    """Write a file atomically, and return its path. Raises StoreError if it cannot be written."""
     with replacement(path, durable=durable) as temporary, open(temporary, "xb") as file:
         file.write(content)
     return path
 
 
-def explained(error: OSError, path: Path) -> StoreError:
-    """What a failed write means to the user."""
+def write_error(error: OSError, path: Path) -> StoreError:
+    """A failed write as an error message for the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
-            f"{path}: the disk is full; what is finished is kept: make room, then run the same command again"
+            f"{path}: the disk is full; finished results are kept: free some space, then run the same command again"
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StoreError(
             f"{path}: cannot be written ({error.strerror}); a run can go to another folder with --out"
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return StoreError(f"{path}: cannot be written: a file stands where a folder is needed; move it away")
+        return StoreError(
+            f"{path}: cannot be written: there is a file where a folder is needed; move it away"
+        )
     return StoreError(f"{path}: cannot be written ({error.strerror or error})")
 
 

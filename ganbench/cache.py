@@ -1,6 +1,6 @@
-"""Tensors that take long to make, kept in the user's cache folder under the hash of all they come from.
+"""A cache of tensors that take long to compute, in the user's cache folder, under a hash of all their inputs.
 
-Everything in the folder may be deleted at any time; a damaged file is made again.
+Everything in the folder may be deleted at any time; a damaged file is computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def digest(blobs: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of all blobs together, in their order; each is hashed by itself first, so that borders count."""
+    """SHA-256 of a sequence of blobs. Each is hashed separately first, so that moving a boundary changes the hash."""
     whole = hashlib.sha256()
     for blob in blobs:
         whole.update(hashlib.sha256(blob).digest())
@@ -41,16 +41,16 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gave for this key before, if it is still as it was written, else what it gives now.
+    """The cached result of `make` for this key, if it is there and intact; else calls `make` and stores its result.
 
-    folder: inside the cache folder. Of several processes that want the same, one makes it and the others wait.
-    A folder that cannot be written costs only time.
+    folder: a folder inside the cache folder. If several processes need the same result, one computes it and the others
+    wait. If the folder cannot be written, nothing is cached.
     """
     path = cache_folder() / folder / f"{digest([key.encode()])}.safetensors"
     tensors = _read(path)
     if tensors is None:
-        with _locked(path):
-            tensors = _read(path)  # a second look: another process may have made it
+        with _lock(path):
+            tensors = _read(path)  # again, since another process may have written it
             if tensors is None:
                 tensors = make()
                 _write(path, tensors)
@@ -58,8 +58,8 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside `path`, where there can be one."""
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock next to `path`, if the file system supports it."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The types that authors of methods, tricks, metrics and datasets use.
+"""The types for authors of methods, tricks, metrics and datasets.
 
-Nothing here imports torch: the command line and the reports read these types too.
+Nothing here imports torch, since the command line and the reports use these types too.
 Shapes: S seeds in a stack, B examples in a minibatch, `*shape` one example. Authors never see S:
 everything is written for one replica (one seed) and vectorised by the engine.
 """
@@ -30,8 +30,8 @@ class Modes:
 
     centers: Tensor  # [K, d]
     std: float  # standard deviation of every mode, in the units of the data
-    dims: int | None = None  # how many dimensions hold noise, the first ones; None: all
-    weights: Tensor | None = None  # probability of each mode [K], above 0, adding up to 1; None: all equal
+    dims: int | None = None  # number of dimensions with noise, the first ones; None: all
+    weights: Tensor | None = None  # probability of each mode [K], positive, with sum 1; None: all equal
 
     def __post_init__(self) -> None:
         if self.weights is None:
@@ -39,14 +39,14 @@ class Modes:
         k, weights = len(self.centers), self.weights.double()
         if weights.shape == (k,) and bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5:
             return
-        found = f"{list(weights.shape)}, least {weights.min().item():g}, sum {weights.sum().item():g}"
+        got = f"{list(weights.shape)}, least {weights.min().item():g}, sum {weights.sum().item():g}"
         raise DatasetError(
-            f"Modes.weights: expected [{k}] probabilities above 0 that add up to 1, one for each center; got {found}"
+            f"Modes.weights: expected [{k}] probabilities above 0 that add up to 1, one for each center; got {got}"
         )
 
     @property
     def probabilities(self) -> Tensor:
-        """The weights [K] in float64, also where all are equal."""
+        """The weights [K] in float64; 1 / K each if `weights` is None."""
         weights = self.centers.new_ones(len(self.centers)) if self.weights is None else self.weights
         return weights.double() / weights.double().sum()
 
@@ -61,16 +61,16 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class Simulator:
-    """The source of the data, if it is a program with a few parameters and no gradient.
+    """The source of the data, if it is a program with a few parameters that cannot be differentiated.
 
-    Its cost is counted in generated examples (simulator calls). `truth` is only for scores: no method may read it.
+    Its cost is counted in generated examples (simulator calls). `truth` is for scores only: no method may read it.
     """
 
     simulate: Callable[[Tensor, int, Generator], Tensor]  # (parameters [P], n, generator) -> [n, *shape]
-    parameters: tuple[str, ...]  # what they are, with their units
-    low: tuple[float, ...]  # least value of each in the range of the search
-    high: tuple[float, ...]  # greatest value of each
-    truth: tuple[float, ...]  # the values behind the data
+    parameters: tuple[str, ...]  # descriptions of the parameters, with units
+    low: tuple[float, ...]  # lower end of each parameter's search range
+    high: tuple[float, ...]  # upper end
+    truth: tuple[float, ...]  # the values that made the data
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Data:
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
     simulator: Simulator | None = None
-    notes: tuple[str, ...] = ()  # how the user's files were read, and which were skipped, in words
+    notes: tuple[str, ...] = ()  # sentences on how the user's files were read, and which were skipped
 
     def floats(self, x: Tensor, dtype: dtype | None = None) -> Tensor:
         """Stored examples as floats in `scale`; floats come back unchanged (in `dtype`, if given)."""
@@ -115,10 +115,10 @@ class Divergence:
 
         D_f(P‖Q) = E_Q[f(u)] ≥ E_P[T] − E_Q[f*(T)],    f*(t) = sup_u (t u − f(u)),
 
-    with equality at T* = f'(u). A net returns v of any sign; the output activation g_f, which increases, maps it to
-    T = g_f(v) in the domain of f*. Losses use f*(g_f(v)) as one expression, `composed`, that neither overflows nor
-    cancels. All functions are elementwise, in any floating-point type, and can be vectorised and differentiated twice.
-    A new divergence defines `f`, `conjugate` and `activation`, and has the rest.
+    with equality at T* = f'(u). A net returns any real v; the increasing output activation g_f maps it to T = g_f(v) in
+    the domain of f*. Losses use f*(g_f(v)) as one expression, `composed`, without overflow or cancellation. All
+    functions are elementwise, in any floating-point type, and can be vectorised and differentiated twice. A new
+    divergence defines `f`, `conjugate` and `activation`, and inherits the rest.
 
     f: convex on u > 0 with f(1) = `minimum`, nats
     conjugate: f*(t), convex on its domain
@@ -140,7 +140,7 @@ class Divergence:
         raise NotImplementedError(f"{type(self).__name__} must define activation(v)")
 
     def composed(self, v: Tensor) -> Tensor:
-        """f*(g_f(v)); override it where the two one after the other overflow or cancel."""
+        """f*(g_f(v)); override it if computing one after the other overflows or cancels."""
         return self.conjugate(self.activation(v))
 
     def slope(self, u: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers that a loss needs for each example: standard normal, or uniform in [low, high)."""
+    """Random numbers for each example of a minibatch: standard normal, or uniform in [low, high)."""
 
     shape: tuple[int, ...]
     low: float | None = None
@@ -173,9 +173,9 @@ class Draw:
 
 
 class Batch:
-    """The data of a loss besides the nets: `b.x` [B, *shape] real examples as floats, `b.y` [B] labels (where
-    the dataset has them), every draw of the game by its name (`b.z` [B, z_dim]), `b.step` (rounds played
-    so far, a scalar tensor) and `b.progress` (the same as a fraction of all rounds, in [0, 1))."""
+    """A minibatch, as a loss gets it: `b.x` [B, *shape] real examples as floats, `b.y` [B] labels (if the dataset has
+    any), every draw of the game by its name (`b.z` [B, z_dim]), `b.step` (rounds played so far, a scalar tensor) and
+    `b.progress` (the same as a fraction of all rounds, in [0, 1))."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = dict(tensors)
@@ -185,7 +185,7 @@ class Batch:
             return self.__dict__["tensors"][name]
         except KeyError:
             have = ", ".join(sorted(self.__dict__.get("tensors", {})))
-            raise AttributeError(f"this game draws no {name!r}; the minibatch has: {have}") from None
+            raise AttributeError(f"this game has no draw {name!r}; the minibatch has: {have}") from None
 
 
 class Nets(Protocol):
@@ -202,12 +202,12 @@ class Nets(Protocol):
         ...
 
     def step(self, player: str, b: Batch) -> Nets:
-        """The nets after one update of `player` on `b` by its own optimiser from its live state,
-        differentiable in everything that entered it (Metz et al. 2017, eq. 7-9)."""
+        """The nets after one update of `player` on `b` by its own optimiser and its live state, differentiable with
+        respect to all inputs of the update (Metz et al. 2017, eq. 7-9)."""
         ...
 
     def recall(self, name: str) -> Any:
-        """The present value of the game's memory `name`."""
+        """The current value of the game's memory `name`."""
         ...
 
 
@@ -219,8 +219,8 @@ View = Callable[["Tensor", Batch, int], "Tensor"]  # (input [B, ...], batch, num
 class Optimiser(Protocol):
     """Elementwise update of a parameter tensor [..., P]; a pure function, so that it can be differentiated through.
 
-    One that also has `update` and `freeze` (see optim.InPlace) takes its steps in place where nothing differentiates
-    through them.
+    One that also has `update` and `freeze` (see optim.InPlace) takes its steps in place unless they are differentiated
+    through.
     """
 
     def init(self, params: Tensor) -> tuple[Tensor, ...]: ...
@@ -232,16 +232,16 @@ class Optimiser(Protocol):
 
 @dataclass(frozen=True)
 class Player:
-    """One side of the game: the nets whose parameters it owns, the loss it descends and its optimiser."""
+    """One player of the game: the nets that it trains, the loss that it minimises, and its optimiser."""
 
     nets: str | tuple[str, ...]
     loss: Loss
     optimiser: Optimiser
     steps: int = 1  # updates in each round
     project: Callable[[Tensor], Tensor] | None = None  # applied to the parameters [..., P] after each update
-    # Factor of every update, a scalar tensor, at a fraction of all rounds in [0, 1): a falling learning rate.
+    # Fraction of all rounds in [0, 1) -> factor of the update, a scalar tensor: a learning-rate schedule.
     schedule: Callable[[Tensor], Tensor] | None = None
-    extended: bool = False  # whether a trick has modified its loss; then another trick must not replace it
+    extended: bool = False  # whether a trick has modified its loss, which other tricks must then not replace
 
     @property
     def owns(self) -> tuple[str, ...]:
@@ -261,24 +261,24 @@ class Memory:
 class Game:
     """Players, the nets they own, the random numbers they need, and how to sample after training.
 
-    The players move in the order in which they stand here. `alternating`: each sees the others' latest
-    parameters and a minibatch of its own; `simultaneous`: all gradients are taken at the same point, on
-    the same minibatch, then all move.
+    The players move in the order of `players`. `alternating`: each sees the others' latest parameters and has its own
+    minibatch; `simultaneous`: all gradients are taken at the same point, on the same minibatch, then all move.
     """
 
     nets: Mapping[str, Module]
     players: Mapping[str, Player]
     draws: Mapping[str, Draw | tuple[int, ...]]
     sample: Callable[[Nets, Tensor], Tensor]  # (nets, latent [B, ...]) -> [B, *shape], in the data's scale
-    latent: str = "z"  # the draw that `sample` takes
+    latent: str = "z"  # name of the draw that `sample` takes
     order: Literal["alternating", "simultaneous"] = "alternating"
     views: Mapping[str, tuple[View, ...]] = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
     # Intermediate images of a sample, coarse to fine, each [B, ...]; the last is the sample. None: a single step.
     stages: Callable[[Nets, Tensor], tuple[Tensor, ...]] | None = None
-    # A net with outputs v, and an f: E_data[g_f(v)] - E_samples[f*(g_f(v))] bounds D_f(data ‖ samples) from below.
+    # A net with outputs v, and a divergence f: E_data[g_f(v)] - E_samples[f*(g_f(v))] is a lower bound of
+    # D_f(data ‖ samples).
     bound: tuple[str, Divergence] | None = None
-    # More numbers to record and plot with the losses, by name; NaN if there is none yet.
+    # Additional numbers to record and plot with the losses, by name; NaN while there is no value yet.
     probes: Mapping[str, Loss] = field(default_factory=dict)
 
     def draw(self, name: str) -> Draw:
@@ -287,38 +287,40 @@ class Game:
         return draw if isinstance(draw, Draw) else Draw(tuple(draw))
 
     def net(self, name: str) -> Module:
-        """The net of this name. Raises PluginError, which says that a trick does not fit the method."""
+        """The net of this name. Raises PluginError if there is none, as when a trick does not fit the method."""
         if name not in self.nets:
             raise PluginError(f"this game has no net {name!r}{did_you_mean(name, self.nets)}")
         return self.nets[name]
 
     def player(self, name: str) -> Player:
-        """The player of this name. Raises PluginError, which says that a trick does not fit the method."""
+        """The player of this name. Raises PluginError if there is none, as when a trick does not fit the method."""
         if name not in self.players:
             raise PluginError(f"this game has no player {name!r}{did_you_mean(name, self.players)}")
         return self.players[name]
 
     def with_loss(self, player: str, loss: Callable[[Loss, Nets, Batch], Tensor]) -> Game:
-        """The game in which `player` descends `loss(its present loss, nets, b)`. Raises PluginError."""
+        """The game in which `player` minimises `loss(its present loss, nets, b)`. Raises PluginError for an unknown
+        player."""
         old = self.player(player)
         inner = old.loss
         new = replace(old, loss=lambda nets, b: loss(inner, nets, b), extended=True)
         return replace(self, players={**self.players, player: new})
 
     def with_view(self, net: str, view: View) -> Game:
-        """The game in which every input of `net` passes through `view` first; the view added last is applied first.
-        Raises PluginError."""
+        """The game in which `view` transforms every input of `net`; the view added last is applied first. Raises
+        PluginError for an unknown net."""
         self.net(net)
         return replace(self, views={**self.views, net: (view, *self.views.get(net, ()))})
 
     def with_net(self, name: str, net: Module) -> Game:
-        """The game with another net of this name; a `bound` of the old one is dropped. Raises PluginError."""
+        """The game with another net of this name; a `bound` of the old net is dropped. Raises PluginError for an
+        unknown net."""
         self.net(name)
         bound = None if self.bound and self.bound[0] == name else self.bound
         return replace(self, nets={**self.nets, name: net}, bound=bound)
 
     def with_draws(self, **draws: Draw | tuple[int, ...]) -> Game:
-        """The game with more draws in each minibatch."""
+        """The game with additional draws in each minibatch."""
         return replace(self, draws={**self.draws, **draws})
 
     def with_memory(self, name: str, memory: Memory) -> Game:
@@ -328,7 +330,7 @@ class Game:
 
 @dataclass(frozen=True)
 class Budget:
-    """The training budget, for methods that train by themselves (`fit`)."""
+    """The training budget, for methods with their own training loop (`fit`)."""
 
     steps: int
     batch: int
@@ -339,8 +341,8 @@ class Budget:
 class Sampler(Protocol):
     """The result of `fit`: a function that returns n fresh samples [n, *shape] as floats in the data's scale.
 
-    It may have two attributes, dictionaries of tensors: `curves`, drawn like the losses of a game ("step" [L]
-    and others [L]), and `state`, kept beside the samples, which metrics read as `model.state`.
+    It may have two attributes, dictionaries of tensors: `curves`, plotted like the losses of a game ("step" [L]
+    and others [L]), and `state`, stored with the samples, which metrics read as `model.state`.
     """
 
     def __call__(self, n: int, generator: Generator) -> Tensor: ...
@@ -356,8 +358,8 @@ SENTENCES = ("verdict", "warning", "caution", "invalid")  # fields of `Score`, s
 
 @dataclass(frozen=True)
 class Score:
-    """One measured value. `sem` is the standard error over what it averages (test points, images), never
-    over training seeds; `details` holds what the metric's `figure` draws (numbers, strings, tensors).
+    """One measured value. `sem` is its standard error over the items that it averages (test points, images), never over
+    training seeds; `details` holds the data for the metric's `figure` (numbers, strings, tensors).
 
     `controls` are printed with the values: values of other samplers under the same protocol, such as "ceiling" (a
     perfect sampler) or "train" (training examples), and "accuracy" (of a classifier that the value relies on). A value
@@ -371,13 +373,13 @@ class Score:
 
     value: float
     sem: float | None = None
-    n: int | None = None  # number of things averaged
+    n: int | None = None  # number of items averaged
     details: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, float | Mapping[str, float]] = field(default_factory=dict)
     verdict: str | None = None  # the meaning of the value in words; counted over the seeds
     warning: str | None = None  # a possible problem of this value
     caution: str | None = None  # a limitation of all values of this metric
-    # Why the value is not valid (a control failed): then it is shown, but not ranked or compared.
+    # Why the value is not valid (a control failed); it is then shown, but not ranked or compared.
     invalid: str | None = None
 
     def __post_init__(self) -> None:
@@ -391,7 +393,7 @@ class Score:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The details including controls and sentences, as they are written to disk."""
+        """The details with controls and sentences, as stored on disk."""
         controls = {
             name if name.startswith(CONTROLS) else f"control_{name}": value
             for name, value in self.controls.items()
@@ -402,7 +404,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Value:
-    """A column that a metric fills: its name, its unit and which direction is better."""
+    """A value that a metric measures: the name of its column, its unit and the better direction."""
 
     name: str
     unit: str
@@ -410,45 +412,45 @@ class Value:
 
 
 class Model(Protocol):
-    """What a metric sees of one trained replica."""
+    """One trained replica, as metrics see it."""
 
     @property
     def latent(self) -> Draw | None:
-        """What `generate` takes; None where there is no generator to differentiate (fit, samples)."""
+        """The draw that `generate` takes; None if there is no generator to differentiate (fit, samples)."""
         ...
 
     def samples(self, n: int) -> Tensor:
-        """The first n of a fixed stream of samples [n, *shape], floats; the same for all metrics.
-        Raises SampleError where fewer are at hand."""
+        """The first n of a fixed stream of samples [n, *shape], floats; the same for all metrics. Raises SampleError if
+        fewer are available."""
         ...
 
     def generate(self, z: Tensor) -> Tensor:
-        """Latents [n, *latent.shape] to samples [n, *shape], differentiable in z."""
+        """The samples [n, *shape] of latents z [n, *latent.shape], differentiable with respect to z."""
         ...
 
     def stages(self, z: Tensor) -> tuple[Tensor, ...]:
-        """What the samples of these latents pass through, coarse to fine; empty for a single step."""
+        """The intermediate images of the samples of these latents, coarse to fine; empty for a single step."""
         ...
 
     def generator(self, purpose: str) -> Generator:
-        """A generator of random numbers for this seed and purpose, on the CPU wherever the samples are. Draw there and
-        move what was drawn, `torch.randn(n, generator=g).to(samples)`: then a score does not depend on the device."""
+        """A random generator for this seed and purpose, always on the CPU. Draw there and move the numbers,
+        `torch.randn(n, generator=g).to(samples)`, so that a score does not depend on the device."""
         ...
 
     @property
     def state(self) -> Mapping[str, Tensor]:
-        """What is kept of the seed beside its samples: parameters of its nets, or the `state` of the sampler
-        that `fit` returned; empty where only samples are known."""
+        """The stored tensors of the seed: parameters of its nets, or the `state` of the sampler that `fit` returned;
+        empty if only samples are known."""
         ...
 
     @property
     def game(self) -> Game | None:
-        """The game that was played; None for `fit` and where only samples are known."""
+        """The game that was played; None for `fit`, and if only samples are known."""
         ...
 
     @property
     def nets(self) -> Nets | None:
-        """Its nets as they stand at the end, without the views of tricks; None where there is no game."""
+        """Its nets after training, without the views of tricks; None if there is no game."""
         ...
 
 
@@ -483,14 +485,14 @@ class Record:
     better: Better
     status: Status
     error: str | None
-    seconds: float  # spent on this score
-    train_seconds: float  # spent on training the stack, divided by its seeds
+    seconds: float  # time for this score
+    train_seconds: float  # time to train the stack, divided by its seeds
     device: str
     dtype: str
     stack: int  # seeds trained together
     cell: str
     version: str  # of ganbench
-    floor: float | None = None  # the value of a trivial sampler
+    floor: float | None = None  # the score of a trivial sampler
     invalid: str | None = None  # why the value is not valid: a control of its metric failed
 
 
@@ -541,13 +543,13 @@ def method(
 ) -> Any:
     """Mark a frozen dataclass with `game(data) -> Game`, or with `fit(data, seed, budget) -> sampler`.
 
-    `needs`: what a dataset must have for it, such as "simulator". `provides`: what metrics may need of it
-    besides samples: "parameters", "bound" (a game with a `bound`), or "discriminator" (a net "D" that is a
-    `Sequential` and judges examples one by one).
+    `needs`: features that the dataset must have, such as "simulator". `provides`: features for metrics besides samples:
+    "parameters", "bound" (a game with a `bound`), or "discriminator" (a net "D" that is a `Sequential` and judges
+    examples one by one).
 
-    `reads`, in all marks: files that the code reads, such as ("weights.json",), relative to its own file; folders are
-    read whole. Results are made again when their content changes. Modules that it imports from beside it, and files
-    that a parameter names, need not be listed.
+    `reads`, in all marks: files that the code reads, such as ("weights.json",), relative to its own file; a folder
+    stands for all its files. Results are computed again when their content changes. Modules in the same folder that the
+    code imports, and files that a parameter names, need not be listed.
     """
     return _bare("method", name, needs=needs, provides=provides, reads=reads)
 
@@ -564,8 +566,8 @@ def divergence(name: Any = None, *, reads: tuple[str, ...] = ()) -> Any:
 
 
 def feature(name: Any = None, *, reads: tuple[str, ...] = ()) -> Any:
-    """Mark a frozen dataclass with `__call__(x) -> features`, [B, *shape] in the data's scale -> [B, d], each
-    example by itself and differentiable, for tricks that match them. `reads`: as in `method`."""
+    """Mark a frozen dataclass with `__call__(x) -> features`, [B, *shape] in the data's scale -> [B, d], differentiable
+    and for each example separately, for tricks that match features. `reads`: as in `method`."""
     return _bare("feature", name, reads=reads)
 
 
@@ -579,18 +581,17 @@ def metric(
     """Mark a frozen dataclass with `__call__(model, data) -> Score` (a tuple of them, if it has several values).
 
     `needs`: "modes", "log_density", "labels", "pixels", "simulator" of the dataset, "generator", "bound",
-    "discriminator" or "parameters" of the method; where one is missing the metric does not apply and gives no row.
-    `version` goes up when the numbers change. `reads`: as in `method`.
+    "discriminator" or "parameters" of the method; if one is missing, the metric does not apply and has no row.
+    Increase `version` when the numbers change. `reads`: as in `method`.
 
-    Values are compared only under one protocol. `protocol(self, data) -> str` says in a sentence how the value is
-    measured; `protocol_fields(self, data)` returns a mapping of what that takes from the data (such as the number of
-    test examples) and from constants, as numbers, texts and lists. Name, version, parameters and fields are hashed; the
-    sentence is hashed only where there are no fields, and then rewording it makes another protocol.
+    Values are compared only under the same protocol. `protocol(self, data) -> str` describes in a sentence how the
+    value is measured; `protocol_fields(self, data)` returns a mapping of the quantities from the data (such as the
+    number of test examples) and constants that it depends on, as numbers, texts and lists. Name, version, parameters
+    and fields are hashed. The sentence is hashed only if there are no fields; rewording it is then a new protocol.
 
-    A metric may have a picture in the report:
-    `figure(self, cells, style)` gets the methods of one dataset (`store.results.Cell`, with this metric's details
-    alone) and what to draw with (`report.style.Style`), and returns `style.plot(figure, caption, alt)`, several of
-    them, or None. Import matplotlib inside it, if at all.
+    A metric may have a figure in the report: `figure(self, cells, style)` gets the methods of one dataset
+    (`store.results.Cell`, with the details of this metric only) and drawing functions (`report.style.Style`), and
+    returns `style.plot(figure, caption, alt)`, several of them, or None. If it needs matplotlib, import it inside.
     """
     return _marker("metric", name, values=values, needs=needs, version=version, reads=reads)
 
@@ -602,8 +603,9 @@ def dataset(
     version: int = 1,
     reads: tuple[str, ...] = (),
 ) -> Any:
-    """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that everybody
-    gets the same data. `provides`: which of "modes", "log_density", "labels", "pixels", "simulator" its Data
-    has. `version` goes up when its density or simulator change in a way that its file does not show. `reads`: as in
-    `method`, for files that the density or the simulator need; what the data come from need not be listed."""
+    """Mark a function `(generator, **parameters) -> Data`; the generator has a fixed seed, so that the data are the
+    same on every machine. `provides`: those of "modes", "log_density", "labels", "pixels", "simulator" that its Data
+    has.
+    Increase `version` when its density or simulator changes in a way that its file does not show. `reads`: as in
+    `method`, for files that the density or the simulator needs; files of the data themselves need not be listed."""
     return _bare("dataset", name, provides=provides, version=version, reads=reads)

@@ -1,14 +1,14 @@
 """Everything that ganbench raises on purpose.
 
 GanbenchError
-├── RequestError            the request cannot be met as it stands (exit code 2)
+├── RequestError            the request is wrong or cannot be met (exit code 2)
 │   ├── SuiteError          mistakes in a suite, all of them at once
 │   ├── PluginError         a method, trick, metric or dataset file that cannot be used
-│   ├── DatasetError        data that is missing, truncated or not what it says it is
+│   ├── DatasetError        data that are missing, truncated or not as declared
 │   └── SampleError         samples of the wrong shape, number or values
 └── StoreError              a run directory that cannot be read or written
 
-An error's text is what a newcomer reads: what was found, where, what was expected, what to do.
+An error message is written for newcomers: what is wrong and where, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class GanbenchError(Exception):
 
 
 class RequestError(GanbenchError):
-    """The request cannot be met as it stands."""
+    """The request is wrong or cannot be met."""
 
 
 class PluginError(RequestError):
@@ -31,7 +31,7 @@ class PluginError(RequestError):
 
 
 class DatasetError(RequestError):
-    """Data that is missing, truncated or not what it says it is."""
+    """Data that are missing, truncated or not as declared."""
 
 
 class SampleError(RequestError):
@@ -44,12 +44,12 @@ class StoreError(GanbenchError):
 
 @dataclass(frozen=True)
 class SuiteIssue:
-    """One mistake in a suite: where it stands, and what would have been right."""
+    """One mistake in a suite: its position, and what was expected."""
 
     file: str
-    line: int  # counted from 1; 0 where `file` is an option of the command line
+    line: int  # counted from 1; 0 if `file` is an option of the command line
     column: int  # counted from 1
-    key: str  # the path of keys that leads there, as "methods[2].params.lr"
+    key: str  # the path of keys to it, such as "methods[2].params.lr"
     message: str
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class SuiteIssue:
         return f"{where}: {key}{self.message}"
 
 
-Problem = SuiteIssue  # its name before
+Problem = SuiteIssue  # its former name
 
 
 class SuiteError(RequestError):
@@ -70,12 +70,12 @@ class SuiteError(RequestError):
 
     @property
     def problems(self) -> tuple[SuiteIssue, ...]:
-        """`issues` by the name that they had before."""
+        """`issues` under their former name."""
         return self.issues
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'gan'?`, or the choices when no name is near, to be appended to an error."""
+    """`; did you mean 'gan'?`, or the choices if no name is similar, to be appended to an error message."""
     names = sorted(names)
     by_lower = {known.lower(): known for known in names}
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)

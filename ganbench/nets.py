@@ -1,7 +1,7 @@
-"""Networks for one replica, from which the baselines are built; the engine vectorises them over seeds.
+"""Networks for one replica, used by the baselines; the engine vectorises them over seeds.
 
-There are no running statistics. `BatchNorm` uses those of its minibatch during training. For sampling they are fixed,
-measured once when training is over, so that a sample never depends on its batch.
+There are no running statistics. During training, `BatchNorm` uses the statistics of the minibatch. For sampling, they
+are measured once after training and then fixed, so that a sample never depends on its batch.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Rescale(nn.Module):
 
 
 class Squash(nn.Module):
-    """A logistic curve onto the range of the data; the identity where `scale` is None."""
+    """A sigmoid, scaled to the range of the data; the identity if `scale` is None."""
 
     def __init__(self, scale: Scale) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class BatchNorm(nn.Module):
             var, mean = torch.var_mean(x, dim=axes, correction=0)
             self.seen = (mean.detach(), var.detach())
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        # One product and one sum over x: the same as normalising first, in half the passes over memory.
+        # Folded into one product and one sum over x, which halves the passes over memory.
         scale = self.weight * torch.rsqrt(var + self.eps)
         return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
 
@@ -294,7 +294,7 @@ def gradient_norm(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     The critic [B, *shape] -> [B, 1] must not mix examples. The norm has no derivative at zero; here it is zero.
     """
-    # Of the sum: its gradient at each example is that of the example's own output, in one call.
+    # The gradient of the sum at each example is that of the example's own output, for all examples in one call.
     gradient = torch.func.grad(lambda x: critic(x).sum())(x)
     square = gradient.flatten(1).square().sum(1)
     return torch.sqrt(torch.where(square > 0, square, 1.0)) * (square > 0)

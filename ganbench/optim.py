@@ -2,8 +2,8 @@
 
 The engine keeps the parameters of a player as one contiguous tensor [S, P], so that an update is a handful of kernels
 for all seeds and layers, and a trick can differentiate through `step` (unrolling does). `Adam.update` is PyTorch's
-fused kernel. It was seen to go wrong on gradients whose strides differ from their parameters'; one contiguous tensor
-has no such strides. The tests compare all of these with torch.optim in float64.
+fused kernel, which gives wrong results for gradients whose strides differ from their parameters'; with one contiguous
+tensor, strides are always the same. The tests compare all optimisers with torch.optim in float64.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ State = tuple[Tensor, ...]
 
 @runtime_checkable
 class InPlace(Protocol):
-    """An optimiser that can also take its step in place, where nothing differentiates through it."""
+    """An optimiser that can also take its step in place, if nothing differentiates through the step."""
 
     def update(self, params: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]: ...
 
     def freeze(self, grad: Tensor, state: State, dead: Tensor) -> Tensor:
-        """Change the state so that the next `update` with the gradient returned moves no row of `dead` [..., 1]."""
+        """Change the state so that the next `update`, with the returned gradient, does not move rows that are `dead`
+        [..., 1]."""
         ...
 
 
 def _update_count(params: Tensor) -> Tensor:
-    """Updates made so far, [..., 1]: one count for each replica."""
+    """The initial number of updates, 0, for each replica [..., 1]."""
     return params.new_zeros((*params.shape[:-1], 1))
 
 
@@ -62,7 +63,7 @@ class Adam:
         """The same update up to rounding, in place, in one pass over the parameters [..., P] instead of ten."""
         time, mean, square = state
         (b1, b2), grad = self.betas, grad.contiguous()
-        # One count for all rows: those that are alive have made equally many updates. The kernel wants float32.
+        # One count for all rows: all live replicas have made the same number of updates. The kernel needs float32.
         clock = time.amax().float()
         adam(
             [params], [grad], [mean], [square], [], [clock], fused=True, amsgrad=False, maximize=False,

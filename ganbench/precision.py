@@ -1,8 +1,8 @@
-"""In which arithmetic float32 numbers are multiplied, on every device.
+"""The precision of matrix products and convolutions of float32 numbers, the same on every device.
 
-PyTorch's own defaults let cuDNN's convolutions round float32 inputs to TF32. ganbench sets each switch that there is,
-by `fp32_precision` alone (PyTorch 2.9): the older names (`allow_tf32`, `set_float32_matmul_precision`) must not be
-mixed with it.
+PyTorch's defaults let cuDNN's convolutions round float32 inputs to TF32. ganbench sets all switches explicitly, only
+through `fp32_precision` (PyTorch 2.9): it must not be mixed with the older names (`allow_tf32`,
+`set_float32_matmul_precision`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 Precision = Literal["float32", "tf32", "bf16"]
-# One for each kind of product: what is set for a whole library does not override them.
+# One for each kind of product, since a setting of a whole library does not override theirs.
 _LIBRARIES: Any = torch.backends  # Any: PyTorch's type stubs do not know these attributes
 _SWITCHES = (
     _LIBRARIES.cuda.matmul, _LIBRARIES.cudnn.conv, _LIBRARIES.cudnn.rnn,
@@ -25,7 +25,8 @@ _SWITCHES = (
 
 
 def set_float32(precision: Literal["ieee", "tf32"] = "ieee") -> None:
-    """Multiply float32 numbers as they are ("ieee"), or rounded to 10 bits of mantissa where hardware can ("tf32")."""
+    """Multiply float32 numbers exactly as given ("ieee"), or rounded to 10 bits of mantissa on hardware that supports
+    it ("tf32")."""
     for switch in _SWITCHES:
         switch.fp32_precision = precision
 
@@ -52,15 +53,15 @@ class _Bfloat16Products(TorchFunctionMode):
         if func not in _PRODUCTS:
             return func(*args, **(kwargs or {}))
         result = func(
-            *map(_rounded, args), **{name: _rounded(value) for name, value in (kwargs or {}).items()}
+            *map(_to_bfloat16, args), **{name: _to_bfloat16(value) for name, value in (kwargs or {}).items()}
         )
         return result.float() if result.dtype == torch.bfloat16 else result
 
 
-def _rounded(value: Any) -> Any:
-    """A float32 tensor, or those in a list, in bfloat16."""
+def _to_bfloat16(value: Any) -> Any:
+    """A float32 tensor, or the float32 tensors in a list, as bfloat16; anything else unchanged."""
     if isinstance(value, list | tuple):
-        return type(value)(map(_rounded, value))
+        return type(value)(map(_to_bfloat16, value))
     return value.bfloat16() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
 
 
@@ -74,8 +75,9 @@ _PRODUCTS = {
 
 @contextmanager
 def training_precision(precision: Precision) -> Iterator[None]:
-    """The arithmetic of a training: "float32"; "tf32", products and convolutions of float32 numbers rounded to TF32; or
-    "bf16", rounded to bfloat16. Parameters, optimisers, sums and all else stay in float32."""
+    """The arithmetic of training within the block: "float32"; "tf32", with factors of products and convolutions rounded
+    to TF32; or "bf16", with factors and results rounded to bfloat16. Parameters, optimisers, sums and everything else
+    stay in float32."""
     with (
         float32_products("tf32" if precision == "tf32" else "ieee"),
         _Bfloat16Products() if precision == "bf16" else nullcontext(),

@@ -1,4 +1,4 @@
-"""A fixture for projects that test their results with pytest. Imports nothing heavy before it is used."""
+"""A pytest fixture for projects that test their results. Heavy modules are imported only when it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class GanbenchCheck(Protocol):
-    """What the fixture `ganbench_check` gives."""
+    """The type of the fixture `ganbench_check`."""
 
     def __call__(
         self,
@@ -26,8 +26,8 @@ class GanbenchCheck(Protocol):
 
 @pytest.fixture(scope="session")
 def ganbench_check() -> GanbenchCheck:
-    """`ganbench_check(results, reference, tolerance="5%")` fails the test where `ganbench check` would fail, with the
-    same sentences, and returns the result otherwise. A request that is wrong raises RequestError."""
+    """`ganbench_check(results, reference, tolerance="5%")` fails the test if `ganbench check` would fail, with the same
+    sentences; otherwise it returns the result. A wrong request raises RequestError."""
 
     def check(
         results: Path | str,

@@ -70,7 +70,7 @@ def read_array(path: Path) -> tuple[Array, str]:
             file.seek(0)
             header = _header(file)
             _check_header(header, path.stat().st_size, str(path))
-            return _mapped(path, header, 0), str(path)
+            return _map_array(path, header, 0), str(path)
     except (OSError, ValueError, EOFError, TypeError, RuntimeError, NotImplementedError) as error:
         raise SampleError(f"{path}: cannot be read as .npy or .npz ({error})") from None
     except (zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError) as error:
@@ -100,7 +100,7 @@ def _check_header(header: Header, size: int, name: str) -> None:
         )
 
 
-def _mapped(path: Path, header: Header, offset: int) -> Array:
+def _map_array(path: Path, header: Header, offset: int) -> Array:
     """The numbers after a header at byte `offset` of a file, memory-mapped."""
     order: Literal["F", "C"] = "F" if header.fortran else "C"
     if not header.size:
@@ -124,7 +124,7 @@ def _read_npz(path: Path, file: IO[bytes]) -> tuple[Array, str]:
         if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
             file.seek(info.header_offset + 26)
             lengths = np.frombuffer(file.read(4), "<u2")  # of the name and of what follows it
-            return _mapped(path, header, info.header_offset + 30 + int(lengths.sum())), called
+            return _map_array(path, header, info.header_offset + 30 + int(lengths.sum())), called
         if header.size > MAX_UNPACKED:
             raise SampleError(
                 f"{path}: array {name!r} unpacks to {header.size:,} bytes, more than {MAX_UNPACKED:,}; save it as "
@@ -257,7 +257,7 @@ class Samples:
         self.range, values = self._in_scale(low, high)
         changed = self.layout if "read as" in self.layout else ""
         self.notes = tuple(text for text in (changed, values) if text)
-        self.order = None if order is None else self._shuffled(order)
+        self.order = None if order is None else self._shuffled_rows(order)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -334,7 +334,7 @@ class Samples:
             return (low, high), "bool read as 0 and 1"
         return (low, high), "" if self.array.dtype.kind == "f" else f"{kind} read as numbers, not as pixels"
 
-    def _shuffled(self, word: str) -> NDArray[np.int64]:
+    def _shuffled_rows(self, word: str) -> NDArray[np.int64]:
         """The rows in the order of hashes of their contents, so that the order in which they were saved, such as class
         by class, does not decide which are the first n. Equal rows are spread by counting them."""
         parts, key = [], word.encode()
@@ -356,13 +356,14 @@ class Samples:
 
 
 def read_samples(path: Path, data: Data) -> Samples:
-    """The samples of an .npy or .npz file in the layout of the data. Raises SampleError."""
+    """The samples of an .npy or .npz file in the layout of the data. Raises SampleError if they do not fit the data."""
     array, name = read_array(path)
     return Samples(array, name, data.shape, data.scale)
 
 
 def check_samples(made: Any, data: Data, name: str) -> Samples:
-    """Samples that a program made, in the layout of the data and in their own order. Raises SampleError."""
+    """Samples from a program, in the layout of the data and in the given order. Raises SampleError if they do not fit
+    the data."""
     if isinstance(made, Tensor):
         made = made.detach().cpu()
         made = made.float() if made.dtype == torch.bfloat16 else made  # which numpy lacks

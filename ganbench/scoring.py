@@ -1,4 +1,4 @@
-"""Score a trained seed by a metric: records for the tables, details for the plots."""
+"""Scores a trained seed by a metric: records for the tables, details for the plots."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ class ScoredSeed:
     error: str | None
     traceback: str | None
     records: tuple[Record, ...]
-    details: Mapping[str, Any]  # what JSON can hold
+    details: Mapping[str, Any]  # as a JSON object, without tensors
     tensors: Mapping[str, Tensor]
 
 
 def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
-    """The protocol of a metric on these data: a hash of 8 hexadecimal digits, and a sentence for people.
+    """The protocol of a metric on these data: a hash of 8 hexadecimal digits, and a sentence for readers.
 
-    Values with different hashes are never compared. Hashed are the metric's name, version and parameters, and its
-    `protocol_fields(data)`: then the sentence can be reworded. A metric without fields has its sentence hashed.
-    Raises PluginError where the metric cannot be made, or its fields are no mapping that JSON can hold.
+    Values with different hashes are never compared. The hash covers the metric's name, version and parameters, and its
+    `protocol_fields(data)`; if it has none, its sentence, which then cannot be reworded without changing the hash.
+    Raises PluginError if the metric cannot be created, or if its fields are not a mapping that can be written as JSON.
     """
     plugin, made = metric.plugin, metric.build()
     try:
         sentence = str(made.protocol(data)) if hasattr(made, "protocol") else ""
         fields = made.protocol_fields(data) if hasattr(made, "protocol_fields") else sentence
-        # No `default`: the text of an object may hold its address, and the hash would change with every run.
+        # No `default=str`: an object's text may contain its address, and the hash would change with every run.
         hashed = json.dumps(fields, sort_keys=True)
     except Exception as error:
         raise PluginError(f"{plugin.path}: the protocol of {plugin.name} failed: {explain(error)}") from error
@@ -69,15 +69,15 @@ def protocol(metric: PluginSpec, data: Data) -> tuple[str, str]:
 
 @dataclass
 class Scorer:
-    """Scores the seeds of one cell. What a metric computes of the data alone is computed once."""
+    """Scores the seeds of one cell. The reference of a metric, which depends on the data alone, is computed once."""
 
     cell: Cell
     data: Data
     references: dict[int, Any] = field(default_factory=dict)
 
     def __call__(self, index: int, model: Model, trained: TrainedSeed) -> ScoredSeed:
-        """The metric of this index. Whatever it raises is its status "failed" (or "oom"), and a value that
-        is NaN or infinite is a record without a value that says so; nothing is raised."""
+        """Score one seed by the metric of this index. Never raises: an exception gives the status "failed" (or "oom"),
+        and a value that is NaN or infinite gives a record without a value, whose error says so."""
         started = time.monotonic()
         try:
             scores = self._measure(index, model, trained.seed)
@@ -85,7 +85,7 @@ class Scorer:
             status: Status = "oom" if out_of_memory(error) else "failed"
             trace = traceback.format_exc()
             return unmeasured(self.cell, index, trained, status, explain(error), trace)
-        details, tensors = _sorted_out(scores)
+        details, tensors = _split_details(scores)
         seconds = max(0.0, time.monotonic() - started)
         metric = self.cell.metrics[index]
         records = [
@@ -93,14 +93,11 @@ class Scorer:
             for column, value, score in zip(metric.values, metric.plugin.values, scores, strict=True)
         ]
         return ScoredSeed(
-            trained.seed, index, self._name(index), "ok", None, None, tuple(records), details, tensors
+            trained.seed, index, metric.name, "ok", None, None, tuple(records), details, tensors
         )
 
-    def _name(self, index: int) -> str:
-        return self.cell.metrics[index].name
-
     def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
-        """Raises SampleError where the metric needs more samples, before its reference is computed."""
+        """Raises SampleError if the metric needs more samples, before its reference is computed in vain."""
         needed = samples_needed(metric, self.data)
         if needed is not None and needed > at_hand:
             found = count_setting(metric, self.data, at_hand)
@@ -112,7 +109,7 @@ class Scorer:
         if isinstance(model, SampleModel):
             self._check_count(metric, len(model.stored))
         made = metric.build()
-        # For metrics that draw from PyTorch's own generator instead of the model's.
+        # For metrics that draw from PyTorch's global generator instead of the model's.
         torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
         if not hasattr(made, "reference"):
             found = made(model, self.data)
@@ -134,14 +131,14 @@ class Scorer:
 def unmeasured(
     cell: Cell, index: int, trained: TrainedSeed, status: Status, error: str, trace: str | None = None
 ) -> ScoredSeed:
-    """A metric that gave nothing."""
+    """The score of a metric without values, because training or scoring failed."""
     metric = cell.metrics[index]
     records = tuple(_record(cell, index, trained, value, None, 0.0, status, error) for value in metric.values)
     return ScoredSeed(trained.seed, index, metric.name, status, error, trace, records, {}, {})
 
 
 def explain(error: BaseException) -> str:
-    """An exception as one line: our own texts as they are, others with their type."""
+    """An exception as text; any but ganbench's own with its type."""
     return str(error) if isinstance(error, GanbenchError) else f"{type(error).__name__}: {error}"
 
 
@@ -158,7 +155,7 @@ def _record(
 ) -> Record:
     value = float(score.value) if score else None
     if value is not None and not math.isfinite(value):
-        value, status, error = None, "failed", f"{column.name} is {value}, which is no number to average"
+        value, status, error = None, "failed", f"{column.name} is {value}, which cannot be averaged"
     sem = float(score.sem) if score and score.sem is not None else None
     return Record(
         **cell.columns,
@@ -184,7 +181,7 @@ def _record(
 
 
 def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None:
-    """The best of the floors of a value, as `contracts.Score` says where they stand; None where there is none."""
+    """The best floor among the controls of a value (see `contracts.Score`); None if there is none."""
     stated = [(key, value) for key, value in score.stored.items() if not isinstance(value, Mapping)]
     for one in scores:
         stated += [
@@ -201,8 +198,8 @@ def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None
 # ---------------------------------------------------------------------------------------------- details
 
 
-def _sorted_out(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The details of all scores, controls and sentences too: what JSON can hold, and the tensors (on the CPU)."""
+def _split_details(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The details of all scores, with controls and sentences: the part for JSON, and the tensors (on the CPU)."""
     merged = {name: value for score in scores for name, value in score.stored.items()}
     arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
     plain = {name: _plain(value) for name, value in merged.items() if name not in arrays}
@@ -210,7 +207,7 @@ def _sorted_out(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tens
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it; NaN and infinity become null, and what has no JSON becomes text."""
+    """A value that can be written as JSON: NaN and infinity become None, unknown objects become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

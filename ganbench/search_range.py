@@ -1,4 +1,4 @@
-"""Parameters that a search may change, and where it looks for them. Nothing here imports torch."""
+"""Search ranges of parameters, for the hyperparameter search. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import PluginError
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Where a search looks for one parameter; exactly one of the three is given. Raises PluginError.
+    """The search range of one parameter; exactly one of the three is given. Raises PluginError for anything else.
 
     log: least and greatest value, uniform in the logarithm
     linear: least and greatest value, uniform
@@ -68,13 +68,13 @@ def tunable(
     linear: tuple[float, float] | None = None,
     among: tuple[Any, ...] | None = None,
 ) -> Any:
-    """The default of a dataclass field, and where a search (`tune:` in a suite) may look for better values:
+    """The default of a dataclass field with a range in which a search (`tune:` in a suite) may look for better values:
 
         lr: float = tunable(1e-3, log=(1e-4, 1e-2))  # Adam's learning rate
         steps: int = tunable(1, among=(1, 2, 5))  # updates in each round
 
-    The range is the same for all datasets; a suite may replace it. It takes no part in training keys, so that
-    another range leaves trained seeds valid. Write it out: it is read without running the file. Raises PluginError
-    as `SearchRange` does.
+    The range is the same for all datasets; a suite may replace it. Content keys do not depend on it, so trained seeds
+    stay valid when it changes. Write it as literals, since it is read without running the file. Raises PluginError as
+    `SearchRange` does.
     """
     return field(default=default, metadata={"search": SearchRange(log, linear, among)})

@@ -29,8 +29,8 @@ ROOMS = [
     ),
     "registry",
     *("datasets", "metrics"),
-    *("suite", "sample_counts", "training", "tuning", "store", "scoring", "analysis", "report", "execution"),
-    *("conformance", "scaffold", "standings", "api", "pytest_plugin", "cli", "__main__"),
+    *("suite", "sample_counts", "training", "simulator_search", "store", "scoring", "analysis", "report"),
+    *("execution", "conformance", "scaffold", "standings", "api", "pytest_plugin", "cli", "__main__"),
 ]
 PLUGINS = {"datasets", "metrics"}
 ORDER = {room: place for place, room in enumerate(ROOMS)}

@@ -555,7 +555,7 @@ def test_another_budget_is_no_reference(tmp_path: Path) -> None:
 def test_a_run_without_records(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has no records to check"):
         judged(tmp_path, records(("gan", "kde_ll", OLD["kde_ll"])), [])
-    with pytest.raises(StoreError, match="there is no such file"):
+    with pytest.raises(StoreError, match="no such file"):
         check(tmp_path / "nowhere", tmp_path / "summary.csv")
 
 
@@ -585,17 +585,17 @@ def test_what_table_writes_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is no such file; expected a kept tables/summary.csv"),
-        ("", "is empty; expected a kept tables/summary.csv"),
-        ("\x00\n", "row 1 has no column 'suite'; expected the header of a kept tables/summary.csv, found: "),
+        (None, "no such file; expected the tables/summary.csv of an earlier run"),
+        ("", "is empty; expected the tables/summary.csv of an earlier run"),
+        ("\x00\n", "row 1 has no column 'suite'; expected the tables/summary.csv of an earlier run, found: "),
         (b"\xff\xfe", "cannot be read as a table in CSV ('utf-8' codec"),
         (HEAD, "has a header but no rows, so there is nothing to compare with"),
-        (HEAD.replace(",std", ""), "row 1 has no column 'std'; expected the header of"),
+        (HEAD.replace(",std", ""), "row 1 has no column 'std'; expected the tables/summary.csv of"),
         (f"{HEAD},mean\n{GOOD},1", "row 1 has two columns 'mean'; expected one"),
         (HEAD.replace(",", ";"), "row 1 has no column 'suite'"),
         (f"{HEAD}\n{GOOD}\n{GOOD},7", "row 3 has 17 columns; expected 16, as in the header"),
         (f"{HEAD}\n{GOOD}\n{GOOD}", "row 3, column 'metric': a second row of ring, gan, kde_ll; expected one"),
-        (f"{HEAD}\n{GOOD}\nt,line{GOOD[6:]}", "row 3, column 'suite': 's' beside 't'; expected one suite in a table"),
+        (f"{HEAD}\n{GOOD}\nt,line{GOOD[6:]}", "row 3, column 'suite': 's' and 't'; expected one suite in a table"),
         (f"{HEAD}\n{GOOD.replace('1.5', 'high')}", "row 2, column 'mean': 'high' is not a number"),
         (f"{HEAD}\n{GOOD.replace('1.5', 'inf')}", "row 2, column 'mean': 'inf' is not a finite number"),
         (f"{HEAD}\n{GOOD.replace('1.5', '')}", "row 2, column 'mean': is empty with 5 seeds that are ok"),
@@ -625,7 +625,7 @@ def test_a_reference_of_a_million_rows_is_refused(tmp_path: Path) -> None:
             patch.setattr(reference, "MAX_ROWS", limit)
             path.write_text(header + "".join(rows), encoding="utf-8")
             if refused:
-                with pytest.raises(RequestError, match="has more than 2 rows; expected a kept"):
+                with pytest.raises(RequestError, match="has more than 2 rows; expected the tables"):
                     reference.read(path)
             else:
                 assert len(reference.read(path)[1]) == 3
@@ -640,7 +640,7 @@ def test_a_pipe_in_place_of_a_reference_is_refused_and_not_waited_for(
     for options in (("--against", pipe), ("--against", kept, "--output", pipe)):
         done = command(good, *options)
         assert (done.exit_code, done.stdout) == (2, "")
-        assert "a pipe or a device; expected a" in done.stderr
+        assert "a pipe or a device; expected " in done.stderr
     assert pipe.is_fifo()
 
 
@@ -822,7 +822,8 @@ def test_output_is_a_file(runs: tuple[Path, Path, Path], tmp_path: Path) -> None
     nowhere = command(good, "--against", kept, "--output", tmp_path / "no" / "check.xml")
     assert (nowhere.exit_code, nowhere.stdout) == (2, "")
     assert (
-        nowhere.stderr == f"error: {tmp_path}/no/check.xml: there is no folder {tmp_path}/no to write it in\n"
+        nowhere.stderr == f"error: {tmp_path}/no/check.xml: the folder {tmp_path}/no does not exist; "
+        "create it, or give another --output\n"
     )
 
 
@@ -830,7 +831,7 @@ def test_output_is_a_file(runs: tuple[Path, Path, Path], tmp_path: Path) -> None
     ("options", "message"),
     [
         ([], "Missing option '--against'"),
-        (["--against", "nowhere.csv"], "error: nowhere.csv: there is no such file"),
+        (["--against", "nowhere.csv"], "error: nowhere.csv: no such file"),
         (
             ["--against", str(ROOT / "results" / "reference" / "quickstart.csv")],
             "of the suite 'quickstart', but",
@@ -931,7 +932,7 @@ def test_a_tolerance_of_the_report_needs_a_reference(runs: tuple[Path, Path, Pat
     _, good, _ = runs
     done = CliRunner().invoke(main, ["report", str(good), "--tolerance", "5%"])
     assert done.exit_code == 2
-    assert "expected --against REF.csv too" in done.stderr
+    assert "give --against REF.csv too" in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- docs/ci.md

@@ -200,17 +200,17 @@ def test_list_as_json_says_what_programs_need() -> None:
         ),
         (("list", "gans"), "there is no kind 'gans'; did you mean 'gan'?"),
         (("list", "metrcs"), "there is no kind 'metrcs'; did you mean 'metrics'?"),
-        (("show", "metrics"), "'metrics' is a kind of thing; `ganbench list metrics` lists them all"),
-        (("show", "dataset"), "'dataset' is a kind of thing; `ganbench list datasets` lists them all"),
+        (("show", "metrics"), "'metrics' is a kind, not a name; `ganbench list metrics` lists them all"),
+        (("show", "dataset"), "'dataset' is a kind, not a name; `ganbench list datasets` lists them all"),
         (("show", "gna"), "no plugin or suite named 'gna'; did you mean 'gan'?"),
         (
             ("validate", "quickstrat.yaml"),
-            "quickstrat.yaml: there is no such file; did you mean 'quickstart'?",
+            "quickstrat.yaml: no such file; did you mean 'quickstart'?",
         ),
-        (("validate", "nowhere.yaml"), "nowhere.yaml: there is no such file\n"),
+        (("validate", "nowhere.yaml"), "nowhere.yaml: no such file\n"),
         (("report", "nowhere"), "Directory 'nowhere' does not exist."),
-        (("run", "my_gan.py"), "my_gan.py: is Python and no suite; name it in one, as in `methods: [gan, "),
-        (("test", "gna"), "gna: there is no such file"),
+        (("run", "my_gan.py"), "my_gan.py: is a Python file, not a suite; name it in a suite, as in `methods: [gan, "),
+        (("test", "gna"), "gna: no such file"),
         (("score", __file__, "--dataset", "ring", "--metrics", "kde_ll", "--set", "kde_ll=5"),
          "--set kde_ll=5: expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"),
     ],
@@ -253,7 +253,7 @@ def test_show(tmp_path: Path) -> None:
     assert "  units  int  required  how many\n" in text
     assert "Values\n  hits  modes  higher is better\n\nNeeds  modes\n" in text
     assert "Provides  modes\n" in text
-    assert "takes no tricks" in text
+    assert "without tricks" in text
 
 
 def test_show_prints_the_ranges_of_a_search(tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def test_modules_are_commands(tmp_path: Path) -> None:
     for module in ("ganbench", "ganbench.cli"):
         done = shell(f'"{sys.executable}" -m {module} check . --against nothing.csv', tmp_path)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: nothing.csv: there is no such file")
+        assert done.stderr.startswith("error: nothing.csv: no such file")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

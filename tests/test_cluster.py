@@ -133,7 +133,7 @@ def test_an_address_where_nobody_answers(bench: Bench, monkeypatch: pytest.Monke
     ("said", "raised", "message"),
     [
         (b"", RuntimeError("Version mismatch: The cluster was started with:\n Ray: 2.1"), "Version mismatch"),
-        (b"x InvalidAuthToken: y\n", ConnectionError("Failed to connect"), "wants another token"),
+        (b"x InvalidAuthToken: y\n", ConnectionError("Failed to connect"), "needs another token"),
     ],
 )
 def test_what_ray_refuses_is_one_line(

@@ -49,7 +49,7 @@ def outcome(folder, method, tricks, data, **params):
     return "ok"
 
 
-REFUSED = re.compile(r"^\w+: |^this game has no |^does not go with \w+, without which it plays ")
+REFUSED = re.compile(r"^\w+: |^this game has no |^fails with \w+ but works without ")
 
 
 @pytest.mark.parametrize("trick", TRICKS)

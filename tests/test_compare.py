@@ -262,7 +262,7 @@ def test_one_seed_says_nothing_and_says_so() -> None:
     compared = two([1.0], [9.0])
     assert only(compared)["verdict"] == "can't tell"
     assert compared.headlines == ["b or a: can't tell with 1 seed on kde_ll."]
-    assert "one seed says nothing about the next" in compared.verdicts[0]
+    assert "one seed does not show how much seeds vary" in compared.verdicts[0]
     assert "p" not in comparison.as_json(compared).split('"p": ')[1][:4]
 
 
@@ -409,7 +409,10 @@ def test_a_value_whose_control_failed_is_not_compared() -> None:
         ("c", "recon"),
         ("c", "modes"),
     ]
-    note = "Not compared, as it is not valid: recon of b on ring (1 of 5 seeds: its own samples have the error 0.02)."
+    note = (
+        "Not compared because it is not valid: recon of b on ring "
+        "(1 of 5 seeds: its own samples have the error 0.02)."
+    )
     assert note in compared.notes
     assert note in comparison.as_text(compared, width=300)
     assert note in json.loads(comparison.as_json(compared))["notes"]
@@ -611,15 +614,15 @@ def test_no_diagram_where_it_can_show_nothing(methods: int, least: int) -> None:
 def test_it_is_said_why_there_is_no_diagram() -> None:
     (note,) = [note for note in compare(three()).notes if "diagram" in note]
     assert note == (
-        "No critical-difference diagram of 3 methods: one that is first on every dataset is told from the others only "
-        "on 5 datasets or more."
+        "No critical-difference diagram of 3 methods: it takes 5 datasets or more to tell even a method that is first "
+        "on all of them from the others."
     )
     assert not [note for note in two(A, B).notes if "diagram" in note]
     made = {(d, "modes", label): list(own) for (d, label), own in drawn_on(5).items()}
     compared = compare(records(made))
     assert not [note for note in compared.notes if "diagram" in note]
     assert "All methods by modes: 5 datasets; Friedman's test" in comparison.as_text(compared)
-    assert "whatever the seeds on each of these show" in comparison.as_markdown(compared)
+    assert "whatever the seeds on each dataset show" in comparison.as_markdown(compared)
     (ranked,) = json.loads(comparison.as_json(compared))["rankings"]
     assert ranked["datasets"] == 5
 
@@ -691,7 +694,7 @@ def test_the_command_says_who_is_better_and_keeps_it(folder: Path) -> None:
     assert "&lt;script&gt;" in text
     assert "<script>" not in text
     assert not list((folder / "plots").glob("critical-difference-*"))  # two datasets are too few
-    assert "No critical-difference diagram of 4 methods: one that" in " ".join(out.split())
+    assert "No critical-difference diagram of 4 methods: it takes" in " ".join(out.split())
 
 
 @pytest.fixture(scope="module")
@@ -748,7 +751,7 @@ def test_several_results_are_joined(tmp_path: Path) -> None:
     FakeRun(tmp_path / "two").write(["line"], [FakeMethod("mine", 0.95), FakeMethod("gan", 0.4)], seeds=5)
     compared = compare([tmp_path / "one", tmp_path / "two"], method="mine")
     assert set(compared.rows["pairs"]) == {5}
-    assert compared.notes[0] == "10 results stand in several of the directories; the first was taken."
+    assert compared.notes[0] == "10 results found in several of the directories; the first was used."
     assert ran(tmp_path / "one", tmp_path / "two")[0] == 0
 
 

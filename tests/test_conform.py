@@ -135,7 +135,7 @@ def test_a_file_that_is_right(tmp_path):
         (
             {"g_loss": "bce_real(n.D(n.G(b.z).detach())) + 0 * n.flat('G').sum()"},
             "every loss reaches the nets of its player",
-            "the loss of 'G' has no slope in its net 'G'; is that net left out of it, or behind detach()",
+            "the loss of 'G' has no gradient in its net 'G'; is that net left out, or behind detach()",
         ),
         (
             {"g_loss": "bce_real(n.D(n.G(b.z).detach()))"},
@@ -150,12 +150,12 @@ def test_a_file_that_is_right(tmp_path):
         (
             {"sample": "n.G(z) - n.G(z).mean(0)"},
             "a sample does not depend on its batch",
-            "a latent alone gives another sample than the same latent beside others",
+            "the sample of a latent depends on the other latents of its batch",
         ),
         (
             {"g_loss": "bce_real(n.D(n.G(b.z) + torch.randn(2)))"},
             "it runs",
-            "draw no random numbers inside a loss: declare them as draws of the game",
+            "do not draw random numbers inside a loss: declare them as draws of the game",
         ),
         (
             {"g_loss": "bce_real(n.D(n.G(b.z))) if b.x.mean() > 0 else bce_real(n.D(n.G(b.z)))"},
@@ -165,12 +165,12 @@ def test_a_file_that_is_right(tmp_path):
         (
             {"offset": "torch.randn(2)"},
             "a seed alone gives what it gives in a stack",
-            "a tensor made in game() and used in a loss or in sample is that of the first seed for all",
+            "a tensor that game() makes and that a loss or sample uses is the first seed's for all",
         ),
         (
             {"offset": "random.random()"},
             "a seed alone gives what it gives in a stack",
-            "take all randomness from PyTorch's generator in game() and from draws in losses",
+            "take all random numbers from PyTorch's generator in game() and from draws in losses",
         ),
     ],
 )
@@ -192,7 +192,7 @@ def test_undocumented_parameters_and_sources(tmp_path):
         .replace("Someone 2026, eq. 1: a", "A")
     )
     found = checked(tmp_path, source)
-    assert found["every parameter is explained"].startswith("write a comment behind width")
+    assert found["every parameter is explained"].startswith("write a comment after width")
     assert "Goodfellow et al. 2014" in found["the docstring begins with its source and year"]
 
 
@@ -235,9 +235,12 @@ PENALTY = "(torch.autograd.grad(n.D({x}).sum(), {x}, create_graph=True)[0]).squa
         ),
         (
             "(n.D(b.x) @ torch.ones(1, 1, dtype=torch.float64)).mean()",
-            "make constants in the type of what they meet",
+            "create constants in the dtype of the tensors they are combined with",
         ),
-        ("(n.D(b.x) @ torch.ones(1, 1)).mean()", "make constants in the type of what they meet"),
+        (
+            "(n.D(b.x) @ torch.ones(1, 1)).mean()",
+            "create constants in the dtype of the tensors they are combined with",
+        ),
     ],
 )
 def test_hints_on_frequent_mistakes(tmp_path, d_loss, hint):
@@ -280,11 +283,11 @@ class Mine:
     ("samples", "problem"),
     [
         ("torch.rand(n, *data.shape, generator=generator)", None),
-        ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave other samples"),
+        ("torch.randn(n, 2) + random.random()", "two trainings of one seed gave different samples"),
         ("torch.zeros(n, 3)", "samples have the shape [10000, 3], expected [N, 2]"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
         ("torch.zeros(n, 3)", "a sampler is a function (n, generator) -> tensor [n, *data.shape]"),
-        ("torch.zeros(5, 2)", "gave 5 samples instead of 10000"),
+        ("torch.zeros(5, 2)", "returned 5 samples instead of 10000"),
         ("3", "a sampler is a function (n, generator)"),
     ],
 )
@@ -323,10 +326,13 @@ class Mine:
             None,
         ),
         ("return game", "three rounds with it gave the same samples as without"),
-        ("game.with_loss('G', lambda inner, n, b: 2 * inner(n, b))", "it gave a NoneType; return the game"),
+        (
+            "game.with_loss('G', lambda inner, n, b: 2 * inner(n, b))",
+            "it returned a NoneType; return the game",
+        ),
         ("return game.with_loss('H', lambda inner, n, b: inner(n, b))", "this game has no player 'H'"),
         ("game.nets['D'] = mlp(2, 3, 1); return game", "it changed game.nets in place"),
-        ("return game.with_draws(z=(5,))", "it takes the draw 'z' away"),
+        ("return game.with_draws(z=(5,))", "it removes the draw 'z'"),
     ],
 )
 def test_tricks(tmp_path, body, problem):
@@ -354,7 +360,7 @@ class Mine:
     ("body", "problem"),
     [
         ("return Score(float(x.norm(dim=1).mean()), n=20, details={'x': x})", None),
-        ("return float(x.mean())", "it declares 1 value(s) and gave: float; return Score(value)"),
+        ("return float(x.mean())", "it declares 1 value(s) but returned: float; return Score(value)"),
         ("return Score(float('nan'))", "far is NaN or infinite for good samples"),
         ("return Score(random.random())", "take random numbers from model.generator(purpose)"),
         ("return Score(1.0, details={'set': {1}})", "details['set'] is a set"),
@@ -382,18 +388,18 @@ def mine(generator):
     ("change", "problem"),
     [
         ({}, None),
-        ({"x": "torch.randn(5, 2)"}, "twice the same gave other data"),
+        ({"x": "torch.randn(5, 2)"}, "two calls gave different data"),
         ({"x": "torch.zeros(5, 3)"}, "train has the shape [5, 3], expected ['N', 2]"),
         ({"x": "torch.zeros(5, 2).double()"}, "train is torch.float64"),
         ({"provides": "provides=('modes',)"}, "it says that it provides modes, but its Data has none"),
         ({"labels": "Labels(*[torch.zeros(4)] * 3)"}, "the labels of train have the shape [4], expected [5]"),
-        ({"valid": "x"}, "5 of 5 valid examples stand in train too; draw the splits from different examples"),
-        ({"test": "x.flip(0)"}, "5 of 5 test examples stand in train too"),
-        ({"valid": "x + 2"}, "5 of 5 test examples stand in valid too"),
-        ({"test": "torch.cat([x[:1], torch.rand(49, 2) + 9])"}, "1 of 50 test examples stand in train too"),
+        ({"valid": "x"}, "5 of 5 valid examples are also in train; draw the splits from different examples"),
+        ({"test": "x.flip(0)"}, "5 of 5 test examples are also in train"),
+        ({"valid": "x + 2"}, "5 of 5 test examples are also in valid"),
+        ({"test": "torch.cat([x[:1], torch.rand(49, 2) + 9])"}, "1 of 50 test examples are also in train"),
         (
             {"x": "(torch.randn(200, 2, generator=generator)).round()", "test": "x"},
-            "200 of 200 test examples stand in",
+            "200 of 200 test examples are also in",
         ),
     ],
 )
@@ -424,7 +430,7 @@ def test_a_few_shared_examples_are_advice(tmp_path):
     found = [check for check in conform.check_dataset(tmp_path / "mine.py") if check.problem]
     assert [check.name for check in found] == ["its splits hold different examples"]
     assert found[0].ok
-    assert "3 of 400 test examples stand in train too; draw" in found[0].problem
+    assert "3 of 400 test examples are also in train; draw" in found[0].problem
 
 
 @pytest.mark.parametrize(
@@ -463,7 +469,7 @@ class Mine(Divergence):
         ({"f": "u * u.log() + 1"}, "f(1) = 1, expected 0"),
         ({"f": "-u * u.log()"}, "f bends downwards"),
         ({"conjugate": "torch.exp(t)"}, "but the supremum is"),
-        ({"conjugate": "torch.exp(t - 1) - 0.5"}, "what it gives would bound nothing"),
+        ({"conjugate": "torch.exp(t - 1) - 0.5"}, "the variational bound would not hold"),
         ({"activation": "-v"}, "activation(v) does not increase"),
     ],
 )
@@ -493,8 +499,8 @@ class Mine:
         ("x.flatten(1).sum(1)", "for 6 examples it gave [6], expected [6, d]"),
         ("3", "it gave int"),
         ("(x.flatten(1) - 9).log()", "NaN or infinity"),
-        ("x.flatten(1).detach().requires_grad_()", "no slope reaches the examples"),
-        ("x.flatten(1) - x.flatten(1).mean(0)", "depend on the others"),
+        ("x.flatten(1).detach().requires_grad_()", "no gradient reaches the examples"),
+        ("x.flatten(1) - x.flatten(1).mean(0)", "depend on other examples"),
         ("nn.functional.avg_pool2d(x, 2).flatten(1)", None),  # images only
     ],
 )
@@ -538,7 +544,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     (tmp_path / "torn.py").write_text("def (\n")
     for name, text in (
-        ("none.py", "there is no such file"),
+        ("none.py", "no such file"),
         ("torn.py", "is not valid Python"),
         ("empty.py", "nothing"),
     ):

@@ -52,9 +52,9 @@ def test_what_fails_is_written_down_and_the_others_finish(bench: Bench) -> None:
     raising = bench.trainings()["ring-raising/0"]
     assert raising["error"] == "ValueError: no luck today"
     assert 'raise ValueError("no luck today")' in raising["traceback"]
-    assert "ring-raising, seeds 0-1: failed (ValueError: no luck today)" in bench.text
-    assert "ring-diverging, seeds 0-1: diverged (a loss or gradient was not finite at step" in bench.text
-    assert "ring-constant, seeds 0-1: failed (ZeroDivisionError: nothing to divide by)" in bench.text
+    assert "ring-raising, seeds 0, 1: failed (ValueError: no luck today)" in bench.text
+    assert "ring-diverging, seeds 0, 1: diverged (a loss or gradient was not finite at step" in bench.text
+    assert "ring-constant, seeds 0, 1: failed (ZeroDivisionError: nothing to divide by)" in bench.text
 
 
 def test_what_failed_is_tried_again_what_diverged_or_finished_is_not(bench: Bench) -> None:
@@ -127,7 +127,7 @@ def test_a_worker_killed_always_is_lost_and_the_others_finish(bench: Bench) -> N
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(bench: Bench) -> None:
     bench.run("Constant", seeds=1)
     finished = bench.finished()
-    with pytest.raises(StoreError, match="the disk is full; what is finished is kept"):
+    with pytest.raises(StoreError, match="the disk is full; finished results are kept"):
         bench.run("FullDisk", "Constant", seeds=1)
     assert bench.finished() == finished
     assert list(bench.out.rglob("*.tmp")) == []
@@ -449,7 +449,7 @@ def test_labels_of_tasks(bench: Bench) -> None:
         return Task(0, cell, seeds, bench.out, "cpu").label
 
     assert label(2) == "ring-m0, seed 2"
-    assert label(0, 1, 2) == "ring-m0, seeds 0-2"
+    assert label(0, 1, 2) == "ring-m0, seeds 0–2"
     assert label(0, 2) == "ring-m0, seeds 0, 2"
 
 
@@ -608,7 +608,7 @@ def test_ctrl_c_leaves_what_is_finished_and_no_orphans(bench: Bench, times: int)
         time.sleep(0.1)
     text = process.communicate(timeout=300)[0]
     assert process.returncode == 130, text
-    assert "interrupted; run the same command again to go on from here" in text
+    assert "interrupted; run the same command again to continue from here" in text
     assert "Traceback" not in text
     until(lambda: not alive(int(log.read_text().split()[0])))
     if times == 1:

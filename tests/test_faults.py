@@ -81,7 +81,7 @@ def test_nonsense_is_refused_in_words(bench: Bench, what: str) -> None:
     assert bench.run(faulty("Nonsense", what=what), "Constant", seeds=1) == 1
     assert statuses(bench) == {"nonsense": {"failed"}, "constant": {"ok"}}
     error = next(row["error"] for row in bench.rows() if row["label"] == "nonsense")
-    assert re.match("the sampler of 'nonsense'|fit of 'nonsense' gave back a .*, expected a sampler", error)
+    assert re.match("the sampler of 'nonsense'|fit of 'nonsense' returned a .*, expected a sampler", error)
 
 
 def test_a_metric_that_talks_nonsense_has_failed(bench: Bench) -> None:
@@ -288,7 +288,7 @@ def test_files_that_change_while_a_run_goes_on_are_refused(
 
     monkeypatch.setattr(Store, "write_plan", edit)
     assert bench.run("Constant", seeds=1) == 1
-    assert "are not those with which the run began; run the same command again" in bench.rows()[0]["error"]
+    assert "have changed since the run started; run the same command again" in bench.rows()[0]["error"]
     monkeypatch.setattr(Store, "write_plan", write_plan)
     assert bench.run("Constant", seeds=1) == 0
     assert [row["status"] for row in bench.rows()] == ["ok"]

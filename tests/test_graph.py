@@ -404,7 +404,7 @@ def test_a_seed_that_dies_in_the_middle_of_a_traced_round(tmp_path, traced):
 def test_a_loss_that_counts_its_calls_is_refused(tmp_path, traced):
     plugins = MINE.format(what="weight = 1.0 if len(calls) % 4 else 2.0", optimiser="Adam")
     twins = Twins(tmp_path, "./mine.py", CompiledRound, plugins=plugins)
-    with pytest.raises(PluginError, match="the loss of player 'G' gave something else"):
+    with pytest.raises(PluginError, match="the loss of player 'G' returned different values"):
         twins.play(40)
 
 

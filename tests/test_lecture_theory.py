@@ -248,9 +248,9 @@ def test_probes_are_drawn_apart_from_the_losses(tmp_path):
     seeds = tuple(Seed(number, tmp_path, {"status": "ok"}, (), files) for number in range(2))
     cell = Cell(tmp_path, "line", "gan", {}, seeds, 0)
     assert figures._curve_names(cell) == ["curve.D"]
-    probed = figures._probed(cell)
+    probed = figures._probe_values(cell)
     assert list(probed) == ["gradient"]
-    np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it began
+    np.testing.assert_array_equal(probed["gradient"][0], [1, 2, 3])  # rounds since it started
     np.testing.assert_allclose(probed["gradient"][1], [values[2:]] * 2)
     dataset, colours = Dataset("line", {"shape": [1]}, {}), {"gan": "#0072b2"}
     with style.style():

@@ -402,7 +402,7 @@ def test_a_suite_written_back_names_the_same_divergence(tmp_path):
     [
         ("pearsn", r"params\.divergence: there is no divergence 'pearsn'; did you mean 'pearson'\?"),
         ("r1", r"there is no divergence 'r1'.* \('r1' is a trick\)"),
-        ("./none.py", r"none\.py: there is no such file"),
+        ("./none.py", r"none\.py: no such file"),
         ("./mine.py:Yours", r"no divergence 'Yours'; did you mean|no divergence 'Yours'"),
         ("{kl: {alpha: 2}}", r"params\.divergence\.kl\.alpha: kl has no parameter 'alpha'"),
         ("{alpha: {alpha: big}}", r"divergence\.alpha\.alpha: expected a number, got the text 'big'"),

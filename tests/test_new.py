@@ -81,16 +81,16 @@ def test_it_is_named_after_its_file(kind: Kind, file: str, symbol: str, name: st
     ("kind", "file", "message"),
     [
         ("method", "gan.txt", "must end in .py, such as my_method.py"),
-        ("trick", "2x.py", "'2x' gives no name in Python; begin with a letter, such as my_trick.py"),
-        ("dataset", "lambda.py", "'lambda' gives no name in Python"),
-        ("method", "__.py", "'__' gives no name in Python"),
+        ("trick", "2x.py", "'2x' gives no valid Python name; start with a letter, such as my_trick.py"),
+        ("dataset", "lambda.py", "'lambda' gives no valid Python name"),
+        ("method", "__.py", "'__' gives no valid Python name"),
         (
             "method",
             "adam.py",
-            "Adam means something else in the file; choose another name, such as my_adam.py",
+            "Adam already has a meaning in the file; choose another name, such as my_adam.py",
         ),
-        ("dataset", "torch.py", "torch means something else in the file"),
-        ("method", "no/my_gan.py", "there is no folder "),
+        ("dataset", "torch.py", "torch already has a meaning in the file"),
+        ("method", "no/my_gan.py", "the folder "),
     ],
 )
 def test_files_that_cannot_be(kind: Kind, file: str, message: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path.write_text("precious")
     done = CliRunner().invoke(main, ["new", "method", str(path)])
     assert done.exit_code == 2
-    assert "is there already, and is left as it is" in done.stderr
+    assert "exists already and is not overwritten" in done.stderr
     assert path.read_text() == "precious"
 
 

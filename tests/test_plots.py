@@ -140,7 +140,7 @@ def test_labels_are_shown_as_they_are(drawn: dict[str, figures.Plot]) -> None:
 
 
 def test_a_method_without_a_good_seed_has_a_panel_that_says_so(drawn: dict[str, figures.Plot]) -> None:
-    assert "no seed ended well\n(failed, timeout)" in texts(drawn["samples-digits"])
+    assert "no seed succeeded\n(failed, timeout)" in texts(drawn["samples-digits"])
     assert {"failed", "timeout"} <= set(texts(drawn["samples-ring"]))
     assert "0/2 ok" in texts(drawn["scores-kde_ll"])
     assert not any("broken" in name for name in drawn if name.startswith("neighbours"))
@@ -238,7 +238,7 @@ def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
     folder: Path, drawn: dict[str, figures.Plot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "MAX_METHODS", 2)
-    said = "Only the first 2 of the 4 methods are drawn; tables and scores have all."
+    said = "Only the first 2 of the 4 methods are drawn; tables and score plots show all."
     with style.style():
         few = {plot.name: plot for plot in figures.figures(opened(folder))}
     left_out = {name for name in drawn if name.startswith("neighbours") and name not in few}
@@ -402,7 +402,7 @@ def test_the_metric_of_a_user_has_its_picture_in_the_report(tmp_path: Path) -> N
     assert plot.alt == "Gap of the means of gan, _x."
     text = page.write(run).read_text()
     assert "Samples less data, a line for each seed." in text
-    assert "picture left out" not in text
+    assert "figure left out" not in text
 
 
 def test_a_picture_that_cannot_be_drawn_is_left_out_with_a_note(tmp_path: Path) -> None:
@@ -424,10 +424,10 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_with_a_note(tmp_path: Path) 
     ]
     # A metric without a picture is not run: it may start torch, or lack what it imports on this machine.
     assert reasons("raise SystemExit\n" + text[: text.index("    def figure")]) == []
-    assert reasons("") == [f"{path}: there is no such file"]
+    assert reasons("") == [f"{path}: no such file"]
     shown = page.write(run).read_text()
-    assert "(picture left out): " in shown
-    assert "there is no such file" in shown
+    assert "(figure left out): " in shown
+    assert "no such file" in shown
 
 
 def test_no_code_that_a_strange_run_directory_names_is_run(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_no_code_that_a_strange_run_directory_names_is_run(tmp_path: Path) -> No
     with style.style():
         plots = list(figures.figures(open_run(tmp_path / "run"), missing))
     assert not [plot for plot in plots if plot.kind == "my_metric"]
-    assert ["is run by `ganbench run` alone" in one.reason for one in missing] == [True]
+    assert ["only `ganbench run` executes its code" in one.reason for one in missing] == [True]
 
 
 def test_a_strange_run_directory_cannot_name_a_file_to_run(tmp_path: Path) -> None:

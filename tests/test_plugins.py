@@ -206,14 +206,14 @@ def test_reading_says_no_warnings_and_runs_nothing(tmp_path: Path) -> None:
     [
         ("class A\n", "own.py:4: is not valid Python (expected ':')"),
         ("x = '\0'\n", "own.py:1: is not valid Python (source code string cannot contain null bytes)"),
-        ("@metric(needs=NEEDS)\nclass A: ...\n", "own.py:4: @metric of A: write 'NEEDS' out: marks are read "
+        ("@metric(needs=NEEDS)\nclass A: ...\n", "own.py:4: @metric of A: write 'NEEDS' as a literal: marks are read "
          "without running the file"),
         ("@metric(needs='modes')\nclass A: ...\n", "own.py:4: @metric of A: needs must be a tuple, got 'modes'"),
         ("@metric(version='2')\nclass A: ...\n", "own.py:4: @metric of A: version must be a int, got '2'"),
         ("@metric(nedes=())\nclass A: ...\n", "own.py:4: @metric of A: there is no argument 'nedes'"),
-        ("@metric(Value('a', UNIT, 'higher'))\nclass A: ...\n", "own.py:4: @metric of A: write 'UNIT' out: marks "
-         "are read without running the file"),
-        ("@metric(*VALUES)\nclass A: ...\n", "own.py:4: @metric of A: write '*VALUES' out: marks are read "
+        ("@metric(Value('a', UNIT, 'higher'))\nclass A: ...\n", "own.py:4: @metric of A: write 'UNIT' as a literal: "
+         "marks are read without running the file"),
+        ("@metric(*VALUES)\nclass A: ...\n", "own.py:4: @metric of A: write '*VALUES' as a literal: marks are read "
          "without running the file"),
     ],
 )  # fmt: skip
@@ -232,7 +232,7 @@ def test_a_mark_with_half_a_value(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"own\.py: there is no such file"):
+    with pytest.raises(PluginError, match=r"own\.py: no such file"):
         scan(tmp_path / "own.py")
     with pytest.raises(PluginError, match="cannot be read"):
         scan(tmp_path)
@@ -255,7 +255,7 @@ def test_find_by_file(tmp_path: Path) -> None:
         ("method", "p.py", "p.py: has 2 methods; say which: p.py:Mine or p.py:Own"),
         ("method", "p.py:Mien", "p.py: no method 'Mien'; did you mean 'Mine'?"),
         ("divergence", "p.py", "p.py: nothing in this file is marked @divergence"),
-        ("method", "q.py", "q.py: there is no such file"),
+        ("method", "q.py", "q.py: no such file"),
     ],
 )
 def test_find_says_what_is_wrong(tmp_path: Path, kind: Kind, name: str, message: str) -> None:

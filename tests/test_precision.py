@@ -134,5 +134,5 @@ def test_float64_has_no_other_precision(tmp_path):
         metrics: [modes]
     """)
     )
-    with pytest.raises(SuiteError, match=r"train.precision: is of float32, not of float64; leave out"):
+    with pytest.raises(SuiteError, match=r"train.precision: applies to float32 only; leave out"):
         load(path)

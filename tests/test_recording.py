@@ -100,7 +100,7 @@ def test_a_loss_that_counts_its_calls_is_refused(tmp_path, recorded):
     what = "weight = 1.0 if len(calls) % 4 else 2.0"
     (cell,) = cells(tmp_path, "[./mine.py]", train="{steps: 40, batch: 8}", plugins=MINE.format(what=what))
     recorded()
-    with pytest.raises(PluginError, match="the loss of player 'G' gave something else"):
+    with pytest.raises(PluginError, match="the loss of player 'G' returned different values"):
         train(cell, points(), [0, 1, 2])
 
 

@@ -111,7 +111,7 @@ def test_warnings_protocols_failures_and_versions_are_told(page: Page) -> None:
     assert "ganbench run suite.resolved.yaml" in page.text
     assert "torch 2.15.0" in page.text
     assert "Does unrolling bring back the lost modes?" in page.text
-    assert "12 training runs: 6 ended well, 2 diverged, 4 failed." in page.text
+    assert "12 training runs: 6 succeeded, 2 diverged, 4 failed." in page.text
 
 
 def test_a_dataset_says_its_parameters_and_a_protocol_its_datasets_once(page: Page) -> None:
@@ -144,7 +144,7 @@ def test_the_question_and_the_verdict_come_first(path: Path, page: Page) -> None
     assert "Holm's method" in page.text
     assert page.text.count("can't tell:") >= 2
     assert not any("Critical-difference diagram" in str(image.get("alt")) for image in page.all("img"))
-    assert "No critical-difference diagram of 3 methods: one that is first on every dataset" in page.text
+    assert "No critical-difference diagram of 3 methods: it takes" in page.text
 
 
 def test_diagrams_where_datasets_are_enough(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_score_whose_control_failed_is_marked_everywhere(tmp_path: Path) -> No
     note = f"† recon_mse is not valid here, so neither ranked nor compared: gan+unrolling (1 of 3 seeds: {sentence})."
     assert text.count(note) == 2  # below the table and below the plot
     assert (
-        f"Not compared, as it is not valid: recon_mse of gan+unrolling on ring (1 of 3 seeds: {sentence})."
+        f"Not compared because it is not valid: recon_mse of gan+unrolling on ring (1 of 3 seeds: {sentence})."
         in text
     )
     assert "Rank among the methods" not in text
@@ -185,7 +185,7 @@ def test_it_says_where_not_all_methods_are_drawn(
         ["line"], [FakeMethod("kde", interface="fit"), FakeMethod("kde-2", interface="fit")], seeds=2
     )
     text = Page(report.write(tmp_path).read_text()).text
-    said = "Only the first 1 of the 2 methods are drawn; tables and scores have all."
+    said = "Only the first 1 of the 2 methods are drawn; tables and score plots show all."
     assert text.count(said) == 2  # below the samples, above the neighbours
     assert "Only the first" not in page.text
 
@@ -193,7 +193,7 @@ def test_it_says_where_not_all_methods_are_drawn(
 def test_a_single_method_is_compared_with_nothing(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["line"], [FakeMethod("gan", interface="fit")], seeds=2)
     text = Page(report.write(tmp_path).read_text()).text
-    assert "1 method on 1 dataset, 2 training runs: all ended well." in text
+    assert "1 method on 1 dataset, 2 training runs: all succeeded." in text
     assert "can't tell" not in text
 
 

@@ -237,7 +237,7 @@ def test_the_door_opens_files_of_the_directory_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="has 2 bytes, more than any run writes"):
         files.read_bytes(path, 1)
     for name in ("a\0b", "a\ud800b"):
-        with pytest.raises(StoreError, match="is no path"):
+        with pytest.raises(StoreError, match="is not a valid path"):
             files.path(name)
     (tmp_path / "run" / "device").symlink_to("/dev/zero")
     with pytest.raises(StoreError, match="leads out of the run directory"):
@@ -290,8 +290,8 @@ def test_records_that_are_not_as_they_were_written_are_refused(
         code, output = call(command, run, original)
         assert code == 2
         assert (
-            "it was cut or edited; run the suite again to rebuild it, or remove records.jsonl.sha256"
-            in output
+            "(its SHA-256 is not that in records.jsonl.sha256); run the suite again to rebuild it, or remove "
+            "records.jsonl.sha256 to use the changed file" in output
         )
     (run / layout.RECORDS_SUM).unlink()
     assert call("table", run, original)[0] == 0  # as a directory of an earlier version

@@ -137,7 +137,7 @@ def test_a_value_that_is_no_number_is_null_with_a_reason(tmp_path: Path, how: st
     scored = score(tmp_path, f"{OURS}Broken: {{how: '{how}'}}")
     (record,) = scored.records
     assert (record.value, record.sem, record.status) == (None, None, "failed")
-    assert record.error == f"broken is {text}, which is no number to average"
+    assert record.error == f"broken is {text}, which cannot be averaged"
     assert scored.status == "ok"  # it was measured: doing it again would give the same
     assert scored.details == {"odd": None, "list": [1, None]}
     json.dumps([scored.details, *map(asdict, scored.records)], allow_nan=False)

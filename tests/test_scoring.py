@@ -80,7 +80,7 @@ def test_the_table_says_unit_direction_protocol_and_controls(samples: Path) -> N
     assert "modes  8 modes  (higher is better)\n" in result.stdout
     assert "accuracy  (lower is better)\n    protocol " in result.stdout
     assert "trained on 100 samples and 100 random test examples" in " ".join(result.stdout.split())
-    assert "\n    beside it: control_train 0." in result.stdout
+    assert "\n    controls: control_train 0." in result.stdout
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
 
@@ -153,7 +153,7 @@ def test_too_few_samples_fail_that_metric_alone(samples: Path) -> None:
     assert shown.stdout.endswith(
         "1 of 2 metrics scored; not scored:\n"
         "  diversity  4000 samples are needed, 3000 are available: --set diversity.n=3000\n"
-        "--n 3000 lets all metrics take the samples at hand; their protocols differ then.\n"
+        "--n 3000 scores all metrics with the available samples; this changes their protocols.\n"
     )
 
 

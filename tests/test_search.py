@@ -115,7 +115,7 @@ def test_a_range_is_no_part_of_a_key(tmp_path):
 @pytest.mark.parametrize(
     ("written_range", "message"),
     [
-        ("tunable(1e-3, log=LIMITS)", "tunable of lr: write 'LIMITS' out"),
+        ("tunable(1e-3, log=LIMITS)", "tunable of lr: write 'LIMITS' as a literal"),
         ("tunable(1e-3, log=(2, 1))", "tunable of lr: log: expected two numbers above 0"),
         ("tunable(1e-3, lgo=(1, 2))", "tunable of lr: "),
     ],
@@ -263,12 +263,12 @@ def test_a_suite_with_a_search(tmp_path):
     [
         (
             "{by: kde_ll, seeds: [1, 7]}",
-            "the seed 1 is one of the suite's; seeds of the search take no part in the result",
+            "the seed 1 is also one of the suite's; the search needs seeds of its own",
         ),
         ("{by: kde_lll}", "no metric of this suite has the value 'kde_lll'; did you mean 'kde_ll'?"),
         ("{by: {ring: kde_ll}}", "names no value for the dataset 'swiss_roll'"),
         ("{trials: 3}", "the key 'by' is missing: the value by which settings are judged"),
-        ("{by: kde_ll, trials: 1}", "expected 2 trials at least, the default and another setting, got 1"),
+        ("{by: kde_ll, trials: 1}", "expected at least 2 trials, the default and another setting, got 1"),
         ("{by: kde_ll, steps: 0}", "must be 1 or more, got 0"),
         (
             "{by: kde_ll, ranges: {gan: {glr: {log: [1, 2]}}}}",
@@ -584,5 +584,5 @@ def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
     path.write_text(
         '{"datasets": [{"dataset": "ring", "value": "x", "unit": "", "methods": [{"scores": 3}]}]}'
     )
-    with pytest.raises(StoreError, match="is no result of a search"):
+    with pytest.raises(StoreError, match="is not the result of a search"):
         read_search(store)

@@ -111,7 +111,7 @@ def test_a_layer_of_two_players_is_refused_with_the_remedy(tmp_path, owners):
 def test_a_trick_that_copies_one_of_two_nets_with_a_shared_layer_is_refused(tmp_path):
     methods = "[{method: './mine.py:Mine', tricks: ['./mine.py:Copies']}]"
     (cell,) = cells(tmp_path, methods, plugins=INFOGAN)
-    with pytest.raises(PluginError, match="copies replaces a net by a copy, and 'D' and 'Q' share a layer"):
+    with pytest.raises(PluginError, match="copies replaces a net by a copy, but 'D' and 'Q' share a layer"):
         engine.smoke_test(cell, points())
 
 

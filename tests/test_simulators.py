@@ -336,7 +336,7 @@ def test_the_distance_is_in_units_of_the_range():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_cannot_be_searched_is_refused(method):
-    with pytest.raises(PluginError, match="points comes from none"):
+    with pytest.raises(PluginError, match="points does not come from one"):
         fitted(method, points(), 1000)
     with pytest.raises(PluginError, match="the budget is 1 "):
         fitted(method, data_of("xor"), 1)
@@ -373,7 +373,8 @@ def test_a_method_on_data_without_a_simulator_is_a_mistake_of_the_suite(tmp_path
     with pytest.raises(SuiteError) as caught:
         load_suite(str(path))
     assert [issue.message for issue in caught.value.issues] == [
-        f"{name} needs data with simulator, which 'ring' has not; say under `datasets` on which it shall run"
+        f"{name} needs data with simulator, which 'ring' does not provide; "
+        "list the datasets that have it under `datasets`"
         for name in METHODS
     ]
     path.write_text(

@@ -29,7 +29,7 @@ from ganbench.scoring import unmeasured
 from ganbench.store import layout, rundir
 from ganbench.store.files import SCHEMA
 from ganbench.store.results import read_records
-from ganbench.store.rundir import Store, environment, few, preview
+from ganbench.store.rundir import Store, environment, preview, preview_size
 from ganbench.suite import load, plan
 from ganbench.suite.load import Suite
 from ganbench.suite.plan import Cell, data_digest
@@ -170,7 +170,7 @@ def test_a_damaged_record_is_quarantined_and_named(store: Store, cells: list[Cel
     name = f"cells/{cells[0].id}/seed-0"
     moved = f"quarantine/{name.replace('/', '__')}.1"
     assert store.warnings == [
-        f"{name}/train.json is not a complete record: moved to {moved}, to be done again"
+        f"{name}/train.json is not a complete record: moved to {moved}; it will be computed again"
     ]
     assert not folder.exists()
     assert (store.root / moved / "train.json").read_bytes() == content
@@ -196,7 +196,7 @@ def test_a_damaged_artefact_is_caught(store: Store, cells: list[Cell], name: str
     assert read(store, cells[0]) is None
     assert len(store.warnings) == 1
     assert name in store.warnings[0]
-    assert "to be done again" in store.warnings[0]
+    assert "it will be computed again" in store.warnings[0]
     keep(store, cells[0])
     assert read(store, cells[0]) is not None
 
@@ -293,7 +293,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_record(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreError, match=r"disk is full; what is finished is kept: make room"):
+        with pytest.raises(StoreError, match=r"disk is full; finished results are kept: free some space"):
             keep(store, cells[0])
     training = read(store, cells[0])
     assert training is not None
@@ -331,7 +331,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(StoreError, match="is a file, expected a folder"):
         Store(tmp_path / "out").prepare()
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="there is a file where a folder is needed"):
         Store(tmp_path / "out" / "deeper").prepare()
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -668,7 +668,7 @@ def test_the_preview_of_images_is_in_their_scale(tmp_path: Path) -> None:
 
 
 def test_how_many_examples_are_shown() -> None:
-    assert [few(shape) for shape in ((2,), (3,), (4,), (1, 28, 28))] == [2048, 2048, 64, 64]
+    assert [preview_size(shape) for shape in ((2,), (3,), (4,), (1, 28, 28))] == [2048, 2048, 64, 64]
 
 
 def test_the_environment_names_what_rounding_depends_on() -> None:
@@ -781,5 +781,5 @@ def test_a_plugin_that_needs_too_much_is_not_copied_and_says_so(
     assert suite.methods[0].part.plugin.reads == (reads,)
     store.write_suite(suite)
     assert list(store.root.glob("plugins/*")) == []
-    assert "can be loaded and run again only where the file is" in store.warnings[0]
+    assert "can be loaded and run again only on machines that have the file" in store.warnings[0]
     assert str(plugins) in (store.root / layout.SUITE).read_text()

@@ -310,7 +310,7 @@ def test_suites_are_found_by_path_or_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert shipped_suites() == {"suite": path}
     with pytest.raises(RequestError, match="there is no suite 'siute'; did you mean 'suite'"):
         locate("siute")
-    with pytest.raises(RequestError, match=r"nowhere\.yaml: there is no such file"):
+    with pytest.raises(RequestError, match=r"nowhere\.yaml: no such file"):
         locate(tmp_path / "nowhere.yaml")
     with pytest.raises(RequestError, match="is a folder"):
         locate(tmp_path)

@@ -92,7 +92,7 @@ def test_a_run_that_was_opened_is_not_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "records.jsonl: there is no such file; expected the directory that `run` wrote"),
+        (None, "records.jsonl: no such file; expected the directory that `run` wrote"),
         ("{}\n", "records.jsonl:1: the record has no 'suite'; run the suite again to rebuild it"),
         (
             json.dumps(record()) + '\n{"suite"',
@@ -361,7 +361,7 @@ def test_markdown() -> None:
         "| \\_&lt;x&gt;\\_ | 2/2 | **4.00** [4.00, 4.00] |\n"
         "| c | 0/2 (2 diverged) | – |\n\n"
         "Mean over training seeds [95 % t interval over seeds; it may leave the range of a score]; "
-        "failed seeds enter no mean. Bold: best mean.\n"
+        "failed seeds are left out of means. Bold: best mean.\n"
     )
 
 

@@ -474,7 +474,7 @@ def test_unknown_net_and_draw_are_named(tmp_path):
     replica = engine.Stack([game], torch.device("cpu"), torch.float32).replica(0)
     with pytest.raises(AttributeError, match="this game has no net 'E'; it has: G, D"):
         replica.E(torch.zeros(1))
-    with pytest.raises(AttributeError, match="this game draws no 'noise'; the minibatch has: x, z"):
+    with pytest.raises(AttributeError, match="this game has no draw 'noise'; the minibatch has: x, z"):
         _ = Batch({"x": torch.zeros(1), "z": torch.zeros(1)}).noise
 
 
@@ -534,7 +534,7 @@ FIT = """
     ("samples", "message"),
     [
         ("torch.zeros(n, 3)", r"samples have the shape \[10000, 3\], expected \[N, 2\]"),
-        ("torch.zeros(n - 1, 2)", "gave 9999 samples instead of 10000"),
+        ("torch.zeros(n - 1, 2)", "returned 9999 samples instead of 10000"),
         ("torch.full((n, 2), float('nan'))", "20000 values are NaN or infinite"),
     ],
 )

@@ -1,13 +1,14 @@
-"""Did a table get worse? A run against a kept table of the same suite, row by row.
+"""Did a table get worse? Compares a run with a reference table of the same suite, row by row.
 
-A row regresses only where its mean is worse by more than the tolerance *and* by more than training seeds vary by
-themselves (`error_rates`). What else may be wrong is told apart from that (`verdicts`).
+A row regresses only if its mean is worse by more than the tolerance *and* by more than the variation between training
+seeds explains (`error_rates`). Other outcomes, such as missing rows or failed seeds, are reported separately
+(`verdicts`).
 
-Where the same seeds were trained again, a mean may move by rounding alone. On the same processor and in stacks of the
-same size nothing moves. Otherwise sums are taken in another order, and training amplifies that: 0.4 to 0.6 % of a score
-after 200 rounds. The rule: a mean and a spread that moved by no more than float32 rounds (1e-6) are the same; all else
-is tested as if seeds were fresh ones, which is on the safe side, since what rounding moves is less than what another
-seed does; and each row that moved says in which stacks and on which devices both were trained, where these differ.
+If the same seeds are trained again, means may differ by rounding. On the same processor and in stacks of the same size
+they do not differ at all. Otherwise sums are computed in another order, which training amplifies: to 0.4 to 0.6 % of a
+score after 200 rounds. A mean and a spread within float32 rounding (1e-6) count as the same. All other rows are tested
+as if their seeds were new ones; this is conservative, since rounding moves a score less than a new seed does. Each
+row that moved names the stacks and devices of both trainings, if these differ.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from .summary import summary
 from .tolerance import Tolerance
 from .verdicts import OUTCOMES, Outcome, Row, classify
 
-# Of environment.json, what says nothing about how numbers were computed.
+# Entries of environment.json that do not affect results.
 _NO_ENVIRONMENT = ("schema", "command", "started", "checksum")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found."""
+    """The result of a check."""
 
     suite: str
     reference: str  # the name of its file
     alpha: float
     rows: tuple[Row, ...]  # in the order of the reference, then new ones
-    # What differs between the environments of both: name -> in the reference, now. Empty where one is not known.
+    # Differences of the environments: name -> (reference, now). Empty if one of them is unknown.
     environment: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -49,12 +50,12 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is worse, missing or measured otherwise."""
+        """Whether no row fails."""
         return not self.failed
 
     @property
     def counts(self) -> dict[Outcome, int]:
-        """How many rows have each outcome that occurs, failing ones first."""
+        """The number of rows with each outcome that occurs, failing outcomes first."""
         outcomes = [row.outcome for row in self.rows]
         return {outcome: outcomes.count(outcome) for outcome in OUTCOMES if outcome in outcomes}
 
@@ -72,16 +73,16 @@ def check(
     tolerance: str | Iterable[str] = (),
     alpha: float = 0.05,
 ) -> CheckResult:
-    """Compare a run with a kept table of the same suite.
+    """Compare a run with a reference table of the same suite.
 
     run: the run's directory, or its records (one row for each cell, seed and metric).
-    reference: a kept `tables/summary.csv`.
-    tolerance: "5%" for all metrics, "kde_ll=2" or "kde_ll=1%" for one, or several of these; 1 % of the reference's
-    mean where nothing is said.
-    alpha: the chance of a false alarm in the whole table while nothing changed.
+    reference: the `tables/summary.csv` of an earlier run.
+    tolerance: "5%" for all metrics, "kde_ll=2" or "kde_ll=1%" for one, or several of these; by default 1 % of the
+    reference's mean.
+    alpha: the probability of a false alarm anywhere in the table while nothing has changed.
 
-    Raises RequestError (the reference is no such table or of another suite, a tolerance is of no metric) and
-    StoreError (the run cannot be read).
+    Raises RequestError (the reference is not such a table or is of another suite, a tolerance names an unknown metric)
+    and StoreError (the run cannot be read).
     """
     if not 0 < alpha < 0.5:
         raise RequestError(f"alpha is {alpha}; expected a probability above 0 and below 0.5")
@@ -91,7 +92,7 @@ def check(
     if records.empty:
         raise RequestError(f"{'the run' if isinstance(run, pd.DataFrame) else run}: has no records to check")
     names = list(dict.fromkeys(records["suite"]))
-    if names != [suite]:  # another suite has other methods or another budget: its numbers are no reference
+    if names != [suite]:  # another suite has other methods or another budget
         raise RequestError(
             f"{reference}: is a table of the suite {suite!r}, but the results are of {' and '.join(map(repr, names))}. "
             "A budget (as -ci, -full) is part of a suite's name: numbers of different budgets are never compared; "
@@ -100,9 +101,8 @@ def check(
     new = rows_of(summary(records))
     allowed.check_names({entry.metric for entry in [*old, *new]})
     environment = {}
-    if not isinstance(
-        run, pd.DataFrame
-    ):  # a reference that still lies in its run's directory has its own beside it
+    # A reference that is still in its run directory has its environment there.
+    if not isinstance(run, pd.DataFrame):
         before, now = _environment(Path(reference).absolute().parent.parent), _environment(Path(run))
         environment = {
             name: (before[name], now[name]) for name in before if name in now and before[name] != now[name]
@@ -113,7 +113,7 @@ def check(
 
 
 def _environment(run: Path) -> dict[str, str]:
-    """With what a run was computed; empty where its directory does not say."""
+    """The environment in which a run was computed; empty if its directory has none."""
     try:
         files = Folder(run, read_only=True)
         card = files.read_object(files.path(layout.ENVIRONMENT))

@@ -1,11 +1,10 @@
 """Methods against baselines, over training seeds and datasets: which differences are more than chance.
 
-A comparison is one method against one baseline by one metric on one dataset. Its p is that of a paired t-test over
-seeds (Welch's where the methods ran on different seeds), corrected by Holm's method over all comparisons that are
-made at once. A seed that failed is no missing value: it loses every comparison of seeds, it ranks last, and a
-method that fails more often than another is not called better for what the other seeds did. Values that differ by
-rounding are equal. A value that is not valid
-(its metric's own control failed) takes part in nothing.
+A comparison is one method against one baseline by one metric on one dataset. Its p-value is that of a paired t-test
+over seeds (Welch's test if the methods ran on different seeds), with Holm's correction over all comparisons of one
+call. A failed seed is not a missing value: it loses every comparison of seeds and ranks last, and a method that fails
+more often than another is never called better because of the seeds that survived. Values that differ only by rounding
+are equal. A value that is not valid (its metric's own control failed) is left out of everything.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ from ..store import layout
 from ..store.files import Folder
 from ..store.results import read_records
 from . import differences, rankings
-from .rankings import Ranking
+from .rankings import ALPHA, Ranking
 from .stats import Floats, rounding
 from .summary import invalid, with_protocols
 
-ALPHA = 0.05
 UNCLEAR = "can't tell"
 UNLEARNED = "neither has learned"  # both means are no better than their floor
 Results = Path | str | Sequence[Path | str] | pd.DataFrame
@@ -38,30 +36,31 @@ Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared and what came of it.
+    """The comparisons of `compare` and their results.
 
-    `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds` of the
-    method and of the baseline (`seeds_baseline`), of which `n_ok` and `n_ok_baseline` have a value, `pairs` of the
-    same seed that entered the test (0: unpaired); `mean`, `mean_baseline`, `difference` (method less baseline, in
-    the metric's unit, over the seeds that entered the test) with its 95 % interval `low`, `high`, that of the test:
-    it excludes 0 exactly where `p` is below 0.05; `improvement`, the probability that a seed of the method beats one
-    of the baseline, with its 95 % interval `improvement_low`, `improvement_high` (NaN for a single seed); `test`,
-    `p`, `p_corrected`; `floor` and `floor_baseline`, what a trivial sampler scores (NaN where the metric has no
+    `rows`: a row for each comparison. dataset, method, baseline, metric, unit, better, protocol; `seeds`, the number
+    of seeds of the method (`seeds_baseline`: of the baseline), of which `n_ok` (`n_ok_baseline`) have a value;
+    `pairs`, the number of pairs of the same seed in the test (0: unpaired); `mean`, `mean_baseline`; `difference`
+    (method minus baseline, in the metric's unit, over the seeds in the test) with the test's 95 % interval `low`,
+    `high`, which excludes 0 exactly if `p` is below 0.05; `improvement`, the probability that a seed of the method
+    beats one of the baseline, with its 95 % interval `improvement_low`, `improvement_high` (NaN for a single seed);
+    `test`, `p`, `p_corrected`; `floor` and `floor_baseline`, the score of a trivial sampler (NaN if the metric has no
     floor); `verdict` (better, worse, can't tell, or neither has learned: both means are no better than their floor,
-    whatever the test says); `seeds_needed` to find the difference that was seen 8 times in 10, where it can't be told
-    (1001: more than 1,000).
+    whatever the test says); `seeds_needed`, for a verdict "can't tell", to find the observed difference with a power
+    of 80 % (1001: more than 1,000).
 
     `overall`: the same over all datasets, a row for each method, baseline and metric: `improvement` averaged over
-    datasets with its 95 % interval, `verdict` ("mixed" where the datasets' differ).
+    datasets with its 95 % interval, `verdict` ("mixed" if the verdicts of the datasets differ).
 
-    `win_rates`: a row for each metric and method: `datasets`, `rank` (mean over datasets of the rank of its
-    mean win rate), `iqm`, `low`, `high`: interquartile mean of its seeds' win rates, the percentage of all other
-    seeds on the same dataset that a seed beats, over all its datasets, with its 95 % bootstrap interval.
+    `win_rates`: a row for each metric and method. The win rate of a seed is the percentage of all other methods'
+    seeds on the same dataset that it beats. `datasets`, the number of datasets; `rank`, the rank of the method's mean
+    win rate, averaged over datasets; `iqm`, the interquartile mean of its seeds' win rates over all datasets, with
+    its 95 % bootstrap interval `low`, `high`.
 
-    `rankings`: for each metric that three methods share on enough datasets (`rankings.least_datasets`), Friedman's
-    and Nemenyi's tests and what the critical-difference diagram shows.
+    `rankings`: Friedman's and Nemenyi's tests and the data of the critical-difference diagram, for each metric that
+    three methods share on enough datasets (`rankings.least_datasets`).
 
-    `headlines`, `verdicts` and `notes` are the same in plain words (`report.comparison`).
+    `headlines`, `verdicts` and `notes` say the same in sentences (`report.comparison`).
     """
 
     rows: pd.DataFrame
@@ -70,7 +69,7 @@ class Comparison:
     rankings: tuple[Ranking, ...]
     labels: tuple[str, ...]  # of all methods in the results, compared or not
     alone: tuple[str, ...]  # methods that take part in no comparison
-    repeated: int  # results that stand in several directories, of which the first was taken
+    repeated: int  # results found in several directories, of which the first was taken
     invalid: Mapping[tuple[str, ...], str]  # dataset, label, metric, protocol that is not compared -> why
     undrawn: Mapping[
         int, int
@@ -92,7 +91,7 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, and how the comparisons are to be read."""
+        """What was left out, and how to read the comparisons."""
         from ..report import comparison
 
         return tuple(comparison.notes(self))
@@ -104,23 +103,23 @@ def compare(
     method: str | Sequence[str] = (),
     metric: str | Sequence[str] = (),
 ) -> Comparison:
-    """Methods against baselines: `results` is a run directory, several of them whose seeds are joined, or records
-    as `load_records` gives them.
+    """Compare methods with baselines. `results` is a run directory, several of them (their seeds are pooled), or
+    records as `load_records` returns them.
 
-    Without `baseline` and `method` the first method of each dataset is the baseline of its others. A `baseline`
-    alone is compared with every other method, a `method` alone too; of two `method`s alone the first is compared with
-    the second, as if that were the baseline. `metric`: only these; else all that have a
-    better direction. Choose before you look: every comparison made is corrected for, those not made are not.
+    Without `baseline` and `method`, the first method of each dataset is the baseline of the others. A `baseline`
+    alone or a `method` alone is compared with every other method; of two `method`s alone, the first is compared with
+    the second. `metric`: the metrics to compare by; default: all that have a better direction. Choose before you
+    look: p-values are corrected for the comparisons made, not for those you looked at and left out.
 
     Raises RequestError for unknown names, metrics without a direction, values of one metric by different protocols,
     results that do not fit together or in which there is nothing to compare; StoreError for damaged records.
     """
-    # What is compared: whose seeds, by which metrics, against whom.
+    # Select the records, metrics and pairs to compare.
     joined, repeated = (results, 0) if isinstance(results, pd.DataFrame) else _join(results)
     records = with_protocols(joined)
     metrics = _metrics(records, _names(metric))
     pairs = list(_pairs(records, _names(baseline), _names(method)))
-    # Values that mean nothing take part in nothing.
+    # Leave out invalid values.
     chosen = records[records["metric"].isin(metrics)]
     unfit = invalid(chosen)
     keys = zip(*(chosen[name] for name in ("dataset", "label", "metric", "protocol")), strict=True)
@@ -154,7 +153,7 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _join(results: Path | str | Sequence[Path | str]) -> tuple[pd.DataFrame, int]:
-    """The records of all directories, each result once, and how many stood in several."""
+    """The records of all directories without duplicates, and the number of duplicates."""
     several = [results] if isinstance(results, Path | str) else results
     paths = list(dict.fromkeys(map(Path, several)))
     frames = [read_records(path) for path in paths]
@@ -200,7 +199,7 @@ def _metrics(records: pd.DataFrame, asked: tuple[str, ...]) -> list[str]:
         if name not in directions:
             raise RequestError(f"these results have no metric {name!r}{did_you_mean(name, directions)}")
         if directions[name] == "neither":
-            raise RequestError(f"{name!r} is to be read, not ranked: neither higher nor lower is better")
+            raise RequestError(f"{name!r} cannot be ranked: neither higher nor lower is better")
     chosen = [name for name in directions if (name in asked if asked else directions[name] != "neither")]
     known = records[records["metric"].isin(chosen) & (records["protocol"] != "")]
     for (dataset, name), own in known.groupby(["dataset", "metric"], sort=False):
@@ -223,7 +222,7 @@ def _pairs(records: pd.DataFrame, baselines: tuple[str, ...], methods: tuple[str
             raise RequestError(f"these results have no method {name!r}{did_you_mean(name, labels)}")
     if both := sorted(set(baselines) & set(methods)):
         raise RequestError(f"{both[0]!r} cannot be compared with itself; name it as method or as baseline")
-    if len(methods) == 2 and not baselines:  # whoever names two wants to know which of the two is better
+    if len(methods) == 2 and not baselines:  # two names alone ask which of the two is better
         methods, baselines = methods[:1], methods[1:]
     for dataset, rows in records.groupby("dataset", sort=False):
         here = list(dict.fromkeys(rows["label"]))
@@ -250,9 +249,9 @@ def _undrawn(metrics: Sequence[rankings.Values]) -> dict[int, int]:
 
 
 def _seeds(records: pd.DataFrame) -> Seeds:
-    """How good each seed is: the higher the better, -inf where it failed; equal where only rounding differs."""
+    """The goodness of each seed: higher is better, -inf where it failed; equal where only rounding differs."""
     sign = np.where(records["better"] == "lower", -1.0, 1.0)
-    # A failed seed is the worst outcome and not a missing one: nobody wins by the seeds that survived.
+    # A failed seed is the worst outcome, not a missing one: otherwise a method could win by its surviving seeds alone.
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
     # What is the same within rounding is a tie everywhere: in the wins, the tests and the ranks.
     good = good.groupby([records["metric"], records["dataset"]], sort=False).transform(
@@ -270,7 +269,7 @@ def _seeds(records: pd.DataFrame) -> Seeds:
 
 
 def _floors(records: pd.DataFrame) -> dict[tuple[str, ...], float]:
-    """(metric, dataset, label) -> mean floor of the seeds that ended well; NaN where the metric has none."""
+    """(metric, dataset, label) -> mean floor of the successful seeds; NaN where the metric has none."""
     good = records[(records["status"] == "ok") & records["value"].notna()]
     groups = good.assign(floor=good["floor"].astype("float64")).groupby(
         ["metric", "dataset", "label"], sort=False
@@ -288,7 +287,7 @@ def _of(seeds: Seeds, metric: str) -> dict[tuple[str, str], pd.Series]:
 
 
 def _rows(records: pd.DataFrame, metrics: Sequence[str], pairs: Sequence[Pair], seeds: Seeds) -> pd.DataFrame:
-    """All comparisons, yet without correction and verdict."""
+    """All comparisons, before correction and verdicts."""
     names = ["metric", "dataset"]
     first = records.drop_duplicates(names)[[*names, "unit", "better", "protocol"]].to_dict("records")
     about = {(row["metric"], row["dataset"]): row for row in first}
@@ -311,7 +310,7 @@ def _rows(records: pd.DataFrame, metrics: Sequence[str], pairs: Sequence[Pair], 
 
 
 def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, Any]:
-    """One comparison of goodness by seed; means and difference in the metric's unit again (`sign`)."""
+    """One comparison by goodness; `sign` converts means and difference back to the metric's unit."""
     a, b, pairs = _entering(own, base)
     test, p, interval = _test(own.to_numpy(), base.to_numpy(), a, b, pairs, step)
     difference = _mean(a) - _mean(b)
@@ -330,8 +329,10 @@ def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, A
 
 
 def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
-    """The values that enter the test, and how many pairs they are (0: unpaired): seeds that ended well for both,
-    where both ran on the same seeds and there are two of these; else all that ended well."""
+    """The values of both sides for the test, and the number of pairs (0: unpaired).
+
+    If both ran on the same seeds and at least two of these succeeded for both, those pairs; else all successful seeds.
+    """
     a, b = own.to_numpy(), base.to_numpy()
     fine, fine_base = np.isfinite(a), np.isfinite(b)
     place = dict(zip(base.index.tolist(), range(len(b)), strict=True))
@@ -346,14 +347,14 @@ def _entering(own: pd.Series, base: pd.Series) -> tuple[Floats, Floats, int]:
 Test = Literal["paired t", "Welch", "Fisher", "none"]
 
 
-# Why t: of five pairs no test by signs or ranks gives p below 0.06, and seeds' differences are near enough to normal.
-# Why Holm: it holds for any dependence between comparisons, and one false "better" in a table is one too many.
+# Why t: with five pairs no sign or rank test can give p below 0.06, and differences of seeds are nearly normal.
+# Why Holm: it controls the family-wise error under any dependence between comparisons.
 def _test(
     own: Floats, base: Floats, a: Floats, b: Floats, pairs: int, step: float
 ) -> tuple[Test, float, tuple[float, float]]:
-    """How it was tested, p, and the interval of the difference; with too few values whether one fails more often."""
+    """The test, its p-value and the interval of the difference; with too few values, a test of the failure rates."""
     if pairs or min(len(a), len(b)) >= 2:
-        # What two runs of one seed have in common, such as the data that they draw, drops out of their difference.
+        # Pairing removes what two runs with one seed share, such as their minibatches.
         found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
         return "paired t" if pairs else "Welch", found.p, found.interval
     if len(a) < len(own) or len(b) < len(base):
@@ -366,12 +367,12 @@ def _mean(values: Floats) -> float:
 
 
 def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], float]) -> pd.DataFrame:
-    """The rows with corrected p-values, floors, verdicts and the seeds that are missing."""
+    """The rows with corrected p-values, floors, verdicts and the seeds needed."""
     from statsmodels.stats.multitest import multipletests
 
     if rows.empty:
         return rows
-    # Holm's step-down procedure over all comparisons that are made at once.
+    # Holm's step-down procedure over all comparisons of this call.
     tested = rows["p"].notna().to_numpy()
     corrected = np.full(len(rows), math.nan)
     if tested.any():
@@ -381,7 +382,7 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
         keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
         rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
     rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
-    # A comparison that is settled needs no more seeds: the level is shared by those that are still open.
+    # A decided comparison needs no more seeds, so only the open ones share the level.
     open_ = int((tested & (rows["verdict"] == UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
     rows["seeds_needed"] = pd.array(needed, dtype="Int64")
@@ -389,8 +390,8 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
-    """Better or worse only where the test shows it, not for a method that failed more often, and not where both are no
-    better than a trivial sampler."""
+    """Better or worse only if the test shows it, the winner did not fail more often, and at least one of the two beats
+    a trivial sampler."""
     sign = -1 if row["better"] == "lower" else 1
     if all(sign * (row[f"mean{x}"] - row[f"floor{x}"]) <= 0 for x in ("", "_baseline")):  # false for NaN
         return UNLEARNED
@@ -405,7 +406,7 @@ def _verdict(row: Mapping[Any, Any]) -> str:
 
 
 def _needed(row: Mapping[Any, Any], seeds: Seeds, level: float) -> int | None:
-    """Seeds that would tell, at the level that the comparisons which are still open leave to each."""
+    """Number of seeds that would decide an open comparison at `level`, its share of the error rate."""
     if row["verdict"] != UNCLEAR or not row["p_corrected"] >= ALPHA:
         return None
     own, base = (seeds[row["metric"], row["dataset"], row[name]] for name in ("method", "baseline"))

@@ -1,4 +1,4 @@
-"""What stands beside a number so that it can be read: controls on the same data, verdicts and cautions of metrics."""
+"""Controls of the metrics on the same data, and their verdicts and cautions, which help to interpret the scores."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def controls(run: Run) -> pd.DataFrame:
 
 
 def _details(cell: Cell) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The metric and the details, less its tensors, of every score."""
+    """The metric and the details, without tensors, of every score."""
     for seed in cell.ok:
         for score in seed.scores:
             yield str(score.info.get("metric", "")), score.info.get("details") or {}
 
 
 def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """`ceiling`, and `train` of `control_train`, or `train precision` where that holds several."""
+    """The names and numbers of controls: `ceiling`, `train` for `control_train`, and `train precision` if that is a
+    mapping."""
     for name, value in details.items():
         if not name.startswith(CONTROLS):
             continue
@@ -47,7 +48,7 @@ def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def verdicts(cells: Sequence[Cell]) -> dict[str, dict[str, Counter[str]]]:
-    """metric -> method -> verdict -> how many seeds have it."""
+    """metric -> method -> verdict -> number of seeds with it."""
     counts: dict[str, dict[str, Counter[str]]] = {}
     for cell in cells:
         for metric, details in _details(cell):
@@ -67,7 +68,7 @@ def tuned(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
 
 
 def devices(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
-    """device -> method -> how many seeds were trained on it. Samples that were made elsewhere are left out."""
+    """device -> method -> number of seeds trained on it, without samples made by another program."""
     counts: dict[str, Counter[str]] = {}
     for cell in cells:
         for seed in cell.seeds if cell.info.get("interface") != "samples" else ():
@@ -77,6 +78,6 @@ def devices(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
 
 
 def cautions(cells: Sequence[Cell]) -> list[str]:
-    """What the values of some metrics are to be read with, each text once."""
+    """The cautions of the metrics, each text once."""
     texts = (details.get("caution") for cell in cells for _, details in _details(cell))
     return list(dict.fromkeys(str(text) for text in texts if text))

@@ -1,8 +1,8 @@
-"""Two methods over training seeds: is the difference of their means more than chance, how often does one win, and
-how many seeds would tell them apart.
+"""Statistics of two methods over training seeds: tests of the difference of means, the probability of improvement,
+and the number of seeds needed.
 
-Everywhere a [n] and b [m] are values of which the higher are better, one for each seed. A seed that failed is
--inf: it enters no mean, and loses against every seed that ended well.
+In all functions a [n] and b [m] are values for which higher is better, one for each seed. A failed seed is -inf: it is
+left out of means, and loses against every successful seed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from . import stats
 from .stats import MAX_SEEDS, Floats
 
-_RESAMPLES = 4000  # of `interquartile_mean`, whose ends are printed in whole per cent
+_RESAMPLES = 4000  # enough for the interval of `interquartile_mean`, which is printed in whole per cent
 
 
 def resolution(values: Floats) -> float:
-    """The steps in which a metric counts, as far as its values [n] show: the least distance of two that differ, at
-    most 1 for whole numbers. Values without an end count, others do not. 0 where all are equal."""
+    """The step of a metric's scale, estimated from its values [n]: the least distance of two different finite values,
+    at most 1 for whole numbers; 0 if all are equal."""
     finite = np.unique(values[np.isfinite(values)])
     gap = float(np.diff(finite).min()) if len(finite) > 1 else 0.0
     return min(gap, 1.0) if np.array_equal(finite, np.round(finite)) else gap
@@ -43,7 +43,7 @@ def merge_rounding(values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class TTest:
-    """Student's t-test that a difference of means is zero, and the interval that belongs to it."""
+    """Student's t-test that a difference of means is zero, and the corresponding interval."""
 
     difference: float  # mean(a) - mean(b)
     error: float  # its standard error
@@ -51,7 +51,7 @@ class TTest:
 
     @property
     def p(self) -> float:
-        """Two-sided p; NaN where there are too few seeds."""
+        """Two-sided p; NaN if there are too few seeds."""
         from scipy.special import stdtr
 
         if self.error == 0:
@@ -60,7 +60,7 @@ class TTest:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval: excludes 0 exactly where p < 0.05."""
+        """95 % interval, which excludes 0 exactly if p < 0.05."""
         from scipy.special import stdtrit
 
         half = self.error * float(stdtrit(self.degrees, 0.975)) if self.error else 0.0
@@ -71,15 +71,15 @@ UNTESTED = TTest(math.nan, math.nan, math.nan)
 
 
 def paired(differences: Floats, step: float = 0.0) -> TTest:
-    """Student's t-test that differences [n] of pairs of seeds have the mean 0; NaN where n < 2.
+    """Student's t-test that differences [n] of pairs of seeds have the mean 0; NaN if n < 2.
 
-    If nothing differs, a difference and its negative are equally likely, and of symmetric distributions with
-    heavier tails than the normal's the t-test claims less than it may (Benjamini 1983, Is the t test really
-    conservative when the parent distribution is long-tailed? JASA 78:383). Signs and ranks are no alternative: of n
-    pairs they give no p below 2 / 2^n, 0.0625 for 5.
+    If the methods do not differ, the distribution of differences is symmetric. For symmetric distributions with
+    heavier tails than the normal's, the t-test is conservative (Benjamini 1983, Is the t test really conservative when
+    the parent distribution is long-tailed? JASA 78:383). Sign and rank tests are no alternative: with n pairs their p
+    is never below 2 / 2^n, 0.0625 for 5.
 
-    `step`: values are known to ± step/2 only (`resolution`), so that a difference has at least the variance
-    step²/6 of two rounding errors: the same whole number in five seeds is not certain to come a sixth time.
+    `step`: values are known only to ± step/2 (`resolution`), so a difference has at least the variance step²/6 of two
+    rounding errors. Otherwise five seeds with the same whole number would have no variance at all.
     """
     n = len(differences)
     if n < 2:
@@ -91,7 +91,7 @@ def paired(differences: Floats, step: float = 0.0) -> TTest:
 
 
 def unpaired(a: Floats, b: Floats, step: float = 0.0) -> TTest:
-    """Welch's t-test that the means of a [n] and b [m] are equal, for different seeds; NaN where n or m is below 2.
+    """Welch's t-test that the means of a [n] and b [m] are equal, for different seeds; NaN if n or m is below 2.
     `step` as in `paired`. Degrees of freedom by Welch & Satterthwaite."""
     if min(len(a), len(b)) < 2:
         return UNTESTED
@@ -102,27 +102,28 @@ def unpaired(a: Floats, b: Floats, step: float = 0.0) -> TTest:
 
 
 def failures(a: Floats, b: Floats) -> float:
-    """Two-sided p of Fisher's exact test that seeds of a [n] and b [m] fail equally often, for methods of which too
-    few seeds have a value."""
+    """Two-sided p of Fisher's exact test that seeds of a [n] and b [m] fail equally often; used if too few seeds have a
+    value for a t-test."""
     from scipy.stats import fisher_exact
 
     bad = [int(np.isneginf(x).sum()) for x in (a, b)]
     return float(np.asarray(fisher_exact([bad, [len(a) - bad[0], len(b) - bad[1]]]))[1])
 
 
-# ---------------------------------------------------------------------------------------------- who wins
+# ---------------------------------------------------------------------------------------------- wins
 
 
 def improvement(datasets: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, float]:
-    """Probability of improvement P(a > b) + P(a = b) / 2 over pairs of any seed of a [n] with any of b [m], averaged
+    """Probability of improvement P(a > b) + P(a = b) / 2 over all pairs of a seed of a [n] and one of b [m], averaged
     over datasets (Agarwal et al. 2021, Deep RL at the Edge of the Statistical Precipice, section 4.3), and its 95 %
-    interval, NaN where a method has a single seed. On one dataset it is the Mann-Whitney statistic U / (n m).
+    interval (NaN if a method has a single seed). On one dataset it is the Mann-Whitney statistic U / (n m).
 
     The variance of U / (n m) is at most θ (1 - θ) / min(n, m) (Birnbaum & Klose 1957, Annals of Mathematical
-    Statistics 28:933), that of a share of min(n, m) trials: so the interval is Wilson's of that many. Datasets are
-    combined by their distances to its ends (Zou & Donner 2008, Statistics in Medicine 27:1693). It covers .93 to 1
-    with two seeds or more on one dataset, .90 to .97 on three; a stratified bootstrap, as in Agarwal et al., .39 to
-    .81 with three seeds on one, and it has no width where one always wins.
+    Statistics 28:933), the variance of a share of min(n, m) trials, so the interval is Wilson's for that many trials.
+    Intervals of several datasets are combined by the distances of their ends from the shares (Zou & Donner 2008,
+    Statistics in Medicine 27:1693). Coverage is .93 to 1 with two seeds or more on one dataset, .90 to .97 on three.
+    A stratified bootstrap, as in Agarwal et al., covers .39 to .81 with three seeds on one dataset, and has zero width
+    if one method always wins.
     """
     shares = [float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean()) for a, b in datasets]
     ends = [
@@ -139,9 +140,9 @@ def improvement(datasets: Sequence[tuple[Floats, Floats]]) -> tuple[float, float
 
 
 def win_rates(methods: Sequence[Floats]) -> list[Floats]:
-    """For each seed of each method [n] on one dataset the percentage of all other seeds, of all methods, that it
-    beats; a tie is half a win. Scores of different datasets have no scale in common, these have, and they need no
-    reference that somebody has to choose."""
+    """The win rate of each seed of each method [n] on one dataset: the percentage of all other seeds, of all methods,
+    that it beats; a tie is half a win. Unlike scores, win rates of different datasets have a common scale, without
+    the choice of a reference for normalisation."""
     from scipy.stats import rankdata
 
     ranks = rankdata(np.concatenate(methods))
@@ -151,12 +152,12 @@ def win_rates(methods: Sequence[Floats]) -> list[Floats]:
 
 def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]:
     """Interquartile mean of the win rates of one method over all seeds and datasets together, and its 95 % interval
-    by a stratified bootstrap over the seeds [n] of each dataset (Agarwal et al. 2021, section 4.3; as their library
+    by a stratified bootstrap over the seeds [n] of each dataset (Agarwal et al. 2021, section 4.3; as in their library
     rliable).
 
-    A bootstrap of few seeds is too narrow: its percentiles are stretched about the value as far as Student's t
-    interval of a mean is wider than the bootstrap's, sqrt(n / (n - 1)) t / z, with the degrees of freedom of all
-    seeds together. The interval is cut to 0 and 100. NaN where no dataset has two seeds.
+    The bootstrap interval of few seeds is too narrow. Its ends are therefore stretched away from the value by the
+    factor by which Student's t interval of a mean is wider than the bootstrap's, sqrt(n / (n - 1)) t / z, with the
+    degrees of freedom of all seeds together. The interval is clipped to [0, 100]. NaN if no dataset has two seeds.
     """
     from scipy.special import ndtri, stdtrit
     from scipy.stats import trim_mean
@@ -178,9 +179,9 @@ def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]
 
 
 def seeds_needed(a: Floats, b: Floats, pairs: bool, level: float, step: float = 0.0) -> int | None:
-    """Seeds of each method with which the t-test of `paired` or `unpaired` would find the difference that was seen
-    8 times in 10 (`stats.POWER`) at this two-sided level; `MAX_SEEDS` + 1 where more are needed, None where fewer than
-    two seeds tell nothing about the spread. The difference seen is itself a guess."""
+    """The number of seeds of each method with which the t-test of `paired` or `unpaired` has the power `stats.POWER`
+    for the observed difference, at this two-sided level. `MAX_SEEDS` + 1 if more are needed; None if the spread is
+    unknown, with fewer than two seeds. The observed difference is itself only an estimate."""
     if min(len(a), len(b)) < 2:
         return None
     variance = (a - b).var(ddof=1) if pairs else (a.var(ddof=1) + b.var(ddof=1)) / 2

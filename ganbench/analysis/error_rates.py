@@ -1,12 +1,12 @@
-"""Has a mean over training seeds moved by more than its seeds do by themselves? From means, spreads and counts
-alone, since that is what a kept table holds.
+"""Tests of whether a mean over training seeds has moved by more than the variation between seeds explains, from means,
+spreads and counts alone, since a reference table holds nothing else.
 
-Student's test with a pooled variance is exact while nothing changed, if the data are normal; with a long tail on the
-side of the bad seeds, and fewer seeds than the reference has, it raised alarms in up to 29 of 100 tables. Welch's does
-where the few new seeds happen to agree (50 of 100). Each errs where the other does not, so the greater p of both is
-taken (results/reference/check-error-rates.md, by scripts/error-rates). Rows are corrected by
-Benjamini & Hochberg 1995: while nothing changed, all rejections are false, so that its false discovery rate is
-the chance of any false alarm in the table. Arrays are [..., R], R rows of a table.
+Student's test with a pooled variance is exact for normal data while nothing has changed; but with a long tail on the
+side of bad seeds, and fewer seeds than in the reference, it raised false alarms in up to 29 of 100 tables. Welch's test
+raised them in 50 of 100 if the few new seeds happen to agree. Each is reliable where the other is not, so the greater p
+of both is used (results/reference/check-error-rates.md, by scripts/error-rates). Rows are corrected by Benjamini &
+Hochberg 1995: while nothing has changed, all rejections are false, so the false discovery rate is the probability of
+any false alarm in the table. Arrays are [..., R], R rows of a table.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Sample:
 
     @property
     def spread(self) -> Floats:
-        """The standard deviation, zero for a single seed, which adds nothing to a pooled one."""
+        """The standard deviation; zero for a single seed, which contributes nothing to a pooled one."""
         return np.where(self.n > 1, self.std, 0.0)
 
 
 def p_greater(gap: Floats, a: Sample, b: Sample) -> Floats:
-    """One-sided p of `gap`, a difference of the means of a and b, against a true one of at most zero.
+    """One-sided p of `gap`, a difference of the means of a and b, against a true difference of at most zero.
 
-    The greater of Student's (pooled) and Welch's p; a single seed has no spread of its own, so there it is
-    Student's. Where no seed differs from another on either side there is no t: p is then the greatest chance with
-    which one distribution gives n_a times one value and n_b times a worse one, max_q q^n_a (1 - q)^n_b.
+    The greater of Student's (pooled) and Welch's p; only Student's if a side has a single seed, whose spread is
+    unknown. If all seeds of each side are equal there is no t statistic: p is then the greatest probability with which
+    one distribution gives one value n_a times and a worse one n_b times, max_q q^n_a (1 - q)^n_b.
     """
     from scipy.stats import ttest_ind_from_stats
 
@@ -57,7 +57,7 @@ def p_greater(gap: Floats, a: Sample, b: Sample) -> Floats:
 
 
 def p_equal(rise: Floats, tolerance: Floats, a: Sample, b: Sample) -> Floats:
-    """p of two one-sided tests (Schuirmann 1987): small where |true difference| < tolerance is shown."""
+    """p of two one-sided tests (Schuirmann 1987): a small p shows that |true difference| < tolerance."""
     return np.maximum(p_greater(tolerance - rise, a, b), p_greater(tolerance + rise, a, b))
 
 
@@ -69,5 +69,5 @@ def corrected(p: Floats) -> Floats:
 
 
 def outside(rise: Floats, p: Floats, tolerance: Floats, alpha: float) -> NDArray[np.bool_]:
-    """Rows that rose by more than the tolerance and by more than the noise; p as `corrected` gives it."""
+    """Rows that rose by more than the tolerance and by more than the noise; p from `corrected`."""
     return (rise > tolerance) & (p <= alpha)

@@ -26,20 +26,22 @@ class Ranking:
     ranks: pd.Series  # mean rank by label
     datasets: int
     p: float  # of Friedman's test that all methods rank alike
-    apart: pd.DataFrame  # p of Nemenyi's test for each two labels; all 1 where Friedman's finds nothing
-    critical: float  # difference of mean ranks that Nemenyi's test finds
+    apart: (
+        pd.DataFrame
+    )  # p of Nemenyi's test for each pair of labels; all 1 if Friedman's test is not significant
+    critical: float  # critical difference of mean ranks by Nemenyi's test
     left_out: tuple[str, ...]  # labels without a valid value on all of these datasets
 
     @property
     def name(self) -> str:
-        """Of the diagram's files, without the ending."""
+        """The name of the diagram's files, without suffix."""
         return file_name("critical-difference", self.metric)
 
 
 def least_datasets(methods: int) -> int:
-    """The fewest datasets on which the diagram of so many methods (≥ 3) can show anything: there a method that is
-    first on every one, its rank 1, is told from the others, alike with the rank k / 2 + 1, at 5 % by Friedman's and by
-    Nemenyi's test. 5 for three methods, 6 for four and five, 8 for ten."""
+    """The least number of datasets on which the diagram of `methods` methods (≥ 3) can show a difference. This is where
+    a method that is first on every dataset (mean rank 1) differs from k - 1 others of equal mean rank k / 2 + 1, at 5 %
+    by Friedman's and by Nemenyi's test. 5 for three methods, 6 for four and five, 8 for ten."""
     from scipy.stats import chi2
 
     k, datasets = methods, 2
@@ -57,26 +59,30 @@ def _critical(methods: int, datasets: int) -> float:
 
 
 def too_few(labels: Sequence[str], datasets: Sequence[str]) -> bool:
-    """Whether a diagram of these methods on these datasets could show nothing."""
+    """Whether there are too few methods or datasets for the diagram to show any difference."""
     return len(labels) < 3 or len(datasets) < least_datasets(len(labels))
 
 
 def ranking(metric: str, values: Values) -> Ranking | None:
-    """Ranks of the methods by goodness; None where no three of them share a dataset, or not `least_datasets`.
+    """Ranks of the methods by goodness; None unless three of them share `least_datasets` datasets.
 
-    Methods rank on each dataset by the mean standing of their seeds, to which a failed one adds the least. Seeds are
-    no blocks of these tests: they would say what the t-tests over seeds say, with less power, and nothing of other
-    datasets.
+    Methods rank on each dataset by the mean win rate of their seeds, in which failed seeds count as the worst. The
+    blocks of these tests are datasets, not seeds: with seeds they would repeat the t-tests with less power, and say
+    nothing about other datasets.
     """
     labels, datasets = complete(values)
     if too_few(labels, datasets):
         return None
-    table = [_standing([values[dataset, label] for label in labels]) for dataset in datasets]
+    # [N, k]: the mean win rate of each method's seeds on each dataset.
+    table = [
+        [float(own.mean()) for own in win_rates([values[dataset, label].to_numpy() for label in labels])]
+        for dataset in datasets
+    ]
     left = tuple(label for label in dict.fromkeys(label for _, label in values) if label not in labels)
-    return _ranked(metric, labels, np.asarray(table), left)
+    return _test_ranks(metric, labels, np.asarray(table), left)
 
 
-def _ranked(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[str, ...]) -> Ranking:
+def _test_ranks(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[str, ...]) -> Ranking:
     """The tests, on goodness [N, k] of k methods on N datasets."""
     from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare, rankdata
@@ -92,7 +98,7 @@ def _ranked(metric: str, labels: Sequence[str], goodness: Floats, left: tuple[st
 
 
 def complete(values: Values) -> tuple[list[str], list[str]]:
-    """The methods and datasets of the largest table without holes."""
+    """The methods and datasets of the largest table without missing values."""
     where: dict[str, set[str]] = {}
     for dataset, label in values:
         where.setdefault(label, set()).add(dataset)
@@ -104,8 +110,3 @@ def complete(values: Values) -> tuple[list[str], list[str]]:
     return best[0], [
         dataset for dataset in dict.fromkeys(dataset for dataset, _ in values) if dataset in best[1]
     ]
-
-
-def _standing(columns: Sequence[pd.Series]) -> list[float]:
-    """What a seed of each method beats on one dataset, on the mean."""
-    return [float(own.mean()) for own in win_rates([own.to_numpy() for own in columns])]

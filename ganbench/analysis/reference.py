@@ -1,5 +1,5 @@
-"""A kept table (`tables/summary.csv` of a run) as a reference, read strictly: whatever is wrong with it is said
-with its row and column before anything is compared."""
+"""A reference table (`tables/summary.csv` of an earlier run), read strictly: anything wrong with it is reported with
+row and column, before anything is compared."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from .summary import FAILURES
 Key = tuple[str, str, str]  # dataset, label, metric
 _TEXTS = ("suite", "dataset", "label", "metric", "protocol", "unit", "better")
 _COUNTS = ("n_ok", "n", *FAILURES)
-_OPTIONAL = ("invalid", "device", "stack")  # texts that tables of earlier versions do not have
+_OPTIONAL = ("invalid", "device", "stack")  # columns of text that tables of earlier versions do not have
 COLUMNS = (*_TEXTS, "mean", "std", *_COUNTS)
-MAX_ROWS = 100_000  # of a kept table; the largest suites have some thousand, and each row becomes a sentence
+_EXPECTED = "expected the tables/summary.csv of an earlier run"
+MAX_ROWS = 100_000  # of a table; the largest suites have a few thousand, and each row becomes a sentence
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Entry:
     dataset: str
     label: str
     metric: str
-    protocol: str  # empty where no seed came far enough to have one
+    protocol: str  # empty if all seeds failed before they were scored
     unit: str
     better: Better
-    mean: float  # over the seeds that are ok; NaN where there is none
+    mean: float  # over the successful seeds; NaN if there is none
     std: float  # NaN for fewer than two
     n_ok: int
     n: int
-    failures: Mapping[str, int]  # status -> seeds, those that occur
-    invalid: str = ""  # why the values mean nothing
+    failures: Mapping[str, int]  # status -> number of seeds, if not 0
+    invalid: str = ""  # why the values are not valid
     device: str = ""  # of training; empty in tables of earlier versions
     stack: str = ""  # sizes of the stacks that seeds were trained in: "5", or "2, 3"
     floor: float = math.nan  # what a trivial sampler scores; NaN where there is none
 
     @property
     def key(self) -> Key:
-        """What it is a row of."""
+        """Dataset, label and metric."""
         return self.dataset, self.label, self.metric
 
     @property
@@ -64,29 +65,28 @@ class Entry:
 
 
 def read(path: Path) -> tuple[str, list[Entry]]:
-    """The suite of a kept table and its rows. Raises RequestError for the first thing that is wrong with it."""
+    """The suite of a reference table, and its rows. Raises RequestError for the first mistake in it."""
     path = Path(path)
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise RequestError(f"{path}: is a folder, a pipe or a device; expected a kept tables/summary.csv")
+    if path.exists() and not path.is_file():  # reading a pipe would block for ever
+        raise RequestError(f"{path}: is a folder, a pipe or a device; {_EXPECTED}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # header, rows, one too many
     except FileNotFoundError:
-        raise RequestError(f"{path}: there is no such file; expected a kept tables/summary.csv") from None
+        raise RequestError(f"{path}: no such file; {_EXPECTED}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read as a table in CSV ({error})") from None
     if not rows:
-        raise RequestError(f"{path}: is empty; expected a kept tables/summary.csv")
+        raise RequestError(f"{path}: is empty; {_EXPECTED}")
     if len(rows) > MAX_ROWS + 1:
         raise RequestError(
-            f"{path}: has more than {MAX_ROWS:,} rows; expected a kept tables/summary.csv, with one row for each "
+            f"{path}: has more than {MAX_ROWS:,} rows; {_EXPECTED}, with one row for each "
             "metric of each method on each dataset"
         )
     header, suites = rows[0], {}
     if missing := [name for name in COLUMNS if name not in header]:
         raise RequestError(
-            f"{path}: row 1 has no column {missing[0]!r}; expected the header of a kept tables/summary.csv, "
-            f"found: {', '.join(header)}"
+            f"{path}: row 1 has no column {missing[0]!r}; {_EXPECTED}, found: {', '.join(header)}"
         )
     if twice := [name for name in COLUMNS if header.count(name) > 1]:
         raise RequestError(f"{path}: row 1 has two columns {twice[0]!r}; expected one")
@@ -102,14 +102,14 @@ def read(path: Path) -> tuple[str, list[Entry]]:
             line.fail("metric", f"a second row of {', '.join(entry.key)}; expected one")
         suites[line.text("suite")] = number
         if len(suites) > 1:
-            line.fail("suite", f"{' beside '.join(map(repr, suites))}; expected one suite in a table")
+            line.fail("suite", f"{' and '.join(map(repr, suites))}; expected one suite in a table")
     if not found:
         raise RequestError(f"{path}: has a header but no rows, so there is nothing to compare with")
     return next(iter(suites)), list(found.values())
 
 
 def rows_of(frame: pd.DataFrame) -> list[Entry]:
-    """The rows of a `table.summary`; several of one key where it was measured by several protocols."""
+    """The rows of a `summary.summary`; several of one key if it was measured by several protocols."""
     return [
         Entry(
             **{name: row[name] for name in ("dataset", "label", "metric", "protocol", "unit", "better")},
@@ -123,31 +123,32 @@ def rows_of(frame: pd.DataFrame) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the file as text, which knows where it stands."""
+    """One row of the file as text, with its position for error messages."""
 
     path: Path
     number: int  # the header is row 1
     cells: Mapping[str, str]
 
     def fail(self, column: str, what: str) -> NoReturn:
-        """Raises RequestError."""
+        """Raises RequestError for this row and column."""
         raise RequestError(f"{self.path}: row {self.number}, column {column!r}: {what}")
 
     def text(self, column: str) -> str:
-        """Text, without the apostrophe that keeps a spreadsheet from running it; empty where there is no column."""
+        """Text, without the apostrophe that keeps spreadsheets from running it as a formula; "" for a missing
+        column."""
         found = self.cells.get(column, "")
         guarded = found.startswith("'") and found[1:].startswith(("=", "+", "-", "@", "\t", "\r"))
         return found[1:] if guarded else found
 
     def count(self, column: str) -> int:
-        """A whole number, not negative."""
+        """A non-negative integer."""
         found = self.cells[column].strip()
         if not (found.isascii() and found.isdecimal()):
             self.fail(column, f"{found!r} is not a whole number of seeds")
         return int(found)
 
     def number_or_nan(self, column: str) -> float:
-        """A finite number; NaN where the cell is empty, or where there is no such column."""
+        """A finite number; NaN for an empty cell, or where there is no such column."""
         found = self.cells.get(column, "").strip()
         try:
             value = float(found or "nan")

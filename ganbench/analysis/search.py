@@ -1,4 +1,5 @@
-"""What a search comes to: the best setting of each method, and how good it would be after fewer trials."""
+"""The result of a hyperparameter search: the best setting of each method, and the expected best score after fewer
+trials."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ BAND = (0.05, 0.95)  # quantiles between which the best of so many trials lies
 
 @dataclass(frozen=True)
 class SearchCurve:
-    """The best score after n = 1 … N trials, over the order in which the N - 1 trials after the default come.
+    """The best score after n = 1 … N trials, over all orders of the N - 1 trials after the default.
 
     expected: mean of the best score [N]
     low, high: its 5 % and 95 % quantile [N]
@@ -50,12 +51,12 @@ class MethodSearch:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """The mean over seeds of each trial [T]; NaN where one of its seeds failed."""
+        """The mean over seeds of each trial [T]; NaN if one of its seeds failed."""
         return self.scores.mean(1)
 
     @property
     def best(self) -> int:
-        """The best trial by its mean; the first of equals, and the default where all trials failed."""
+        """The index of the best trial by its mean; the first of equal ones; the default (0) if all trials failed."""
         means = self.means if self.better == "higher" else -self.means
         return int(np.nanargmax(means)) if not np.isnan(means).all() else 0
 
@@ -65,13 +66,13 @@ class MethodSearch:
 
     @property
     def curve(self) -> SearchCurve | None:
-        """The best score after 1 … T trials; None where all trials failed."""
+        """The best score after 1 … T trials; None if all trials failed."""
         return None if np.isnan(self.means).all() else search_curve(list(self.means), self.better)
 
 
 @dataclass(frozen=True)
 class DatasetSearch:
-    """The search on one dataset: `value` [`unit`] is what settings were judged by."""
+    """The search on one dataset; settings were judged by `value` [`unit`]."""
 
     dataset: str
     value: str
@@ -80,8 +81,7 @@ class DatasetSearch:
 
 
 def read_search(files: Folder) -> tuple[DatasetSearch, ...]:
-    """The searches that were made before a run; none where the suite has none. Raises StoreError for a file that no
-    run writes."""
+    """The searches of a run; empty if its suite has none. Raises StoreError for a file that no run writes."""
     path = files.path(layout.SEARCH_RESULT)
     try:
         return tuple(
@@ -94,7 +94,9 @@ def read_search(files: Folder) -> tuple[DatasetSearch, ...]:
             for entry in files.read_object(path).get("datasets", [])
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise StoreError(f"{path}: is no result of a search; run the suite again to rebuild it") from None
+        raise StoreError(
+            f"{path}: is not the result of a search; run the suite again to rebuild it"
+        ) from None
 
 
 def _method_search(entry: Mapping[str, Any]) -> MethodSearch:
@@ -123,7 +125,7 @@ def search_curve(scores: Sequence[float], better: str) -> SearchCurve:
 
     scores: one for each trial, NaN where it failed; a failed trial counts as the worst of all
     better: "higher" or "lower"
-    Raises ValueError where all trials failed.
+    Raises ValueError if all trials failed.
     """
     sign = 1.0 if better == "higher" else -1.0
     values = sign * np.asarray(scores, dtype=np.float64)
@@ -148,7 +150,7 @@ def search_curve(scores: Sequence[float], better: str) -> SearchCurve:
 
 
 def changes_of_place(curves: Sequence[SearchCurve]) -> int:
-    """How often two methods change places along their curves: the crossings of expected best scores."""
+    """How often the curves of expected best scores of two methods cross, over all pairs of methods."""
     crossings = 0
     for one, two in combinations(curves, 2):
         n = min(len(one.expected), len(two.expected))

@@ -1,7 +1,7 @@
-"""Records to one row for each dataset, method and metric, with both uncertainties and every failure counted.
+"""Summary of records: one row for each dataset, method and metric, with both uncertainties and counts of failures.
 
-Two uncertainties stand apart: over training seeds (Student's t interval of the mean) and over what the metric
-averages, such as test points (the root mean square of the seeds' standard errors, the papers' ±).
+Two uncertainties are kept separate: over training seeds (Student's t interval of the mean), and over the items that
+the metric averages, such as test points (root mean square of the seeds' standard errors; the ± in papers).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import stats
 FAILURES = tuple(status for status in get_args(Status) if status != "ok")
 TEXTS = ["suite", "dataset", "label", "method", "metric", "protocol", "unit", "better"]
 _GROUP = ["dataset", "label", "metric", "protocol"]
-SEM_RATIO = 100  # there is no common sem where that of one seed exceeds their median by more
+SEM_RATIO = 100  # no common sem is given if one seed's is larger than the median by more than this factor
 
 
 @lru_cache(maxsize=4)
@@ -32,14 +32,14 @@ def run_summary(run: Run) -> pd.DataFrame:
 def summary(records: pd.DataFrame) -> pd.DataFrame:
     """One row per dataset, label, metric and protocol, in the order of the records.
 
-    Columns: suite, dataset, label, method, metric, protocol, unit, better; `mean` over the seeds that are ok,
-    `low` and `high` (95 % interval by Student's t over these seeds; NaN for a single one), `std`, `iqm`
-    (interquartile mean), `sem` (root mean square over seeds of the standard error over test points; NaN where one
-    seed's is over 100 times the median, as no one number tells of both); `n_ok` of `n` seeds and the count of each
-    failure; `mixed` (other rows of this dataset and metric were measured by another protocol, so that they cannot
-    be compared), `best` (see `_best`; never of a row that is `at_floor`); `invalid` (see `invalid`), empty where the
-    values are valid; `floor`, the mean over seeds of what a trivial sampler scores, and `at_floor`, whether `mean` is
-    no better; `device` of training, and `stack`, the numbers of seeds that were trained at once: "5", or "2, 3".
+    Columns: suite, dataset, label, method, metric, protocol, unit, better; `mean` over the successful seeds, with its
+    95 % t interval `low`, `high` (NaN for a single seed), `std`, `iqm` (interquartile mean); `sem` (root mean square
+    over seeds of the standard error over test points; NaN if one seed's is over 100 times the median, since no single
+    number describes both); `n_ok` of `n` seeds, and the count of each failure; `mixed`, whether other rows of this
+    dataset and metric were measured by another protocol, so that they cannot be compared; `best` (see `_best`; never
+    for a row that is `at_floor`); `invalid` (see `invalid`), empty if the values are valid; `floor`, the mean score of
+    a trivial sampler, and `at_floor`, whether `mean` is no better; `device` of training, and `stack`, the sizes of the
+    stacks that seeds were trained in: "5", or "2, 3".
     """
     records = with_protocols(records)
     groups = records.groupby(_GROUP, sort=False)
@@ -61,9 +61,9 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     floors = pd.Series(records["floor"].astype("float64").to_numpy())
     frame["floor"] = floors.where(ok).groupby(codes).mean().to_numpy()
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})
-    frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # NaN is not
-    frame["best"] &= ~frame["at_floor"]  # the best of methods that have not learned is none
-    # The same seeds differ by rounding on another device, and in a stack of another size.
+    frame["at_floor"] = (frame["mean"] - frame["floor"]) * signs <= 0  # False for NaN
+    frame["best"] &= ~frame["at_floor"]  # a method that has learned nothing is not marked as the best
+    # Recorded since the same seeds differ by rounding on another device, and in a stack of another size.
     for name in ("device", "stack"):
         values: list[set[Any]] = [set() for _ in range(len(first))]
         for code, value in zip(codes[ok].tolist(), records.loc[ok, name].tolist(), strict=True):
@@ -73,9 +73,9 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
-    """A seed that failed before it was scored may have no protocol: it takes the one of its method's other
-    seeds, else of the other methods, where that is unambiguous. Records of earlier versions get the columns that they
-    lack."""
+    """The records with missing protocols filled in. A seed that failed before it was scored may have none: it gets the
+    protocol of its method's other seeds, else that of the other methods, if that is unambiguous. Records of earlier
+    versions get the columns that they lack."""
     records = records.reset_index(drop=True)
     records = records.assign(**{name: None for name in ("floor", "invalid") if name not in records})
     records["invalid"] = records["invalid"].where(records["invalid"].notna(), "")
@@ -88,9 +88,9 @@ def with_protocols(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """Why the values of a (dataset, label, metric, protocol) mean nothing, as `3 of 5 seeds: ...`; those that are valid
-    are not in it. One seed whose control failed is enough: to leave out such seeds would be to choose among them by
-    what came out. Records as `with_protocols` gives them."""
+    """(dataset, label, metric, protocol) -> why its values are not valid, such as `3 of 5 seeds: ...`; valid ones are
+    not in the result. One seed whose control failed makes all invalid: leaving out only such seeds would select seeds
+    by their results. Expects records from `with_protocols`."""
     known = records[(records["status"] == "ok") & records["value"].notna()]
     if not (known["invalid"] != "").any():
         return {}
@@ -102,7 +102,7 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
 
 
 def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
-    """One standard error for the seeds of each group."""
+    """The common standard error of the seeds of each group."""
     typical = (sems**2).groupby(codes).mean() ** 0.5
     groups = sems.groupby(codes)
     return typical.where(groups.max() <= SEM_RATIO * groups.median()).to_numpy()
@@ -123,16 +123,16 @@ def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, s
 
 
 def _failures(records: pd.DataFrame, ok: np.ndarray, codes: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """How often each failure occurs in each group; a value that is missing although all went well counts as
+    """The count of each failure in each group; a value that is missing although its seed succeeded counts as
     failed."""
     status = records["status"].where(records["status"] != "ok", "failed").to_numpy()
     return {name: np.bincount(codes[~ok & (status == name)], minlength=count) for name in FAILURES}
 
 
 def _best(frame: pd.DataFrame) -> pd.Series:
-    """Whether a row has the best mean of its dataset and metric. Nothing is marked where that would mislead:
-    mixed protocols, a best mean from fewer than two seeds or without the seeds that failed, a tie of all. A value that
-    is not valid takes no part."""
+    """Whether a row has the best mean of its dataset and metric. No row is marked if that would mislead: with mixed
+    protocols, with a best mean from fewer than two seeds or with failed seeds, or if all tie. Invalid values are
+    ignored."""
     by = [frame["dataset"], frame["metric"]]
     signs = frame["better"].map({"higher": 1.0, "lower": -1.0})  # NaN for values that are not ranked
     goodness = (frame["mean"] * signs).where(frame["invalid"] == "")

@@ -1,4 +1,4 @@
-"""How far a mean may move before anybody asks why."""
+"""The tolerance of a check: how far a mean may move."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ _EXPECTED = "expected 5%, METRIC=2 or METRIC=1%, not below zero"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far means may move: per cent of the reference's mean or so many units, for all metrics and for some."""
+    """How far means may move, in per cent of the reference's mean or in units, for all metrics or for single ones."""
 
     percent: float = 1.0  # of the metrics that `limits` does not name
-    limits: Mapping[str, tuple[float, bool]] = field(
-        default_factory=dict
-    )  # metric -> number, whether per cent
+    # Metric -> (number, whether it is per cent).
+    limits: Mapping[str, tuple[float, bool]] = field(default_factory=dict)
 
     @staticmethod
     def parse(texts: Iterable[str]) -> Tolerance:
-        """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError."""
+        """`5%` for all metrics, `kde_ll=2` (in its unit) or `kde_ll=1%` for one. Raises RequestError otherwise."""
         percent, limits = Tolerance.percent, {}
         for text in texts:
             metric, equals, limit = (part.strip() for part in text.rpartition("="))
@@ -31,7 +30,7 @@ class Tolerance:
             except ValueError:
                 number = math.nan
             relative = limit.endswith("%")
-            # A bare number would be of all metrics, whose units differ.
+            # Not a bare number: it would apply to all metrics, which have different units.
             if not 0 <= number < math.inf or bool(metric) != bool(equals) or not (relative or equals):
                 raise RequestError(f"tolerance {text!r}: {_EXPECTED}")
             if metric:

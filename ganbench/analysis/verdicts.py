@@ -1,5 +1,5 @@
-"""What became of each row of a reference: first by what there is to compare, then by tests of the means, then by the
-seeds that failed. The words are those of `report.check`."""
+"""The outcome of each row of a reference: first by the values that exist, then by tests of the means, then by failed
+seeds. The sentences are made by `report.check`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILING: tuple[Outcome, ...] = ("missing", "protocol changed", "not valid", "reg
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the reference or of the results, and what became of it."""
+    """One row of the reference or of the results, with its outcome."""
 
     dataset: str
     label: str
@@ -34,34 +34,32 @@ class Row:
     outcome: Outcome
     reference: Entry | None
     result: Entry | None
-    protocols: tuple[str, ...] = ()  # of the results, where none is the reference's
-    means: Outcome | None = (
-        None  # what the means alone say, whatever failed; None where they are not compared
-    )
+    protocols: tuple[str, ...] = ()  # of the results, if none is the reference's
+    # The outcome of the means alone, without failures; None if they are not compared.
+    means: Outcome | None = None
     tolerance: float | None = None  # in the metric's unit
-    p: float | None = None  # of being no worse (of not having moved, where nothing is ranked), corrected
-    seeds_needed: int = (
-        0  # on each side to tell, of an unclear row; MAX_SEEDS + 1: more; 0: it cannot be said
-    )
+    # Corrected p of being no worse (for metrics that are not ranked: of not having moved).
+    p: float | None = None
+    seeds_needed: int = 0  # on each side, to decide an unclear row; MAX_SEEDS + 1: more; 0: unknown
 
     @property
     def fails(self) -> bool:
-        """Whether the check fails for it."""
+        """Whether this row fails the check."""
         return self.outcome in FAILING
 
     @property
     def sentence(self) -> str:
-        """What became of it, in words."""
+        """The outcome as a sentence."""
         from ..report.check import sentence
 
         return sentence(self)
 
 
 def classify(old: Sequence[Entry], new: Sequence[Entry], tolerance: Tolerance, alpha: float) -> list[Row]:
-    """What became of each row of the reference `old`, and which rows of `new` it does not have.
+    """The outcome of each row of the reference `old`, then the rows of `new` that are not in the reference.
 
-    The rows of ranked metrics are one family of tests, corrected together; the others, which cannot fail the check,
-    are another.
+    The rows of ranked metrics are one family of tests, corrected together. The rows of other metrics, which cannot fail
+    the check, are a second family.
     """
     by_key: dict[Key, list[Entry]] = {}
     for entry in new:
@@ -83,13 +81,13 @@ def classify(old: Sequence[Entry], new: Sequence[Entry], tolerance: Tolerance, a
 
 
 def _comparable(old: Entry, new: Entry) -> bool:
-    """Whether both were measured by the same protocol, as far as their seeds came far enough to have one."""
+    """Whether both were measured by the same protocol, or one of them has none since all its seeds failed."""
     known = bool(old.protocol and new.protocol)
     return (old.unit, old.better) == (new.unit, new.better) and (old.protocol == new.protocol or not known)
 
 
 def _without_means(old: Entry, new: Entry | None, candidates: Sequence[Entry]) -> Row:
-    """A row of which there are no two means to compare."""
+    """A row without two means to compare."""
     outcome: Outcome = "unclear"
     if not candidates:
         outcome = "missing"
@@ -115,7 +113,7 @@ def _by_means(pairs: Sequence[tuple[Entry, Entry]], allowed: Tolerance, alpha: f
     worse_up = np.array([-1.0 if entry.better == "higher" else 1.0 for entry, _ in pairs])
     rise = (new.mean - old.mean) * worse_up
     worse, better = error_rates.p_greater(rise, old, new), error_rates.p_greater(-rise, old, new)
-    # Outcomes of the means, the first that holds.
+    # The outcome of the means is the first of these that holds.
     holds: dict[Outcome, NDArray[np.bool_]] = {}
     if pairs[0][0].better == "neither":
         p = error_rates.corrected(np.minimum(2 * np.minimum(worse, better), 1.0))
@@ -128,10 +126,10 @@ def _by_means(pairs: Sequence[tuple[Entry, Entry]], allowed: Tolerance, alpha: f
     holds["same"] = error_rates.p_equal(rise, tolerance, old, new) <= alpha
     rows = []
     for i, (before, now) in enumerate(pairs):
-        # Rounding comes first: of seeds without spread the tests would call the last digit a change.
+        # Rounding is tested first: without any spread, the tests would call a difference in the last digit a change.
         tested: list[Outcome] = [name for name, marks in holds.items() if marks[i]]
         means: Outcome = "same" if within_rounding(before, now) else tested[0] if tested else "unclear"
-        # Seeds that failed say more than the mean of those that are left: survivors are no improvement.
+        # Failed seeds take precedence over the mean of the others: a mean of survivors is no improvement.
         outcome: Outcome = means
         if _more_failed(before, now) and means != "regressed":
             outcome = "fewer seeds"
@@ -149,11 +147,11 @@ def _sample(entries: Sequence[Entry]) -> error_rates.Sample:
 
 
 def within_rounding(old: Entry, new: Entry) -> bool:
-    """Whether mean and spread differ by no more than rounding of float32 (`stats.rounding`, of mean or spread,
-    whichever is greater), as where the same seeds run again, or every seed has the same value."""
+    """Whether mean and spread differ by no more than float32 rounding (`stats.rounding`, of the greater of mean and
+    spread), as when the same seeds run again, or when every seed has the same value."""
     single = old.n_ok == new.n_ok == 1  # without a spread
     size = rounding(old.mean, old.std)
-    # NaN, of one seed against several, is near nothing.
+    # Comparisons with NaN, the spread of a single seed, are False.
     alike = abs(new.std - old.std) <= size and (old.n_ok == new.n_ok or old.std <= size)
     return (single or alike) and abs(new.mean - old.mean) <= size
 
@@ -169,16 +167,17 @@ def _fewer_failed(old: Entry, new: Entry) -> bool:
 
 
 def seeds_to_tell(old: Entry, new: Entry, tolerance: float, alpha: float, rows: int) -> int:
-    """Seeds on each side that would tell in 8 of 10 cases, if the means and spreads seen are the true ones: within the
-    tolerance to show that they are equal, beyond it to find the difference in a table of so many rows."""
+    """The seeds on each side that decide the row with a power of 80 %, if the observed means and spreads are the true
+    ones. Within the tolerance: to show that the means are equal; beyond it: to find the difference, in a table of
+    `rows` rows."""
     spreads = [entry.std if entry.n_ok > 1 else 0.0 for entry in (old, new)]
     degrees = max(old.n_ok + new.n_ok - 2, 1)
     std = math.sqrt(((old.n_ok - 1) * spreads[0] ** 2 + (new.n_ok - 1) * spreads[1] ** 2) / degrees)
     if std == 0:
         return 0
     gap = abs(new.mean - old.mean)
-    if gap <= tolerance:  # both one-sided tests must reject, so that each may miss half as often
+    if gap <= tolerance:  # both one-sided tests must reject, so each may miss only half as often
         found = seeds_needed((tolerance - gap) / std, alpha, paired=False, power=(1 + POWER) / 2)
-    else:  # at the strictest level that the correction can ask for
+    else:  # at the strictest level that the correction can require
         found = seeds_needed(gap / std, alpha / rows, paired=False)
     return min(max(found, old.n_ok + 1, new.n_ok + 1), MAX_SEEDS + 1)

@@ -18,6 +18,7 @@ import click
 
 from .. import __version__
 from ..errors import GanbenchError, RequestError, StoreError, did_you_mean
+from ..format import escape_controls, plural
 from . import options, text
 from .text import RANKS as RANKS
 
@@ -36,12 +37,12 @@ class _Main(click.Group):
     chosen: str | None = None  # the command that was invoked
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        atexit.register(gc.freeze)  # to look for garbage in the end, among all of PyTorch, takes a second
+        atexit.register(gc.freeze)  # the last garbage collection, over all of PyTorch, would take a second
         code: int | str | None = 0
         with text.lenient_streams() as errors:
             try:
                 return super().main(*args, **kwargs)
-            except KeyboardInterrupt:  # another Ctrl-C, while the first was being answered
+            except KeyboardInterrupt:  # a second Ctrl-C, while the first is being handled
                 code = 130
             except SystemExit as stop:
                 code = stop.code
@@ -51,7 +52,7 @@ class _Main(click.Group):
                 click.echo(
                     f"error: stdout cannot be written ({reason}); part of the output is lost", err=True
                 )
-                # The product of a run is its folder; that of any other command is what it prints.
+                # The result of a run is its folder; the result of any other command is its output.
                 code = code or (0 if self.chosen == "run" else 2)
         sys.exit(code)
 
@@ -65,7 +66,7 @@ class _Main(click.Group):
             error.message = _example(error)
             raise
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-            raise  # click shows them, and is silent about a closed pipe
+            raise  # click shows the first two and ignores a closed pipe
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             ctx.exit(130)
@@ -78,7 +79,9 @@ class _Main(click.Group):
                 f"this is a bug in ganbench: {type(error).__name__}: {error}\n"
                 "Please report it with what --debug prints (`ganbench --debug ...`).",
             )
-            ctx.exit(2 if ctx.invoked_subcommand == "check" else 1)  # 1 of check: a table got worse
+            ctx.exit(
+                2 if ctx.invoked_subcommand == "check" else 1
+            )  # exit code 1 of `check`: a table got worse
 
 
 def _example(error: click.MissingParameter) -> str:
@@ -94,8 +97,8 @@ def _example(error: click.MissingParameter) -> str:
 
 def _explain(ctx: click.Context, message: str) -> None:
     if ctx.find_root().meta.get("ganbench.debug"):
-        click.echo(text.escaped(traceback.format_exc()), err=True, nl=False)
-    click.echo(text.escaped(message), err=True)
+        click.echo(escape_controls(traceback.format_exc()), err=True, nl=False)
+    click.echo(escape_controls(message), err=True)
 
 
 def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
@@ -120,14 +123,14 @@ def main() -> None:
     tables, plots and a report that say how each number was made.
 
     \b
-    Begin with:
+    Start with:
       ganbench list                     what there is to compare
       ganbench run quickstart           a first comparison, in a few minutes
       ganbench show gan                 one method, its parameters and its paper
-      ganbench score x.npz --dataset ring   samples that were made elsewhere
+      ganbench score x.npz --dataset ring   samples made by another program
 
     \b
-    Then write a suite, my.yaml, with a method of your own beside it:
+    Then write a suite, my.yaml, with a method of your own next to it:
       seeds: 5
       datasets: [ring, digits]
       methods: [gan, ./my_gan.py]
@@ -144,8 +147,8 @@ def main() -> None:
     Tab completion, in the start-up file of the shell (zsh_source and fish_source for those shells):
       eval "$(_GANBENCH_COMPLETE=bash_source ganbench)"
 
-    Exit codes: 0 fine, 1 some cells failed, 2 the request was wrong, 130 interrupted (what was finished is
-    kept, and the same command goes on from there).
+    Exit codes: 0 success, 1 some cells failed, 2 the request was wrong, 130 interrupted (finished results are
+    kept, and the same command continues from there).
     """
 
 
@@ -162,7 +165,7 @@ def main() -> None:
     show_default=True,
     help="Processes of this machine, or the Ray cluster at RAY_ADDRESS.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes at work at the same time.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Number of worker processes.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -172,14 +175,14 @@ def main() -> None:
 @click.option(
     "--shard", type=options.Shard(), help="Only part I of N of the cells, for N machines on one folder."
 )
-@click.option("--fresh", is_flag=True, help="Run again what has been finished already.")
-@click.option("--dry-run", is_flag=True, help="Only print what would run, and what is finished already.")
+@click.option("--fresh", is_flag=True, help="Also repeat what is finished already.")
+@click.option("--dry-run", is_flag=True, help="Only print what would run and what is finished already.")
 def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | None, **settings: Any) -> None:
     """Train, score and report a suite.
 
-    SUITE is a YAML file or the name of a shipped suite. Whatever is finished already is not repeated: the
-    same command goes on after an interruption, trains only seeds that were added, and only scores when a
-    metric changed.
+    SUITE is a YAML file or the name of a shipped suite. What is finished already is not repeated: the same
+    command continues after an interruption, trains only the seeds that were added, and only scores again
+    where just a metric changed.
 
     \b
     Examples:
@@ -196,9 +199,9 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     from ..execution.local import no_collection, start_server
 
     if settings["executor"] == "local" and not settings["dry_run"]:
-        start_server()  # it imports while we do
+        start_server()  # it imports torch while this process does
     with no_collection():
-        from ..execution import run as execute  # after the suite is known to be right: this starts torch
+        from ..execution import run as execute  # only once the suite is valid: this imports torch
 
     code = execute.run(loaded, out or options.RUNS / slug(loaded.name), **settings)
     click.get_current_context().exit(code)
@@ -256,7 +259,7 @@ def show(name: str) -> None:
         )
     if not blocks:
         if kinds := [kind for kind in options.KINDS if name in (kind, kind.removesuffix("s"))]:
-            raise RequestError(f"{name!r} is a kind of thing; `ganbench list {kinds[0]}` lists them all")
+            raise RequestError(f"{name!r} is a kind, not a name; `ganbench list {kinds[0]}` lists them all")
         names = {member for members in options.known_names().values() for member in members}
         raise RequestError(f"no plugin or suite named {name!r}{did_you_mean(name, names)}")
     click.echo("\n\n\n".join(blocks))
@@ -285,12 +288,12 @@ def validate(suite: str, overrides: tuple[str, ...], seeds: int | None) -> None:
 @click.argument("kind", metavar="KIND", type=click.Choice(MADE))
 @click.argument("file", type=click.Path(path_type=Path))
 def new(kind: scaffold.Template, file: Path) -> None:
-    """Begin a file of your own: a method, trick, metric, dataset, divergence or feature.
+    """Create a file of your own: a method, trick, metric, dataset, divergence or feature.
 
-    `fit` is a method too, one with a training loop of its own, for code that nobody wants to rewrite.
+    `fit` is also a method, but with its own training loop, for code that you do not want to rewrite.
 
-    Writes FILE, which works as it is and says what each line is for; what it marks is named after it. Prints the
-    two commands to go on with. A file that is there already is left alone.
+    Writes FILE, a working example in which comments explain each line; the plugin in it is named after FILE. Prints
+    the two commands to run next. An existing file is never overwritten.
 
     \b
     Examples:
@@ -310,13 +313,12 @@ def new(kind: scaffold.Template, file: Path) -> None:
 
 @_command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--data", metavar="NAME", help="A dataset to play on, instead of points and small images.")
+@click.option("--data", metavar="NAME", help="A dataset to test with, instead of points and small images.")
 def test(file: Path, data: str | None) -> None:
-    """Check a file of yours, or what is shipped by its name: does it keep its side of the contract?
+    """Check that a file of yours, or a shipped plugin by its name, meets its contract.
 
-    Plays for a moment with everything that FILE marks, a method, trick, divergence, feature, metric or dataset,
-    and says what is wrong and how to mend it. Exit code 0 where all checks passed, 1 where one failed, 2 where FILE
-    cannot be read.
+    Runs every method, trick, divergence, feature, metric and dataset in FILE briefly, and says what is wrong and how
+    to fix it. Exit code 0 if all checks pass, 1 if one fails, 2 if FILE cannot be read.
 
     \b
     Examples:
@@ -329,7 +331,7 @@ def test(file: Path, data: str | None) -> None:
     plugins = shipped if shipped and not file.exists() else scan(file.resolve())
     if not plugins:
         raise RequestError(f"{file}: {_NOTHING_MARKED}")
-    from .. import conformance  # after the file is known to be readable: this starts torch
+    from .. import conformance  # only once the file has been read: this imports torch
 
     trial_data = conformance.load_data(data) if data else None
     failed = 0
@@ -338,7 +340,7 @@ def test(file: Path, data: str | None) -> None:
         for check in conformance.check(plugin, trial_data):
             click.echo(text.check_text(check))
             failed += not check.ok
-    click.echo(f"{text.count(failed, 'check')} failed" if failed else "all checks passed")
+    click.echo(f"{plural(failed, 'check')} failed" if failed else "all checks passed")
     click.get_current_context().exit(1 if failed else 0)
 
 
@@ -348,9 +350,9 @@ def test(file: Path, data: str | None) -> None:
     "--dataset",
     required=True,
     metavar="NAME",
-    help="The dataset that the samples should be like, or other samples: .npy, .npz, a folder.",
+    help="The dataset to compare the samples with, or other samples: .npy, .npz, a folder.",
 )
-@click.option("--metrics", default="", metavar="NAME,...", help="[default: all for which samples are enough]")
+@click.option("--metrics", default="", metavar="NAME,...", help="[default: all that need only samples]")
 @click.option(
     "--set",
     "options",
@@ -362,7 +364,7 @@ def test(file: Path, data: str | None) -> None:
     "--n",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Samples that every metric takes, whatever its parameter for that is called; --set goes before it.",
+    help="Number of samples for every metric, whatever its own parameter for it is called; --set overrides it.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
@@ -375,13 +377,13 @@ def score(
     device: str,
     as_json: bool,
 ) -> None:
-    """Score samples that were made elsewhere.
+    """Score samples made by another program.
 
     SAMPLES is an .npy or .npz file (its array `samples`, or its only one), or a folder of PNG, JPEG, BMP or WebP
-    images. Numbers are in the data's scale, 0 to 1 for images; bytes are pixels. [N, H, W, C] is transposed to
-    [N, C, H, W]. Metrics take as many samples as their protocol says, in a random order that is always the same.
-    Where there are fewer, the metric is not scored, and what to --set is printed. The first lines say how samples
-    and data were read (with --json on stderr). Exit code 1 where a metric was not scored.
+    images. Floats are in the data's scale, 0 to 1 for images; bytes are pixels. [N, H, W, C] is transposed to
+    [N, C, H, W]. Each metric takes as many samples as its protocol says, in a fixed random order. If there are
+    fewer, the metric is not scored, and the --set that would allow it is printed. The first lines say how samples
+    and data were read (on stderr with --json). Exit code 1 if a metric was not scored.
 
     \b
     Examples:
@@ -417,9 +419,9 @@ def score(
 @_command()
 @options.results
 def table(results: Path) -> None:
-    """Write the tables of a run again, from its records.
+    """Rebuild the tables of a run from its records.
 
-    RESULTS is the folder of a run. Prints the files: CSV, Markdown, LaTeX and HTML.
+    RESULTS is the folder of a run. Prints the paths of the files: CSV, Markdown, LaTeX and HTML.
 
     \b
     Example:
@@ -437,13 +439,13 @@ def table(results: Path) -> None:
     "--against",
     metavar="REF.csv",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A kept table; what `check` says of the run is then shown too.",
+    help="A reference table; the report then also shows the result of `check` against it.",
 )
 @options.tolerance
 def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> None:
-    """Write the report of a run again, from its records.
+    """Rebuild the report of a run from its records.
 
-    RESULTS is the folder of a run. Prints the file: one HTML page that needs no other.
+    RESULTS is the folder of a run. Prints the path of the report, one self-contained HTML page.
 
     \b
     Examples:
@@ -451,7 +453,7 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
       ganbench report results/runs/quickstart --against quickstart.csv
     """
     if tolerances and not against:
-        raise RequestError("--tolerance is of what --against compares; expected --against REF.csv too")
+        raise RequestError("--tolerance needs a table to compare with; give --against REF.csv too")
     from ..analysis.check import check as compare
     from ..report import page as reports
 
@@ -465,10 +467,12 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
     required=True,
     metavar="REF.csv",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A kept tables/summary.csv of the same suite.",
+    help="A reference: an earlier tables/summary.csv of the same suite.",
 )
 @options.tolerance
-@click.option("--alpha", default=0.05, show_default=True, help="Chance of a false alarm in the whole table.")
+@click.option(
+    "--alpha", default=0.05, show_default=True, help="Probability of a false alarm anywhere in the table."
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="[default: stdout]"
@@ -476,12 +480,12 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
 def check(
     results: Path, against: Path, tolerances: tuple[str, ...], alpha: float, form: str, output: Path | None
 ) -> None:
-    """Fail where a table got worse.
+    """Fail if a table got worse.
 
-    Compares the run in RESULTS with a kept table, row by row. A row has regressed where its mean is worse by more
-    than the tolerance and by more than training seeds vary by themselves. Rows that are missing, that were
-    measured in another way or that have fewer good seeds fail too. Exit code 0 where nothing is wrong, 1 where
-    something is, 2 where the two cannot be compared.
+    Compares the run in RESULTS with a reference table, row by row. A row has regressed if its mean is worse by more
+    than the tolerance and by more than the variation between training seeds explains. Rows that are missing, that
+    were measured by another protocol or that have fewer successful seeds fail too. Exit code 0 if all rows pass, 1
+    if one fails, 2 if the two tables cannot be compared.
 
     \b
     Examples:
@@ -494,8 +498,12 @@ def check(
     from ..report import check as check_formats
 
     if output and not output.absolute().parent.is_dir():
-        raise RequestError(f"{output}: there is no folder {output.parent} to write it in")
-    if output and output.exists() and not output.is_file():  # a file would take the place of the device
+        raise RequestError(
+            f"{output}: the folder {output.parent} does not exist; create it, or give another --output"
+        )
+    if (
+        output and output.exists() and not output.is_file()
+    ):  # the atomic write would replace the device by a file
         raise RequestError(f"{output}: is a pipe or a device; expected a file, or no --output for stdout")
     verdict = compare(results, against, tolerances, alpha)
     document = check_formats.FORMATS[form](verdict)
@@ -520,27 +528,31 @@ def check(
     type=options.CompareTarget(),
 )
 @click.option(
-    "--baseline", "baselines", multiple=True, metavar="LABEL", help="What to compare with; repeatable."
+    "--baseline", "baselines", multiple=True, metavar="LABEL", help="A method to compare with; repeatable."
 )
-@click.option("--method", "methods", multiple=True, metavar="LABEL", help="What to compare; repeatable.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Only by this metric; repeatable.")
+@click.option("--method", "methods", multiple=True, metavar="LABEL", help="A method to compare; repeatable.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Compare by this metric only; repeatable."
+)
 @click.option(
     "--on",
     metavar="NAME",
     help="Compare with the shipped standings of a dataset (ring, digits, ...) or suite (points, ...).  "
     "[default: ring, for a file; none, for a run]",
 )
-@click.option("--tune", is_flag=True, help="Of a file: search its settings as those of the standings were.")
+@click.option(
+    "--tune", is_flag=True, help="For a file: search its settings as those of the standings were searched."
+)
 @click.option(
     "--retrain",
     metavar="LABEL",
-    help="Train this method of the standings here as well: does this machine agree?",
+    help="Also train this method of the standings here, to see whether this machine agrees.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Of a file: where to run it.  [default: results/runs/<method>-on-<name>]",
+    help="For a file: its run directory.  [default: results/runs/<method>-on-<name>]",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object.")
 def compare(
@@ -556,11 +568,11 @@ def compare(
 ) -> None:
     """Is one method better than another, or did the seed decide?
 
-    RESULTS are folders of runs, whose seeds are joined. On each dataset the first method is the baseline of the
-    others; a --method alone is compared with all others, a --baseline alone with all others too, and of two --method
-    alone the first is compared with the second. Differences are paired by seed, and p-values corrected for all
-    comparisons made: ask for the metrics that matter before you look. Writes tables/compare.csv and .md and the
-    critical-difference diagrams into the first folder. Exit code 0 whatever comes out.
+    RESULTS are folders of runs, whose seeds are pooled. On each dataset the first method is the baseline of the
+    others. A --method alone or a --baseline alone is compared with all other methods; of two --method alone, the
+    first is compared with the second. Differences are paired by seed, and p-values are corrected for all comparisons
+    made: choose the metrics that matter before you look. Writes tables/compare.csv and .md and the
+    critical-difference diagrams into the first folder. Exit code 0 whatever the result.
 
     RESULTS can also be a Python file with a method, or samples, a file for each seed. They are compared with the
     shipped standings: the method is trained on their data, for their budget, with their seeds, metrics and sizes of
@@ -603,9 +615,9 @@ def compare(
     compared = comparing.compare(results, baselines, methods, metrics)
     try:
         written = formats.write(results[0], compared)
-    except StoreError as error:  # somebody else's results, to be read only
+    except StoreError as error:  # the folder may be read-only, such as somebody else's results
         written = []
-        click.echo(f"not kept: {error}", err=True)
+        click.echo(f"the comparison was not saved: {error}", err=True)
     if as_json:
         click.echo(formats.as_json(compared, written), nl=False)
         return

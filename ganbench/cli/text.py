@@ -1,4 +1,4 @@
-"""What the commands print, as text and as rows of JSON; and the streams that it is printed on."""
+"""The output of the commands, as text and as rows of JSON, and the streams that it is printed on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import GanbenchError, SuiteError
+from ..format import escape_controls, plural
 
 if TYPE_CHECKING:
     from ..api import Measured
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from ..registry import Param, Plugin
     from ..suite.load import Suite
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 RANKS = {"higher": "higher is better", "lower": "lower is better", "neither": "not ranked"}
 
 
 @contextmanager
 def lenient_streams() -> Iterator[list[OSError]]:
-    """Keep a command going when its output cannot be written; yields the errors met on stdout.
+    """Let a command continue when its output cannot be written; yields the write errors of stdout.
 
-    A closed pipe, a full disk or an encoding without `±` must not end a run, and must not change what its exit code
-    means. What the encoding lacks is escaped. Descriptors 0 to 2 are opened where the caller closed them, since the
-    next file that is opened, one of the run directory, would get their number and whatever is printed.
+    A closed pipe, a full disk or an encoding without `±` must not end a run or change the meaning of its exit code.
+    Characters that the encoding lacks are escaped. Descriptors 0 to 2 are reopened if the caller closed them: the
+    next file to be opened, one in the run directory, would get such a number, and output would be printed into it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is `number`
     before = sys.stdout, sys.stderr
     errors: list[OSError] = []
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -66,7 +66,7 @@ def lenient_streams() -> Iterator[list[OSError]]:
 
 
 class _LenientFile(io.FileIO):
-    """A descriptor of which failed writes are noted and dropped."""
+    """A file descriptor that records failed writes and drops them."""
 
     def __init__(self, number: int, errors: list[OSError]) -> None:
         super().__init__(number, "w", closefd=False)
@@ -91,14 +91,9 @@ def _has_descriptor(stream: Any, number: int) -> bool:
 
 
 def unwritten(errors: list[OSError]) -> str | None:
-    """Why output was lost; None where nothing was, or where its reader had enough (`| head`)."""
+    """Why output was lost; None if nothing was, or if the reader closed the pipe (`| head`)."""
     lost = [error for error in errors if error.errno not in (errno.EPIPE, errno.EBADF)]
     return (lost[0].strerror or str(lost[0])) if lost else None
-
-
-def escaped(text: str) -> str:
-    """A text with escapes for the control characters that a terminal would obey."""
-    return CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def error_text(error: GanbenchError) -> str:
@@ -106,35 +101,35 @@ def error_text(error: GanbenchError) -> str:
     if not isinstance(error, SuiteError):
         return f"error: {error}"
     number = len(error.issues)
-    return f"{error}\n{count(number, 'mistake')}; nothing was run."
+    return f"{error}\n{plural(number, 'mistake')}; nothing was run."
 
 
 def check_text(check: Check) -> str:
-    """`✓ losses are finite`, or ✗ (! for advice) with what is wrong below it."""
+    """`✓ losses are finite`, or ✗ (! for advice) followed by the problem."""
     if check.problem is None:
         return f"  {click.style('✓', fg='green')} {check.name}"
     sign = click.style("!", fg="yellow") if check.advice else click.style("✗", fg="red")
-    text = textwrap.indent("\n".join(textwrap.wrap(escaped(check.problem), 96)), "      ")
+    text = textwrap.indent("\n".join(textwrap.wrap(escape_controls(check.problem), 96)), "      ")
     return f"  {sign} {check.name}\n{text}"
 
 
 def unscored_text(unscored: list[Measured], total: int) -> str:
-    """Which metrics have no value or lack one, why, and what would give it."""
-    lines = [f"{total - len(unscored)} of {count(total, 'metric')} scored; not scored:"]
+    """Which metrics have no value or lack one, why, and which options would let them be scored."""
+    lines = [f"{total - len(unscored)} of {plural(total, 'metric')} scored; not scored:"]
     for one in unscored:
         errors = dict.fromkeys(record.error for record in one.records if record.error)
         advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
-        lines.append(f"  {one.metric}  {escaped('; '.join(errors))}{advice}")
+        lines.append(f"  {one.metric}  {escape_controls('; '.join(errors))}{advice}")
     short = [one.shortage for one in unscored if one.shortage]
     if short:
         lines.append(
-            f"--n {short[0].at_hand} lets all metrics take the samples at hand; their protocols differ then."
+            f"--n {short[0].at_hand} scores all metrics with the available samples; this changes their protocols."
         )
     return "\n".join(lines)
 
 
 def score_row(record: Record, found: Measured) -> dict[str, Any]:
-    """What `score --json` says of one value."""
+    """The object that `score --json` prints for one value."""
     names = (
         "dataset",
         "metric",
@@ -155,16 +150,16 @@ def score_row(record: Record, found: Measured) -> dict[str, Any]:
 
 
 def score_text(found: Measured) -> str:
-    """What `score` prints of one metric: its values, and below them how they were made."""
+    """The lines that `score` prints for one metric: its values, and below them its protocol and controls."""
     lines = [_score_line(record) for record in found.records if record.error is None]
     controls = ", ".join(f"{name} {value:.5g}" for name, value in found.controls.items())
     errors = list(dict.fromkeys(record.error for record in found.records if record.error))
     if errors:
         names = ", ".join(record.metric for record in found.records if record.error)
-        lines.append(f"{heading(names)}  {click.style(escaped('; '.join(errors)), fg='red')}")
+        lines.append(f"{heading(names)}  {click.style(escape_controls('; '.join(errors)), fg='red')}")
     notes = [f"verdict: {found.verdict}"] if found.verdict else []
     notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
-    notes += [f"beside it: {controls}"] if controls else []
+    notes += [f"controls: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
     invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)
     notes += [f"not valid: {sentence}" for sentence in invalid]
@@ -197,7 +192,7 @@ def _plugins_of(kind: str) -> list[Plugin]:
 
 
 def list_rows(kind: str) -> list[dict[str, Any]]:
-    """What `list --json` says of each member of a kind."""
+    """The objects that `list --json` prints for the plugins of one kind."""
     from ..suite.load import about, shipped_suites
 
     if kind == "suites":
@@ -207,7 +202,7 @@ def list_rows(kind: str) -> list[dict[str, Any]]:
 
 
 def list_lines(kind: str) -> list[tuple[str, str, str]]:
-    """What `list` says of each member of a kind: its name, what it is, its parameters."""
+    """Name, summary and parameters of each plugin of one kind, as `list` prints them."""
     from ..suite.load import about, shipped_suites
 
     if kind == "suites":
@@ -232,7 +227,7 @@ def _plugin_row(plugin: Plugin) -> dict[str, Any]:
 
 
 def _param_row(param: Param) -> dict[str, Any]:
-    """A parameter; its default is None too where only running the file could tell it."""
+    """A parameter; its default is also None if it could only be known by running the file."""
     from ..registry import UNKNOWN
 
     default = None if param.default is UNKNOWN else param.default
@@ -244,7 +239,7 @@ def _param_row(param: Param) -> dict[str, Any]:
 
 
 def _default_text(param: Param) -> str:
-    """The default of a parameter as a reader wants it."""
+    """The default of a parameter as text."""
     from ..registry import UNKNOWN
 
     if param.required or param.default is UNKNOWN:
@@ -275,7 +270,7 @@ def heading(text: str) -> str:
 
 
 def plugin_text(plugin: Plugin) -> str:
-    """What `show` prints of a plugin."""
+    """The text that `show` prints for a plugin."""
     blocks = [f"{heading(f'{plugin.name} ({plugin.kind})')}\n{plugin.path}", plugin.doc.strip()]
     if plugin.params:
         rows = [(p.name, p.annotation, _default_text(p), p.doc) for p in plugin.params]
@@ -290,7 +285,9 @@ def plugin_text(plugin: Plugin) -> str:
     if plugin.provides:
         blocks.append(f"{heading('Provides')}  {', '.join(plugin.provides)}")
     if plugin.interface == "fit":
-        blocks.append("It trains by itself (fit), one seed after the other, and takes no tricks.")
+        blocks.append(
+            "It has its own training loop (fit): seeds are trained one after the other, without tricks."
+        )
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -309,10 +306,10 @@ def suite_text(suite: Suite) -> str:
 
     cells = make_cells(suite)
     parts = [
-        count(len(suite.datasets), "dataset"),
-        count(len(suite.methods), "method"),
-        count(len(cells), "cell"),
-        count(sum(len(cell.seeds) for cell in cells), "training"),
+        plural(len(suite.datasets), "dataset"),
+        plural(len(suite.methods), "method"),
+        plural(len(cells), "cell"),
+        plural(sum(len(cell.seeds) for cell in cells), "training"),
     ]
     idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
     notes = [
@@ -320,7 +317,3 @@ def suite_text(suite: Suite) -> str:
         for metric in idle
     ]
     return "\n".join([f"{suite.path}: {suite.name!r} is valid: {', '.join(parts)}", *notes])
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

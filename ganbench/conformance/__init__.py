@@ -1,7 +1,7 @@
-"""Whether a plugin keeps its contract: the checks of `ganbench test`, one kind of plugin after the other.
+"""Conformance checks of plugins, as `ganbench test` runs them; a module for each kind of plugin.
 
-In: a file or a plugin. Out: checks with what is wrong and how to mend it.
-Not its business: whether its numbers are good.
+In: a file or a plugin. Out: checks, each with its problem and how to fix it.
+Not its business: whether a plugin's numbers are good.
 """
 
 from ..contracts import Data
@@ -18,15 +18,15 @@ from .tricks import check_trick as check_trick
 
 
 def check(plugin: Plugin, data: Data | None = None) -> list[Check]:
-    """All checks of a plugin, whatever its kind; `data` for those that need some."""
+    """All checks of a plugin of any kind; `data` is not used for datasets and divergences."""
     if plugin.kind == "dataset":
         return check_dataset(plugin)
     if plugin.kind == "divergence":
         return check_divergence(plugin)
-    looks = {
+    functions = {
         "method": check_method,
         "trick": check_trick,
         "feature": check_feature,
         "metric": check_metric,
     }
-    return looks[plugin.kind](plugin, data)
+    return functions[plugin.kind](plugin, data)

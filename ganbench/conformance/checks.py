@@ -1,4 +1,4 @@
-"""What a check is, how the checks of a plugin are run, and how their exceptions are explained."""
+"""The `Check` type, running the checks of a plugin, and explaining their exceptions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ..suite.plan import Cell
 from ..suite.spec import DatasetSpec, MethodSpec, PluginSpec, TrainSettings
 
 SETTINGS = TrainSettings(steps=3, batch=8, dtype="float64", snapshots=1)
-RTOL = 1e-8  # between numbers in float64 that should be the same
+RTOL = 1e-8  # between numbers in float64 that should be equal
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked, and what was wrong with it, if anything."""
+    """The result of one check."""
 
     name: str
     problem: str | None = None
-    advice: bool = False  # whether the problem is only a piece of advice
+    advice: bool = False  # whether the problem is only a recommendation
 
     @property
     def ok(self) -> bool:
-        """Whether the contract is kept."""
+        """Whether the check passed; it does with advice."""
         return self.problem is None or self.advice
 
 
@@ -40,7 +40,7 @@ Target = Plugin | str | Path | type | Callable[..., Any]
 
 
 def as_plugin(kind: Kind, target: Target) -> Plugin:
-    """A plugin, its name or file, or the decorated class itself, as a `Plugin`. Raises PluginError."""
+    """A plugin, its name or file, or the decorated class itself, as a `Plugin`. Raises PluginError if there is none."""
     if isinstance(target, Plugin):
         return target
     if isinstance(target, str | Path):
@@ -49,29 +49,29 @@ def as_plugin(kind: Kind, target: Target) -> Plugin:
 
 
 def documentation(plugin: Plugin) -> Checks:
-    """What a reader needs: where it comes from, and what its parameters mean."""
-    found = bool(re.search(r"\b(19|20)\d\d\b", plugin.summary))
+    """The checks of a plugin's documentation: its source, and its parameters."""
+    cited = bool(re.search(r"\b(19|20)\d\d\b", plugin.summary))
     advice = (
-        "begin its docstring with one line on where it comes from and what it is, such as `Goodfellow et al. 2014, "
+        "start its docstring with one line on its source and what it is, such as `Goodfellow et al. 2014, "
         "Algorithm 1: a generator against a discriminator`; `ganbench list` prints that line"
     )
     if plugin.kind in ("method", "trick"):
-        yield Check("the docstring begins with its source and year", None if found else advice, advice=True)
+        yield Check("the docstring begins with its source and year", None if cited else advice, advice=True)
     bare = [param.name for param in plugin.params if not param.doc]
     yield Check(
         "every parameter is explained",
-        f"write a comment behind {' and '.join(bare)}, in the same line: `lr: float = 1e-3  # learning rate`"
+        f"write a comment after {' and '.join(bare)}, on the same line: `lr: float = 1e-3  # learning rate`"
         if bare
         else None,
     )
 
 
 class CheckFailed(Exception):
-    """A check failed and the next ones build on it. Arguments: those of `Check`."""
+    """A check failed, and the remaining ones depend on it. Arguments: those of `Check`."""
 
 
 def run_checks(part: PluginSpec, checks: Callable[[], Checks]) -> list[Check]:
-    """The checks of its documentation, then `checks`, up to the first that raises."""
+    """The checks of the documentation, then `checks`, up to the first that raises."""
     results = list(documentation(part.plugin))
     required = [
         param.name for param in part.plugin.params if param.required and param.name not in part.params
@@ -92,7 +92,7 @@ def run_checks(part: PluginSpec, checks: Callable[[], Checks]) -> list[Check]:
 
 
 def _dataclass_check(loaded: Any, plugin: Plugin) -> Check:
-    """Suites set the fields of dataclasses, and nothing else."""
+    """Whether parameters are dataclass fields, since a suite can set nothing else."""
     fields = isinstance(loaded, type) and not is_dataclass(loaded)
     wrong = fields and (plugin.params or "__init__" in vars(loaded))
     text = (
@@ -103,7 +103,8 @@ def _dataclass_check(loaded: Any, plugin: Plugin) -> Check:
 
 
 def merge(first: list[Check], second: list[Check], where: str) -> list[Check]:
-    """The checks of one plugin on two kinds of data: a problem on the second alone says `where` it was met."""
+    """The merged checks of one plugin on two kinds of data; a problem that only the second has is prefixed by
+    `where`."""
     met = {check.name for check in first if check.problem}
     results = {check.name: check for check in first}
     for check in second:
@@ -119,20 +120,20 @@ HINTS = {
     "norm of a gradient take ganbench.gradient_norm(net, x), for others torch.func.grad",
     "does not require grad": "inside a loss, torch.autograd.grad does not work: for the norm of a gradient take "
     "ganbench.gradient_norm(net, x), for others torch.func.grad",
-    "called random operation": "draw no random numbers inside a loss: declare them as draws of the game, "
+    "called random operation": "do not draw random numbers inside a loss: declare them as draws of the game, "
     "`draws={'noise': (2,)}`, and read b.noise (for nn.Dropout, multiply by a mask made from a draw)",
     ".item()": "inside a loss there are no numbers, only tensors: no .item(), float(x), or `if` on a value "
     "(use torch.where)",
-    "data-dependent control flow": "inside a loss, `if` cannot ask for a value: use torch.where",
-    "in-place": "inside a loss, do not write into tensors (x += 1, x[0] = 1): make new ones; for nn.BatchNorm take "
-    "ganbench.BatchNorm, which has no running statistics",
-    "same dtype": "make constants in the type of what they meet, as b.x.new_ones(3) or torch.ones_like(x): games are "
-    "played in float32 and in float64, and numpy's numbers are float64",
+    "data-dependent control flow": "inside a loss, `if` cannot depend on a tensor's value: use torch.where",
+    "in-place": "inside a loss, do not write into tensors (x += 1, x[0] = 1): create new ones; instead of nn.BatchNorm "
+    "use ganbench.BatchNorm, which has no running statistics",
+    "same dtype": "create constants in the dtype of the tensors they are combined with, as b.x.new_ones(3) or "
+    "torch.ones_like(x): games are played in float32 and in float64, and numpy's numbers are float64",
 }
 
 
 def explain(error: Exception) -> str:
-    """An exception with the line of the plugin that it comes from, and hints on frequent mistakes."""
+    """An exception with the line of the plugin that raised it, and hints on frequent mistakes."""
     text = f"{type(error).__name__}: {error}".strip()
     hints = [hint for sign, hint in HINTS.items() if sign in text]
     frames = [
@@ -145,7 +146,7 @@ def explain(error: Exception) -> str:
 
 
 def trial_cell(part: PluginSpec, *tricks: PluginSpec) -> Cell:
-    """A cell for `train`; its dataset is only a name, since the data are handed over beside it."""
+    """A cell for `train`; its dataset is a placeholder, since the data are passed separately."""
     entry = MethodSpec(part.name, part, tricks, (), {}, None)
     nowhere = DatasetSpec(part, "data", {})
     return Cell("conformance", nowhere, entry, (0, 1, 2), SETTINGS, ())

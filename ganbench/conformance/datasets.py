@@ -1,4 +1,4 @@
-"""The checks of a dataset: its splits, its types and what it says that it provides."""
+"""The checks of a dataset: its splits, its types and the features that it claims to provide."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..contracts import Data
 from ..suite.spec import PluginSpec
 from .checks import Check, CheckFailed, Checks, Target, as_plugin, run_checks
 
-MAX_OVERLAP = 0.01  # share of a split's examples that may stand in another one
+MAX_OVERLAP = 0.01  # share of a split's examples that may also be in another one
 
 
 def check_dataset(target: Target, **params: Any) -> list[Check]:
-    """Check a dataset with these parameters. Raises PluginError where there is no such dataset."""
+    """Check a dataset with these parameters. Raises PluginError if there is no such dataset."""
     part = PluginSpec(as_plugin("dataset", target), params)
     return run_checks(part, lambda: _dataset(part))
 
@@ -38,7 +38,7 @@ def _dataset(part: PluginSpec) -> Checks:
     yield Check("its values are finite floats, or bytes for images", _type_issue(first, splits))
     yield from _overlap(splits)
     alike = all(torch.equal(x, getattr(second, name)) for name, x in splits.items())
-    text = "twice the same gave other data; take all randomness from the generator that it is given"
+    text = "two calls gave different data; take all random numbers from the generator argument"
     yield Check("everybody gets the same data", None if alike else text)
     names = ("modes", "log_density", "labels", "simulator")
     attributes = {name: getattr(first, name) for name in names}
@@ -58,9 +58,9 @@ def _dataset(part: PluginSpec) -> Checks:
 
 
 def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
-    """How many rows of `x` [n, ...] stand in `y` [m, ...] too, bit for bit, and how many would if both were drawn
-    alike: n times the share of rows of `y` that stand there twice. Continuous data have neither; where values are
-    whole numbers, rows of independent splits coincide as rows of one split do."""
+    """The number of rows of `x` [n, ...] that are also in `y` [m, ...], bit for bit, and the number expected if both
+    are independent draws: n times the share of rows of `y` that occur there more than once. Both are zero for
+    continuous data; for integers, rows of independent splits coincide as often as rows of one split do."""
     own, other = (
         [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part.cpu().numpy()]
         for part in (x, y)
@@ -71,27 +71,28 @@ def shared_rows(x: Tensor, y: Tensor) -> tuple[int, float]:
 
 
 def _overlap(splits: Mapping[str, Tensor]) -> Checks:
-    """What a method has seen in training, or what a bandwidth was chosen by, is no test."""
+    """Whether splits share examples: test examples must not have been used for training or for choosing a
+    bandwidth."""
     if not all(map(len, splits.values())):
-        return  # their shapes are wrong, which is said already
+        return  # an empty split, which the check of shapes reports
     wrong, few = [], []
     for name, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
         x, y = splits[name], splits[other]
         shared, expected = shared_rows(x, y)
         excess = shared - expected
-        text = f"{shared:,} of {len(x):,} {name} examples stand in {other} too"
+        text = f"{shared:,} of {len(x):,} {name} examples are also in {other}"
         text += f", where chance would give {expected:,.0f}" if expected else ""
         if excess > MAX_OVERLAP * len(x) or (torch.equal(x, y) and len(x.unique(dim=0)) > 1):
             wrong.append(text)
         elif excess > 5 * math.sqrt(expected):
             few.append(text)
-    advice = "draw the splits from different examples, and take repeated ones out before you split"
+    advice = "draw the splits from different examples, and remove repeated ones before you split"
     text = f"{'; '.join(wrong + few)}; {advice}" if wrong or few else None
     yield Check("its splits hold different examples", text, advice=not wrong)
 
 
 def _load(part: PluginSpec, seed: int) -> Any:
-    torch.manual_seed(seed)  # which must not matter
+    torch.manual_seed(seed)  # the global seed, on which the data must not depend
     return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
 
 

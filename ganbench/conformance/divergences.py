@@ -1,4 +1,4 @@
-"""The checks of an f-divergence: its formulas against numerical suprema, quadrature and each other."""
+"""The checks of an f-divergence: its formulas are compared with numerical suprema, quadrature and each other."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..contracts import Divergence
 from ..suite.spec import PluginSpec
 from .checks import Check, Target, as_plugin, run_checks
 
-RTOL = 1e-6  # relative, between numbers in float64 that should be the same
-Finding = tuple[str, str | None]  # a rule, and what breaks it
+RTOL = 1e-6  # between numbers in float64 that should be equal
+Finding = tuple[str, str | None]  # the name of a rule, and its problem, if any
 
 
 def check_divergence(target: Target, **params: Any) -> list[Check]:
-    """Check an f-divergence with these parameters. Raises PluginError where there is no such divergence."""
+    """Check an f-divergence with these parameters. Raises PluginError if there is no such divergence."""
     part = PluginSpec(as_plugin("divergence", target), params)
     return run_checks(part, lambda: (Check(*finding) for finding in examine(part.build())))
 
 
 def examine(divergence: Any) -> Iterator[Finding]:
-    """Each rule's name and what breaks it, if anything. Stops at the first that is broken: later rules build on it."""
+    """Each rule's name and problem. Stops at the first problem, since later rules depend on earlier ones."""
     for name, rule in RULES.items():
         problem = rule(divergence)
         yield name, problem
@@ -41,12 +41,12 @@ def _outputs(far: float = 6.0) -> Tensor:
 
 
 def _slope(d: Divergence, u: Tensor) -> Tensor:
-    """f'(u) by automatic differentiation, whatever the divergence itself says."""
+    """f'(u) by automatic differentiation, independent of the divergence's own `slope`."""
     return Divergence.slope(d, u)
 
 
 def _differ(found: Tensor, expected: Tensor) -> int | None:
-    """Where two tensors differ most, if they differ; NaN differs from everything."""
+    """The index where two tensors differ most; None if they agree. NaN differs from everything."""
     gap = (found - expected).abs() / (1 + expected.abs())
     worst = int(torch.where(gap.isnan(), torch.inf, gap).argmax())
     return None if gap[worst] <= RTOL else worst
@@ -74,7 +74,9 @@ def _convex(d: Divergence) -> str | None:
     if float(bends.min()) < -RTOL:
         where = float(u[int(bends.argmin()) + 1])
         return f"f bends downwards at u = {where:.3g}; check its formula and signs"
-    return None if float(chords[-1] - chords[0]) > RTOL else "f is a straight line: it tells no P from any Q"
+    return (
+        None if float(chords[-1] - chords[0]) > RTOL else "f is a straight line: its divergence is always 0"
+    )
 
 
 def _given_slope(d: Divergence) -> str | None:
@@ -90,7 +92,7 @@ def _monotone(d: Divergence) -> str | None:
     v = _outputs()
     steps = d.activation(v).diff()
     at = int(torch.where(steps.isnan(), -torch.inf, steps).argmin())
-    return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}; turn its sign"
+    return None if steps[at] > 0 else f"activation(v) does not increase at v = {v[at]:.3g}; flip its sign"
 
 
 def _activation_range(d: Divergence) -> str | None:
@@ -104,7 +106,8 @@ def _activation_range(d: Divergence) -> str | None:
 
 
 def _upper_bound(d: Divergence) -> str | None:
-    """Wherever the activation leads, on a grid of ratios; it may be more where f has no such slope."""
+    """Compares conjugate(t) with the supremum over a grid of ratios, for all t in the range of the activation. It may
+    be greater, if t is not a slope of f."""
     u, t = _ratios(1e-20, 4001), d.activation(_outputs())
     most, where = torch.nan_to_num(t[:, None] * u - d.f(u), nan=-torch.inf).max(1)
     found = d.conjugate(t)
@@ -113,12 +116,12 @@ def _upper_bound(d: Divergence) -> str | None:
         return None
     return (
         f"conjugate(t) = {found[less][0]:.6g} at t = {t[less][0]:.6g}, but the supremum is {most[less][0]:.6g} or "
-        f"more, as at u = {u[where][less][0]:.3g}: what it gives would bound nothing"
+        f"more, as at u = {u[where][less][0]:.3g}: the variational bound would not hold"
     )
 
 
 def _supremum(d: Divergence) -> str | None:
-    """At slopes of f, where the supremum lies inside: else the bound is never tight."""
+    """Compares conjugate(t) with the supremum at slopes of f, where it is attained; else the bound is never tight."""
     u = _ratios(0.02, 41)
     t = _slope(d, u)
     low, high = torch.full_like(t, -25.0), torch.full_like(t, 25.0)  # log u
@@ -149,35 +152,36 @@ def _composed(d: Divergence) -> str | None:
 
 
 def _float32(d: Divergence) -> str | None:
-    """In float32, for outputs of moderate size."""
+    """Checks dtype, values and derivatives in float32, for outputs of moderate size."""
     v = _outputs(20.0).float()
     for name in ("activation", "composed"):
         function = getattr(d, name)
         if function(v).dtype != torch.float32:
-            return f"{name} turns float32 into {function(v).dtype}; make constants by torch.full_like, or plain floats"
+            return f"{name} turns float32 into {function(v).dtype}; use torch.full_like, or plain floats, for constants"
         slope = torch.vmap(torch.func.grad(function))(v)
         bad = ~(slope.isfinite() & function(v).isfinite())
         if bool(bad.any()):
-            return f"{name} or its slope is NaN or infinite in float32 at v = {v[bad][0]:.3g}; find a stabler form"
+            return f"{name} or its slope is NaN or infinite in float32 at v = {v[bad][0]:.3g}; use a stabler formula"
     return None
 
 
 def _variational_bound(d: Divergence) -> str | None:
-    """On P = N(0, 1) and Q = N(0.7, 1.3²), by the trapezoidal rule; off the optimum by steps in v."""
+    """Checks the bound for P = N(0, 1) and Q = N(0.7, 1.3²), by the trapezoidal rule: tight at the optimum, and lower
+    after steps in v."""
     x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
     p, q = _normal(x, 0.0, 1.0), _normal(x, 0.7, 1.3)
     best = _slope(d, p / q)
     exact = float(torch.trapezoid(q * d.f(p / q), x))
     found = float(torch.trapezoid(p * best - q * d.conjugate(best), x))
     if not abs(found - exact) <= RTOL * (1 + abs(exact)):
-        return f"the bound is {found:.6g} at its best, but the divergence is {exact:.6g}"
+        return f"the bound is {found:.6g} at the optimum, but the divergence is {exact:.6g}"
     v = _inverse(d, best)
     if (at := _differ(d.activation(v), best)) is not None:
         return f"activation(v) never reaches f'({float((p / q)[at]):.3g}) = {best[at]:.6g}; its range is too small"
     for step in (0.3, -0.3, 0.3 * torch.sin(3 * x)):
         off = float(torch.trapezoid(p * d.activation(v + step) - q * d.composed(v + step), x))
         if not off < exact:
-            return f"the bound is {off:.6g} off its best, above the divergence, {exact:.6g}"
+            return f"the bound is {off:.6g} off the optimum, above the divergence, {exact:.6g}"
     return None
 
 

@@ -14,14 +14,14 @@ from .fixtures import images, plane
 
 
 def check_feature(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
-    """Check a feature function with these parameters on `data`, else on points or, where it wants images, on
-    images. Raises PluginError where there is no such feature function."""
+    """Check a feature function with these parameters on `data`, else on points or, if it needs images, on images.
+    Raises PluginError if there is no such feature function."""
     part = PluginSpec(as_plugin("feature", target), params)
     return run_checks(part, lambda: _feature(part.build(), data))
 
 
 def _feature(feature: Any, data: Data | None) -> Checks:
-    data = data or _fitting_data(feature)
+    data = data or _suitable_data(feature)
     x = data.floats(data.train[:6], torch.float64).requires_grad_()
     features = feature(x)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(x):
@@ -31,16 +31,16 @@ def _feature(feature: Any, data: Data | None) -> Checks:
     finite = bool(torch.isfinite(features).all())
     yield Check("its features are finite", None if finite else "they hold NaN or infinity")
     (slope,) = torch.autograd.grad(features.sum(), x, allow_unused=True, materialize_grads=True)
-    text = "no slope reaches the examples; is it behind detach(), torch.no_grad() or a comparison?"
+    text = "no gradient reaches the examples; is it behind detach(), torch.no_grad() or a comparison?"
     yield Check("it can be differentiated", None if bool(slope.any()) else text)
     alone = torch.cat([feature(one) for one in x.split(1)])
     alike = torch.allclose(alone, features, rtol=RTOL, atol=RTOL, equal_nan=True)
-    text = "the features of an example depend on the others beside it; take no statistics over the minibatch"
+    text = "the features of an example depend on other examples of the minibatch; use no statistics over the minibatch"
     yield Check("it takes each example by itself", None if alike else text)
 
 
-def _fitting_data(feature: Any) -> Data:
-    """Points, or images for what cannot be given points."""
+def _suitable_data(feature: Any) -> Data:
+    """Points, or images if the function fails on points."""
     try:
         feature(plane().train[:6].double())
     except Exception:

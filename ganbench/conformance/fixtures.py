@@ -1,4 +1,4 @@
-"""Small data, a small GAN and a model, on which plugins are tried."""
+"""Small data, a small GAN and a model for the checks of plugins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ N = 400  # examples of each split
 
 
 def plane() -> Data:
-    """A mixture of two Gaussians in the plane, of which everything is known."""
+    """A mixture of two Gaussians in the plane, with modes, log density and labels."""
     centers, std = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.2
 
     def split(seed: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def images(side: int = 28) -> Data:
 
 
 def suitable(needs: Collection[str]) -> Data | None:
-    """Small data that have what a plugin needs: points, images, or the first shipped dataset that does."""
+    """Small data with the features that a plugin needs: points, images, or the first suitable shipped dataset."""
     needs = set(needs) - {"generator", "discriminator"}
     if needs <= {"modes", "log_density", "labels"}:
         return plane()
@@ -75,7 +75,7 @@ def load_data(name: str) -> Data:
 @method("reference")
 @dataclass(frozen=True)
 class Reference:
-    """Goodfellow et al. 2014, Algorithm 1: the GAN on which tricks are tried. Its generator has BatchNorm."""
+    """Goodfellow et al. 2014, Algorithm 1: the GAN for checking tricks. Its generator has BatchNorm."""
 
     net: str = "mlp"  # of both, "mlp" or "conv"
 
@@ -92,8 +92,8 @@ class Reference:
 
 
 class SampledModel:
-    """A model whose samples are a split of the data, whose generator is a fixed linear map, and whose game is that
-    of `Reference`, not yet played."""
+    """A model whose samples are the validation examples, whose generator is a fixed linear map, and whose game is that
+    of `Reference`, untrained."""
 
     latent = Draw((4,))
 
@@ -107,7 +107,7 @@ class SampledModel:
         self.nets = SimpleNamespace(**{name: net.eval() for name, net in self.game.nets.items()})
 
     def samples(self, n: int) -> Tensor:
-        """More than there are come round again, a little apart from themselves."""
+        """The first n samples; beyond the examples, these are repeated with a small offset."""
         times = -(-n // len(self.made))
         blocks = [self.made + 1e-3 * turn for turn in range(times)]
         return torch.cat(blocks)[:n]
@@ -127,5 +127,5 @@ class SampledModel:
         return {"G.weight": self.map}
 
     def generator(self, purpose: str) -> Generator:
-        """The same one for the same purpose."""
+        """A generator, always the same for the same purpose."""
         return generator(0, purpose)

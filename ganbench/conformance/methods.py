@@ -1,9 +1,9 @@
-"""The checks of a method: its game, a few rounds of it and its samples, or its `fit` and its sampler."""
+"""The checks of a method: its game, a few rounds of it and its samples; or its `fit` and its sampler."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,14 +41,14 @@ SAMPLER = (
     "numbers from the generator"
 )
 REFUSAL = (
-    "make the nets from data.shape and data.scale; a method that is not meant for such data raises "
-    "ganbench.PluginError in game() or fit(), and one for images alone says @method(needs=('pixels',))"
+    "build the nets from data.shape and data.scale; a method that is not meant for such data raises "
+    "ganbench.PluginError in game() or fit(), and one for images only has @method(needs=('pixels',))"
 )
 
 
 def check_method(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
-    """Check a method with these parameters on `data`, else on points and on small images, where it can be built.
-    Raises PluginError where there is no such method."""
+    """Check a method with these parameters on `data`, else on points and on small images, if it can be built for both.
+    Raises PluginError if there is no such method."""
     plugin = as_plugin("method", target)
     part = PluginSpec(plugin, params)
     if plugin.interface is None:
@@ -68,7 +68,7 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
 
 
 def _trial_data(part: PluginSpec) -> list[Data]:
-    """Small data on which the method is tried: points and images, of both those for which it can be built."""
+    """Small data for the checks: points and images, as far as the method can be built for them."""
     plugin = part.plugin
     if plugin.needs and not set(plugin.needs) <= {"labels"}:
         return [suitable(plugin.needs) or plane()]
@@ -76,7 +76,7 @@ def _trial_data(part: PluginSpec) -> list[Data]:
         return [plane(), images(8)]
     chosen = [data for data in (plane(), images(8)) if _can_be_built(part, data)]
     if not any(len(data.shape) == 3 for data in chosen) and _can_be_built(part, images()):
-        chosen.append(images())  # what needs 28 pixels
+        chosen.append(images())  # some methods need 28 × 28 pixels
     return chosen or [images()]
 
 
@@ -89,8 +89,8 @@ def _can_be_built(part: PluginSpec, data: Data) -> bool:
 
 
 def _allow_refusal(check: Callable[[PluginSpec, Data], Checks], part: PluginSpec, data: Data) -> Checks:
-    """The checks on further data, none where the method refuses these with an error of ganbench's. One that means
-    to play but cannot is told how to refuse."""
+    """The checks on further data; none if the method rejects the data with an error of ganbench. If it fails otherwise,
+    the problem says how to reject data."""
     try:
         yield from check(part, data)
     except GanbenchError as error:
@@ -108,24 +108,26 @@ def game_checks(cell: Cell, data: Data) -> Checks:
     game = build_game(cell, data, 0)
     if not isinstance(game, Game):
         raise CheckFailed(
-            "it gives a Game", f"it gave a {type(game).__name__}; return Game(nets=..., players=..., ...)"
+            "it gives a Game", f"it returned a {type(game).__name__}; return Game(nets=..., players=..., ...)"
         )
     yield Check("it gives a Game")
-    says = cell.method.part.plugin.provides if cell.method.part else ()
+    claimed = cell.method.part.plugin.provides if cell.method.part else ()
     has = {"bound": game.bound, "discriminator": isinstance(game.nets.get("D"), Sequential) or None}
-    lacks = [name for name in says if has.get(name) is None]
+    lacks = [name for name in claimed if has.get(name) is None]
     text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
     yield Check("it has what it says it provides", text)
     yield from _loss_checks(cell, data, torch.float32)
     yield from _loss_checks(cell, data, torch.float64)
     trained = loop.train(cell, data, [0, 1, 2])
-    yield _divergence_check(trained)
+    diverged = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
+    text = "; ".join(sorted(diverged)) or None
+    yield Check(f"{SETTINGS.steps} rounds are played without diverging", text)
     yield _stack_check(cell, data, trained[1])
     yield from _sample_checks(cell, data, trained[1])
 
 
 def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
-    """The first losses and gradients of two seeds; in float32 only whether they can be computed, and are finite."""
+    """The checks of the first losses and gradients of two seeds; in float32, only that they can be computed."""
     games = [build_game(cell, data, seed) for seed in (0, 1)]
     stack = Stack(games, torch.device("cpu"), dtype)
     draws = Draws(stack.game, data, (0, 1), SETTINGS.batch, torch.device("cpu"), dtype)
@@ -154,7 +156,7 @@ def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     yield Check("losses are single numbers")
     yield Check("losses and gradients are finite", "; ".join(bad) or None)
     text = "; ".join(
-        f"the loss of {player!r} has no slope in its net {net!r}; is that net left out of it, or behind detach() or "
+        f"the loss of {player!r} has no gradient in its net {net!r}; is that net left out, or behind detach() or "
         "torch.no_grad()?"
         for player, net in still
     )
@@ -168,13 +170,9 @@ def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
     yield Check("every net has a player", text, advice=True)
 
 
-def _divergence_check(trained: Sequence[TrainedSeed]) -> Check:
-    bad = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
-    return Check(f"{SETTINGS.steps} rounds are played without diverging", "; ".join(sorted(bad)) or None)
-
-
 def _stack_check(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
-    """The same seed in a stack of three, alone, and where that differs, alone once more."""
+    """Compares a seed trained in a stack of three with the same seed alone; if they differ, trains it alone again to
+    see whether it is reproducible at all."""
     name = "a seed alone gives what it gives in a stack"
     (alone,) = loop.train(cell, data, [stacked.seed])
     if _equal(alone, stacked):
@@ -183,18 +181,18 @@ def _stack_check(cell: Cell, data: Data, stacked: TrainedSeed) -> Check:
     if not _equal(again, alone):
         return Check(
             name,
-            "two trainings of one seed differ: take all randomness from PyTorch's generator in game() and from draws "
-            "in losses, none from random, numpy or the clock",
+            "two trainings of one seed differ: take all random numbers from PyTorch's generator in game() and from "
+            "draws in losses, none from random, numpy or the clock",
         )
     return Check(
         name,
-        "replicas do not only differ by their parameters and buffers: a tensor made in game() and used in a loss or in "
-        "sample is that of the first seed for all. Make it a parameter or buffer of a net",
+        "replicas differ in more than parameters and buffers: a tensor that game() makes and that a loss or sample "
+        "uses is the first seed's for all seeds. Make it a parameter or buffer of a net",
     )
 
 
 def _equal(first: TrainedSeed, second: TrainedSeed) -> bool:
-    """Whether losses and samples agree. Parameters need not: rounding alone moves a bias before a BatchNorm."""
+    """Whether losses and samples agree. Parameters need not: a bias before a BatchNorm moves by rounding alone."""
     pairs = [(first.curves[name], curve) for name, curve in second.curves.items()]
     if first.snapshots is not None and second.snapshots is not None:
         pairs.append((first.snapshots, second.snapshots))
@@ -220,8 +218,8 @@ def _sample_checks(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     )
     yield _scale_check(x, data)
     text = (
-        "a latent alone gives another sample than the same latent beside others; let sample treat each on its own "
-        "(take ganbench.BatchNorm for nn.BatchNorm, and no statistics of the batch)"
+        "the sample of a latent depends on the other latents of its batch; let sample treat each one separately "
+        "(use ganbench.BatchNorm instead of nn.BatchNorm, and no statistics of the batch)"
     )
     alike = torch.allclose(x[2:3], one, rtol=RTOL, atol=RTOL)
     yield Check("a sample does not depend on its batch", None if alike else text)
@@ -239,8 +237,8 @@ def _scale_check(x: Tensor, data: Data) -> Check:
     if low - 1e-3 <= float(x.min()) and float(x.max()) <= high + 1e-3:
         return Check(name)
     remedy = (
-        "end the generator with squash=data.scale (mlp, conv_generator) or with Squash(data.scale); behind a tanh of "
-        "your own take Rescale((-1.0, 1.0), data.scale)"
+        "end the generator with squash=data.scale (mlp, conv_generator) or with Squash(data.scale); after a tanh of "
+        "your own use Rescale((-1.0, 1.0), data.scale)"
     )
     found = f"values lie in {float(x.min()):.3g} to {float(x.max()):.3g}, expected {low:g} to {high:g}"
     return Check(name, f"{found}; {remedy}")
@@ -256,12 +254,12 @@ def _fit_checks(part: PluginSpec, data: Data) -> Checks:
         raise CheckFailed("it runs", f"{explain(error)}\n{SAMPLER}") from error
     except SampleError as error:
         raise CheckFailed("it runs", f"{error}\n{SAMPLER}") from None
-    yield Check("its sampler gives samples of the data's shape and scale")  # train has looked, and raises
+    yield Check("its sampler gives samples of the data's shape and scale")  # else `train` has raised
     if first.samples is None or second.samples is None:
         raise TypeError("fit gave no samples")
     alike = torch.equal(first.samples, second.samples)
     text = (
-        "two trainings of one seed gave other samples: take randomness from the seed and the sampler's generator, "
-        "none from numpy or the clock"
+        "two trainings of one seed gave different samples: take all random numbers from the seed and the sampler's "
+        "generator, none from numpy or the clock"
     )
     yield Check("a seed gives the same samples twice", None if alike else text)

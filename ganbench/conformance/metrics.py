@@ -1,4 +1,4 @@
-"""The checks of a metric, computed on held-out examples in place of samples."""
+"""The checks of a metric, with held-out examples in place of samples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .fixtures import SampledModel, suitable
 
 
 def check_metric(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
-    """Check a metric with these parameters on `data`, or on what it needs: points, or images. Raises
-    PluginError where there is no such metric."""
+    """Check a metric with these parameters on `data`, or on points or images, according to its needs. Raises
+    PluginError if there is no such metric."""
     part = PluginSpec(as_plugin("metric", target), params)
     data = data or suitable(part.plugin.needs)
     if data is None:
@@ -29,13 +29,13 @@ def check_metric(target: Target, data: Data | None = None, **params: Any) -> lis
 def _metric(part: PluginSpec, data: Data) -> Checks:
     plugin = part.plugin
     undirected = [v.name for v in plugin.values if v.better not in get_args(Better)]
-    text = None if plugin.values else "say what it measures: @metric(Value('distance', 'nats', 'lower'))"
+    text = None if plugin.values else "declare its values: @metric(Value('distance', 'nats', 'lower'))"
     if undirected:
         text = f"`better` of {' and '.join(undirected)} must be one of: {', '.join(get_args(Better))}"
     yield Check("its values have a name, a unit and a better side", text)
     metric = part.build()
     sentence = getattr(metric, "protocol", lambda _: "")(data)
-    text = None if isinstance(sentence, str) else "protocol(data) must give a sentence (str)"
+    text = None if isinstance(sentence, str) else "protocol(data) must return a sentence (str)"
     yield Check("its protocol is a sentence", text)
     if hasattr(metric, "protocol_fields"):
         try:
@@ -49,7 +49,7 @@ def _metric(part: PluginSpec, data: Data) -> Checks:
         kinds = ", ".join(type(score).__name__ for score in first)
         raise CheckFailed(
             "it gives a Score for each value",
-            f"it declares {len(plugin.values)} value(s) and gave: {kinds}; return Score(value), or a tuple of them",
+            f"it declares {len(plugin.values)} value(s) but returned: {kinds}; return Score(value), or a tuple of them",
         )
     yield Check("it gives a Score for each value")
     bad = [v.name for v, s in zip(plugin.values, first, strict=True) if not math.isfinite(float(s.value))]

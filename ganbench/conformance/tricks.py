@@ -1,4 +1,4 @@
-"""The checks of a trick, played on a small GAN."""
+"""The checks of a trick, on a small GAN."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .methods import game_checks
 
 
 def check_trick(target: Target, data: Data | None = None, **params: Any) -> list[Check]:
-    """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError where
-    there is no such trick."""
+    """Check a trick with these parameters on a small GAN, on `data` or on points. Raises PluginError if there is no
+    such trick."""
     part = PluginSpec(as_plugin("trick", target), params)
     plain = PluginSpec(registry.find("method", f"{fixtures.__file__}:Reference"), {})
     data = data or plane()
@@ -30,19 +30,20 @@ def check_trick(target: Target, data: Data | None = None, **params: Any) -> list
 def _trick_checks(plain: Cell, part: PluginSpec, data: Data) -> Checks:
     cell = trial_cell(*[p for p in (plain.method.part, part) if p])
     game = build_game(plain, data, 0)
-    given = dict(game.nets)
-    tricked = part.build()(game, data)
-    if not isinstance(tricked, Game):
+    nets = dict(game.nets)
+    result = part.build()(game, data)
+    if not isinstance(result, Game):
         raise CheckFailed(
-            "it gives a Game", f"it gave a {type(tricked).__name__}; return the game, as game.with_loss(...)"
+            "it gives a Game",
+            f"it returned a {type(result).__name__}; return the game, as game.with_loss(...)",
         )
-    changed = dict(game.nets) != given
-    text = (
-        "it changed game.nets in place; give a new game by game.with_net, with_loss, with_view or with_memory"
-    )
+    changed = dict(game.nets) != nets
+    text = "it changed game.nets in place; return a new game by game.with_net, with_loss, with_view or with_memory"
     yield Check("it leaves the game that it is given alone", text if changed else None)
-    lost = {name for name in ("z",) if tricked.draws.get(name) != game.draws[name]}
-    text = "it takes the draw 'z' away; add draws by game.with_draws, so that methods keep seeing the same latents"
+    lost = {name for name in ("z",) if result.draws.get(name) != game.draws[name]}
+    text = (
+        "it removes the draw 'z'; add draws by game.with_draws, so that methods keep seeing the same latents"
+    )
     yield Check("it leaves the draws of the game alone", text if lost else None)
     yield from game_checks(cell, data)
     yield _effect_check(plain, cell, data)

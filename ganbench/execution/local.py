@@ -1,7 +1,7 @@
-"""Where tasks run. An executor gives each task a worker process of its own; `Local` starts them on this machine.
+"""Executors, which run each task in a separate worker process; `Local` does so on this machine.
 
 A crashed worker fails only its own task: the executor reports how it exited, and the caller decides what to do.
-Nothing here imports torch, so that the command line can start the fork server before it does.
+Nothing here imports torch, so that the command line can start the fork server before it imports torch itself.
 """
 
 from __future__ import annotations
@@ -30,38 +30,40 @@ from .progress import ProgressDir, TaskResult
 if TYPE_CHECKING:
     from .worker import Task
 
-# What every worker needs and takes seconds to import: SciPy comes with sklearn, torch.func.grad needs _dynamo.
+# Modules that every worker needs and that take seconds to import: sklearn imports SciPy, torch.func.grad needs _dynamo.
 PRELOAD = ["sklearn.datasets", "torch._dynamo", "ganbench.execution.worker"]
 MAX_TEMPORARY_PATH = 60  # bytes; the name of a socket in it has 31 more, and some systems allow 103 in all
-GRACE_PERIOD = 5.0  # seconds after --timeout at which the parent kills a worker that has not ended itself
-START_ATTEMPTS, RETRY_INTERVAL = 3, 0.2  # at a process whose server was killed; seconds between them
-LOG_LIMIT = 10_000_000  # bytes of a log; one that grows longer is emptied
+GRACE_PERIOD = 5.0  # seconds after --timeout when the parent kills a worker that has not ended itself
+START_ATTEMPTS = 3  # to start a process, if the fork server was killed
+RETRY_INTERVAL = 0.2  # seconds between them
+LOG_LIMIT = 10_000_000  # bytes of a log; a longer one is emptied
+RESUME = "run the same command again to continue from here"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: with a result, late, or with the death of its worker."""
+    """How a task ended: with a result, by its timeout, or with the death of its worker."""
 
     task: Task
     result: TaskResult | None = None
-    stacks: str | None = None  # of a worker that took too long; "" where it could not write them
+    stacks: str | None = None  # of a worker that took too long; "" if it could not write them
     death: str = ""  # how the worker exited, in words
 
 
 class Executor(Protocol):
-    """Runs tasks, each in a fresh process of one thread."""
+    """Runs tasks, each in a fresh single-threaded process."""
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
         ...
 
     def wait(self, timeout: float) -> list[Outcome]:
-        """Start queued tasks for which there is room, and wait so many seconds for any to end. The results of a
-        task that ended are in the store. Raises GanbenchError where no task can run."""
+        """Start queued tasks while there is room, and wait up to `timeout` seconds for any to end. The results of a
+        task that ended are in the store. Raises GanbenchError if no task can be run."""
         ...
 
     def stop(self) -> None:
-        """Kill all workers. None is left when this returns."""
+        """Kill all workers, and wait until they have ended."""
         ...
 
 
@@ -72,24 +74,24 @@ class Worker:
     process: ForkServerProcess
     task: Task
     slot: int
-    deadline: float | None = None  # by the parent's monotonic clock
-    late: bool = False  # killed at its deadline
+    deadline: float | None = None  # on the parent's monotonic clock
+    late: bool = False  # whether it was killed at its deadline
 
 
 class Local:
-    """Processes on this machine, one a task, forked from a server that has imported torch already.
+    """Processes on this machine, one per task, forked from a server that has imported torch already.
 
-    Workers share nothing, such as the queue of a pool, that one could break when it is killed.
+    Workers share nothing (such as the queue of a process pool) that a killed worker could leave in a broken state.
     """
 
     def __init__(self, progress: ProgressDir, jobs: int, device: str, gpus: Sequence[str] = ()) -> None:
-        """progress: where workers report
-        jobs: processes at the same time
-        gpus: names for CUDA_VISIBLE_DEVICES, over which the processes are spread evenly; by default each sees all"""
+        """progress: the folder through which workers report
+        jobs: number of processes at the same time
+        gpus: names for CUDA_VISIBLE_DEVICES, over which processes are distributed; by default each process sees all"""
         self.progress, self.cpu, self.gpus = progress, device == "cpu", gpus
         self.waiting: deque[Task] = deque()
         self.running: dict[int, Worker] = {}  # by sentinel
-        self.slots = list(reversed(range(jobs)))  # free places for processes
+        self.slots = list(reversed(range(jobs)))  # numbers of the free slots for processes
 
     def submit(self, task: Task) -> None:
         self.waiting.append(task)
@@ -106,7 +108,7 @@ class Local:
         return outcomes
 
     def _start(self) -> None:
-        """Start queued tasks while there is room. Raises GanbenchError where no process can be started."""
+        """Start queued tasks while there are free slots. Raises GanbenchError if no process can be started."""
         from . import worker as work
 
         while self.waiting and self.slots:
@@ -116,23 +118,22 @@ class Local:
             arguments = (task, self.progress, self.cpu, gpu)
             for attempt in range(1, START_ATTEMPTS + 1):
                 try:
-                    # No daemon: methods may start processes of their own, such as the workers of a DataLoader.
+                    # Not a daemon, which could not start processes, such as the workers of a DataLoader.
                     process = start_server().Process(target=work.worker_main, args=arguments, daemon=False)
                     process.start()
                     self.running[process.sentinel] = Worker(process, task, slot)
                     break
                 except (OSError, EOFError) as error:
-                    # The server, or the process before it had read its task, was killed: try again.
+                    # The fork server was killed, or the process before it had read its task: try again.
                     if attempt < START_ATTEMPTS and isinstance(error, EOFError | ConnectionError):
                         time.sleep(RETRY_INTERVAL)
                         continue
                     raise GanbenchError(
-                        f"no worker process can be started ({error or 'the fork server has ended'}); run the same "
-                        "command again to go on from here"
+                        f"no worker process can be started ({error or 'the fork server has ended'}); {RESUME}"
                     ) from None
 
     def _outcome(self, worker: Worker) -> Outcome:
-        """What became of a process that has exited."""
+        """The outcome of a process that has exited."""
         task = worker.task
         worker.process.join()
         code = worker.process.exitcode or 0
@@ -155,7 +156,7 @@ class Local:
         task, now = worker.task, time.monotonic()
         with suppress(OSError):
             if task.log.stat().st_size > LOG_LIMIT:
-                os.truncate(task.log, 0)  # what prints into it appends
+                os.truncate(task.log, 0)  # the worker appends, so it continues at the new end
         if task.timeout is None:
             return
         if worker.deadline is None and self.progress.stacks(task.number).exists():
@@ -165,7 +166,7 @@ class Local:
             _kill(worker)
 
     def stop(self) -> None:
-        # The store survives kills, so nothing is gained by asking workers to end.
+        # Killed at once: the store survives that, so there is no need to let workers end by themselves.
         self.waiting.clear()
         for worker in self.running.values():
             _kill(worker)
@@ -176,8 +177,8 @@ class Local:
 
 def _kill(worker: Worker) -> None:
     """Kill a worker and the processes that its plugins have forked, which are all in its process group."""
-    worker.process.kill()  # it may have no group yet; does nothing to one that has exited
-    # The group keeps its number as long as one of its processes lives, also when the worker has exited.
+    worker.process.kill()  # it may not have its process group yet; no effect if it has exited
+    # The group keeps its number while any of its processes runs, even after the worker has exited.
     if pid := worker.process.pid:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -186,18 +187,18 @@ def _kill(worker: Worker) -> None:
 def describe_exit(code: int) -> str:
     """How a process exited, by its exit code."""
     if code == -signal.SIGKILL:
-        return "was killed (signal 9, which is how a system out of memory helps itself)"
+        return "was killed (signal 9, as the system does when it runs out of memory)"
     return f"died (signal {-code})" if code < 0 else f"ended with exit code {code} in the middle of its task"
 
 
 def start_server() -> ForkServerContext:
-    """Start the server from which workers are forked, unless it runs already, and do not wait for it; the context of
-    its forks. It takes seconds to import what workers need, so it is started first."""
+    """Start the fork server, unless it is running, without waiting for it; returns its multiprocessing context. Its
+    imports (`PRELOAD`) take seconds, so call this early."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    # The server must import the modules that we import, not those of the same name in the present folder, such as
-    # a checkout of ganbench where another one is installed.
-    # `python -m ganbench` imports the one in the present folder, which PYTHONSAFEPATH would pass over.
+    # The server must import the same modules as this process, not those of the same name in the working directory,
+    # such as a checkout of ganbench next to an installed one: hence PYTHONSAFEPATH. But `python -m ganbench` has
+    # imported the one in the working directory, which is then added to PYTHONPATH.
     changed = {"PYTHONSAFEPATH": "1"}
     if Path(sys.path[0] or ".").resolve() == registry.PACKAGE.parent:
         changed["PYTHONPATH"] = os.pathsep.join(
@@ -224,7 +225,7 @@ def start_server() -> ForkServerContext:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """For blocks that mostly import: their objects stay, and searching them for garbage takes a tenth of the time."""
+    """Switch off garbage collection in a block of imports, where it finds nothing and takes a tenth of the time."""
     gc.disable()
     try:
         yield

@@ -1,13 +1,13 @@
-"""What a run prints: live progress bars, or plain lines where the output is not a terminal.
+"""The progress of a run: live bars on a terminal, plain lines elsewhere.
 
-Workers report through small files which the parent polls. Files, not a queue: a killed worker cannot corrupt them.
+Workers report through small files, which the parent polls. Unlike a queue, these cannot be corrupted by killing a
+worker.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -26,34 +26,33 @@ from rich.text import Text
 
 from ..atomic import write_atomic
 from ..errors import StoreError
+from ..format import escape_controls, plural
 
 REPORT_INTERVAL = 0.5  # seconds between two reports of a worker
 STATUS_INTERVAL = 60.0  # seconds between two lines about a running task in a plain log
 WAITING = "waiting for another run"  # activity of a worker whose seeds are locked
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # characters that a terminal would obey
 
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """What a worker is doing with its task."""
+    """The present activity of a worker."""
 
-    activity: str  # "training", or the metric and seed that it scores
+    activity: str  # "training", or the metric and seed being scored
     seeds: int
     step: int = 0
     steps: int = 0
-    rate: float = 0.0  # rounds of the whole stack in a second
+    rate: float = 0.0  # rounds of the whole stack per second
     losses: Mapping[str, float] = field(default_factory=dict)
-    resumed: int = 0  # the step of the checkpoint from which the training went on
+    resumed: int = 0  # the step of the checkpoint from which training was resumed
 
     @property
     def text(self) -> str:
         """One line: seeds, activity, speed, losses, time left."""
-        seeds = f"{self.seeds} seed{'s' * (self.seeds != 1)}"
-        return "  ".join([seeds, *self._parts()])
+        return "  ".join([plural(self.seeds, "seed"), *self._parts()])
 
     @property
     def sentence(self) -> str:
-        """The same within a sentence, in which the seeds are named already."""
+        """The same for a sentence that names the seeds itself."""
         return ", ".join(self._parts())
 
     def _parts(self) -> list[str]:
@@ -73,11 +72,11 @@ class TaskProgress:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a worker reports when it ends; its scores are in the store."""
+    """The report of a worker at its end; its results are in the store."""
 
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    error: str = ""  # why the store cannot be written, which ends the run
+    error: str = ""  # why results cannot be written, which ends the run
 
 
 class ProgressDir:
@@ -87,18 +86,20 @@ class ProgressDir:
         self.folder = folder
 
     def reporter(self, task: int) -> Callable[[TaskProgress], None]:
-        """A function with which the worker of a task reports. It may be called at any rate: it writes twice a second,
-        and when the activity changes."""
+        """The function through which the worker of a task reports. It may be called at any rate: it writes at most
+        twice a second, and when the activity changes."""
         last, activity, resumed = 0.0, "", 0
 
         def report(progress: TaskProgress) -> None:
             nonlocal last, activity, resumed
-            resumed = progress.resumed or resumed  # said again in every later report, so that none is missed
+            resumed = (
+                progress.resumed or resumed
+            )  # repeated in all later reports, since the parent may miss one
             now = time.monotonic()
             if progress.activity == activity and now - last < REPORT_INTERVAL:
                 return
             last, activity = now, progress.activity
-            with suppress(StoreError):  # not worth failing a training
+            with suppress(StoreError):  # a report that cannot be written must not end the training
                 self._write(f"{task}.json", replace(progress, resumed=resumed))
 
         return report
@@ -117,15 +118,15 @@ class ProgressDir:
             (self.folder / f"{task}.json").unlink(missing_ok=True)
 
     def stacks(self, task: int) -> Path:
-        """The file for the stacks of a worker that takes too long; it exists from when its time starts."""
+        """The file for the stacks of a worker that takes too long; it is created when its time starts to count."""
         return self.folder / f"{task}.stacks"
 
     def write_result(self, task: int, result: TaskResult) -> None:
-        """Called by the worker, last of all. Raises StoreError."""
+        """Write the result of a task; the last action of a worker. Raises StoreError if it cannot be written."""
         self._write(f"{task}.result", result)
 
     def take_result(self, task: int) -> TaskResult | None:
-        """The result of a task, which is removed; None where its worker died before."""
+        """Read and remove the result of a task; None if its worker died before writing it."""
         path = self.folder / f"{task}.result"
         with suppress(OSError, ValueError, TypeError):
             result = TaskResult(**json.loads(path.read_text()))
@@ -134,20 +135,19 @@ class ProgressDir:
         return None
 
     def _write(self, name: str, message: TaskProgress | TaskResult) -> None:
-        # JSON escapes to ASCII: text of a plugin may hold lone surrogates, which UTF-8 does not encode.
+        # JSON is escaped to ASCII: text from a plugin may contain lone surrogates, which UTF-8 cannot encode.
         write_atomic(self.folder / name, json.dumps(asdict(message)).encode(), durable=False)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder of this process. Removes those of processes that were killed when they had no worker that
-    could do so."""
+    """A temporary folder of this process. Also removes those that killed processes have left."""
     prefix = f"ganbench-{socket.gethostname()}-"
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             os.kill(int(path.name.removeprefix(prefix).partition("-")[0]), 0)
         except ProcessLookupError:
             shutil.rmtree(path, ignore_errors=True)
-        except (OSError, ValueError, OverflowError):  # another user's, or not made here
+        except (OSError, ValueError, OverflowError):  # of another user, or not a folder of ganbench
             continue
     return tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-")
 
@@ -159,7 +159,7 @@ class Row:
     bar: TaskID
     started: float  # by the monotonic clock
     printed: float  # when the last line about it was printed in a plain log
-    events: set[str] = field(default_factory=set)  # that have been printed
+    events: set[str] = field(default_factory=set)  # already printed
 
 
 class Display:
@@ -193,9 +193,8 @@ class Display:
         now = time.monotonic()
         reports = self.progress.read()
         for task, row in self.rows.items():
-            self.bars.update(
-                row.bar, visible=task in reports
-            )  # one that went to a node has none from then on
+            # The report of a waiting task is removed when it is sent to a node of a cluster.
+            self.bars.update(row.bar, visible=task in reports)
         for task, report in sorted(reports.items()):
             label = self.labels[task]
             if task not in self.rows:
@@ -204,7 +203,7 @@ class Display:
             if self.console.is_terminal:
                 self.bars.update(row.bar, total=report.steps or None, completed=report.step, text=report.text)
                 continue
-            # A plain log: a line at each event, and one a minute, so that a task that hangs shows.
+            # A plain log: a line for each event, and one a minute, so that a hanging task is noticed.
             event = WAITING if report.activity == WAITING else "started"
             if report.resumed:
                 event = f"resumed after step {report.resumed:,}"
@@ -221,7 +220,7 @@ class Display:
 
     def finish(self, task: int, outcome: str) -> None:
         """Print how a task ended."""
-        self.refresh()  # what it did last
+        self.refresh()  # show its last report
         self.progress.clear(task)
         if row := self.rows.pop(task, None):
             self.bars.remove_task(row.bar)
@@ -232,18 +231,17 @@ class Display:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a text without markup and wrapping."""
+    """Print a text, without interpreting markup and without wrapping."""
     console.print(printable(text, console), markup=False, highlight=False, soft_wrap=True)
 
 
 def printable(text: str, console: Console) -> str:
-    """A text with escapes for what the terminal would obey (control characters) or its encoding lacks."""
-    text = CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    """A text with control characters, and characters that the encoding lacks, replaced by escapes."""
+    return escape_controls(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def print_grid(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """A table on a terminal, without lines between its columns where it is too wide; elsewhere lines with aligned
+    """Print a table: on a terminal with borders (without, if it is too wide), elsewhere as lines with aligned
     columns."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     if console.is_terminal:

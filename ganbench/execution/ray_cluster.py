@@ -1,11 +1,11 @@
 """Tasks on the nodes of a Ray cluster (an extra: `pip install 'ganbench[ray]'`).
 
-Nodes need not share files with the machine that runs the suite. A payload takes a task there, with the source of
-the user's files and with what its seeds have already; the node works in a directory of its own, in a process as on
-one machine, and what it made comes back and is written here. Ray retries nothing: the caller decides that.
+Nodes need not share files with the machine that runs the suite. A payload contains a task, the user's source files and
+the existing results of its seeds. The node does the task in a local directory, in a worker process as on a single
+machine; its new files are returned and written here. Ray retries nothing: the caller decides that.
 """
 
-# Ray is an extra, which need not be there where types are checked.
+# Ray is an extra, which may not be installed where types are checked.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from .local import Local, Outcome
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult, temporary_folder
 from .worker import Task, pending_work, record_timeout
 
-MAX_RUNNING = 256  # tasks handed to Ray; more wait here
+MAX_RUNNING = 256  # tasks submitted to Ray at the same time; more wait here
 CONNECT_TIMEOUT = 10.0  # seconds to wait for the cluster's first answer
-POLL_INTERVAL = 0.5  # seconds between two looks of a node at its worker
+POLL_INTERVAL = 0.5  # seconds between two polls of a node's worker
 
 
 # ---------------------------------------------------------------------------------------------- the cluster
@@ -46,7 +46,7 @@ POLL_INTERVAL = 0.5  # seconds between two looks of a node at its worker
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has."""
+    """The resources of a cluster."""
 
     nodes: int
     cpus: float
@@ -60,23 +60,23 @@ class Resources:
 
 
 def connect() -> Resources:
-    """Connect to the cluster that Ray's own settings name (RAY_ADDRESS, RAY_AUTH_MODE, ...), or to one of this
-    machine alone where they name none. Raises RequestError where Ray is missing or cannot be reached."""
+    """Connect to the cluster of Ray's own settings (RAY_ADDRESS, RAY_AUTH_MODE, ...), or start one on this machine if
+    they name none. Raises RequestError if Ray is not installed or the cluster cannot be reached."""
     try:
         import ray
     except ImportError:
         raise RequestError("--executor ray needs Ray: pip install 'ganbench[ray]'") from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray warns of otherwise
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # avoids a warning of Ray
     where = os.environ.get("RAY_ADDRESS", "")
     _check_reachable(where)
     with tempfile.TemporaryFile() as output:
         try:
-            with _stderr_into(output.fileno()):  # Ray repeats itself there for half a minute
+            with _stderr_into(output.fileno()):  # Ray prints the same errors there for half a minute
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except Exception as error:
             output.seek(0)
             refused = b"InvalidAuthToken" in output.read()
-            why = "it wants another token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)" if refused else _first_line(error)
+            why = "it needs another token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)" if refused else _first_line(error)
             raise RequestError(f"Ray at {where or 'this machine'} cannot be used: {why}") from None
     has = ray.cluster_resources()
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())
@@ -85,7 +85,7 @@ def connect() -> Resources:
 
 @contextmanager
 def _stderr_into(file: int) -> Iterator[None]:
-    """Redirect what this process and its libraries print to stderr into a file."""
+    """Redirect stderr of this process, including compiled libraries, into a file."""
     before = os.dup(2)
     os.dup2(file, 2)
     try:
@@ -96,7 +96,7 @@ def _stderr_into(file: int) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises RequestError where nobody answers at an address with a port. Ray itself takes two minutes to say so, and
+    """Raises RequestError if nothing answers at an address with a port. Ray itself takes two minutes to notice, and
     then ends the process."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdecimal():
@@ -110,20 +110,20 @@ def _check_reachable(address: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where there is none."""
+    """The first line of an exception's text, or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 class Cluster:
-    """Hands tasks to Ray: one CPU each and, on CUDA, a share of a GPU."""
+    """Submits tasks to Ray, which gives each one CPU and, on CUDA, a share of a GPU."""
 
     def __init__(self, progress: ProgressDir, *, jobs: int | None = None, share: float = 0) -> None:
-        """jobs: tasks at the same time, at most
-        share: of a GPU, for each task; 0 on the CPU
+        """jobs: maximum number of tasks at the same time
+        share: fraction of a GPU for each task; 0 on the CPU
 
-        Nodes cannot write into the progress folder, so a run says which tasks wait for another run and when tasks
-        end, and not how far they are."""
+        Nodes cannot write into the progress folder, so the display shows only which tasks wait for another run and
+        when tasks end."""
         import ray
         import ray.exceptions
 
@@ -131,8 +131,8 @@ class Cluster:
         self.remote = ray.remote(num_cpus=1, num_gpus=share, max_retries=0)(run_on_node)
         self.jobs = min(jobs or MAX_RUNNING, MAX_RUNNING)
         self.waiting: deque[Task] = deque()
-        self.locked: set[int] = set()  # tasks whose seeds another run works on
-        # By Ray's reference; with the locks of its seeds.
+        self.locked: set[int] = set()  # tasks whose seeds are locked by another run
+        # Ray's reference -> task, store, and the locks of the task's seeds.
         self.running: dict[Any, tuple[Task, Store, ExitStack]] = {}
 
     def submit(self, task: Task) -> None:
@@ -144,11 +144,12 @@ class Cluster:
             ready, _ = self.ray.wait(list(self.running), timeout=0 if outcomes else timeout)
             outcomes += [self._receive(reference) for reference in ready]
         elif not outcomes:
-            time.sleep(timeout)  # other runs have the locks of all that is left
+            time.sleep(timeout)  # all remaining tasks are locked by other runs
         return outcomes
 
     def _send(self) -> list[Outcome]:
-        """Send tasks away, with the locks of their seeds taken as by a local worker; those with nothing to do."""
+        """Submit tasks to Ray while there is room, holding the locks of their seeds here. Returns the outcomes of tasks
+        with nothing to do."""
         outcomes = []
         for _ in range(len(self.waiting)):
             if len(self.running) == self.jobs:
@@ -159,7 +160,7 @@ class Cluster:
                 try:
                     locks.enter_context(store.lock(task.cell.id, task.seeds, wait=False))
                 except Timeout:
-                    self.waiting.append(task)  # until the other run is done with it
+                    self.waiting.append(task)  # try again later, when the other run may have finished
                     if task.number not in self.locked:
                         self.locked.add(task.number)
                         self.progress.reporter(task.number)(TaskProgress(WAITING, len(task.seeds)))
@@ -177,7 +178,7 @@ class Cluster:
         return outcomes
 
     def _receive(self, reference: Any) -> Outcome:
-        """Store what a node made of a task. Raises GanbenchError where nodes cannot work on this run."""
+        """Store the results of a task from a node. Raises GanbenchError if nodes cannot do tasks of this run."""
         task, store, locks = self.running.pop(reference)
         errors = self.ray.exceptions
         with locks:
@@ -208,24 +209,24 @@ class Cluster:
 
 @dataclass(frozen=True)
 class TaskPayload:
-    """A task with all that a node needs for it and may not have."""
+    """A task with all files that a node needs for it and may not have."""
 
     task: Task
     version: str  # of ganbench
-    roots: tuple[str, ...]  # folders of ganbench, here
-    sources: Mapping[str, bytes]  # users' files by their paths here
+    roots: tuple[str, ...]  # folders of ganbench on the sending machine
+    sources: Mapping[str, bytes]  # the user's files by their paths on the sending machine
     stored: Mapping[str, bytes]  # files of the run directory
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What a node made of a task."""
+    """The results of a task from a node."""
 
     node: str
     files: Mapping[str, bytes] = field(default_factory=dict)  # of the run directory
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    death: str = ""  # how the worker ended, where it did before its task
+    death: str = ""  # how the worker exited, if it did not finish its task
     refusal: str = ""  # why the node cannot do any task of this run
 
 
@@ -238,14 +239,15 @@ def pack(task: Task, trained: set[int]) -> TaskPayload:
 
 
 def run_on_node(payload: TaskPayload) -> NodeResult:
-    """Do a task on the machine where this is called, with files of its own and in a process of its own."""
+    """Do a task on this machine, in a temporary directory and a worker process."""
     node = platform.node()
     if payload.version != __version__:
         return NodeResult(
             node,
             refusal=f"has ganbench {__version__}, the run has {payload.version}; install the same version everywhere",
         )
-    vars(sys.modules["__main__"]).pop("__file__", None)  # which a worker would run again: it is Ray's own
+    # Without `__file__`, multiprocessing does not run this process's main script, Ray's own, in the worker.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     with temporary_folder() as folder:
         try:
             task = unpack(payload, Path(folder))
@@ -264,7 +266,7 @@ def run_on_node(payload: TaskPayload) -> NodeResult:
             return NodeResult(node, death=str(error))
         if outcome.death or result.error:
             return NodeResult(node, death=outcome.death or result.error)
-        # What the task made or changed.
+        # Return the files that the task created or changed.
         folders = [task.root / layout.CELLS, task.root / layout.LOGS]
         files = {name: content for each in folders for name, content in _contents(task.root, each)}
         files = {name: content for name, content in files.items() if payload.stored.get(name) != content}
@@ -272,11 +274,11 @@ def run_on_node(payload: TaskPayload) -> NodeResult:
 
 
 def unpack(payload: TaskPayload, folder: Path) -> Task:
-    """Write the files of a payload into a folder; the task with the paths of this machine."""
+    """Write the files of a payload into a folder; returns the task with the paths of this machine."""
     root = folder / "run"
     paths = list(zip(payload.roots, _roots(), strict=True))
     for name, content in payload.sources.items():
-        file = Path(f"{folder}/files{name}")  # the same tree, so that files find their neighbours
+        file = Path(f"{folder}/files{name}")  # the same tree, so that files can import their neighbours
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         paths.insert(0, (name, str(file)))
@@ -287,26 +289,27 @@ def unpack(payload: TaskPayload, folder: Path) -> Task:
 
 
 def store_files(store: Store, files: Mapping[str, bytes]) -> None:
-    """Write files that a node made into the run directory: artefacts first, then the documents that vouch for
-    them. Raises StoreError for a name that leads out of it."""
+    """Write the files from a node into the run directory: artefacts first, then the documents with their checksums.
+    Raises StoreError for a name that leads out of the directory."""
     for name in sorted(files, key=lambda name: (name.endswith(".json"), name)):
         store.write(store.path(*name.split("/")), files[name])
 
 
 def _contents(root: Path, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The files in a folder, by their names in `root`."""
+    """The files in a folder: path relative to `root`, content."""
     for file in sorted(folder.rglob("*")):
         if file.is_file() and not file.is_symlink() and file.suffix != ".tmp":
             yield file.relative_to(root).as_posix(), file.read_bytes()
 
 
 def _roots() -> tuple[str, ...]:
-    """The folders of ganbench in which plugins lie, on this machine."""
+    """The folders of ganbench with plugins, on this machine."""
     return str(registry.shipped("baselines")), str(registry.PACKAGE)
 
 
 def _sources(cell: Cell) -> set[Path]:
-    """The users' files that a cell names: samples, and plugins with the neighbours that they import."""
+    """The user's files that a cell needs: samples, and plugins with the modules that they import and the files that
+    they read."""
     found: set[Path] = set()
     for text in _texts(cell):
         file = Path(text.partition(".py:")[0] + ".py" if ".py:" in text else text)
@@ -326,7 +329,7 @@ def _sources(cell: Cell) -> set[Path]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts and paths in a value."""
+    """All strings and paths in a nested value."""
     if isinstance(value, str | Path):
         yield str(value)
     elif is_dataclass(value) and not isinstance(value, type):

@@ -1,7 +1,7 @@
-"""Run a suite: find what is missing, do it in worker processes, derive tables, plots and report.
+"""Run a suite: find the missing results, compute them in worker processes, write tables, plots and report.
 
-Each task (some seeds of a cell) gets a fresh process of one thread. Whatever a task does, even if it crashes, the
-others go on and what is finished stays: running again does only what is still missing.
+Each task (some seeds of a cell) gets a fresh single-threaded process. If it fails or crashes, the other tasks go on and
+finished results are kept: running again computes only what is still missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 
 from ..errors import PluginError, RequestError, StoreError
+from ..format import plural, seed_names
 from ..scoring import explain, protocol
 from ..store import layout
 from ..store.results import open_run
@@ -32,7 +33,7 @@ from ..suite.load import Suite
 from ..suite.plan import Cell, data_digest, make_cells
 from ..training.loop import samples_for_metrics, smoke_test
 from .cost import HEADS, Cost, search_costs, total
-from .local import Executor, Local, Outcome, no_collection
+from .local import RESUME, Executor, Local, Outcome, no_collection
 from .progress import Display, ProgressDir, TaskResult, print_grid, say, temporary_folder
 from .search import search
 from .tracking import Tracking
@@ -44,20 +45,18 @@ from .worker import (
     record_failure,
     record_timeout,
     save_data,
-    seed_names,
 )
 
 if TYPE_CHECKING:
     from ..store.results import Run
 
-MIN_CELLS_PER_CORE = 2  # cells for each core from which on cells alone keep all cores busy
-WORKERS_OF_GPU = 4  # tasks that share one
-MEMORY_OF_WORKER = 4 * 2**30  # bytes that must be free on it for each
-POLL_INTERVAL = 0.2  # seconds between two looks at the workers
-ATTEMPTS = 2  # at a task whose worker is killed
+MIN_CELLS_PER_CORE = 2  # with fewer cells, their seeds are split so that all cores are busy
+WORKERS_OF_GPU = 4  # most tasks that share a GPU
+MEMORY_OF_WORKER = 4 * 2**30  # bytes of free GPU memory for each of them
+POLL_INTERVAL = 0.2  # seconds between two polls of the workers
+ATTEMPTS = 2  # runs of a task, if its worker is killed
 REPORTS = ("tables", "figures", "page")  # modules of ganbench.report with a `write(run directory)`
 StartExecutor = Callable[[ProgressDir], Executor]
-RESUME = "run the same command again to go on from here"
 
 
 # ---------------------------------------------------------------------------------------------- run
@@ -76,24 +75,24 @@ def run(
     dry_run: bool = False,
     console: Console | None = None,
 ) -> int:
-    """Train and score what is missing of a suite in the run directory `out`, then write tables and report.
+    """Train and score whatever is missing in the run directory `out`, then write tables and report.
 
     device: "auto", "cpu" or "cuda"
     executor: "local", processes on this machine, or "ray", the cluster that Ray's own settings name
     jobs: worker processes; by default one for each core, or on CUDA up to four for each GPU, as cores and its
-        memory allow. With Ray: tasks at the same time, by default as many as there is room for; on CUDA: on each GPU,
-        by default one
-    timeout: minutes that a task may take before it is ended; by default as long as it likes
+        memory allow. With Ray: tasks at the same time, by default as many as the cluster has room for; on CUDA: tasks
+        on each GPU, by default one
+    timeout: minutes that a task may take before it is killed; by default unlimited
     shard: (i, n) does only every n-th cell, starting with the i-th (counted from 1)
-    fresh: forget what is there of these cells first
+    fresh: remove existing results of these cells first
     dry_run: only print what would be done; nothing is written
 
-    A suite with a search (`tune`) is run twice: first the trials on each dataset, in run directories of their own, then
-    the suite with the best settings beside the defaults.
+    A suite with a search (`tune`) is run twice: first the trials on each dataset, in separate run directories, then the
+    suite with the best settings in addition to the defaults.
 
-    Returns the exit code: 0; 1 where something failed, records are missing or every seed diverged; 130 after Ctrl-C,
-    SIGTERM or SIGHUP. Raises RequestError for data, plugins or a device that are not there, before anything is
-    written, and StoreError for a directory that cannot be used.
+    Returns the exit code: 0; 1 if something failed, records are missing or every seed diverged; 130 after Ctrl-C,
+    SIGTERM or SIGHUP. Raises RequestError for missing data, plugins or devices, before anything is written, and
+    StoreError for a directory that cannot be used.
     """
     console = console or Console()
     options = {
@@ -130,25 +129,25 @@ def _run(
 ) -> int:
     """Run a suite without a search.
 
-    reports: what is written of its results, by default all
-    costs: where a dry run puts what training would cost, which it measures then
+    reports: the modules of `REPORTS` to write, by default all
+    costs: a list to which a dry run appends the measured costs of training
     """
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     store = Store(root, read_only=dry_run)
     store.check_suite(suite)
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
-            # Where it runs.
+            # Choose the device and the executor.
             device, start = _choose_executor(executor, device, jobs, console)
 
-            # What there is to do. Every cell has its keys from here on.
+            # Load the data, give all cells their keys, and split them into tasks.
             copies = Path(temporary) if executor == "local" and not dry_run else None
             with no_collection():
                 cells, previews, data = prepare(suite, copies)
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
-            # All cells are split before those of the shard are taken: a seed's stack must not depend on the shard.
+            # Split all cells, then select those of the shard: the stack of a seed must not depend on the shard.
             own = cells[shard[0] - 1 :: shard[1]] if shard else cells
             ids = {cell.id for cell in own}
             seconds = 60 * timeout if timeout else None
@@ -162,7 +161,7 @@ def _run(
                 _print_plan(store, own, tasks, console, costs)
                 return 0
 
-            # The run directory. Whatever cannot be written, or logged, is found here, before any training.
+            # Prepare the run directory. Errors in writing or logging show here, before any training.
             tracking = Tracking(suite.track, store)
             store.prepare()
             for cell in own if fresh else ():
@@ -173,7 +172,7 @@ def _run(
                 store.write_dataset(each)
             store.write_plan(suite, cells)
 
-            # The work, then what follows from the records.
+            # Do the work, then write records and reports.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
             code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
@@ -187,14 +186,15 @@ def _run(
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: what is finished is kept, and nothing else is left."""
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does: finished results are kept, workers and temporary files are
+    removed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     changed = []
-    if threading.current_thread() is threading.main_thread():  # Python allows it there alone
-        # Not where they are ignored, as under nohup, or handled by the program that called us.
+    if threading.current_thread() is threading.main_thread():  # Python sets signal handlers only there
+        # Only default handlers: the signals may be ignored, as under nohup, or handled by the calling program.
         changed = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
     for each in changed:
         signal.signal(each, interrupt)
@@ -206,8 +206,8 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def choose_device(device: str) -> str:
-    """The device that is meant: "auto" is CUDA where there is one. Raises RequestError for an unknown device, and for
-    CUDA where there is none."""
+    """The device; "auto" means CUDA if it is available. Raises RequestError for an unknown device, and for CUDA if it
+    is not available."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
@@ -220,7 +220,8 @@ def choose_device(device: str) -> str:
 def _choose_executor(
     executor: str, device: str, jobs: int | None, console: Console
 ) -> tuple[str, StartExecutor]:
-    """The device, and what starts the executor. Raises RequestError where the device or the cluster is missing."""
+    """The device, and a function that starts the executor. Raises RequestError if the device or the cluster is not
+    available."""
     if executor == "local":
         device = choose_device(device)
         own = gpus() if device == "cuda" else []
@@ -239,13 +240,13 @@ def _choose_executor(
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu_workers(count: int) -> int:
-    """How many tasks run at once on so many GPUs: small nets leave a GPU idle between their kernels, so several share
-    it, as far as there are cores to launch them and each has room for `MEMORY_OF_WORKER`."""
+    """The number of tasks to run at once on `count` GPUs. Small nets leave a GPU idle between their kernels, so several
+    tasks share it, as far as there are cores to launch kernels and each task has `MEMORY_OF_WORKER`."""
     shared = max(1, min(WORKERS_OF_GPU, cores() // max(count, 1)))
     rooms = [torch.cuda.mem_get_info(index)[0] // MEMORY_OF_WORKER for index in range(count)]
     return max(1, count) * max(1, min([shared, *rooms]))
@@ -264,18 +265,18 @@ def gpus() -> list[str]:
 def prepare(
     suite: Suite, copies: Path | None = None
 ) -> tuple[list[Cell], list[Preview], dict[str, Path | None]]:
-    """Load every dataset and play one round of each cell with tricks, so that missing data, and tricks that a method
-    cannot take, are reported before anything is trained.
+    """Load every dataset and play one round of each cell with tricks, so that missing data and incompatible tricks are
+    reported before anything is trained.
 
-    copies: a folder for copies of the datasets, which workers map
+    copies: a folder for copies of the datasets, which workers memory-map
 
-    Returns the cells with their keys, what to show of each dataset, and the copies by label of the dataset (None
-    where there cannot be one). Raises RequestError, PluginError and DatasetError for what was found.
+    Returns the cells with their keys, the preview of each dataset, and the copies by label of the dataset (None if it
+    cannot be copied). Raises DatasetError for missing data, PluginError for plugins that fail or do not fit together.
     """
     cells = list(make_cells(suite))
     stored: dict[str, Path | None] = {}
     previews, refusals = [], []
-    # One dataset after the other, each loaded once: only one is in memory at a time.
+    # Dataset by dataset, so that each is loaded once and only one is in memory at a time.
     for number, dataset in enumerate(suite.datasets):
         own = [index for index, cell in enumerate(cells) if cell.dataset is dataset]
         if not own:
@@ -304,13 +305,13 @@ def prepare(
 
 
 def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> Iterator[Task]:
-    """The tasks of a plan. The seeds of a cell are split into nearly equal parts where there are too few cells to keep
-    all cores, or all GPUs, busy.
+    """The tasks of a plan. The seeds of a cell are split into nearly equal parts if there are too few cells to keep all
+    cores, or all GPUs, busy.
 
     units: cores or GPUs
 
-    The split depends on the plan and the machine alone, never on what is done already or on the number of workers: a
-    seed in another stack has the same numbers only to rounding.
+    The split depends only on the plan and the machine, never on finished work or on the number of workers, because a
+    seed in a stack of another size gets the same numbers only up to rounding.
     """
     enough = MIN_CELLS_PER_CORE * units if device == "cpu" else units
     parts = units if len(cells) < enough else 1
@@ -327,7 +328,7 @@ def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> I
 def _print_plan(
     store: Store, cells: Sequence[Cell], tasks: Sequence[Task], console: Console, costs: list[Cost] | None
 ) -> None:
-    """Print what there is and what would be done, and what that costs where `costs` are asked for."""
+    """Print finished and pending work of each cell, and its cost if `costs` are asked for."""
     pending = {task.number: pending_work(store, task.cell, task.seeds) for task in tasks}
     rows = []
     for cell in cells:
@@ -371,9 +372,9 @@ def _run_pending(
     tracking: Tracking,
     console: Console,
 ) -> bool:
-    """Run all tasks that lack something; whether Ctrl-C ended it."""
+    """Run all tasks with pending work; returns whether Ctrl-C interrupted them."""
     pending = [(task, work) for task in tasks if (work := pending_work(store, task.cell, task.seeds))]
-    # The longest first: a long one that starts last would leave the other workers idle at the end.
+    # Longest first: a long task that starts last would leave the other workers idle at the end.
     pending.sort(key=lambda pair: -pair[0].cost(len(pair[1].train)))
     todo = [task for task, _ in pending]
     _print_warnings(store.warnings, console)
@@ -391,8 +392,8 @@ def _run_pending(
 def _run_tasks(
     tasks: Sequence[Task], store: Store, executor: Executor, tracking: Tracking, display: Display
 ) -> None:
-    """Submit tasks and handle their outcomes. Raises StoreError and other errors that end the whole run; no worker is
-    left running then, nor after Ctrl-C."""
+    """Submit tasks and handle their outcomes. Raises StoreError and other errors that end the whole run. In any case,
+    also after Ctrl-C, no worker is left running."""
     attempts: Counter[int] = Counter()
     said: set[str] = set()  # warnings, which several tasks may share
     remaining = len(tasks)
@@ -404,7 +405,7 @@ def _run_tasks(
             for outcome in executor.wait(POLL_INTERVAL):
                 task = outcome.task
                 attempts[task.number] += 1
-                # The system may have killed it for want of memory that others used: try once more.
+                # The system may have killed it because other tasks used up the memory, so try once more.
                 if outcome.death and attempts[task.number] < ATTEMPTS:
                     say(display.console, f"{task.label}: its worker {outcome.death}; trying once more")
                     executor.submit(task)
@@ -419,8 +420,8 @@ def _run_tasks(
 
 
 def _settle(outcome: Outcome, store: Store, console: Console, said: set[str]) -> str:
-    """How a task ended, in words. Stores the failure of a worker that was killed or took too long, and prints its
-    warnings that are not yet `said`. Raises StoreError where the worker could not write."""
+    """How a task ended, in words. Stores the failure of a worker that was killed or took too long, and prints those of
+    its warnings that are not in `said`. Raises StoreError if the worker could not write its results."""
     task, cell = outcome.task, outcome.task.cell
     log = f"; see {task.log}" if task.log.exists() else ""
     if outcome.death:
@@ -442,8 +443,8 @@ def _settle(outcome: Outcome, store: Store, console: Console, said: set[str]) ->
 
 
 def _import_reports() -> None:
-    """Import what tables and plots need, which takes seconds, while the workers work."""
-    with suppress(Exception):  # an error shows again when they are written
+    """Import the libraries for tables and plots, which takes seconds, while the workers are busy."""
+    with suppress(Exception):  # an error will be reported when they are written
         for name in REPORTS:
             importlib.import_module(f"ganbench.report.{name}")
         importlib.import_module("matplotlib.backends.backend_agg")
@@ -462,11 +463,11 @@ def _print_warnings(warnings: list[str], console: Console) -> None:
 def _conclude(
     store: Store, out: Path, cells: Sequence[Cell], console: Console, stopped: bool, reports: Sequence[str]
 ) -> int:
-    """Write records, tables, plots and report, and print what is not ok; the exit code."""
+    """Write records, tables, plots and report, and print failures; returns the exit code."""
     rows = store.write_records()
     _print_warnings(store.warnings, console)
 
-    # Everything is derived from the records; a failure here costs none of them.
+    # Everything below is derived from the records, so a failure loses no result.
     names = (reports[:1] if stopped else reports) if rows else ()
     run, errors = None, []
     try:
@@ -482,7 +483,7 @@ def _conclude(
     if run and not errors:
         _print_tables(run, console)
 
-    # What is not ok, last, where it is seen.
+    # Print failures last, where they are noticed.
     bad = _print_failures(rows, console)
     for text in errors:
         say(console, f"error: {text}\nThe records are kept in {out / layout.RECORDS}.")
@@ -498,7 +499,7 @@ def _conclude(
 
 
 def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Which records of the plan are not there although all tasks have ended, in words; "" if none."""
+    """A description of the records of the plan that are missing although all tasks have ended; "" if none."""
     count, absent = 0, []
     there = Counter((row["cell"], row["seed"], row["metric"]) for row in rows)
     for cell in cells:
@@ -512,7 +513,7 @@ def _missing_records(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _print_tables(run: Run, console: Console) -> None:
-    """The tables of the report, in short."""
+    """Print the main tables of the report."""
     from ..report import tables
 
     for shown in tables.dataset_tables(run):
@@ -528,8 +529,8 @@ def _print_tables(run: Run, console: Console) -> None:
 
 
 def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool:
-    """Print every seed that is not ok, by reason; whether any failed or all diverged. A seed that diverged is a result
-    of its method, a run of nothing else is none."""
+    """Print all seeds that are not ok, by reason. Returns whether any failed or all diverged: a diverged seed is a
+    valid result of its method, but a run of only diverged seeds counts as failed."""
     seeds_by_reason: dict[tuple[str, ...], dict[int, None]] = {}
     for row in rows:
         if row["status"] != "ok":
@@ -537,7 +538,7 @@ def _print_failures(rows: Sequence[Mapping[str, Any]], console: Console) -> bool
             seeds_by_reason.setdefault(reason, {})[row["seed"]] = None
     count = len({(*reason[:2], seed) for reason, seeds in seeds_by_reason.items() for seed in seeds})
     if count:
-        say(console, f"not ok: {count} seed{'s' * (count > 1)}")
+        say(console, f"not ok: {plural(count, 'seed')}")
     for (dataset, label, status, error), seeds in seeds_by_reason.items():
         say(console, f"  {dataset}-{label}, {seed_names(list(seeds))}: {status} ({error})")
     if rows and all(row["status"] == "diverged" for row in rows):

@@ -1,4 +1,4 @@
-"""Search the settings of every method before a suite is run, and keep what was tried beside its results."""
+"""Hyperparameter search before a suite is run: trials of every method's settings, stored next to the results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def search(
 ) -> tuple[Suite | None, int]:
     """Run the trials of every dataset of a suite, and write `search.json`.
 
-    Returns the suite with the best settings beside the defaults, or None where the search is not complete (it was
-    interrupted, or other shards have the rest), and the exit code of that.
+    Returns the suite with the best settings added to the defaults, and an exit code. The suite is None if the search
+    is not complete: it was interrupted, or other shards have the rest.
     """
     tune = suite.tune
     if tune is None:
@@ -52,7 +52,7 @@ def search(
         if dry_run:
             say(
                 console,
-                "The settings are chosen when the search is done; until then the defaults stand for them here.",
+                "The settings will be chosen when the search is complete; this dry run shows the defaults instead.",
             )
             best = {(d.label, m.label): Trial(0, {}) for d in suite.datasets for m in searched(suite, d)}
             return tuned_suite(suite, tune, best), 0
@@ -78,7 +78,7 @@ def search(
 def _result(
     suite: Suite, tune: TuneSettings, dataset: DatasetSpec, trial_suite: Suite, folder: Path
 ) -> DatasetSearch | None:
-    """The trials on one dataset; None where there are not all of them."""
+    """The trials on one dataset; None if some are missing."""
     value = tune.by[dataset.label]
     try:
         records = read_records(folder)
@@ -104,7 +104,7 @@ def _result(
 
 
 def _plain(result: DatasetSearch) -> dict[str, object]:
-    """As JSON holds it, a failed seed as null."""
+    """The result as a JSON object; a failed seed is null."""
     methods = [
         {
             "label": method.label,

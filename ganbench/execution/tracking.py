@@ -1,8 +1,8 @@
-"""Trackers: the curves and scores of each seed, handed to TensorBoard, MLflow or Weights & Biases.
+"""Trackers: log the curves and scores of each seed to TensorBoard, MLflow or Weights & Biases.
 
-It all happens in the parent, from what the store has, so that neither training nor any content key knows of it. A
-seed is logged once, when its scores are in, also one that was finished before `track` was switched on. A tracker
-that fails costs no result: it is left out for the rest of the run, and the next run logs what is missing.
+Logging happens in the parent process, from the store, so neither training nor content keys depend on it. A seed is
+logged once, when all its scores are stored, even if it was finished before `track` was added to the suite. A tracker
+that fails is switched off for the rest of the run; no result is lost, and the next run logs what is missing.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
     from .worker import Task
 
-LOOK_INTERVAL = 2.0  # seconds between two looks at what the workers have finished
-MLFLOW_MAX_METRICS, MLFLOW_MAX_PARAMS = 1000, 100  # values that MLflow takes at a time
-MLFLOW_MAX_TEXT = 6000  # characters that it takes of a parameter
-MAX_NAME = 60  # characters; MLflow makes a file of each name, of which file systems take 255 bytes
-REFUSED = re.compile(r"[^\w.-]|^\.*$")  # of a name: what MLflow, TensorBoard or W&B refuses or replaces
+LOOK_INTERVAL = 2.0  # seconds between two searches for finished seeds
+MLFLOW_MAX_METRICS, MLFLOW_MAX_PARAMS = 1000, 100  # values that MLflow accepts at a time
+MLFLOW_MAX_TEXT = 6000  # characters of a parameter that MLflow accepts
+MAX_NAME = 60  # characters; MLflow creates a file for each name, and file names are limited to 255 bytes
+REFUSED = re.compile(r"[^\w.-]|^\.*$")  # parts of a name that MLflow, TensorBoard or W&B reject or replace
 
 
 def allowed_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name with the one under which it is logged: `FID@50k` becomes `FID_50k`.
+    """Each name with the name under which it is logged: `FID@50k` is logged as `FID_50k`.
 
-    Of names that would become the same, those that had to be changed end with a digest of the original. So a name
-    does not depend on the order, and stays the same for all seeds of a cell.
+    If several names would become the same, a digest of the original is appended to those that had to be changed. So
+    the result does not depend on the order, and is the same for all seeds of a cell.
     """
     logged = {name: REFUSED.sub("_", name)[:MAX_NAME] for name in names}
     count = Counter(logged.values())
@@ -56,15 +56,15 @@ def allowed_names(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Seed:
-    """What a tracker is told of one trained seed. Names are those that all trackers take; the originals of those
-    that had to be changed are in the configuration, as in `name.scores.FID_50k: FID@50k`."""
+    """The data of one trained seed to log. Names are valid for all trackers; the original of a name that had to be
+    changed is in the configuration, such as `name.scores.FID_50k: FID@50k`."""
 
     suite: str
-    label: str  # of the cell, fit for a folder
+    label: str  # of the cell, valid as a folder name
     seed: int
     status: str
     config: Mapping[str, Any]  # dataset, method, tricks, parameters, budget
-    curves: Mapping[str, NDArray[Any]]  # losses and what else was recorded, [L]; "step" [L] are the rounds
+    curves: Mapping[str, NDArray[Any]]  # losses and other recorded values [L]; "step" [L] are the rounds
     scores: Mapping[str, float]
 
     @property
@@ -83,14 +83,15 @@ class Seed:
 
 
 class Tracker(Protocol):
-    """Where seeds are logged."""
+    """A destination for logged seeds."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is its own, in the run directory. Starts what it needs, and raises where that is missing."""
+        """Start the tracker; raises any exception if it does not start. `folder`: the tracker's folder in the run
+        directory."""
         ...
 
     def log(self, seed: Seed, folder: Path) -> None:
-        """Log a seed that has not been logged yet, or has changed since; `folder` is empty and the seed's own."""
+        """Log a seed that has not been logged yet, or has changed since; `folder`: an empty folder for this seed."""
         ...
 
 
@@ -106,7 +107,7 @@ class TensorBoard:
         self.writer = SummaryWriter
 
     def log(self, seed: Seed, folder: Path) -> None:
-        """As scalars, the configuration as text."""
+        """Log curves and scores as scalars, the configuration as text."""
         with self.writer(str(folder)) as writer:
             writer.add_text("config", f"```json\n{json.dumps(seed.config, indent=1, default=str)}\n```")
             for name, step, value in seed.values():
@@ -114,18 +115,18 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of the experiment that is named after the suite: at MLFLOW_TRACKING_URI, else in files in the run
+    """One MLflow run per seed, in an experiment named after the suite: at MLFLOW_TRACKING_URI, else in files in the run
     directory (`MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri RUN/tracking/mlflow/mlruns`)."""
 
     def __init__(self, folder: Path) -> None:
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # which MLflow keeps up, but advises against
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # supported by MLflow, but discouraged
         from mlflow import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").resolve().as_uri()
         self.client = MlflowClient(tracking_uri=uri)
 
     def log(self, seed: Seed, folder: Path) -> None:
-        """As metrics and parameters."""
+        """Log curves and scores as metrics, the configuration as parameters."""
         from mlflow.entities import Metric, Param
 
         known = self.client.get_experiment_by_name(seed.suite)
@@ -142,13 +143,13 @@ class MLflow:
             self.client.set_terminated(run, "FINISHED" if seed.status == "ok" else "FAILED")
         except Exception:
             with suppress(Exception):  # the server may be gone
-                self.client.delete_run(run)  # it would stay unfinished, and the next run logs the seed again
+                self.client.delete_run(run)  # remove the incomplete run, since the seed will be logged again
             raise
 
 
 class WandB:
-    """A run of the project that is named after the suite: online where one is logged in, else kept in the run
-    directory for `wandb sync`. WANDB_MODE and wandb's other settings have the last word."""
+    """One W&B run per seed, in a project named after the suite: online if the user is logged in, else in the run
+    directory for `wandb sync`. WANDB_MODE and wandb's other settings take precedence."""
 
     def __init__(self, folder: Path) -> None:
         import wandb
@@ -158,7 +159,7 @@ class WandB:
         self.mode = None if online else "offline"
 
     def log(self, seed: Seed, folder: Path) -> None:
-        """As a history by rounds, the scores as its summary."""
+        """Log the curves as history by rounds; the scores, logged last, become the run's summary."""
         self.folder.mkdir(parents=True, exist_ok=True)
         project = os.environ.get("WANDB_PROJECT") or REFUSED.sub("_", seed.suite)
         run = self.wandb.init(
@@ -173,7 +174,7 @@ class WandB:
         run.finish(exit_code=0 if seed.status == "ok" else 1)
 
 
-TRACKERS: dict[str, tuple[str, type[Tracker]]] = {  # by name: the module that it needs, and itself
+TRACKERS: dict[str, tuple[str, type[Tracker]]] = {  # name -> the module that it needs, its class
     "tensorboard": ("tensorboard", TensorBoard),
     "mlflow": ("mlflow", MLflow),
     "wandb": ("wandb", WandB),
@@ -184,25 +185,25 @@ TRACKERS: dict[str, tuple[str, type[Tracker]]] = {  # by name: the module that i
 
 
 class Tracking:
-    """Logs the seeds of a run as they are finished. `warnings` collects what the user must be told."""
+    """Logs the seeds of a run as they are finished. `warnings` collects messages for the user."""
 
     def __init__(self, names: Sequence[str], store: Store) -> None:
-        """Raises RequestError where a tracker's package is missing or does not start."""
+        """Raises RequestError if a tracker's package is not installed or does not start."""
         self.store = store
         self.warnings: list[str] = []
-        self.logged: set[tuple[str, int]] = set()  # folder of the cell and seed, in this run
-        self.next = 0.0  # when to look again, by the monotonic clock
+        self.logged: set[tuple[str, int]] = set()  # (folder of the cell, seed) logged in this run
+        self.next = 0.0  # when to look again, on the monotonic clock
         self.trackers = {name: _start_tracker(name, store.root / "tracking" / name) for name in names}
 
     def look(self, tasks: Sequence[Task]) -> None:
-        """Log the seeds of these tasks that are complete; does nothing more often than every few seconds."""
+        """Log the seeds of these tasks that are complete; does nothing if called again within `LOOK_INTERVAL`."""
         if self.trackers and time.monotonic() >= self.next:
             for task in tasks:
                 self._look(task, final=False)
             self.next = time.monotonic() + LOOK_INTERVAL
 
     def finish(self, tasks: Sequence[Task]) -> None:
-        """Log what is left of these tasks, when all have ended: also the seeds that failed."""
+        """Log the remaining seeds of these tasks, including failed ones, when all tasks have ended."""
         for task in tasks if self.trackers else ():
             self._look(task, final=True)
 
@@ -219,13 +220,14 @@ class Tracking:
                 self.logged.add((cell.id, seed))
 
     def _rows(self, cell: Cell, trained: TrainedSeed) -> Iterator[list[dict[str, Any]] | None]:
-        """The records of each metric, None where there are none yet."""
+        """The records of each metric; None for a metric that has not been scored yet."""
         for index in range(len(cell.metrics)) if trained.status == "ok" else ():
             score = self.store.score(cell, trained.seed, index, artefacts=False)
             yield score["records"] if score else None
 
     def _log(self, cell: Cell, trained: TrainedSeed, records: list[dict[str, Any]]) -> None:
-        """Log a seed with all trackers; one that fails is left out from here. Raises StoreError."""
+        """Log a seed to all trackers; one that fails is switched off. Raises StoreError if the store cannot be
+        written."""
         known = {"key": cell.train_keys[trained.seed], **trained.summary, "records": records}
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         label = cell.id.rpartition("-")[0]
@@ -233,11 +235,11 @@ class Tracking:
             folder = self.store.path("tracking", name, label, f"seed-{trained.seed}")
             logged = folder / "logged.json"
             try:
-                with self.store.lock(f"{cell.id}-{name}", [trained.seed]):  # another run may be at it
+                with self.store.lock(f"{cell.id}-{name}", [trained.seed]):  # another run may log it too
                     before = self.store.read(logged, ["digest"])
                     if before and before["digest"] == digest:
                         continue
-                    shutil.rmtree(folder, ignore_errors=True)  # what was logged of it before it changed
+                    shutil.rmtree(folder, ignore_errors=True)  # logs of the seed before it changed
                     tracker.log(self._seed(cell, trained, label, records), folder)
                     self.store.write_json(logged, {"digest": digest})
             except StoreError:
@@ -246,8 +248,8 @@ class Tracking:
                 del self.trackers[name]
                 what = f"{type(error).__name__}: {error}".strip().split("\n")[0]
                 self.warnings.append(
-                    f"{name} failed ({what}) and is left out from here; no result is lost, and the next run logs "
-                    "what is missing"
+                    f"{name} failed ({what}) and is switched off for this run; no result is lost, and the next run "
+                    "logs what is missing"
                 )
 
     def _seed(self, cell: Cell, trained: TrainedSeed, label: str, records: list[dict[str, Any]]) -> Seed:
@@ -276,7 +278,7 @@ class Tracking:
 
 
 def _start_tracker(name: str, folder: Path) -> Tracker:
-    """Raises RequestError."""
+    """Start a tracker. Raises RequestError if its package is not installed or does not start."""
     module, tracker = TRACKERS[name]
     if find_spec(module) is None:
         raise RequestError(f"track: {name} is not installed here: pip install 'ganbench[tracking]'")

@@ -1,7 +1,7 @@
-"""What a worker process does: train and score the seeds of one task.
+"""The worker process: trains and scores the seeds of one task.
 
-Each task has a fresh process of one thread. It locks its seeds, looks again at what is missing, trains, and scores;
-every result is stored before the next one is started. What the code of methods and metrics prints goes into a log.
+Each task has a fresh single-threaded process. It locks its seeds, checks again what is missing, trains, and scores.
+Every result is stored before the next one is started. Output of methods and metrics goes into a log.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import registry
-from ..atomic import explained
+from ..atomic import write_error
 from ..contracts import Data, Labels, Modes, Status
 from ..errors import GanbenchError, PluginError, StoreError
+from ..format import seed_names
 from ..precision import set_float32
 from ..scoring import Scorer, explain, unmeasured
 from ..store import layout
-from ..store.rundir import SETTLED, Store, few
+from ..store.rundir import SETTLED, Store, preview_size
 from ..suite.load import PluginSpec
 from ..suite.plan import Cell, data_digest
 from ..training.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ from ..training.trained import TrainedSeed
 from .file_reads import Reads
 from .progress import WAITING, ProgressDir, TaskProgress, TaskResult
 
-OVERHEAD = 200  # numbers that an example is worth whatever its size, when costs are guessed
+OVERHEAD = 200  # cost of an example besides its size, in numbers; for the estimate of `Task.cost`
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 Report = Callable[[TaskProgress], None]
@@ -71,43 +72,35 @@ class Task:
 
     @property
     def log(self) -> Path:
-        """The file for what its worker prints."""
+        """The file for the output of its worker."""
         ends = "-".join(map(str, sorted({min(self.seeds), max(self.seeds)})))
         return self.root / layout.log(self.cell.id, ends)
 
     @property
     def label(self) -> str:
-        """`ring-gan, seeds 0-2`"""
+        """`ring-gan, seeds 0–2`"""
         return f"{self.cell.label}, {seed_names(self.seeds)}"
 
     def cost(self, seeds: int) -> float:
-        """An estimate of the time for so many trainings, without a unit: the longest tasks are started first."""
+        """An estimate of the time to train this number of seeds, in arbitrary units; the longest tasks start first."""
         settings, method = self.cell.train, self.cell.method
         work = settings.steps * settings.batch * (OVERHEAD + self.cell.size) * 4 ** len(method.tricks)
         return seeds * work if method.part else 0.0
 
 
-def seed_names(seeds: Sequence[int]) -> str:
-    """`seed 3`, `seeds 0-2` or `seeds 1, 3`"""
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    in_a_row = seeds[-1] - seeds[0] == len(seeds) - 1
-    return "seeds " + (f"{seeds[0]}-{seeds[-1]}" if in_a_row else ", ".join(map(str, seeds)))
-
-
 @dataclass(frozen=True)
 class PendingWork:
-    """What is still to be done."""
+    """The seeds still to be trained and the scores still to be computed."""
 
     train: tuple[int, ...]  # seeds
-    scores: tuple[tuple[TrainedSeed, int], ...]  # with the index of the metric
+    scores: tuple[tuple[TrainedSeed, int], ...]  # trained seed, index of the metric
 
     def __bool__(self) -> bool:
         return bool(self.train or self.scores)
 
 
 def pending_work(store: Store, cell: Cell, seeds: Sequence[int]) -> PendingWork:
-    """What these seeds of a cell lack. What failed last time is tried again; a seed that diverged would only
+    """The pending work of these seeds of a cell. Failures are tried again; diverged seeds are not, since they would
     diverge again."""
     untrained, unscored = [], []
     for seed in seeds:
@@ -119,7 +112,7 @@ def pending_work(store: Store, cell: Cell, seeds: Sequence[int]) -> PendingWork:
             and trained.status == "ok"
             and store.sample_count(cell.id, seed) < cell.min_samples
         ):
-            untrained.append(seed)  # a metric was added that needs more samples than were stored
+            untrained.append(seed)  # an added metric needs more samples than were stored
         elif trained.status == "ok":
             for index in range(len(cell.metrics)):
                 score = store.score(cell, seed, index)
@@ -132,19 +125,19 @@ def pending_work(store: Store, cell: Cell, seeds: Sequence[int]) -> PendingWork:
 
 
 def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
-    """What a worker process runs. The parent takes a worker that ends without a result as dead."""
+    """The entry point of a worker process. If it ends without writing a result, the parent counts it as dead."""
     worker_init(progress, cpu, gpu)
     try:
         try:
             Store(task.root).path(layout.LOGS).mkdir(exist_ok=True)
             log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW)
         except OSError as error:
-            raise explained(error, task.log) from None
+            raise write_error(error, task.log) from None
         for output in (1, 2):
             os.dup2(log, output)
-        faulthandler.enable(file=log)  # a crash in compiled code leaves its stacks there
+        faulthandler.enable(file=log)  # writes the stacks of a crash in compiled code into the log
         result = run_task(task, progress)
-        # A log is kept only of a task that printed something.
+        # Remove an empty log.
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # a plugin may have closed or replaced it
                 stream.flush()
@@ -153,12 +146,12 @@ def worker_main(task: Task, progress: ProgressDir, cpu: bool, gpu: str | None) -
     except StoreError as error:
         result = TaskResult(error=str(error))
     progress.write_result(task.number, result)
-    os._exit(0)  # threads that a plugin has left running must not keep a finished worker
+    os._exit(0)  # immediately, since threads of a plugin that still run would keep the process alive
 
 
 def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
     """Set up a fresh process."""
-    # A session of its own: its children can be killed with it, and Ctrl-C reaches the parent alone.
+    # A new session: its children can be killed together with it, and Ctrl-C reaches only the parent.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -167,13 +160,13 @@ def worker_init(progress: ProgressDir, cpu: bool, gpu: str | None) -> None:
         threading.Thread(target=_exit_with_parent, args=arguments, daemon=True).start()
     global _reads
     _reads = Reads()
-    gc.freeze()  # a collection would go through all that the server has imported, and so copy it, for 0.3 s
+    gc.freeze()  # a garbage collection would touch, and so copy, all pages inherited from the server: 0.3 s
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    set_float32()  # what is called float32 is float32, in convolutions too
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first use
+    set_float32()  # full float32 everywhere, also in convolutions
     torch.backends.cudnn.deterministic = True
     if cpu:
-        torch.set_num_threads(1)  # sums depend on the number of threads, so it never changes
+        torch.set_num_threads(1)  # always 1, since the rounding of sums depends on the number of threads
         keep_memory()
 
 
@@ -185,12 +178,12 @@ def _exit_with_parent(sentinel: int, folder: Path) -> None:
 
 
 def keep_memory() -> None:
-    """Raise glibc's thresholds so that freed tensor memory is reused. By default every large block goes back to the
-    system, and each new tensor begins with page faults."""
-    with suppress(OSError, AttributeError):  # another C library
+    """Raise glibc's thresholds so that freed tensor memory is reused. By default every large block is returned to the
+    system, and each new tensor causes page faults."""
+    with suppress(OSError, AttributeError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
         if not mallopt(M_MMAP_THRESHOLD, 2**30):
-            mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older versions take
+            mallopt(M_MMAP_THRESHOLD, 2**25)  # the maximum of older versions
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
@@ -198,23 +191,22 @@ def keep_memory() -> None:
 
 
 def run_task(task: Task, progress: ProgressDir) -> TaskResult:
-    """Do what is missing of a task. A failure of the method, the metric or the data is stored as the status of what
-    it hit. Raises StoreError where nothing can be written."""
+    """Do the pending work of a task. A failure of the method, a metric or the data is stored as the status of the seeds
+    or scores concerned. Raises StoreError if results cannot be written."""
     started = time.monotonic()
     store, cell = Store(task.root), task.cell
     report = progress.reporter(task.number)
     with ExitStack() as stack:
-        # Two runs of one suite share its folder: each seed is trained by one of them, and the other finds it done.
+        # Several runs may share a folder: one of them trains a seed, the others wait and find it finished.
         try:
             stack.enter_context(store.lock(cell.id, task.seeds, wait=False))
         except Timeout:
             report(TaskProgress(WAITING, len(task.seeds)))
             stack.enter_context(store.lock(cell.id, task.seeds))
-        stack.enter_context(
-            _time_limit(task, progress)
-        )  # after the lock: waiting takes none of the task's time
+        # After the lock, so that waiting does not count as time of the task.
+        stack.enter_context(_time_limit(task, progress))
         stack.enter_context(_store_failures(task, store, task.seeds))
-        work = pending_work(store, cell, task.seeds)  # again: the other run may have done it
+        work = pending_work(store, cell, task.seeds)  # again, since another run may have done it
         if work:
             report(TaskProgress("loading data", len(task.seeds)))
             with plugin_code():
@@ -223,12 +215,12 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
                 else:
                     data = load_data(cell.dataset.part, cell.dataset.split)
                     digest = data_digest(data, cell.dataset.part)
-            # Results are stored under keys that were made when the run began: refuse what has changed since, or is
-            # different on this node.
+            # Results are stored under the keys of the start of the run, so refuse data and sources that have changed
+            # since then, or that differ on this node.
             if replace(cell, digest=digest) != cell:
                 raise PluginError(
-                    "the data, or the source of the method, a trick or a metric, are not those with which the run "
-                    "began; run the same command again to use the new ones"
+                    "the data, or the source of the method, a trick or a metric, have changed since the run started; "
+                    "run the same command again to use the new ones"
                 )
             with _reads.recording() if _reads else nullcontext():
                 _train(task, store, data, work.train, report)
@@ -238,8 +230,8 @@ def run_task(task: Task, progress: ProgressDir) -> TaskResult:
 
 
 def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: Report) -> None:
-    """Train these seeds and store them: a game as one stack, other methods seed by seed, so that a seed is kept
-    when the next one fails."""
+    """Train these seeds and store them: a game as one stack, other methods seed by seed, so that a finished seed is
+    stored even if the next one fails."""
     cell = task.cell
 
     def progress(now: Progress) -> None:
@@ -255,8 +247,8 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
                     cell, data, stack, device=task.device, progress=progress, checkpoints=checkpoints
                 )
             for one in trained:
-                samples, n = one.samples, few(data.shape)
-                if one.status == "ok" and samples is None:  # a game: its generator makes them
+                samples, n = one.samples, preview_size(data.shape)
+                if one.status == "ok" and samples is None:  # a game, whose generator can make samples
                     with plugin_code():
                         samples = model(cell, data, one.seed, one.state, None, device=task.device).samples(n)
                 preview = data.floats(samples[:n]) if samples is not None else None
@@ -264,14 +256,14 @@ def _train(task: Task, store: Store, data: Data, seeds: Sequence[int], report: R
 
 
 class StoredCheckpoints:
-    """The checkpoints of a cell in its run directory, one each `train.checkpoint` minutes."""
+    """The checkpoints of a cell in its run directory, one every `train.checkpoint` minutes."""
 
     def __init__(self, store: Store, cell: Cell, report: Report) -> None:
         self.store, self.cell, self.report = store, cell, report
         self.saved = time.monotonic()
 
     def load(self, seeds: Sequence[int]) -> Checkpoint | None:
-        """The checkpoint from which these seeds go on, if there is one."""
+        """The checkpoint from which these seeds resume; None if there is none."""
         checkpoint = self.store.checkpoint(self.cell, seeds)
         if checkpoint:
             step, steps = checkpoint.step, self.cell.train.steps
@@ -279,20 +271,20 @@ class StoredCheckpoints:
         return checkpoint
 
     def due(self, step: int) -> bool:
-        """Whether the minutes have passed."""
+        """Whether `train.checkpoint` minutes have passed since the last one."""
         return time.monotonic() - self.saved >= 60 * self.cell.train.checkpoint
 
     def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
-        """Keep it in place of the one before."""
+        """Store a checkpoint in place of the previous one."""
         self.store.write_checkpoint(self.cell, seeds, checkpoint)
         self.saved = time.monotonic()
 
 
 def _score(task: Task, store: Store, data: Data, report: Report) -> None:
-    """Score all trained seeds by all metrics that they lack."""
+    """Compute the missing scores of all trained seeds."""
     cell = task.cell
     scorer = Scorer(cell, data)
-    # A model is built once a seed, and each score is stored before the next metric runs, which may fail.
+    # The model is built once per seed. Each score is stored before the next metric runs, which may crash.
     for trained, group in groupby(pending_work(store, cell, task.seeds).scores, key=itemgetter(0)):
         seed = trained.seed
         with _store_failures(task, store, [seed]):
@@ -307,24 +299,24 @@ def _score(task: Task, store: Store, data: Data, report: Report) -> None:
 
 @contextmanager
 def plugin_code() -> Iterator[None]:
-    """Around code of plugins, which may fork and change the working directory."""
+    """A guard around code of plugins, which may fork and change the working directory."""
     worker, folder = os.getpid(), os.getcwd()
     try:
         yield
     finally:
         if os.getpid() != worker:
-            os._exit(0)  # a child that came back from the plugin would do the rest of the task a second time
-        os.chdir(folder)  # relative paths, such as GANBENCH_DATA, are read against it
+            os._exit(0)  # a forked child that returns from the plugin would repeat the rest of the task
+        os.chdir(folder)  # relative paths, such as GANBENCH_DATA, refer to it
 
 
 @contextmanager
 def _store_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[None]:
-    """Store an exception as the status of all that these seeds lack, and go on. Raises StoreError."""
+    """Store an exception as the status of the pending work of these seeds, and continue. StoreError is raised."""
     try:
         yield
     except StoreError:
         raise
-    except BaseException as error:  # a method may raise anything, SystemExit and KeyboardInterrupt too
+    except BaseException as error:  # a method may raise anything, even SystemExit and KeyboardInterrupt
         status: Status = "oom" if out_of_memory(error) else "failed"
         record_failure(task, store, seeds, status, explain(error), traceback.format_exc())
 
@@ -332,7 +324,7 @@ def _store_failures(task: Task, store: Store, seeds: Sequence[int]) -> Iterator[
 def record_failure(
     task: Task, store: Store, seeds: Sequence[int], status: Status, error: str, trace: str | None = None
 ) -> None:
-    """Store this status for all that these seeds of a task lack."""
+    """Store this status for the pending work of these seeds of a task."""
     cell, work = task.cell, pending_work(store, task.cell, seeds)
     for seed in work.train:
         stack, dtype = len(work.train), cell.train.dtype
@@ -344,8 +336,7 @@ def record_failure(
 
 @contextmanager
 def _time_limit(task: Task, progress: ProgressDir) -> Iterator[None]:
-    """End this process after the task's timeout, and leave the stacks of all its threads. Time that was spent
-    waiting for the lock does not count."""
+    """End this process after the task's timeout, and write the stacks of all its threads into a file."""
     if task.timeout is None:
         yield
         return
@@ -358,14 +349,14 @@ def _time_limit(task: Task, progress: ProgressDir) -> Iterator[None]:
 
 
 def record_timeout(task: Task, stacks: str) -> str:
-    """Store that the worker of a task took too long, with its stacks; the error, in words."""
+    """Store that the worker of a task took too long, with its stacks; returns the error message."""
     text = f"took longer than {(task.timeout or 0) / 60:g} minutes (--timeout)"
     stacks = stacks or "(the worker could not write its stacks)\n"
     store = Store(task.root)
     with store.lock(task.cell.id, task.seeds):
         record_failure(task, store, task.seeds, "timeout", text, stacks)
     with task.log.open("a", encoding="utf-8") as log:
-        log.write(f"\n{text}; where it was:\n{stacks}")
+        log.write(f"\n{text}; its stacks at that time:\n{stacks}")
     return text
 
 
@@ -373,16 +364,16 @@ def record_timeout(task: Task, stacks: str) -> str:
 
 
 def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Data:
-    """A dataset, the same for everybody: under a fixed seed, on one thread. Raises DatasetError, and
-    PluginError where a dataset's code fails.
+    """Load a dataset with a fixed seed and on one thread, so that it is the same on every machine. Raises DatasetError
+    for missing or wrong files, and PluginError if the dataset's code fails.
 
-    split: what metrics see as test data; see `DatasetSpec`
+    split: the examples that metrics see as test data; see `DatasetSpec`
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         if split == "valid":
-            return _without_test(load_data(part))
+            return _validation_data(load_data(part))
         return registry.load(part.plugin)(torch.Generator().manual_seed(0), **part.params)
     except GanbenchError:
         raise
@@ -394,9 +385,9 @@ def load_data(part: PluginSpec, split: Literal["test", "valid"] = "test") -> Dat
         torch.set_num_threads(threads)
 
 
-def _without_test(data: Data) -> Data:
-    """The data with the validation examples in the place of the test examples, which nobody can see any more, and a
-    random tenth of the training examples, which are not trained on, in the place of the validation examples."""
+def _validation_data(data: Data) -> Data:
+    """The data for a search, without the test examples: the validation examples take their place, and a random tenth
+    of the training examples, which are not trained on, becomes the validation examples."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     tenth = max(1, len(order) // 10)
     held_out, rest = order[:tenth].sort().values, order[tenth:].sort().values
@@ -405,8 +396,8 @@ def _without_test(data: Data) -> Data:
 
 
 def save_data(data: Data, digest: str, path: Path) -> Path | None:
-    """Store a dataset so that workers map it instead of loading and hashing it again; the path. None where it
-    has functions (a log density, a simulator), which come from its plugin alone, or where it cannot be stored."""
+    """Store a dataset, so that workers memory-map it instead of loading and hashing it again. Returns the path; None
+    if the dataset has functions (a log density, a simulator), which only its plugin has, or cannot be stored."""
     if type(data) is not Data or data.log_density or data.simulator:
         return None
     tensors = {"train": data.train, "valid": data.valid, "test": data.test}
@@ -428,8 +419,8 @@ def save_data(data: Data, digest: str, path: Path) -> Path | None:
 
 
 def read_data(path: Path) -> tuple[Data, str]:
-    """The dataset that `save_data` stored, and its digest. Its tensors are mapped: all workers share their memory,
-    and what a plugin writes into them stays in its own process."""
+    """The dataset that `save_data` stored, and its digest. Its tensors are memory-mapped: all workers share the memory,
+    and if a plugin writes into a tensor, only its own process sees it."""
     with safe_open(path, framework="pt") as file:
         metadata: Mapping[str, str] = file.metadata()
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,7 +1,7 @@
-"""Plugins, shipped or a user's: read from source without running it, found, loaded, hashed.
+"""Plugins, shipped or the user's: reads them from source without running it, finds, loads and hashes them.
 
-In: names and files. Out: `Plugin` descriptions and the classes and functions themselves.
-Not its business: what a suite does with them.
+In: names and files. Out: `Plugin` descriptions, and the classes and functions themselves.
+Not its business: how a suite uses them.
 """
 
 from .digest import digest as digest

@@ -1,4 +1,4 @@
-"""The content hash of a plugin: its syntax tree and those of the files beside it that it imports."""
+"""The content hash of a plugin: a hash of its syntax tree and those of the modules next to it that it imports."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from .scan import is_tunable, parse, read_source
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the syntax tree of a file and of the neighbouring files it imports: an edited comment or
-    `1e-3` for `0.001` changes nothing, nor does another version of Python."""
+    """SHA-256 of the syntax trees of a file and of the neighbouring files that it imports. It does not change with
+    comments, with notation (`1e-3` for `0.001`), or with the version of Python."""
     files = sorted(_imported_files(path.resolve()).items())
     forms = ", ".join(f"({name!r}, {content.form})" for name, content in files)
     return hashlib.sha256(f"[{forms}]".encode()).hexdigest()
 
 
 def neighbours(path: Path) -> list[Path]:
-    """A file, and the files beside it, or in folders beside it, that it or they import. Raises PluginError."""
+    """A file and all modules in its folder, or in packages there, that it imports directly or indirectly. Raises
+    PluginError for a file that cannot be read."""
     return [path.parent / name for name in sorted(_imported_files(path))]
 
 
 def _imported_files(path: Path) -> dict[str, Content]:
-    """The file and all files beside it, or in folders beside it, that it or they import, by relative name."""
+    """The same, as a mapping from the path relative to the file's folder to its content."""
     contents: dict[str, Content] = {}
     queue = [path]
     while queue:
@@ -41,21 +42,21 @@ def _imported_files(path: Path) -> dict[str, Content]:
 
 
 class Content(NamedTuple):
-    """What the digest needs of a file."""
+    """The parts of a file that the digest needs."""
 
-    imported: set[str]  # first parts of names of modules
-    form: str  # of its syntax tree without docstrings
+    imported: set[str]  # top-level names of the modules it imports
+    form: str  # text of its syntax tree without docstrings
 
 
-@cache  # many metrics share a file
+@cache  # several plugins may share a file
 def _content(path: Path, source: bytes) -> Content:
     tree = parse(path, source)
     return Content(_imported(tree), repr(_as_lists(_without_docstrings(tree))))
 
 
 def _as_lists(node: Any) -> Any:
-    """A tree as nested lists. Empty fields are left out: versions of Python differ in which ones there are,
-    and in what `ast.dump` and `ast.unparse` write."""
+    """A tree as nested lists. Empty fields are left out, since versions of Python differ in their fields, and in the
+    output of `ast.dump` and `ast.unparse`."""
     if isinstance(node, ast.AST):
         fields = ((name, getattr(node, name, None)) for name in node._fields)
         given = [[name, _as_lists(value)] for name, value in fields if value is not None and value != []]
@@ -64,7 +65,7 @@ def _as_lists(node: Any) -> Any:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """First parts of the names of the modules that are imported, by an absolute name or as `from .x import`."""
+    """The top-level names of the imported modules, whether by an absolute name or as `from .x import`."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -75,7 +76,8 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 class _SearchRanges(ast.NodeTransformer):
-    """`lr: float = 1e-3` for `lr: float = tunable(1e-3, log=(1e-4, 1e-2))`: another search range changes no number."""
+    """Replaces `lr: float = tunable(1e-3, log=(1e-4, 1e-2))` by `lr: float = 1e-3`: search ranges do not affect
+    results."""
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
         if is_tunable(node.value) and node.value.args:
@@ -88,7 +90,7 @@ class _SearchRanges(ast.NodeTransformer):
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings and search ranges, which change no number."""
+    """The tree without docstrings and search ranges, which do not affect results."""
     tree = _SearchRanges().visit(tree)
     for node in ast.walk(tree):
         if (

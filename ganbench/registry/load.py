@@ -1,4 +1,4 @@
-"""The catalogue of shipped plugins, how a plugin is named and found, and how its file is run."""
+"""The catalogue of shipped plugins; finding plugins by name or file; loading them, which runs their file."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def catalog() -> dict[Kind, dict[str, Plugin]]:
 
 
 def find(kind: Kind, name: str, folder: Path | None = None) -> Plugin:
-    """A plugin by its name (`gan`), or by file relative to `folder` (`./my_gan.py`, `./my_gan.py:Second`).
-    Raises PluginError with the nearest name."""
+    """A plugin by its name (`gan`), or by file relative to `folder` (`./my_gan.py`, `./my_gan.py:Second`). Raises
+    PluginError, with the nearest name, if there is none."""
     file, _, symbol = name.partition(":")
     if not file.endswith(".py"):
         known = catalog()[kind]
@@ -69,8 +69,8 @@ def find(kind: Kind, name: str, folder: Path | None = None) -> Plugin:
 
 
 def named(reference: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name and the parameters in a parameter that names another plugin: `kl`, `{alpha: {alpha: 0.5}}`.
-    Raises PluginError."""
+    """Name and parameters from the value of a parameter that names another plugin: `kl`, `{alpha: {alpha: 0.5}}`.
+    Raises PluginError for a mapping with more than one name."""
     if isinstance(reference, str):
         return reference, {}
     if len(reference) != 1:
@@ -80,7 +80,7 @@ def named(reference: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def load(plugin: Plugin) -> Any:
-    """The marked class or function itself. Runs the file. Raises PluginError when that fails."""
+    """The marked class or function itself. Runs its file; raises PluginError if that fails."""
     try:
         return getattr(_module(plugin.path), plugin.symbol)
     except PluginError:
@@ -94,8 +94,8 @@ def load(plugin: Plugin) -> Any:
 
 
 def build(plugin: Plugin, params: Mapping[str, Any]) -> Any:
-    """The plugin itself, an object of the marked class with these parameters. Raises PluginError where its file fails
-    or its class refuses them with a TypeError or ValueError."""
+    """An instance of the marked class with these parameters. Raises PluginError if its file fails, or if its class
+    rejects the parameters with a TypeError or ValueError."""
     marked = load(plugin)
     try:
         return marked(**params)
@@ -104,18 +104,19 @@ def build(plugin: Plugin, params: Mapping[str, Any]) -> Any:
 
 
 def find_divergence(reference: Any) -> Any:
-    """The divergence that a parameter of a method names: shipped (`kl`), in a file (`./my.py`), with
-    parameters (`{"alpha": {"alpha": 0.5}}`), or a divergence itself, which is given back.
+    """The divergence that a parameter of a method names: shipped (`kl`), in a file (`./my.py`), with parameters
+    (`{"alpha": {"alpha": 0.5}}`), or a divergence itself, which is returned unchanged.
 
-    Annotate the parameter `str | Divergence`: in a suite its files then lie beside the suite, mistakes are
-    told before anything runs, and what is edited in the file is trained again. Raises PluginError.
+    Annotate the parameter `str | Divergence`. Then a suite resolves file names relative to its own folder, reports
+    mistakes before anything runs, and trains again when the file changes. Raises PluginError if there is no such
+    divergence.
     """
     return _build_named("divergence", reference)
 
 
 def find_feature(reference: Any) -> Any:
-    """The feature function that a parameter of a trick names, as `find_divergence`; annotate it `str | Feature`.
-    Raises PluginError."""
+    """The feature function that a parameter of a trick names, as `find_divergence` does for divergences; annotate it
+    `str | Feature`. Raises PluginError if there is no such feature."""
     return _build_named("feature", reference)
 
 
@@ -138,7 +139,7 @@ def _module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look themselves up there
+    sys.modules[name] = module  # before it runs, since dataclasses look up their module there
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # a user's file may import its neighbours
     try:

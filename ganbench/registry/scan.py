@@ -1,4 +1,4 @@
-"""Read the plugins of a file from its source, without running it: listing and validating start no torch."""
+"""Reads the plugins of a file from its source, without running it, so that listing and validating need no torch."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ from ..errors import PluginError
 from ..search_range import SearchRange
 
 KINDS: tuple[Kind, ...] = ("method", "trick", "divergence", "feature", "metric", "dataset")
-# The arguments of a decorator.
+# The arguments of a decorator and their types.
 DECORATOR = {"name": str, "needs": tuple, "provides": tuple, "values": tuple, "version": int, "reads": tuple}
 
 
 class _Unknown(Enum):
-    """An Enum, so that an unpickled `Plugin` in another process holds the same object."""
+    """An Enum, so that UNKNOWN is the same object after it has been sent to another process."""
 
     UNKNOWN = "…"
 
 
-UNKNOWN = _Unknown.UNKNOWN  # a default that only running the file could tell
+UNKNOWN = (
+    _Unknown.UNKNOWN
+)  # a default that is not a literal, so that only running the file would give its value
 
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter of a plugin, as its source states it."""
+    """One parameter of a plugin, read from its source."""
 
     name: str
     annotation: str
-    default: Any  # UNKNOWN where it is not a literal
+    default: Any  # UNKNOWN if it is not a literal
     required: bool
-    doc: str  # the comment behind it
-    search: SearchRange | None = None  # where a search looks for it, for what is `tunable`
+    doc: str  # the comment after it
+    search: SearchRange | None = None  # the search range of a `tunable` parameter
 
     @property
     def is_path(self) -> bool:
-        """Whether it names a file or folder: a `Path`, or what is called `path`."""
+        """Whether it names a file or folder: its type is `Path`, or its name is `path`."""
         return self.name == "path" or re.search(r"\bPath\b", self.annotation) is not None
 
 
@@ -62,7 +64,7 @@ class Plugin:
     provides: tuple[str, ...] = ()
     values: tuple[Value, ...] = ()
     version: int = 1
-    reads: tuple[str, ...] = ()  # files that its code reads, relative to its own
+    reads: tuple[str, ...] = ()  # files that its code reads, relative to its own file
 
     @property
     def summary(self) -> str:
@@ -76,7 +78,7 @@ class Plugin:
 
 
 def scan(path: Path) -> list[Plugin]:
-    """The plugins of a file, read from its syntax tree. Raises PluginError."""
+    """The plugins of a file, read from its syntax tree. Raises PluginError for a file or mark that cannot be read."""
     source = read_source(path)
     tree = parse(path, source)
     lines = importlib.util.decode_source(source).split("\n")
@@ -89,7 +91,7 @@ def read_source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise PluginError(f"{path}: there is no such file") from None
+        raise PluginError(f"{path}: no such file") from None
     except OSError as error:
         raise PluginError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -97,7 +99,7 @@ def read_source(path: Path) -> bytes:
 def parse(path: Path, source: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python says them again when the file runs
+            warnings.simplefilter("ignore")  # Python shows them when the file runs
             return ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
@@ -137,22 +139,22 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
 
 
 def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
-    """The class after the classes of the same file that it extends."""
+    """The base classes of a class that are in the same file, followed by the class itself."""
     bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
     older = {name: one for name, one in classes.items() if one is not node}
     return [*(one for base in bases for one in _family(base, older)), node]
 
 
 def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
-    """What the decorator says. Raises ValueError or TypeError where it cannot be read from the source."""
+    """The arguments of a decorator. Raises ValueError or TypeError if they cannot be read from the source."""
     found: dict[str, Any] = {"name": snake(symbol)}
     for argument in call.args if call else ():
         if isinstance(argument, ast.Call):  # Value("modes", "modes", "higher")
             found["values"] = (*found.get("values", ()), _value(argument))
-        elif name := _written(argument):
+        elif name := _literal_argument(argument):
             found["name"] = name
     for keyword in call.keywords if call else ():
-        found[str(keyword.arg)] = _written(keyword.value)
+        found[str(keyword.arg)] = _literal_argument(keyword.value)
     found["name"] = found["name"] or snake(symbol)
     for key, kind in DECORATOR.items():
         if not isinstance(found.get(key, kind()), kind):
@@ -163,14 +165,16 @@ def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
 
 
 def _value(call: ast.Call) -> Value:
-    return Value(*map(_written, call.args), **{str(k.arg): _written(k.value) for k in call.keywords})
+    return Value(
+        *map(_literal_argument, call.args), **{str(k.arg): _literal_argument(k.value) for k in call.keywords}
+    )
 
 
-def _written(node: ast.expr) -> Any:
-    """An argument of a mark, which is read without running the file."""
+def _literal_argument(node: ast.expr) -> Any:
+    """The value of a decorator's argument. Raises ValueError if it is not a literal."""
     value = _literal(node)
     if value is UNKNOWN:
-        raise ValueError(f"write {ast.unparse(node)!r} out: marks are read without running the file")
+        raise ValueError(f"write {ast.unparse(node)!r} as a literal: marks are read without running the file")
     return value
 
 
@@ -188,12 +192,12 @@ def _fields(family: list[ast.ClassDef], path: Path, lines: list[str]) -> list[Pa
         if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
             continue
         annotation = ast.unparse(item.annotation)
-        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_no_argument(item.value):
+        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_excluded_from_init(item.value):
             continue
         name, value, search = item.target.id, item.value, None
         if is_tunable(value):
             try:
-                search = SearchRange(**{str(k.arg): _written(k.value) for k in value.keywords})
+                search = SearchRange(**{str(k.arg): _literal_argument(k.value) for k in value.keywords})
             except (TypeError, ValueError, PluginError) as error:
                 raise PluginError(f"{path}:{value.lineno}: tunable of {name}: {error}") from None
             value = value.args[0] if value.args else None
@@ -218,7 +222,7 @@ def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None
     return {keyword.arg: keyword.value for keyword in value.keywords} if called == "field" else None
 
 
-def _is_no_argument(value: ast.expr | None) -> bool:
+def _is_excluded_from_init(value: ast.expr | None) -> bool:
     init = (_field_keywords(value) or {}).get("init")
     return init is not None and _literal(init) is False
 
@@ -241,11 +245,12 @@ def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:
 
 
 def _comment(node: ast.stmt | ast.expr | ast.arg, lines: list[str]) -> str:
-    """The comment that follows a node on its last line, or its default: formatters wrap a long line as
+    """The comment after a node on its last line, or after its default, since formatters wrap a long line as
     `lr: float = (⏎ 1e-3  # learning rate⏎ )`."""
     for part in (node, node.value if isinstance(node, ast.AnnAssign) else None):
         if part is not None:
-            behind = lines[(part.end_lineno or part.lineno) - 1].encode()[part.end_col_offset :].decode()
-            if match := re.match(r"[\s,):]*#+\s*(.*)", behind):
+            # Columns of `ast` count bytes of UTF-8.
+            rest = lines[(part.end_lineno or part.lineno) - 1].encode()[part.end_col_offset :].decode()
+            if match := re.match(r"[\s,):]*#+\s*(.*)", rest):
                 return match[1].strip()
     return ""

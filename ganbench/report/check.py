@@ -1,4 +1,4 @@
-"""What a check found in words, and as text for a terminal, JSON, JUnit XML for a CI server and Markdown for a pull
+"""The result of a check in sentences: as text for a terminal, JSON, JUnit XML for a CI server, and Markdown for a pull
 request."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..format import number, p_value, plural
 from .document import render, terminal
 from .tables import AT_FLOOR, INVALID
 
-SCHEMA = 1  # goes up when a program that reads the JSON would have to change
+SCHEMA = 1  # increased when programs that read the JSON would have to change
 MEANING: Mapping[Outcome, str] = {
     "missing": "in the reference, not in the results",
     "protocol changed": "measured in another way, so not compared",
@@ -50,10 +50,10 @@ def headline(result: CheckResult) -> str:
 
 
 def sentence(row: Row) -> str:
-    """What became of a row: `ring, gan: kde_ll fell from 225.0 to 201.3 nats (5 against 5 seeds; ...)`"""
+    """The outcome of a row: `ring, gan: kde_ll fell from 225.0 to 201.3 nats (5 against 5 seeds; ...)`"""
     old, new = row.reference, row.result
     if old and new:
-        what = _moved(row, old, new) if row.means else _without_means(row, old, new)
+        what = _mean_sentence(row, old, new) if row.means else _without_means(row, old, new)
     elif new:
         value = f": {_number(new.mean, _error(new))}{_unit(new)} over {plural(new.n_ok, 'seed')}"
         what = f"is not in the reference{value if new.n_ok else ''}"
@@ -63,7 +63,7 @@ def sentence(row: Row) -> str:
 
 
 def _without_means(row: Row, old: Entry, new: Entry) -> str:
-    """Of a row that has no two means to compare."""
+    """The sentence of a row without two means to compare."""
     if row.outcome == "protocol changed":
         now = " and ".join(protocol or "none" for protocol in row.protocols)
         how = f"protocol {now}, in the reference {old.protocol or 'none'}"
@@ -79,9 +79,9 @@ def _without_means(row: Row, old: Entry, new: Entry) -> str:
     return _seeds(old, new) if new.n_ok else "has no value, now as in the reference"
 
 
-def _moved(row: Row, old: Entry, new: Entry) -> str:
+def _mean_sentence(row: Row, old: Entry, new: Entry) -> str:
     """`fell from 225.0 to 201.3 nats (5 against 5 seeds; tolerance 2.25, corrected p = 0.003)`"""
-    # How the mean moved.
+    # The change of the mean.
     error = max(_error(old), _error(new))
     before, after = (_number(mean, error) for mean in (old.mean, new.mean))
     rounding = within_rounding(old, new)
@@ -91,9 +91,9 @@ def _moved(row: Row, old: Entry, new: Entry) -> str:
         moved = f"is {after}{_unit(old)}, the same within rounding"
     else:
         moved = f"{'fell' if new.mean < old.mean else 'rose'} from {before} to {after}{_unit(old)}"
-    if row.outcome != row.means:  # seeds that failed say more
+    if row.outcome != row.means:  # the outcome follows from failed seeds, which count more than the mean
         return f"{_seeds(old, new)}; over these it {moved}"
-    # What the test says of that.
+    # The result of the test.
     counts = f"{new.n_ok} against {old.n_ok} seeds"
     if row.means == "same":
         text = (
@@ -105,21 +105,21 @@ def _moved(row: Row, old: Entry, new: Entry) -> str:
         text = (
             f"{moved}{doubt} ({counts}; tolerance {row.tolerance:.3g}, corrected p {p_value(row.p or 0.0)})"
         )
-    # What would tell, and what else may have moved it.
+    # The seeds needed, and other possible causes.
     if row.seeds_needed > MAX_SEEDS:
         text += f"; more than {MAX_SEEDS:,} seeds on each side would be needed to tell"
     elif row.seeds_needed:
-        step = 10 ** max(len(str(row.seeds_needed)) - 2, 0)  # two digits are more than enough
+        step = 10 ** max(len(str(row.seeds_needed)) - 2, 0)  # round up to two digits, as it is an estimate
         text += f"; about {math.ceil(row.seeds_needed / step) * step} seeds on each side would tell"
     if row.means != "same":
-        text += "".join(f"; {what}" for what in _trained_otherwise(old, new))
+        text += "".join(f"; {what}" for what in _training_differences(old, new))
     if (old.n, old.failures) != (new.n, new.failures) and (old.bad or new.bad):
         text += f"; it {_seeds(old, new)}"
     return text
 
 
-def _trained_otherwise(old: Entry, new: Entry) -> list[str]:
-    """In what training differed, so that the same seeds differ by rounding; nothing where that is not known."""
+def _training_differences(old: Entry, new: Entry) -> list[str]:
+    """Differences in device and stack size, by which the same seeds differ in rounding; empty if not known."""
     sides = (("trained on", old.device, new.device), ("trained in stacks of", old.stack, new.stack))
     return [
         f"{how} {now}, in the reference {before}"
@@ -136,7 +136,7 @@ def _seeds(old: Entry, new: Entry) -> str:
 
 
 def notes(result: CheckResult) -> list[str]:
-    """Why the same seeds may have other numbers, where some row has."""
+    """Why the same seeds may have other numbers, if some row has moved."""
     pairs = [
         (row.reference, row.result)
         for row in result.rows
@@ -145,7 +145,7 @@ def notes(result: CheckResult) -> list[str]:
     if not any(row.means not in (None, "same") for row in result.rows):
         return []
     texts = []
-    if any(_trained_otherwise(*pair) for pair in pairs):
+    if any(_training_differences(*pair) for pair in pairs):
         texts.append(
             "Seeds that were trained on another device or in stacks of another size differ by rounding, which training "
             "amplifies: 0.4 to 0.6 % of a score after 200 rounds. A row that moved by no more shows no change of the "
@@ -154,14 +154,14 @@ def notes(result: CheckResult) -> list[str]:
     if result.environment:
         each = ", ".join(f"{name} {now} ({before})" for name, (before, now) in result.environment.items())
         texts.append(
-            f"The environment differs from the reference's (in brackets): {_plain(each)}. The same seeds need not give "
-            "the same digits then."
+            f"The environment differs from the reference's (in brackets): {_plain(each)}. So the same seeds need not "
+            "give the same digits."
         )
     return texts
 
 
 def explanation(result: CheckResult) -> str:
-    """What the outcomes mean, and how they were found."""
+    """The meaning of the outcomes, and the tests behind them."""
     meanings = "; ".join(f"{outcome}: {MEANING[outcome]}" for outcome in result.counts)
     entries = [entry for row in result.rows for entry in (row.reference, row.result) if entry]
     mark = f" {INVALID}: not valid." if any(entry.invalid for entry in entries) else ""
@@ -175,7 +175,7 @@ def explanation(result: CheckResult) -> str:
 
 
 def notable(result: CheckResult) -> list[Row]:
-    """The rows that matter, failing ones first."""
+    """The rows with a failure, a change or an improvement, failing ones first."""
     return [
         row for outcome in (*FAILING, "changed", "improved") for row in result.rows if row.outcome == outcome
     ]
@@ -185,7 +185,7 @@ def notable(result: CheckResult) -> list[Row]:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row of a table (`HEADS`): the metric has its unit, both values look like `7.80 ± 0.20† (4/5)`."""
+    """The cells of a row, under `HEADS`: the metric with its unit, both values as `7.80 ± 0.20† (4/5)`."""
     entry = row.reference or row.result
     unit = f" ({entry.unit})" if entry and entry.unit not in ("", row.metric) else ""
     values = []
@@ -208,7 +208,7 @@ def _unit(entry: Entry) -> str:
 
 
 def _error(entry: Entry) -> float:
-    """Standard error of the mean over seeds; zero where there is no telling."""
+    """Standard error of the mean over seeds; zero if it is unknown."""
     return entry.std / math.sqrt(entry.n_ok) if entry.n_ok > 1 else 0.0
 
 
@@ -217,7 +217,7 @@ def _number(value: float, error: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without control characters, which terminals and XML would take for more than text."""
+    """Text with control characters replaced, which terminals would interpret and XML does not allow."""
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in text)
 
 
@@ -257,7 +257,7 @@ def as_json(result: CheckResult) -> str:
 
 
 def _side(entry: Entry | None) -> dict[str, Any] | None:
-    """The numbers of a row as they stand in one of the tables; null for what there is not."""
+    """The numbers of a row in one of the tables; None for NaN, and for a missing row."""
     if entry is None:
         return None
     numbers = {name: None if math.isnan(value := getattr(entry, name)) else value for name in ("mean", "std")}
@@ -266,7 +266,7 @@ def _side(entry: Entry | None) -> dict[str, Any] | None:
 
 
 def as_junit(result: CheckResult) -> str:
-    """A test case for each row, which fails with its sentence."""
+    """A test case for each row; a failing row fails with its sentence."""
     rows = [
         (row, _plain(f"{result.suite}.{row.dataset}.{row.label}"), _plain(row.metric)) for row in result.rows
     ]
@@ -274,12 +274,12 @@ def as_junit(result: CheckResult) -> str:
 
 
 def as_markdown(result: CheckResult) -> str:
-    """The verdict, the rows that matter, and all rows folded away."""
+    """The headline, the notable rows, and a folded table of all rows."""
     return render("check.md.j2", **shown(result), heads=HEADS)
 
 
 def shown(result: CheckResult) -> dict[str, Any]:
-    """What the templates show."""
+    """The variables of the templates."""
     return {
         "result": result,
         "notable": notable(result),

@@ -1,5 +1,5 @@
-"""A comparison in plain words, which claim no more than was shown; as text for a terminal, as JSON, and as the files of
-a run: tables and critical-difference diagrams."""
+"""A comparison in plain sentences, as text for a terminal, as JSON, and as files of a run: tables and
+critical-difference diagrams."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-SCHEMA = 3  # goes up when a program that reads the JSON would have to change
+SCHEMA = 3  # increased when programs that read the JSON would have to change
 HEADS = ("metric", "dataset", "difference", "wins", "p", "verdict")
 RANK_HEADS = ("method", "mean rank", "beats, % of all other seeds [95 % bootstrap interval]")
 _STYLES = {"better": "green", "worse": "red", UNLEARNED: "yellow", UNCLEAR: ""}
@@ -55,17 +55,20 @@ def _headline(method: str, baseline: str, rows: pd.DataFrame) -> str:
             where = "" if len(part) == len(own) else f" ({join(list(part['dataset']))})"
             found[str(verdict)].append(f"{metric}{where}")
     open_ = rows[rows["verdict"] == UNCLEAR].to_dict("records")
-    told = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
-    parts = [f"{method} is {', and '.join(told)}"] if told else []
+    decided = [f"{v} than {baseline} on {join(found[v])}" for v in ("better", "worse") if found[v]]
+    parts = [f"{method} is {', and '.join(decided)}"] if decided else []
     if found[UNLEARNED]:
         parts.append(f"{UNLEARNED} on {join(found[UNLEARNED])}, where both are no better than the floor")
     if open_:
-        parts.append(f"{UNCLEAR} with {_seeds(open_)} on {join(found[UNCLEAR])}{_enough(open_)}")
-    return f"{'' if told else f'{method} or {baseline}: '}{'; '.join(parts)}."
+        counts = [min(row["seeds"], row["seeds_baseline"]) for row in open_]
+        least, most = min(counts), max(counts)
+        seeds = plural(least, "seed") if least == most else f"{least}–{most} seeds"
+        parts.append(f"{UNCLEAR} with {seeds} on {join(found[UNCLEAR])}{_enough(open_)}")
+    return f"{'' if decided else f'{method} or {baseline}: '}{'; '.join(parts)}."
 
 
 def _enough(rows: Sequence[Row]) -> str:
-    """`, where about 11 to 40 would do for the differences seen`; nothing where no number can be given."""
+    """`, where about 11 to 40 would do for the differences seen`; "" if no number can be given."""
     needed = [int(row["seeds_needed"]) for row in rows if not pd.isna(row["seeds_needed"])]
     if not needed or len(needed) < len(rows):
         return ""
@@ -97,7 +100,7 @@ def _verdict(overall: Row, rows: Sequence[Row]) -> str:
 
 
 def _numbers(row: Row) -> str:
-    """`ring: +2.1 [1.2, 3.0] modes, p = 0.004`, and of what cannot be told how many seeds would do."""
+    """`ring (+2.1 [1.2, 3.0] modes, p = 0.004)`; for an open verdict also the number of seeds needed."""
     found = [difference(row)] if math.isfinite(row["difference"]) else []
     found += [f"p {p_value(row['p_corrected'])}"] if math.isfinite(row["p_corrected"]) else []
     found += failed(row)
@@ -115,13 +118,13 @@ def difference(row: Row) -> str:
 
 
 def wins(value: float, low: float, high: float) -> str:
-    """`96 % [88, 100]`, without an interval where there is none"""
+    """`96 % [88, 100]`; only `96 %` if the interval is NaN."""
     interval = f" [{100 * low:.0f}, {100 * high:.0f}]" if math.isfinite(low) else ""
     return f"{100 * value:.0f} %{interval}"
 
 
 def short(row: Row) -> str:
-    """The verdict, and with how many seeds there would be one: `can't tell (14 seeds)`."""
+    """The verdict; for an open one also the number of seeds needed: `can't tell (14 seeds)`."""
     needed = row["seeds_needed"]
     if pd.isna(needed) or row["difference"] == 0:
         unfair = row["verdict"] == UNCLEAR and row["p_corrected"] < 0.05
@@ -130,7 +133,7 @@ def short(row: Row) -> str:
 
 
 def full(row: Row) -> str:
-    """The verdict, how many seeds failed, and why it cannot be told."""
+    """The verdict, the number of failed seeds, and the reason for an open verdict."""
     parts = [*failed(row), *([why(row)] if row["verdict"] in (UNCLEAR, UNLEARNED) else [])]
     return f"{row['verdict']}{': ' if parts else ''}{', '.join(parts)}"
 
@@ -147,16 +150,16 @@ def failures(rows: pd.DataFrame) -> list[str]:
 
 
 def why(row: Row) -> str:
-    """Why it cannot be told, and what would help; or the floor that neither is above."""
+    """The reason for the verdict "can't tell", and the seeds needed; or the floor that neither method beats."""
     if row["verdict"] == UNLEARNED:
         return f"floor {join(list(dict.fromkeys(f'{row[x]:.4g}' for x in ('floor', 'floor_baseline'))))}"
     least, needed = min(row["n_ok"], row["n_ok_baseline"]), row["seeds_needed"]
     if row["p_corrected"] < 0.05:
         return "the better mean is that of the one that failed more often"
     if not math.isfinite(row["p"]):
-        return "one seed says nothing about the next"
+        return "one seed does not show how much seeds vary"
     if row["test"] == "Fisher" or pd.isna(needed):
-        return "too few seeds ended well"
+        return "too few seeds succeeded"
     if row["difference"] == 0:
         return f"no difference was seen in {least} seeds"
     if needed > MAX_SEEDS:
@@ -165,7 +168,7 @@ def why(row: Row) -> str:
 
 
 def failed(row: Row) -> list[str]:
-    """`2 of 5 seeds failed`, of the method and of the baseline."""
+    """`2 of 5 seeds failed`, for the method and for the baseline."""
     sides = (("", "seeds", "n_ok"), (f" of {row['baseline']}", "seeds_baseline", "n_ok_baseline"))
     return [
         f"{row[all_] - row[ok]} of {row[all_]} seeds{whose} failed"
@@ -174,47 +177,41 @@ def failed(row: Row) -> list[str]:
     ]
 
 
-def _seeds(rows: Sequence[Row]) -> str:
-    """`5 seeds`, `3–5 seeds`"""
-    counts = [min(row["seeds"], row["seeds_baseline"]) for row in rows]
-    least, most = min(counts), max(counts)
-    return plural(least, "seed") if least == most else f"{least}–{most} seeds"
-
-
 def excluded(invalid: Mapping[tuple[str, ...], str]) -> list[str]:
-    """What is not compared as it is not valid, a sentence each (`Comparison.invalid`)."""
+    """A sentence for each value that is left out because it is not valid (`Comparison.invalid`)."""
     return [
-        f"Not compared, as it is not valid: {metric} of {label} on {dataset} ({reason})."
+        f"Not compared because it is not valid: {metric} of {label} on {dataset} ({reason})."
         for (dataset, label, metric, _), reason in invalid.items()
     ]
 
 
 def notes(compared: Comparison) -> list[str]:
-    """What was left out of a comparison, and how it is to be read."""
+    """What was left out of a comparison, and how to read it."""
     rows = compared.rows
     tested = int(rows["p"].notna().sum())
     found = []
     if compared.repeated:
-        stand = "result stands" if compared.repeated == 1 else "results stand"
-        found.append(f"{compared.repeated} {stand} in several of the directories; the first was taken.")
+        found.append(
+            f"{plural(compared.repeated, 'result')} found in several of the directories; the first was used."
+        )
     found += excluded(compared.invalid)
     if tested:
         many = f", corrected by Holm's method for {tested} comparisons" if tested > 1 else ""
         found.append(
-            f"p: how often seeds alone would give a difference as large{many}. Where nothing differs, at most "
-            f"{100 * ALPHA:.0f} % of such tables say better or worse of anything."
+            f"p: how often seeds alone would give a difference as large{many}. If no methods differed, at most "
+            f"{100 * ALPHA:.0f} % of such tables would say better or worse anywhere."
         )
     if rows["low"].notna().any():
         found.append(
-            "Brackets: 95 % t interval of the difference, of each comparison by itself. It excludes 0 where p is below "
-            "0.05 before it is corrected."
+            "Brackets: 95 % t interval of the difference, not corrected for the number of comparisons. It excludes 0 "
+            "exactly if the uncorrected p is below 0.05."
         )
     pairs = rows.loc[rows["pairs"] > 0, "pairs"]
     least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree
     if least > ALPHA / max(tested, 1):
         found.append(
-            f"Of {pairs.min()} pairs of seeds no test by signs or ranks gives p below {least:.3g}; these are of the "
-            "paired t-test, which takes differences between seeds to be about normal."
+            f"With {pairs.min()} pairs of seeds no sign or rank test can give p below {least:.3g}; p is from the "
+            "paired t-test, which assumes that differences between seeds are about normal."
         )
     if (rows["verdict"] == UNLEARNED).any():
         found.append(
@@ -223,23 +220,23 @@ def notes(compared: Comparison) -> list[str]:
         )
     if rows["seeds_needed"].notna().any():
         found.append(
-            "Seeds that would do find a difference of the size seen 8 times in 10; that size is itself a guess. With "
-            "--seeds the same run adds the missing ones; fewer metrics, chosen beforehand, need fewer seeds."
+            "The seeds that would do find a difference of the observed size in 8 of 10 cases; that size is itself an "
+            "estimate. Run again with --seeds to add seeds; fewer metrics, chosen beforehand, need fewer."
         )
     if (rows["test"] == "Welch").any():
         found.append(
-            "Where two methods have other seeds, or too few in common, the test is Welch's, unpaired."
+            "If two methods have different seeds, or too few in common, the test is Welch's, unpaired."
         )
     if ((rows["n_ok"] < rows["seeds"]) | (rows["n_ok_baseline"] < rows["seeds_baseline"])).any():
         found.append(
-            "A seed that failed enters no mean, but it loses every comparison of seeds, and a method that fails more "
-            "often is not called better."
+            "A failed seed is left out of the mean, but it loses every comparison of seeds, and a method that fails "
+            "more often is not called better."
         )
     if compared.alone:
         found.append(f"Not compared: {join(compared.alone)}.")
     found += [
-        f"No critical-difference diagram of {methods} methods: one that is first on every dataset is told from the "
-        f"others only on {datasets} datasets or more."
+        f"No critical-difference diagram of {methods} methods: it takes {datasets} datasets or more to tell even a "
+        "method that is first on all of them from the others."
         for methods, datasets in compared.undrawn.items()
     ]
     return found
@@ -253,13 +250,14 @@ def join(names: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------- rankings
 
 READING = (
-    "Mean ranks: 1 is best, a failed seed ranks last. Two that are nearer than the critical difference may stand in "
-    "the other order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each of these show."
+    "Mean ranks: 1 is best, a failed seed ranks last. Two methods whose ranks differ by less than the critical "
+    "difference may be in the opposite order on other datasets (Nemenyi's test at 5 %), whatever the seeds on each "
+    "dataset show."
 )
 
 
 def ranking(ranked: Ranking) -> str:
-    """Over what it ranks, and what the tests say."""
+    """The number of datasets, Friedman's p and the critical difference."""
     left = f"; no valid value on all of these: {', '.join(ranked.left_out)}" if ranked.left_out else ""
     return (
         f"{ranked.datasets} datasets; Friedman's test: p {p_value(ranked.p)}; critical difference "
@@ -268,13 +266,13 @@ def ranking(ranked: Ranking) -> str:
 
 
 def diagram_caption(ranked: Ranking) -> str:
-    """What the critical-difference diagram shows; `READING` is to stand near it."""
-    bars = "A bar joins methods whose ranks are nearer than the critical difference."
+    """The caption of the critical-difference diagram; show `READING` near it."""
+    bars = "A bar joins methods whose ranks differ by less than the critical difference."
     return f"Mean ranks by {ranked.metric} over {ranking(ranked)}. {bars}"
 
 
 def diagram_alt(ranked: Ranking) -> str:
-    """The critical-difference diagram for those who do not see it."""
+    """The alternative text of the critical-difference diagram."""
     each = ", ".join(f"{label} {rank:.2f}" for label, rank in ranked.ranks.sort_values().items())
     return f"Critical-difference diagram of {ranked.metric}; mean ranks: {each}."
 
@@ -283,7 +281,7 @@ def diagram_alt(ranked: Ranking) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    """Of one comparison what `HEADS` says."""
+    """The cells of one comparison, under `HEADS`."""
     known = math.isfinite(row["p_corrected"])
     return (
         f"{row['metric']} {'↑' if row['better'] == 'higher' else '↓'}",
@@ -296,7 +294,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _rank_cells(compared: Comparison, ranked: Ranking) -> list[tuple[str, ...]]:
-    """Of each method what `RANK_HEADS` says, the best first."""
+    """The cells of each method, under `RANK_HEADS`, the best first."""
     rows = compared.win_rates[compared.win_rates["metric"] == ranked.metric].to_dict("records")
     shares = {}
     for row in rows:
@@ -306,9 +304,9 @@ def _rank_cells(compared: Comparison, ranked: Ranking) -> list[tuple[str, ...]]:
 
 
 def shown(compared: Comparison, copying: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What the templates show. `lines`: of each comparison its row, None for what there is not, and its `HEADS`.
-    `copying`: of methods that copy a sentence that says so, since one that does is better than others by most
-    metrics."""
+    """The variables of the templates. `lines`: for each comparison its row (None for NaN) and its cells under `HEADS`.
+    `copying`: method -> a sentence which says that it copies training examples; shown with the headline, since such a
+    method is better than others by most metrics."""
     rows = compared.rows.to_dict("records")
     pairs = dict.fromkeys((row["method"], row["baseline"]) for row in rows)
     warnings = [" ".join((copying or {})[name] for name in pair if name in (copying or {})) for pair in pairs]
@@ -325,14 +323,14 @@ def shown(compared: Comparison, copying: Mapping[str, str] | None = None) -> dic
 
 
 def as_text(compared: Comparison, width: int = 100, color: bool = False) -> str:
-    """For each method and baseline a sentence and its numbers, then how all methods rank, then how to read it."""
+    """For each method and baseline a sentence and its numbers, then the ranks of all methods, then the notes."""
     parts: list[Any] = []
     groups = compared.rows.groupby(["method", "baseline"], sort=False)
     for headline, (_, rows) in zip(compared.headlines, groups, strict=True):
         lines = []
         for row in rows.to_dict(
             "records"
-        ):  # what fits a terminal: no unit, no interval of the wins, no reasons
+        ):  # shorter, to fit a terminal: no unit, interval of wins or reasons
             metric, dataset, change, won, p, _ = _cells(row)
             lines.append(
                 (metric, dataset, change.removesuffix(f" {row['unit']}"), won.split(" [")[0], p, short(row))
@@ -346,7 +344,7 @@ def as_text(compared: Comparison, width: int = 100, color: bool = False) -> str:
 
 
 def _grid(lines: Iterable[Sequence[str]], heads: Sequence[str]) -> Padding:
-    """Lines below each other, with the colour of the verdict that stands last."""
+    """A table of these lines; the last cell is coloured by its verdict."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
         grid.add_column(Text(head), overflow="fold", no_wrap=head in HEADS[2:])
@@ -398,7 +396,7 @@ def as_markdown(compared: Comparison) -> str:
 
 def write(folder: Path, compared: Comparison) -> list[Path]:
     """Write `tables/compare.{csv,md}` and `plots/critical-difference-<metric>.{png,svg}` of a run and return their
-    paths; diagrams of an earlier comparison are removed. Raises StoreError."""
+    paths; diagrams of an earlier comparison are removed. Raises StoreError if the folder cannot be written."""
     files = Folder(Path(folder))
     # Beside each comparison stands the probability of improvement over all datasets.
     names = ["method", "baseline", "metric"]
@@ -422,15 +420,15 @@ def write(folder: Path, compared: Comparison) -> list[Path]:
 
 
 def diagram(ranked: Ranking, colours: Mapping[str, str]) -> Figure:
-    """The critical-difference diagram (Demšar 2006), to be drawn under `style.style()`. `colours`: of all labels, as
-    in the run's other plots."""
+    """The critical-difference diagram (Demšar 2006); call it under `style.style()`. `colours`: label -> colour, as in
+    the other plots of the run."""
     from matplotlib.figure import Figure
     from scikit_posthocs import critical_difference_diagram
 
     k = len(ranked.ranks)
     figure = Figure(figsize=(6.6, 0.9 + 0.24 * (k + 1)), layout="constrained")
     ax = figure.subplots()
-    # Labels short enough for a line, each another.
+    # Shorten the labels, but keep them distinct.
     names: dict[str, str] = {}
     for label in map(str, ranked.ranks.index):
         name = style.shortened(label)

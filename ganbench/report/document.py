@@ -1,4 +1,4 @@
-"""Documents on paper: for a terminal by rich, as files by the Jinja templates of this folder."""
+"""Rendering of reports: with rich for a terminal, with the Jinja templates of this folder for files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "[": "{[}", "*": "{*}",  # at the start of a row they would be arguments of the \\\\ before it
+    "[": "{[}", "*": "{*}",  # at the start of a row, LaTeX would read them as arguments of the \\\\ before it
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}",
 }  # fmt: skip
 
 
 def terminal(parts: Sequence[RenderableType], width: int, color: bool) -> str:
-    """Renderables of rich, one below the other, as text of so many columns."""
+    """Renderables of rich, one below the other, as text `width` columns wide."""
     from rich.console import Console, Group
 
     system = "standard" if color else None
@@ -33,14 +33,14 @@ def terminal(parts: Sequence[RenderableType], width: int, color: bool) -> str:
 
 
 def render(template: str, **names: Any) -> str:
-    """A file of `templates/`, filled in."""
+    """The template of this name in `templates/`, rendered with these variables."""
     return environment().get_template(template).render(names).rstrip("\n") + "\n"
 
 
 @cache
 def environment() -> Environment:
-    """The templates. A name that is not given is an error. HTML and XML are escaped always, Markdown and LaTeX by the
-    filters `md` and `tex`."""
+    """The Jinja environment. An undefined variable is an error. HTML and XML are always escaped; Markdown and LaTeX are
+    escaped by the filters `md` and `tex`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     made = Environment(
@@ -52,7 +52,7 @@ def environment() -> Environment:
     )
     made.filters["minus"] = lambda text: str(text).replace("-", "−")
     made.filters["plural"] = plural
-    # A cell of a table that is more than text knows what it is in Markdown and LaTeX.
+    # A table cell that is not plain text has attributes with its Markdown and LaTeX.
     made.filters["md"] = lambda cell: getattr(cell, "markdown", None) or escape_markdown(cell)
     made.filters["tex"] = lambda cell: getattr(cell, "latex", None) or escape_latex(cell)
     made.globals["markdown_table"] = lambda heads, rows, right=(): markdown_table(
@@ -62,5 +62,5 @@ def environment() -> Environment:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text with LaTeX's special characters escaped and white space collapsed."""
     return "".join(_TEX.get(c, c) for c in " ".join(text.split()))

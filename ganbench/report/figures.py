@@ -1,6 +1,6 @@
-"""Figures of a run, as PNG and SVG: samples, snapshots through training, learning curves and scores by method, then
-what each metric draws of its own details. What is missing is left out; a method of which no seed ended well has an
-empty panel that says so."""
+"""Figures of a run, as PNG and SVG: samples, snapshots during training, learning curves and scores by method, and the
+figures of the metrics. Missing data are left out; a method of which no seed succeeded gets an empty panel that says
+so."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_METHODS = 12  # of a dataset that have panels, rows or figures of their own; scores are drawn of all
-MAX_SEEDS = 5  # columns, where every seed has a panel
-PROBE = "curve.probe."  # how the probes of a game begin among its curves
+MAX_METHODS = 12  # methods of a dataset with panels, rows or figures of their own; scores are drawn of all
+MAX_SEEDS = 5  # columns, if every seed has a panel
+PROBE = "curve.probe."  # prefix of the probes among the curves of a game
 MAX_PICTURE = 2**26  # bytes
 _WORDS = ("name", "kind", "dataset", "title", "caption", "alt")  # of a plot in the index
 
 
 def write(run: Path | Run) -> list[Path]:
-    """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and
-    return the paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError."""
+    """Draw all plots of a run into `plots/` (PNG and SVG), with their captions in `plots/index.json`, and return the
+    paths of the pictures. Plots of an earlier version of the suite are removed. Raises StoreError for a run that cannot
+    be read or written."""
     run = open_run(run)
     files, old = run.files, read_index(run.files)
     entries, written, missing = [], [], []
@@ -51,7 +52,7 @@ def write(run: Path | Run) -> list[Path]:
             style.settle(plot.figure)
             for kind, draw in (("png", style.png), ("svg", style.svg)):
                 written.append(files.write(files.path(layout.plot(plot.name, kind)), draw(plot.figure)))
-            frames = {"frames": _frames(plot.figure)} if plot.kind == "snapshots" else {}
+            frames = {"frames": _column_bounds(plot.figure)} if plot.kind == "snapshots" else {}
             entries.append({**{word: getattr(plot, word) for word in _WORDS}, **frames})
     index = {"drawn_from": _source(files), "plots": entries, "missing": [asdict(one) for one in missing]}
     files.write(files.path(layout.PLOT_INDEX), json.dumps(index, indent=1, ensure_ascii=False).encode())
@@ -62,8 +63,8 @@ def write(run: Path | Run) -> list[Path]:
 
 
 def read_index(files: Folder) -> list[dict[str, Any]]:
-    """The words that go with the plots of a run, as `write` wrote them. A name that `write` would not give a file is
-    passed over: it may lead out of the folder."""
+    """The index of the plots of a run: names, captions and so on. An entry with a name that `write` would not use is
+    skipped, since it may lead out of the folder."""
     plots = files.read_object(files.path(layout.PLOT_INDEX)).get("plots")
     entries = [entry for entry in plots if isinstance(entry, dict)] if isinstance(plots, list) else []
     texts = [{**entry, **{word: str(entry.get(word, "")) for word in _WORDS}} for entry in entries]
@@ -71,8 +72,8 @@ def read_index(files: Folder) -> list[dict[str, Any]]:
 
 
 def read_pictures(run: Run) -> list[tuple[dict[str, Any], bytes]] | None:
-    """The plots of a run, words and PNG; None where one is not there, or they were not drawn from the records as they
-    are now by this ganbench. Raises StoreError."""
+    """The plots of a run: index entry and PNG. None if one is missing, or if they were drawn from other records or by
+    another version of ganbench. Raises StoreError for files that cannot be read."""
     files, pictures = run.files, []
     if files.read_object(files.path(layout.PLOT_INDEX)).get("drawn_from") != _source(files):
         return None
@@ -85,14 +86,14 @@ def read_pictures(run: Run) -> list[tuple[dict[str, Any], bytes]] | None:
 
 
 def _source(files: Folder) -> str:
-    """What the plots of a run are drawn from: this version of ganbench and the records."""
+    """The version of ganbench and the hash of the records, from which plots are drawn."""
     content = files.read_bytes(files.path(layout.RECORDS), MAX_RECORDS) or b""
     return f"{__version__} {hashlib.sha256(content).hexdigest()}"
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A picture of a metric that could not be drawn."""
+    """A figure of a metric that could not be drawn."""
 
     dataset: str
     metric: str
@@ -100,9 +101,9 @@ class Missing:
 
 
 def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
-    """All plots of a run, to be drawn under `style.style()`. With hundreds of methods those after the first
-    `MAX_METHODS` of a dataset have no panels of their own, and the captions say so. Pictures of metrics that could
-    not be drawn are added to `missing`."""
+    """All plots of a run; iterate under `style.style()`. Only the first `MAX_METHODS` methods of a dataset have panels
+    of their own, and captions say so if there are more. Figures of metrics that could not be drawn are added to
+    `missing`."""
     colours = style.colours(run.labels)
     yield from _scores(run, colours)
     missing = [] if missing is None else missing
@@ -114,28 +115,30 @@ def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
             yield plot
         for draw in (samples, _snapshots, _curves, _probes):
             if plot := draw(dataset, cells[:MAX_METHODS], colours):
-                yield _captioned(plot, len(cells))
+                yield _with_omission_note(plot, len(cells))
         names: set[str] = set()
         for metric in metrics.of(cells):
             try:
                 for plot in metrics.draw(metric, dataset, cells, colours):
-                    if plot.name not in names:  # modes and class_coverage draw the same picture
-                        yield _captioned(plot, len(cells))
+                    if plot.name not in names:  # modes and class_coverage draw the same figure
+                        yield _with_omission_note(plot, len(cells))
                     names.add(plot.name)
             except PluginError as error:
                 missing.append(Missing(dataset.label, metric, str(error)))
 
 
-def _captioned(plot: Plot, methods: int) -> Plot:
-    """The plot, whose caption says so where it has not all of the methods."""
+def _with_omission_note(plot: Plot, methods: int) -> Plot:
+    """The plot, with a note in its caption if not all methods are drawn."""
     return plot if plot.label else replace(plot, caption=f"{plot.caption} {omission_note(methods)}".rstrip())
 
 
 def omission_note(methods: int) -> str:
-    """A sentence where not all of so many methods of a dataset are drawn, else nothing."""
+    """A sentence if not all of `methods` methods of a dataset are drawn, else ""."""
     if methods <= MAX_METHODS:
         return ""
-    return f"Only the first {MAX_METHODS} of the {methods} methods are drawn; tables and scores have all."
+    return (
+        f"Only the first {MAX_METHODS} of the {methods} methods are drawn; tables and score plots show all."
+    )
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -149,7 +152,7 @@ def samples(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     draw = _samples_by_seed if every_seed else _samples_by_method
     figure, which = draw(dataset, cells, colours)
     truth = {
-        "image": " beside real images",
+        "image": " next to real images",
         "line": " (bars) against the true density (line)",
         "plane": " over the true density (grey)" + (" and its modes (circles)" if dataset.modes else ""),
     }[dataset.kind]
@@ -204,7 +207,7 @@ def _samples_by_method(dataset: Dataset, cells: list[Cell], colours: dict[str, s
 
 
 def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
-    """Rows are methods, columns training steps, the data stand last (as Metz et al. 2017, figure 2)."""
+    """Rows are methods, columns training steps, with the data in the last column (as Metz et al. 2017, figure 2)."""
     shown = [(cell, seed) for cell in cells if (seed := cell.median("snapshots"))]
     if not shown:
         return None
@@ -217,11 +220,15 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
         own = [f"step {step:,}" for step in steps]
         for ax, title, points in zip(row, own, snapshots, strict=False):
             style.examples(ax, dataset, points, colours[cell.label], columns=_side(dataset, len(points)))
-            if own != titles:  # once for all rows below that have the same steps
+            if own != titles:  # rows with the same steps as the row above need no titles
                 ax.set_title(title)
         for ax in row[len(steps) : -1]:
             ax.set_visible(False)
-        _data_panel(row[-1], dataset, snapshots.shape[1], titled=not titles)
+        n = snapshots.shape[1]
+        real = dataset.arrays["examples"][:n]
+        style.examples(row[-1], dataset, real, style.MUTED, columns=_side(dataset, n))
+        if not titles:
+            row[-1].set_title("data", color=style.MUTED)
         style.row_label(row[0], cell.label, colours[cell.label])
         titles = own
     return Plot(
@@ -229,16 +236,16 @@ def _snapshots(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> 
         kind="snapshots",
         dataset=dataset.label,
         title="Through training",
-        caption="Samples after the given numbers of training steps, from the same latents; the data stand last; "
+        caption="Samples after the given numbers of training steps, from the same latents; data in the last column; "
         f"{style.median_seeds([(cell.label, seed) for cell, seed in shown])}.",
         alt=f"Samples of {', '.join(cell.label for cell, _ in shown)} on {dataset.label} as training goes on.",
         figure=figure,
     )
 
 
-def _frames(figure: Figure) -> list[float]:
-    """Where the columns of a strip begin and where its last one ends, as fractions of the figure's width: so that a
-    page can show them one after the other."""
+def _column_bounds(figure: Figure) -> list[float]:
+    """The left ends of the columns of a strip, and the right end of the last, as fractions of the figure's width, so
+    that a page can show the columns one after the other."""
     sides: dict[int, tuple[float, float]] = {}
     for ax in figure.axes:
         place = ax.get_subplotspec()
@@ -246,21 +253,14 @@ def _frames(figure: Figure) -> list[float]:
             x0, x1 = ax.get_position().x0, ax.get_position().x1
             low, high = sides.get(place.colspan.start, (x0, x1))
             sides[place.colspan.start] = min(low, x0), max(high, x1)
-    columns = [sides[i] for i in sorted(sides)]  # two at least: the data stand last
+    columns = [sides[i] for i in sorted(sides)]  # at least two, since the last one shows the data
     gaps = [(left[1] + right[0]) / 2 for left, right in pairwise(columns)]
     margin = gaps[0] - columns[0][1]
     return [columns[0][0] - margin, *gaps, min(columns[-1][1] + margin, 1.0)]
 
 
-def _data_panel(ax: Axes, dataset: Dataset, n: int, titled: bool) -> None:
-    real = dataset.arrays["examples"][:n]
-    style.examples(ax, dataset, real, style.MUTED, columns=_side(dataset, n))
-    if titled:
-        ax.set_title("data", color=style.MUTED)
-
-
 def _side(dataset: Dataset, n: int) -> int:
-    """Pictures in a row of a square sheet of at most n."""
+    """The number of images in a row of a square sheet of at most n images."""
     return max(1, min(5, int(n**0.5))) if dataset.kind == "image" else 1
 
 
@@ -271,7 +271,7 @@ def _curves(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     shown = [cell for cell in cells if cell.median("curve.step")]
     if not shown:
         return None
-    strokes: dict[Any, list[str]] = {}  # the players of each: a method's first has a solid line, and so on
+    strokes: dict[Any, list[str]] = {}  # line style -> players; the first player of a method has a solid line
     for cell in shown:
         for stroke, name in zip(style.STROKES, _curve_names(cell), strict=False):
             strokes.setdefault(stroke, []).append(name.removeprefix("curve."))
@@ -310,7 +310,7 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
         seen.append(losses[np.isfinite(losses)])
     finite = np.concatenate(seen) if seen else np.zeros(0)
     if len(finite):
-        low, high = np.quantile(finite, (0.005, 0.995))  # a few spikes must not flatten the rest
+        low, high = np.quantile(finite, (0.005, 0.995))  # so that a few spikes do not flatten the rest
         margin = 0.08 * (high - low) + 1e-9
         ax.set_ylim(low - margin, high + margin)
     ax.grid(axis="y")
@@ -321,8 +321,8 @@ def _losses(ax: Axes, cell: Cell, colour: str) -> None:
 
 
 def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plot | None:
-    """What a game writes down beside its losses: a panel for each probe, a line for each method."""
-    found = {cell.label: _probed(cell) for cell in cells}
+    """The probes of the games: a panel for each probe, a line for each method."""
+    found = {cell.label: _probe_values(cell) for cell in cells}
     names = list(dict.fromkeys(name for probes in found.values() for name in probes))
     if not names:
         return None
@@ -330,10 +330,16 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
     shown = [label for label, probes in found.items() if probes]
     for name, ax in zip(names, panels, strict=True):
         for label, stroke in zip(shown, style.STROKES, strict=False):
-            if name in found[label]:
-                _probe(ax, *found[label][name], colours[label], stroke)
+            if name not in found[label]:
+                continue
+            steps, values = found[label][name]
+            low, middle, high = (f(values, axis=0) for f in (np.nanmin, np.nanmedian, np.nanmax))
+            ax.fill_between(steps, low, high, color=colours[label], alpha=0.12, linewidth=0)
+            ax.plot(steps, middle, color=colours[label], linewidth=1.2, linestyle=stroke)
+            if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
+                style.logarithmic(ax, "y")
         ax.set_title(name)
-        ax.set(xlabel="rounds since it began")
+        ax.set(xlabel="rounds since it started")
         ax.grid(axis="y")
     handles = [
         style.handle(colours[label], linestyle=stroke)
@@ -346,15 +352,15 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
         kind="probes",
         dataset=dataset.label,
         title="Probes",
-        caption="What the methods write down through training: median over the seeds, with a band from the least to "
+        caption="Values that the methods record during training: median over the seeds, with a band from the least to "
         f"the greatest. {'; '.join(names)}.",
         alt=f"Probes through training on {dataset.label} of {', '.join(shown)}: {', '.join(names)}.",
         figure=figure,
     )
 
 
-def _probed(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each probe the rounds since it began [L], and its values [seeds, L], in the order in which they come."""
+def _probe_values(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each probe, the rounds since its first value [L], and its values [seeds, L]."""
     media = [seed.media for seed in cell.ok if "curve.step" in seed.media]
     names = sorted({name for arrays in media for name in arrays if name.startswith(PROBE)})
     found = {}
@@ -369,25 +375,17 @@ def _probed(cell: Cell) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _probe(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, stroke: Any) -> None:
-    low, middle, high = np.nanmin(values, axis=0), np.nanmedian(values, axis=0), np.nanmax(values, axis=0)
-    ax.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
-    ax.plot(steps, middle, color=colour, linewidth=1.2, linestyle=stroke)
-    if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
-        style.logarithmic(ax, "y")
-
-
 # ---------------------------------------------------------------------------------------------- scores
 
 
-# Values at which samples cannot be told from fresh data.
+# The score of samples that cannot be distinguished from fresh data.
 FAIR = {"memorisation": 0.5, "c2st": 0.5}
 MARKS: Mapping[str, Any] = {
     "floor": (0, (1, 1.5)),
     "ceiling": (0, (5, 2)),
     "½: like fresh data": (0, (3, 1, 1, 1)),
 }
-Lines = Mapping[str, Mapping[str, float]]  # dataset -> name of `MARKS` -> where it lies
+Lines = Mapping[str, Mapping[str, float]]  # dataset -> name of `MARKS` -> value
 
 
 def _scores(run: Run, colours: dict[str, str]) -> Iterator[Plot]:
@@ -403,8 +401,8 @@ def _scores(run: Run, colours: dict[str, str]) -> Iterator[Plot]:
 
 
 def _marks(metric: str, rows: pd.DataFrame, controls: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Between what the scores of one dataset are to be read: what real data reach, the best trivial sampler, and ½ of
-    metrics that tell samples from data. A control that differs between methods has no line."""
+    """The reference lines for the scores on one dataset: the score of real data, that of the best trivial sampler, and
+    ½ for metrics that distinguish samples from data. A control that differs between methods has no line."""
     marks = {"½: like fresh data": FAIR[metric]} if metric in FAIR else {}
     own = {name: values[metric] for name, values in controls.items() if metric in values and "," not in name}
     if "ceiling" in own:
@@ -463,13 +461,13 @@ def _score_panel(
     colours: dict[str, str],
     marks: Mapping[str, float],
 ) -> None:
-    """Seeds as dots, mean and interval; the mark of a value, and how many seeds went well where not all did."""
+    """Seeds as dots, mean and interval; the mark of a value, and the number of successful seeds if some failed."""
     good = records[records["value"].notna()]
     seeds: dict[tuple[str, str], list[float]] = {}
     for label, protocol, value in zip(good["label"], good["protocol"], good["value"], strict=True):
         seeds.setdefault((label, protocol), []).append(value)
-    place, hues = {name: y for y, name in enumerate(names)}, [colours[row["label"]] for row in rows]
-    ys = np.array([place[row["row"]] for row in rows])
+    heights, hues = {name: y for y, name in enumerate(names)}, [colours[row["label"]] for row in rows]
+    ys = np.array([heights[row["row"]] for row in rows])
     for y, hue, row in zip(ys, hues, rows, strict=True):
         own = [x for protocol in {row["protocol"], ""} for x in seeds.get((row["label"], protocol), ())]
         dots = np.full(len(own), y + 0.2)
@@ -480,9 +478,9 @@ def _score_panel(
     for y, row in zip(ys, rows, strict=True):
         ended = f"{row['n_ok']}/{row['n']} ok" if row["n_ok"] < row["n"] else ""
         if note := f"{tables.mark(row)} {ended}".strip():
-            beside = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
-            ax.annotate(note, **beside, fontsize=7, color=style.MUTED)
-    # Where the values span two powers of ten the least would all lie at one place.
+            place = {"xy": (1.01, y), "xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+            ax.annotate(note, **place, fontsize=7, color=style.MUTED)
+    # On a linear axis, the small ones of values that span two powers of ten would coincide.
     values = [*good["value"], *marks.values()]
     if values and min(values) > 0 and max(values) > 100 * min(values):
         style.logarithmic(ax, "x")
@@ -499,11 +497,11 @@ def _score_panel(
 
 
 class Metrics:
-    """The pictures of the metrics of a run.
+    """The figures of the metrics of a run.
 
-    A shipped metric has its picture in `metrics/figures/<name>.py`, which starts no torch. A user's has it as
-    `figure(self, cells, style)` in its class, in the file that the resolved suite names. That file is run only where it
-    has a `figure`, and only for a run that this command has made itself: a run directory may come from a stranger.
+    A shipped metric has its figure in `metrics/figures/<name>.py`, which does not import torch. A user's metric has it
+    as `figure(self, cells, style)` in its class, in the file that the resolved suite names. That file is run only if it
+    has a `figure`, and only for a run that this process has just done: a run directory may come from a stranger.
     """
 
     def __init__(self, run: Run) -> None:
@@ -511,9 +509,9 @@ class Metrics:
         self.own: dict[
             str, tuple[registry.Plugin, Mapping[str, Any]]
         ] = {}  # the user's, with their parameters
-        self.unread: list[str] = []  # why files of the user's cannot be read
+        self.unread: list[str] = []  # why files of the user cannot be read
         self.order: list[str] = []
-        self.shipped: dict[str, str] = {}  # the name of a shipped metric without its label
+        self.shipped: dict[str, str] = {}  # name of a shipped metric with label -> without
         try:
             suite = yaml.safe_load(run.files.read_text(run.files.path(layout.SUITE)) or "") or {}
             entries = suite.get("metrics") or []
@@ -527,10 +525,8 @@ class Metrics:
                 self.order.append(f"{reference}{label}")
                 self.shipped[f"{reference}{label}"] = reference
                 continue
-            if not self.trusted:  # not even read: it may lead anywhere
-                self.unread.append(
-                    f"{reference}: its code is run by `ganbench run` alone; run the suite again"
-                )
+            if not self.trusted:  # not even read, since the path may lead anywhere
+                self.unread.append(f"{reference}: only `ganbench run` executes its code; run the suite again")
                 continue
             try:
                 plugin = registry.find("metric", reference, run.folder)
@@ -548,16 +544,16 @@ class Metrics:
     def draw(
         self, metric: str, dataset: Dataset, cells: Sequence[Cell], colours: Mapping[str, str]
     ) -> Iterator[Plot]:
-        """What a metric draws of a dataset. Raises PluginError where its file cannot be read or its code fails."""
+        """The figures of a metric for a dataset. Raises PluginError if its file cannot be read or its code fails."""
         name = self.own[metric][0].name if metric in self.own else self.shipped.get(metric, metric)
         path = registry.PACKAGE / "metrics" / "figures" / f"{name}.py"
         if metric in self.own:
             path = self.own[metric][0].path
-        elif not (name.isidentifier() and path.is_file()):  # a run directory of a stranger may name any file
+        elif not (name.isidentifier() and path.is_file()):  # a stranger's run directory may name any file
             if self.unread and metric not in registry.catalog()["metric"]:
                 raise PluginError("; ".join(self.unread))
             return
-        every = [_only(cell, metric) for cell in cells]
+        every = [_cell_of_metric(cell, metric) for cell in cells]
         try:
             figure = self._figure(metric, path)
             look = Style(name, dataset, every, colours, metric.removeprefix(name))
@@ -577,8 +573,8 @@ class Metrics:
         return getattr(registry.build(plugin, params), "figure", None)
 
 
-def _only(cell: Cell, metric: str) -> Cell:
-    """The cell with the scores of this metric alone, so that no other's details are taken for its own."""
+def _cell_of_metric(cell: Cell, metric: str) -> Cell:
+    """The cell with the scores of this metric only, so that it does not get the details of another one."""
     seeds = [
         replace(seed, scores=tuple(score for score in seed.scores if score.info.get("metric") == metric))
         for seed in cell.seeds

@@ -1,5 +1,4 @@
-"""The report of a run: one HTML file that needs no other, with what came out, how it was measured, what
-failed and how to make it again."""
+"""The report of a run, one self-contained HTML file: results, protocols, failures, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ ganbench compare . --help           # other baselines, chosen metrics"""
 
 @dataclass(frozen=True)
 class Protocol:
-    """How values were measured: one sentence, of all values that it defines."""
+    """The protocol sentence of some values, with the values and datasets that it applies to."""
 
     anchor: str
     text: str
@@ -50,13 +49,13 @@ class Protocol:
 def write(
     run: Path | Run, checked: CheckResult | None = None, outcome: standings.Outcome | None = None
 ) -> Path:
-    """Write `report.html` of a run and return its path; the plots are drawn first where they are missing or
-    older than the records. `checked`: what `check` found, `outcome`: how its methods stand among
-    the standings, each told in a section. Raises StoreError."""
+    """Write `report.html` of a run and return its path; plots that are missing or older than the records are drawn
+    first. `checked`: a result of `check`; `outcome`: the place of its methods in the standings; each has a section.
+    Raises StoreError for a run that cannot be read or written."""
     run = open_run(run)
     pictures = _pictures(run)
     frame = run_summary(run)
-    compared = _compared(run, frame)
+    compared = _comparison(run, frame)
     protocols = _protocols(run)
     files = run.files
     suite = files.read_text(files.path(layout.SUITE), MAX_SUITE) or ""
@@ -82,7 +81,7 @@ def write(
         failures=list(_failures(run)),
         cells=[_trained(cell) for cell in run.cells],
         commands=COMMANDS,
-        environment=list(_flat(files.read_object(files.path(layout.ENVIRONMENT)))),
+        environment=list(_flatten(files.read_object(files.path(layout.ENVIRONMENT)))),
         suite=suite,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
@@ -95,19 +94,13 @@ def write(
 def _about(suite: str) -> str:
     try:
         about = (yaml.safe_load(suite) or {}).get("about")
-    except (
-        yaml.YAMLError,
-        AttributeError,
-        ValueError,
-        TypeError,
-        RecursionError,
-    ):  # somebody wrote it by hand
+    except (yaml.YAMLError, AttributeError, ValueError, TypeError, RecursionError):  # edited by hand
         return ""
     return about if isinstance(about, str) else ""
 
 
 def _meta(run: Run) -> str:
-    """When and with what it was run."""
+    """Version, day and devices of the run."""
     finished = max((str(s.info.get("finished") or "") for c in run.cells for s in c.seeds), default="")
     day = re.match(r"\d{4}-\d{2}-\d{2}", finished)
     versions = ", ".join(sorted(set(run.records["version"].dropna().astype(str))))
@@ -117,18 +110,18 @@ def _meta(run: Run) -> str:
 
 
 def _overview(run: Run, frame: pd.DataFrame) -> str:
-    """How much was run and how it ended."""
+    """The number of methods, datasets and training runs, and how many failed."""
     seeds = [seed.status for cell in run.cells for seed in cell.seeds]
     bad = {status: seeds.count(status) for status in FAILURES if status in seeds}
     methods, datasets = frame["label"].nunique(), frame["dataset"].nunique()
     did = f"{plural(methods, 'method')} on {plural(datasets, 'dataset')}, {plural(len(seeds), 'training run')}: "
     ended = ", ".join(f"{count} {status}" for status, count in bad.items())
-    return f"{did}{len(seeds) - sum(bad.values())} ended well, {ended}." if bad else f"{did}all ended well."
+    return f"{did}{len(seeds) - sum(bad.values())} succeeded, {ended}." if bad else f"{did}all succeeded."
 
 
-def _compared(run: Run, frame: pd.DataFrame) -> Comparison | None:
-    """The first method of each dataset against the others, by what was measured by one protocol; None where there is
-    nothing to compare."""
+def _comparison(run: Run, frame: pd.DataFrame) -> Comparison | None:
+    """The comparison of the first method of each dataset with the others, by all metrics that have one protocol; None
+    if there is nothing to compare."""
     mixed = set(frame.loc[frame["mixed"], "metric"])
     metrics = [
         str(n) for n in dict.fromkeys(frame.loc[frame["better"] != "neither", "metric"]) if n not in mixed
@@ -142,7 +135,7 @@ def _compared(run: Run, frame: pd.DataFrame) -> Comparison | None:
 # ---------------------------------------------------------------------------------------------- pictures
 
 
-_SCALE = 115  # CSS pixels to an inch of a figure: 8.5 points are then as large as the captions
+_SCALE = 115  # CSS pixels per inch of a figure, so that its text of 8.5 points is as large as the captions
 
 
 @dataclass(frozen=True)
@@ -157,9 +150,7 @@ class Picture:
     source: str
     width: int
     height: int
-    frames: (
-        str  # JSON: where the steps of training stand in it, as fractions of its width; empty: one picture
-    )
+    frames: str  # JSON: the columns of a strip of training steps, as fractions of its width; empty: a single picture
 
 
 def _pictures(run: Run) -> list[Picture]:
@@ -168,7 +159,7 @@ def _pictures(run: Run) -> list[Picture]:
         plots.write(run)
         pictures = plots.read_pictures(run) or []
     return [
-        _embedded(
+        _embed(
             content,
             {word: entry[word] for word in ("kind", "dataset", "title", "caption", "alt")},
             entry.get("frames") or (),
@@ -177,7 +168,7 @@ def _pictures(run: Run) -> list[Picture]:
     ]
 
 
-def _embedded(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
+def _embed(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[float]] = ()) -> Picture:
     width, height = (round(side * _SCALE / style.DPI) for side in struct.unpack(">II", content[16:24]))
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return Picture(
@@ -207,7 +198,7 @@ def _diagrams(compared: Comparison) -> Iterator[Picture]:
         }
         with style.style():
             content = style.png(comparison.diagram(ranked, style.colours(compared.labels)))
-        yield _embedded(content, {"kind": "ranks", "dataset": "", **words})
+        yield _embed(content, {"kind": "ranks", "dataset": "", **words})
 
 
 # ---------------------------------------------------------------------------------------------- sections
@@ -215,7 +206,7 @@ def _diagrams(compared: Comparison) -> Iterator[Picture]:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a metric warned of, and for whom."""
+    """A warning of a metric, and the methods and seeds concerned."""
 
     metric: str
     who: str
@@ -233,7 +224,7 @@ class Section:
     warnings: Sequence[Notice]
     plots: Sequence[Picture]
     neighbours: Sequence[Picture]
-    few: str  # where not all methods are drawn
+    few: str  # a note if not all methods are drawn
 
 
 def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
@@ -244,7 +235,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
             Section(
                 dataset=shown.dataset,
                 anchor=f"dataset-{i}",
-                about=_described(run, shown.dataset),
+                about=_describe(run, shown.dataset),
                 table=shown,
                 warnings=[*_warnings(run.of(shown.dataset)), *_missing(run, shown.dataset)],
                 plots=[picture for picture in own if picture.kind != "neighbours"],
@@ -255,7 +246,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     return sections
 
 
-def _described(run: Run, label: str) -> str:
+def _describe(run: Run, label: str) -> str:
     """A dataset in one line: what it is, its shape and its splits."""
     if label not in run.datasets:
         return ""
@@ -263,7 +254,7 @@ def _described(run: Run, label: str) -> str:
     shape = " × ".join(str(side) for side in info.get("shape", ()))
     splits = ((info.get(f"n_{name}"), words) for name, words in _SPLITS.items())
     sizes = ", ".join(f"{size:,} {words}" for size, words in splits if size is not None)
-    # The parameters as they were, since the sentence may tell of others' choices. Sizes stand below.
+    # The actual parameters, since the description may mention defaults. Sizes of splits follow separately.
     params = info.get("params")
     items = params.items() if isinstance(params, dict) else ()
     actual = ", ".join(
@@ -277,7 +268,7 @@ _SPLITS = {"train": "to train", "valid": "to validate", "test": "to test"}
 
 
 def _warnings(cells: Sequence[Cell]) -> list[Notice]:
-    """Warnings of the metrics, once for each text, with the seeds that have it."""
+    """The warnings of the metrics, each text once, with the seeds that have it."""
     found: dict[tuple[str, str], dict[str, list[int]]] = {}
     for cell in cells:
         for seed in cell.seeds:
@@ -293,15 +284,15 @@ def _warnings(cells: Sequence[Cell]) -> list[Notice]:
 
 
 def _missing(run: Run, dataset: str) -> Iterator[Notice]:
-    """Pictures of metrics that could not be drawn."""
+    """The figures of metrics that could not be drawn."""
     index = run.files.read_object(run.files.path(layout.PLOT_INDEX))
     for one in index.get("missing") or ():
         if isinstance(one, dict) and one.get("dataset") == dataset:
-            yield Notice(str(one.get("metric")), "picture left out", str(one.get("reason")))
+            yield Notice(str(one.get("metric")), "figure left out", str(one.get("reason")))
 
 
 def _protocols(run: Run) -> list[Protocol]:
-    """The sentences that define the values, each once, from the scores."""
+    """The protocol sentences of the scores, each once."""
     found: dict[str, list[dict[str, None]]] = {}
     for cell in run.cells:
         for score in (score for seed in cell.seeds for score in seed.scores):
@@ -314,7 +305,8 @@ def _protocols(run: Run) -> list[Protocol]:
 
 
 def copying(run: Run) -> dict[str, str]:
-    """method -> a sentence that it copies, where the verdict of a metric on any of its seeds says so."""
+    """method -> a sentence which says that it copies examples, if the verdict of a metric on any of its seeds says
+    so."""
     found: dict[str, list[str]] = {}
     of_test: set[str] = set()
     for dataset in dict.fromkeys(cell.dataset for cell in run.cells):
@@ -351,8 +343,8 @@ def _failures(run: Run) -> Iterator[Failure]:
     for cell in run.cells:
         found: dict[tuple[str, str, str, str], list[int]] = {}
         for seed in cell.seeds:
-            for what, info in _troubles(seed.info, seed.scores):
-                error = str(info.get("error") or "no reason was given").strip()
+            for what, info in _seed_failures(seed.info, seed.scores):
+                error = str(info.get("error") or "no reason given").strip()
                 trace = str(info.get("traceback") or (error if "\n" in error else ""))
                 key = (what, str(info["status"]), error.splitlines()[-1], trace)
                 found.setdefault(key, []).append(seed.number)
@@ -360,8 +352,10 @@ def _failures(run: Run) -> Iterator[Failure]:
             yield Failure(cell.dataset, cell.label, what, seed_names(numbers), status, reason, trace)
 
 
-def _troubles(train: Mapping[str, Any], scores: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What went wrong with a seed: its training, else the scores that it lacks."""
+def _seed_failures(
+    train: Mapping[str, Any], scores: Sequence[Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The failures of a seed: its training, or else those of its scores."""
     if train["status"] != "ok":
         yield "training", train
         return
@@ -409,11 +403,11 @@ def _trained(cell: Cell) -> Trained:
     return Trained(cell.dataset, cell.label, about, ", ".join(params), tuned, train, seconds, where)
 
 
-def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested object as (dotted name, text) pairs; `versions` needs no prefix."""
+def _flatten(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested object as pairs (dotted name, text); entries of `versions` get no prefix."""
     for name, value in found.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            yield from _flat(value, "" if name == "versions" else f"{path}.")
+            yield from _flatten(value, "" if name == "versions" else f"{path}.")
         elif value is not None:
             yield path, " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -25,7 +25,7 @@ FLOOR = f" {AT_FLOOR} Not better than the floor, which a trivial sampler reaches
 
 @dataclass(frozen=True)
 class SearchTable:
-    """The search on one dataset in words: a row for each method."""
+    """The search on one dataset as a table: a row for each method."""
 
     dataset: str
     caption: str
@@ -34,7 +34,7 @@ class SearchTable:
 
 
 def table(search: DatasetSearch) -> SearchTable:
-    """What was tried and chosen on one dataset."""
+    """The trials and the chosen settings on one dataset."""
     rows = []
     for method in search.methods:
         means, best = method.means, method.best
@@ -88,7 +88,10 @@ def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
             label=method.label,
         )
     constant = [(m, m.means[0]) for m in search.methods if len(m.settings) == 1 and np.isfinite(m.means[0])]
-    for method, value in constant:  # nothing to search, such as the training examples themselves
+    for (
+        method,
+        value,
+    ) in constant:  # methods without parameters to search, such as the training examples themselves
         ax.axhline(
             value,
             color=colours.get(method.label, style.MUTED),
@@ -108,9 +111,9 @@ def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
         dataset=search.dataset,
         title="Search",
         caption=(
-            "Best score on validation data after so many trials: mean over the orders of the trials after the default "
-            "(Tang et al. 2020), and the band from the 5 % to the 95 % quantile. Where lines cross, the winner depends "
-            f"on how long was searched: {plural(crossings, 'crossing')} here."
+            "Best score on validation data after so many trials: the mean over all orders of the trials after the "
+            "default (Tang et al. 2020), with a band from the 5 % to the 95 % quantile. Where lines cross, the winner "
+            f"depends on the length of the search: {plural(crossings, 'crossing')} here."
         ),
         alt=f"Expected best {search.value} against the number of trials on {search.dataset} of {names}.",
         figure=figure,

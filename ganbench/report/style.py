@@ -1,5 +1,5 @@
-"""How examples, counts and colours look: the pieces of which figures are put together, and `Style`, which hands them to
-the `figure` of a metric."""
+"""The appearance of figures: colours, grids, panels and drawings of examples, and `Style`, which passes them to the
+`figure` of a metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 DPI = 150
 INK, MUTED, FAINT = "#24292f", "#6b7280", "#d6dae0"
-STROKES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))) * 9  # to tell lines apart without colour
+STROKES: Any = (
+    "-",
+    (0, (4, 2)),
+    (0, (1, 1.5)),
+    (0, (5, 1, 1, 1)),
+) * 9  # line styles, distinct without colour
 _STYLE: Any = {
     "figure.dpi": DPI, "savefig.dpi": DPI, "svg.hashsalt": "ganbench", "text.parse_math": False,
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5,
@@ -34,7 +39,7 @@ _STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """The style that figures are made and saved under."""
+    """The matplotlib settings under which figures are created and saved."""
     from matplotlib import rc_context
 
     return rc_context(_STYLE)
@@ -45,7 +50,7 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
     import seaborn
 
     palette = seaborn.color_palette("colorblind").as_hex()
-    palette.pop(6)  # a pink too pale for dots on white, and darker the same as its neighbour
+    palette.pop(6)  # a pink that is too pale on white; darkened, it equals its neighbour
     if len(labels) > len(palette):
         palette = seaborn.husl_palette(len(labels), s=0.75, l=0.55).as_hex()
     return {label: contrasting(colour, 2.5) for label, colour in zip(labels, palette, strict=False)}
@@ -62,6 +67,7 @@ def contrasting(colour: str, ratio: float) -> str:
 
 
 def _luminance(rgb: Array) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
@@ -81,7 +87,7 @@ def grid(
 def panels(
     count: int, columns: int, cell: tuple[float, float], label_width: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """So many axes in rows of `columns`; what is left of the last row stays empty."""
+    """A figure with `count` axes in rows of `columns`; the rest of the last row is empty."""
     figure, axes = grid(-(-count // columns), columns, cell, label_width)
     flat = [ax for row in axes for ax in row]
     for ax in flat[count:]:
@@ -90,7 +96,7 @@ def panels(
 
 
 def settle(figure: Figure) -> Figure:
-    """The figure with its layout worked out, so that saving it twice need not do it again."""
+    """Compute the figure's layout once, so that saving it as PNG and SVG does not compute it twice."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -99,14 +105,14 @@ def settle(figure: Figure) -> Figure:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG, the same bytes every time; points are a picture inside it."""
+    """The figure as SVG, reproducible byte for byte; scattered points are embedded as a bitmap."""
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG, with a palette of 255 colours unless that shows: a third of the size."""
+    """The figure as PNG, with a palette of 255 colours (a third of the size) unless that is visible."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image, ImageChops, ImageStat
 
@@ -116,7 +122,7 @@ def png(figure: Figure) -> bytes:
     reduced = image.quantize(255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     wrong = ImageStat.Stat(ImageChops.difference(reduced.convert("RGB"), image)).mean  # of each colour
     buffer = BytesIO()
-    small = bool(np.mean(wrong) < 1.0)  # else searching for a better compression takes long and gains nothing
+    small = bool(np.mean(wrong) < 1.0)  # without a palette, `optimize` takes long and gains nothing
     (reduced if small else image).save(buffer, format="PNG", optimize=small, dpi=(DPI, DPI))
     return buffer.getvalue()
 
@@ -132,8 +138,8 @@ def bare(ax: Axes) -> None:
 
 
 def logarithmic(ax: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis with plain numbers: powers would be formulas, which are off so that names with $ are
-    shown as they are."""
+    """A logarithmic axis with plain numbers: powers would need matplotlib's formulas, which are switched off so that
+    names with $ are shown literally."""
     from matplotlib.ticker import LogFormatter
 
     axis = ax.xaxis if which == "x" else ax.yaxis
@@ -169,12 +175,12 @@ def panel_title(ax: Axes, text: str, colour: str) -> None:
 
 
 def shortened(text: str, most: int = 26) -> str:
-    """A label that fits beside a panel."""
+    """A label, shortened to at most `most` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def headline(figure: Figure, text: str, colour: str) -> None:
-    """The name of the method of which a whole figure is."""
+    """The name of the method that a whole figure shows."""
     figure.suptitle(shortened(text, 60), color=contrasting(colour, 4.5), fontweight="bold", fontsize=9)
 
 
@@ -194,16 +200,16 @@ def handle(colour: str, **looks: Any) -> Any:
 
 
 def why(cell: Cell) -> str:
-    """Why there is nothing to draw of a cell."""
+    """Why a cell has nothing to draw."""
     statuses = sorted({seed.status for seed in cell.seeds})
     if statuses == ["ok"]:
-        return "nothing kept"
-    return f"no seed ended well\n({', '.join(statuses)})"
+        return "nothing stored"
+    return f"no seed succeeded\n({', '.join(statuses)})"
 
 
 def median_seeds(shown: Sequence[tuple[str, Seed | None]]) -> str:
-    """Which seeds a picture shows where only one of each method has room: `of each method the seed whose first score is
-    the median (gan: 2, vae: 0)`; of one method its seed alone."""
+    """The part of a caption that names the seeds, if a figure shows one of each method: `of each method the seed whose
+    first score is the median (gan: 2, vae: 0)`; for a single method just its seed."""
     numbers = {label: seed.number for label, seed in shown if seed}
     if len(set(numbers.values())) == 1:
         each = f"seed {next(iter(numbers.values()))}"
@@ -218,8 +224,8 @@ def median_seeds(shown: Sequence[tuple[str, Seed | None]]) -> str:
 def examples(
     ax: Axes, dataset: Dataset, points: Array, colour: str, *, columns: int = 6, truth: bool = True
 ) -> None:
-    """Examples [n, *shape] of a dataset as it suits them: a grid of pictures, a scatter or a histogram over
-    the true density (unless `truth` is false)."""
+    """Examples [n, *shape] of a dataset: a sheet of images, or a scatter plot or histogram over the true density
+    (unless `truth` is false)."""
     if dataset.kind == "image":
         pictures(ax, dataset, points[: columns * columns], columns)
     elif dataset.kind == "line":
@@ -236,15 +242,15 @@ def pictures(ax: Axes, dataset: Dataset, images: Array, columns: int) -> None:
 
 
 def _unit(images: Array, dataset: Dataset) -> Array:
-    """Pixels in 0..1; of data without a scale, from the least to the greatest value of the real examples."""
+    """Pixels in [0, 1]; data without a scale are mapped from the range of the real examples."""
     real = dataset.arrays["examples"]
     low, high = dataset.scale or (float(real.min()), float(real.max()))
     return np.clip((images.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
 
 
 def _sheet(images: Array, columns: int) -> Array:
-    """[n, C, H, W] -> [rows·(H+gap), columns·(W+gap), C or nothing]; white between the images. One channel is
-    grey, three are red, green and blue; of any other number the mean is shown."""
+    """[n, C, H, W] -> [rows·(H+gap) - gap, columns·(W+gap) - gap] for grey images, [..., 3] for three channels, with
+    white gaps. Of any other number of channels, the mean is shown in grey."""
     n, channels, height, width = images.shape
     rows, gap = -(-n // columns), max(1, height // 14)
     colours = 3 if channels == 3 else 1
@@ -275,7 +281,7 @@ def scatter(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: bool 
 
 
 def window(dataset: Dataset) -> tuple[float, float, float, float]:
-    """What to show of the plane: the extent of the density, else the real examples with a margin."""
+    """The part of the plane to show: the extent of the density, else that of the real examples with a margin."""
     extent = dataset.arrays.get("extent")
     if extent is not None and len(extent) == 4:
         return float(extent[0]), float(extent[1]), float(extent[2]), float(extent[3])
@@ -293,7 +299,7 @@ def _density(ax: Axes, dataset: Dataset) -> None:
     if dataset.arrays.get("log_density") is not None and dataset.arrays["log_density"].ndim == 2:
         log = dataset.arrays["log_density"].astype(np.float64)
         soft = LinearSegmentedColormap.from_list("soft", ["#ffffff", "#c3cbd6"])
-        depth = np.clip(log - log.max(), -10, 0)  # beyond e^-10 of the peak all is white
+        depth = np.clip(log - log.max(), -10, 0)  # below e^-10 of the peak everything is white
         ax.imshow(depth, extent=window(dataset), origin="lower", cmap=soft, interpolation="bilinear")
     if dataset.modes:
         centers, std = dataset.modes
@@ -323,7 +329,7 @@ def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: boo
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with the words that go with it."""
+    """A figure with its name, title, caption and alternative text."""
 
     name: str  # of its files, without the ending
     kind: str
@@ -332,23 +338,23 @@ class Plot:
     caption: str
     alt: str
     figure: Figure
-    label: str = ""  # of the method that it is of; empty for several
+    label: str = ""  # of the method, if it shows only one
 
 
 @dataclass(frozen=True)
 class Style:
-    """What `figure(cells, style)` of a metric draws with, so that it looks like the other pictures of a report.
+    """Drawing functions for `figure(cells, style)` of a metric, so that it looks like the other figures of a report.
 
-    `cells` there are the methods to draw (`store.results.Cell`): `cell.ok` are its seeds whose training went well,
-    `seed.details("gap")["gap"]` is a detail of the Score (a tensor as a NumPy array, read when it is asked for), and
-    `cell.median("gap")` the seed to show where only one has room.
+    Its argument `cells` are the methods to draw (`store.results.Cell`): `cell.ok` are the successfully trained seeds,
+    `seed.details("gap")["gap"]` is a detail of the Score (a tensor as a NumPy array, read at each access), and
+    `cell.median("gap")` is the seed to show if there is room for one only.
     """
 
     metric: str
     dataset: Dataset
-    cells: Sequence[Cell]  # of all methods, also where there are too many to draw
+    cells: Sequence[Cell]  # of all methods, even if there are too many to draw
     colours: Mapping[str, str]  # of the methods, by label
-    variant: str = ""  # `(n=500)`, where a suite has the metric with other parameters too
+    variant: str = ""  # `(n=500)`, if a suite has the metric with several sets of parameters
 
     ink, muted, faint, strokes = INK, MUTED, FAINT, STROKES
     grid = staticmethod(grid)
@@ -363,7 +369,7 @@ class Style:
     median_seeds = staticmethod(median_seeds)
 
     def examples(self, ax: Axes, points: Array, colour: str, *, columns: int = 6) -> None:
-        """Examples [n, *shape] as the dataset shows them: pictures, a scatter or a histogram."""
+        """Examples [n, *shape] in the way of the dataset: a sheet of images, a scatter plot or a histogram."""
         examples(ax, self.dataset, points, colour, columns=columns)
 
     def pictures(self, ax: Axes, images: Array, columns: int) -> None:
@@ -377,9 +383,9 @@ class Style:
     def plot(
         self, figure: Figure, caption: str, alt: str, *, title: str = "", kind: str = "", label: str = ""
     ) -> Plot:
-        """A figure with its caption and its text for those who cannot see it, for `figure` to return. `title`: above
-        it, by default the metric's name; `kind`: how its files are named, by default after the metric; `label`: of
-        the method, where it is of a single one."""
+        """A figure with its caption and alternative text, for `figure` to return. `title`: by default the metric's
+        name; `kind`: prefix of its file names, by default the metric's name; `label`: of the method, if it shows only
+        one."""
         kind, parts = kind or self.metric, [self.dataset.label, *([label] if label else [])]
         name = file_name(f"{kind}{self.variant}", *parts)
         title = f"{title} {self.variant}".strip() if title else f"{self.metric}{self.variant}"

@@ -1,4 +1,4 @@
-"""Tables of a run: for people in text, Markdown, LaTeX and HTML, for programs as CSV."""
+"""Tables of a run: as text, Markdown, LaTeX and HTML for readers, as CSV for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..store.results import Cell, Run, open_run
 from .document import escape_latex, render
 
 Line = Mapping[Hashable, Any]  # one row of a `summary`
-_GUARDED = (*TEXTS, "baseline", "invalid", "device", "stack")  # texts that others wrote
+_GUARDED = (*TEXTS, "baseline", "invalid", "device", "stack")  # columns of text that may come from a stranger
 INVALID, AT_FLOOR = "†", "‡"  # marks of values
 
 # ---------------------------------------------------------------------------------------------- for people
@@ -38,18 +38,18 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """The direction in which values get better, if there is one."""
+        """An arrow in the better direction; "" if there is none."""
         return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
     @property
     def unit_shown(self) -> str:
-        """The unit, unless the name already says it."""
+        """The unit, unless it is the name."""
         return "" if self.unit == self.metric else self.unit
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One value as it is printed; empty strings for what there is not."""
+    """One value as it is printed; missing parts are empty strings."""
 
     mean: str
     low: str = ""
@@ -57,7 +57,7 @@ class Entry:
     sem: str = ""
     best: bool = False
     mark: str = ""  # `INVALID`, `AT_FLOOR`
-    seeds: str = ""  # "4/5" where a seed is missing here that the method's other metrics have
+    seeds: str = ""  # "4/5" if fewer seeds have this value than the method's other metrics
     sort: float | None = None  # None: not ranked
 
     @property
@@ -94,7 +94,7 @@ class Row:
     """One method of a human-readable table."""
 
     label: str
-    seeds: str  # "4/5", or "3–5/5" where the metrics differ
+    seeds: str  # "4/5", or "3–5/5" if the metrics differ
     failures: str  # "1 diverged, 1 timeout"
     entries: tuple[Entry | None, ...]  # None: the metric does not apply
 
@@ -106,9 +106,9 @@ class Table:
     dataset: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    show_seeds: bool  # some seed is missing somewhere, or methods have different numbers of seeds
+    show_seeds: bool  # if some seed is missing, or methods have different numbers of seeds
     caption: str
-    notes: tuple[str, ...]  # what its marks mean, verdicts and cautions of its metrics
+    notes: tuple[str, ...]  # the meaning of its marks, verdicts and cautions of its metrics
     controls: ControlTable | None = None
 
     @property
@@ -135,7 +135,7 @@ class Table:
 
 @dataclass(frozen=True)
 class ControlTable:
-    """What controls score on one dataset: a row for each control, a column for each value."""
+    """The scores of controls on one dataset: a row for each control, a column for each value."""
 
     columns: tuple[str, ...]  # in the order of the table above it, then values that only controls have
     rows: tuple[tuple[str, ...], ...]  # name of the control, then its value in each column; empty: none
@@ -143,7 +143,7 @@ class ControlTable:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The header, as many cells as a row has."""
+        """The header, with as many cells as a row."""
         return ("control", *self.columns)
 
 
@@ -161,18 +161,18 @@ def tables(
 
 
 def dataset_tables(run: Path | Run) -> list[Table]:
-    """The tables of a run with their notes and controls. Raises StoreError."""
+    """The tables of a run with their notes and controls. Raises StoreError for a run that cannot be read."""
     run = open_run(run)
     datasets = dict.fromkeys(cell.dataset for cell in run.cells)
     return tables(run_summary(run), {name: notes(run.of(name)) for name in datasets}, control_tables(run))
 
 
 def notes(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """What a dataset's seeds were trained on, if on several devices, how tuned methods were searched, the verdicts of
-    its metrics, counted over seeds, and their cautions, a sentence each."""
+    """Sentences on the devices of training, if there are several, on the search of tuned methods, on the verdicts of
+    the metrics, counted over seeds, and the cautions of the metrics."""
     sentences = []
     trained = controls.devices(cells)
-    if len(trained) > 1:  # the keys of results do not hold the device
+    if len(trained) > 1:  # possible, since content keys do not depend on the device
         each = "; ".join(
             f"{device}: {', '.join(f'{label} ({count})' for label, count in counts.items())}"
             for device, counts in sorted(trained.items())
@@ -203,7 +203,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: 
     methods: dict[str, list[Line]] = {}
     for line in lines:
         methods.setdefault(str(line["label"]), []).append(line)
-    # One notation in a column: where one value needs an exponent, all have one.
+    # One notation in a column: if one value needs an exponent, all get one.
     exponents = {
         key for line in lines for key in [(line["metric"], line["protocol"])] if "e" in _entry(line).mean
     }
@@ -232,7 +232,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: 
         caption += " [95 % t interval over seeds; it may leave the range of a score]"
     if frame["sem"].notna().any():
         caption += " ± standard error over test points (root mean square of the seeds)"
-    caption += f"; {plural(seeds, 'seed')} each." if complete else "; failed seeds enter no mean."
+    caption += f"; {plural(seeds, 'seed')} each." if complete else "; failed seeds are left out of means."
     if frame["best"].any():
         caption += " Bold: best mean."
     heads = tuple(Column(*(line[field.name] for field in fields(Column))) for line in columns.values())
@@ -240,7 +240,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: 
 
 
 def _entry(row: Line, seeds: str = "", exponent: bool = False) -> Entry:
-    """A value with as many decimals as its uncertainty allows, or with an exponent and two decimals."""
+    """A value with the decimals that its uncertainty supports, or with an exponent and two decimals."""
     if not row["n_ok"]:
         return Entry("–", seeds=seeds)
     spread = row["std"] / math.sqrt(row["n_ok"])
@@ -254,7 +254,7 @@ def _entry(row: Line, seeds: str = "", exponent: bool = False) -> Entry:
 
 
 def _with_exponent(value: float, error: float) -> str:
-    """`3.70e-1`, and an uncertainty `9.1e-2`; NaN: nothing."""
+    """`3.70e-1`, for an uncertainty `9.1e-2`; "" for NaN."""
     if not math.isfinite(value):
         return ""
     mantissa, exponent = f"{value:.{1 if value == error else 2}e}".split("e")
@@ -262,7 +262,7 @@ def _with_exponent(value: float, error: float) -> str:
 
 
 def footnotes(frame: pd.DataFrame) -> list[str]:
-    """What the marks mean, a sentence for each metric of a `summary` and kind of mark."""
+    """The meaning of the marks: a sentence for each metric of a `summary` and kind of mark."""
     found = []
     several = frame["dataset"].nunique() > 1
     frame = frame.assign(who=frame["label"] + (" on " + frame["dataset"] if several else ""))
@@ -278,7 +278,7 @@ def footnotes(frame: pd.DataFrame) -> list[str]:
 
 
 def mark(row: Line) -> str:
-    """The mark of a row of a `summary`; empty for a value that needs none."""
+    """The mark of a row of a `summary`; "" if it needs none."""
     return INVALID if row["invalid"] else AT_FLOOR if row["at_floor"] else ""
 
 
@@ -293,8 +293,8 @@ _CONTROL_NAMES = {
 
 
 def control_values(run: Run) -> dict[str, dict[str, dict[str, float]]]:
-    """dataset -> control -> value's name -> number, of the datasets that have controls. One that is the same for all
-    methods stands once; where methods differ, each is a control of its own: `pixels, gan`."""
+    """dataset -> control -> value's name -> number, of the datasets that have controls. A control that is the same for
+    all methods occurs once; if methods differ, there is one for each: `pixels, gan`."""
     values: dict[str, dict[str, None]] = {}  # metric -> names of its values
     for score in (score for cell in run.cells for seed in cell.ok for score in seed.scores):
         known = values.setdefault(str(score.info.get("metric", "")), {})
@@ -302,30 +302,32 @@ def control_values(run: Run) -> dict[str, dict[str, dict[str, float]]]:
     datasets: dict[str, dict[str, dict[str, float]]] = {}
     for (dataset, metric), own in controls.controls(run).groupby(["dataset", "metric"], sort=False):
         cells = datasets.setdefault(str(dataset), {})
-        places = _places(str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ())))
+        places = _control_positions(
+            str(metric), list(dict.fromkeys(own["control"])), list(values.get(str(metric), ()))
+        )
         for control, rows in own.groupby("control", sort=False):
             name, column = places[str(control)]
             numbers = rows["value"]
             shared = numbers.max() - numbers.min() <= 1e-9 * max(1.0, numbers.abs().max())
             for label, value in zip(rows["label"], numbers, strict=True):
-                # a value without a control has the method's name
+                # A value that is not of a control is named by its method.
                 row = (name or "all methods") if shared else f"{name}, {label}".removeprefix(", ")
                 cells.setdefault(row, {})[column] = value
     return datasets
 
 
 def control_tables(run: Run) -> dict[str, ControlTable]:
-    """The controls of each dataset that has some, their columns in the order of the records."""
+    """The controls of each dataset that has some, with columns in the order of the records."""
     order = list(dict.fromkeys(run.records["metric"])) if len(run.records) else []
     made = {}
     for dataset, cells in control_values(run).items():
-        # floors and ceilings first, since values are read between them
+        # Floors and ceilings first, since they bound the range of values.
         rank = {"floor": 0, "ceiling": 1}
         names = sorted(cells, key=lambda name: rank.get(name.split(",")[0].split(" ")[0], 2))
         used = dict.fromkeys(column for row in cells.values() for column in row)
         columns = [name for name in order if name in used] + [name for name in used if name not in order]
         texts = {
-            column: _column({name: row[column] for name, row in cells.items() if column in row})
+            column: _format_column({name: row[column] for name, row in cells.items() if column in row})
             for column in columns
         }
         rows = [(_control_name(name), *(texts[column].get(name, "") for column in columns)) for name in names]
@@ -333,7 +335,7 @@ def control_tables(run: Run) -> dict[str, ControlTable]:
     return made
 
 
-def _column(values: Mapping[str, float]) -> dict[str, str]:
+def _format_column(values: Mapping[str, float]) -> dict[str, str]:
     """Four digits each, in one notation."""
     texts = {name: f"{value:.4g}" for name, value in values.items()}
     if any("e" in text for text in texts.values()):
@@ -341,9 +343,11 @@ def _column(values: Mapping[str, float]) -> dict[str, str]:
     return texts
 
 
-def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The row and column of each control of a metric: `floor gaussian reverse kl` stands in the row `floor gaussian`
-    and the column `reverse_kl`. What names no value is a value itself, of the method: its row is empty."""
+def _control_positions(
+    metric: str, names: Sequence[str], values: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """The row and column of each control of a metric: `floor gaussian reverse kl` goes into the row `floor gaussian`
+    and the column `reverse_kl`. A name without the name of a value becomes a column, in the row of all methods ("")."""
     if len(values) < 2:
         return {name: (name, values[0] if values else metric) for name in names}
     found: dict[str, tuple[str, str]] = {}
@@ -352,7 +356,7 @@ def _places(metric: str, names: Sequence[str], values: Sequence[str]) -> dict[st
             if f" {name}".endswith(f" {value.replace('_', ' ')}"):
                 found[name] = name[: len(name) - len(value)].strip(), value
                 break
-    # values that only controls have, such as `modes 10 pct`: what follows the name of a row
+    # Values that only controls have, such as `modes 10 pct`: the part after the name of a row.
     rows = sorted({row for row, _ in found.values() if row}, key=len, reverse=True)
     rest = [name for name in names if name not in found]
     for name in rest:
@@ -374,9 +378,9 @@ def _control_name(name: str) -> str:
 
 
 def write(run: Path | Run) -> list[Path]:
-    """Write `tables/summary.{csv,md,tex,html}` of a run, `tables/controls.csv` where its metrics have controls, and
-    `tables/reconstruction-ranks.csv` where methods were to reconstruct the same images, and return their paths.
-    Raises StoreError."""
+    """Write `tables/summary.{csv,md,tex,html}` of a run, `tables/controls.csv` if its metrics have controls, and
+    `tables/reconstruction-ranks.csv` if methods reconstructed the same images; returns their paths. Raises StoreError
+    for a run that cannot be read or written."""
     run = open_run(run)
     frame = run_summary(run)
     title = str(frame["suite"].iloc[0]) if len(frame) else run.folder.name
@@ -391,7 +395,9 @@ def write(run: Path | Run) -> list[Path]:
         if len(rows):
             contents[name] = guarded_csv(rows)
         else:
-            run.files.remove_file(run.files.path(layout.table(name)))  # of an earlier version of the suite
+            run.files.remove_file(
+                run.files.path(layout.table(name))
+            )  # left by an earlier version of the suite
     return [
         run.files.write(run.files.path(layout.table(name)), content.encode())
         for name, content in contents.items()
@@ -399,7 +405,7 @@ def write(run: Path | Run) -> list[Path]:
 
 
 def _ranks(run: Run) -> pd.DataFrame:
-    """The ranks of reconstructions on all datasets; no rows where there are none."""
+    """The ranks of reconstructions on all datasets; empty if there are none."""
     path = registry.PACKAGE / "metrics" / "figures" / "reconstruction.py"
     ranks = registry.load(registry.Plugin("metric", "reconstruction", path, "ranks", "", ()))
     frames = {
@@ -410,7 +416,7 @@ def _ranks(run: Run) -> pd.DataFrame:
 
 
 def guarded_csv(frame: pd.DataFrame) -> str:
-    """Unrounded numbers. A spreadsheet would run text that begins like a formula: it gets an apostrophe."""
+    """The frame as CSV, with unrounded numbers. Text that a spreadsheet would run as a formula gets an apostrophe."""
     texts = {
         name: frame[name].map(
             lambda text: f"'{text}" if str(text).startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,5 +1,5 @@
-"""The run directory: its paths, names and files; atomic, checked, locked.
+"""The run directory: its paths and files, with atomic writes, checksums and locks.
 
 In: trained seeds and scores. Out: the same, and the records of a run.
-Not its business: how results are made, judged or shown.
+Not its business: how results are computed, judged or shown.
 """

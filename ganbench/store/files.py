@@ -1,11 +1,11 @@
-"""A directory whose files are written whole or not at all, and checked when they are read.
+"""A directory whose files are written atomically and verified when they are read.
 
-`Folder` is the one door to a run directory, which somebody else may have sent: it refuses links and names that lead
-out, what is no regular file, and files larger than any run writes. Nothing else opens or writes files of a run.
+All access to the files of a run goes through `Folder`. A run directory may come from a stranger, so `Folder` refuses
+links and names that lead out of it, anything but regular files, and files larger than any run writes.
 
-JSON documents vouch for the artefacts beside them by their SHA-256, and for themselves by a checksum. They are
-written last, so that a document which is there is complete. A flipped bit loads silently in torch and safetensors
-alike.
+A JSON document holds the SHA-256 of its artefacts (tensor files next to it) and a checksum of itself. It is written
+last, so a document that exists is complete. The checksums are needed because torch and safetensors load a file with
+a flipped bit without an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import explained, write_atomic
+from ..atomic import write_atomic, write_error
 from ..errors import StoreError
 from . import layout
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-SCHEMA = 1  # goes up when an older ganbench would misread what a newer one wrote
-STALE = 3600.0  # seconds after which a temporary file has no writer any more
+SCHEMA = 1  # increased when an older ganbench would misread the files of a newer one
+STALE = 3600.0  # seconds after which a temporary file is taken for abandoned
 MAX_DOCUMENT = 2**28  # bytes; the plan of 100,000 scores has 20 MB
-MAX_TENSORS = 2**36  # bytes; safetensors files are mapped, so that their size costs no memory
+MAX_TENSORS = 2**36  # bytes; safetensors files are memory-mapped, so a large one costs no memory
 REBUILD = "run the suite again to rebuild it"
 
 
 @dataclass
 class Folder:
-    """A directory with atomic, checked files. `warnings` collects what the user must be told."""
+    """A directory of atomically written, verified files. `warnings` collects messages for the user."""
 
     root: Path
-    read_only: bool = False  # damaged files are then passed over, and stay where they are
+    read_only: bool = False  # if so, damaged files are skipped and not moved
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
@@ -52,55 +52,57 @@ class Folder:
         return os.path.realpath(self.root)
 
     def path(self, name: str | Path, *parts: str) -> Path:
-        """A path inside the directory; a text is a name below its root. Raises StoreError where a link or `..` leads
-        out of it. Every method that takes a name or path goes through here."""
+        """A path inside the directory; a string is relative to its root. Raises StoreError if a link or `..` leads out
+        of the directory. Every method that takes a name or path calls this."""
         path = (self.root / name if isinstance(name, str) else name).joinpath(*parts)
         try:
-            # Only paths with links need to be followed to their end, which takes most of the time to read a hundred
-            # thousand small files.
-            if _without_links(str(self.root), str(path)):
+            # `realpath` dominates the time to read a hundred thousand small files, so it is called only if there are
+            # links.
+            if _has_no_links(str(self.root), str(path)):
                 return path
             real = os.path.realpath(path)
         except ValueError:  # a zero byte, or a surrogate that no file name can hold
-            raise StoreError(f"{str(path)!r}: is no path; no run writes such a name") from None
+            raise StoreError(f"{str(path)!r}: is not a valid path; no run writes such a name") from None
         if os.path.commonpath([self._real, real]) != self._real:
             raise StoreError(f"{path}: leads out of the run directory, to {real}; remove this link")
         return path
 
     def create(self) -> None:
-        """Make the directory, and clean it of what killed writers left. Raises StoreError."""
+        """Create the directory, and remove temporary files of killed writers. Raises StoreError if it cannot be
+        created."""
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root}: is a file, expected a folder; choose another one with --out")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise explained(error, self.root) from None
+            raise write_error(error, self.root) from None
         for temporary in self.root.rglob(".*.tmp"):
-            if _abandoned(temporary):
+            if _is_abandoned(temporary):
                 temporary.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------ writing
 
     def write(self, name: str | Path, content: bytes) -> Path:
-        """Write a file so that after a crash at any moment the old or the new one is there, entirely. Raises
-        StoreError."""
+        """Write a file atomically: after a crash there is either the complete old file or the complete new one. Raises
+        StoreError if it cannot be written."""
         return write_atomic(self.path(name), content)
 
     def remove_file(self, name: str | Path) -> None:
-        """Remove a file, or a link that stands in its place; nothing happens where there is none. Raises StoreError."""
+        """Remove a file, or a link in its place; a missing file is no error. Raises StoreError if it cannot be
+        removed."""
         path = self.root / name if isinstance(name, str) else name
         try:
-            # The folder must lie inside; the file itself may be a link to anywhere, which is removed, not followed.
+            # The folder must be inside the directory. The file may be a link to anywhere: the link itself is removed.
             self.path(path.parent).joinpath(path.name).unlink(missing_ok=True)
         except NotADirectoryError:
             return
         except OSError as error:
-            raise explained(error, path) from None
+            raise write_error(error, path) from None
 
     def write_json(self, name: str | Path, document: Mapping[str, Any]) -> None:
-        """Write a JSON document with its schema and a checksum of itself. NaN raises ValueError."""
+        """Write a JSON document with its schema and a checksum of itself. Raises ValueError for NaN and infinity."""
         text = json.dumps({"schema": SCHEMA, **document}, allow_nan=False, default=str, ensure_ascii=False)
-        # Text of a plugin, such as an exception's, may hold lone surrogates, which UTF-8 does not encode.
+        # Text from a plugin, such as an exception's, may contain lone surrogates, which UTF-8 cannot encode.
         plain = json.loads(SURROGATE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text))
         plain["checksum"] = _checksum(plain)
         self.write(name, json.dumps(plain, ensure_ascii=False, indent=1).encode() + b"\n")
@@ -108,16 +110,16 @@ class Folder:
     def commit(
         self, name: str | Path, document: Mapping[str, Any], artefacts: Mapping[str, Mapping[str, Tensor]]
     ) -> None:
-        """Write tensors as safetensors files beside a document, by their names, then the JSON that vouches for them.
-        The name `layout.TENSORS` alone means `x.safetensors` beside `x.json`; where there are no tensors there is no
-        file."""
+        """Write artefacts (file name -> tensors) as safetensors files next to a document, then the document with their
+        SHA-256. The file name `layout.TENSORS` stands for `x.safetensors` next to `x.json`. An artefact without tensors
+        is not written."""
         from safetensors.torch import save
 
         path, sums = self.path(name), {}
         for artefact, tensors in artefacts.items():
             if not tensors:
                 continue
-            # Clones, since safetensors refuses tensors that share their memory.
+            # Clones, since safetensors rejects tensors that share memory.
             content = save({key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()})
             target = path.with_suffix(artefact) if artefact == layout.TENSORS else path.with_name(artefact)
             self.write(target, content)
@@ -127,17 +129,17 @@ class Folder:
     # ------------------------------------------------------------------------------------------ reading
 
     def open(self, name: str | Path, limit: int) -> BufferedReader | None:
-        """A file of the directory, open for reading; None where there is none.
+        """Open a file of the directory for reading; None if there is none.
 
-        Raises StoreError for a link or name that leads out, for what is no regular file (opening a FIFO would wait for
-        ever), and for a file of more than `limit` bytes.
+        Raises StoreError for a link or name that leads out of the directory, for anything but a regular file (opening a
+        FIFO would block for ever), and for a file of more than `limit` bytes.
         """
         path = self.path(name)
         try:
             kind = path.stat().st_mode
             if not stat.S_ISREG(kind):
                 raise StoreError(
-                    f"{path}: is {_KINDS.get(stat.S_IFMT(kind), 'no file')}, expected a file; remove it"
+                    f"{path}: is {_KINDS.get(stat.S_IFMT(kind), 'not a file')}, expected a file; remove it"
                 )
             file = path.open("rb")
         except (FileNotFoundError, NotADirectoryError):
@@ -151,7 +153,7 @@ class Folder:
         return file
 
     def read_bytes(self, name: str | Path, limit: int = MAX_DOCUMENT) -> bytes | None:
-        """The content of a file; None where there is none. Raises StoreError as `open` does."""
+        """The content of a file; None if there is none. Raises StoreError as `open` does."""
         file = self.open(name, limit)
         if file is None:
             return None
@@ -162,7 +164,8 @@ class Folder:
             raise StoreError(f"{file.name}: cannot be read ({error.strerror})") from None
 
     def read_text(self, name: str | Path, limit: int = MAX_DOCUMENT) -> str | None:
-        """The text of a file; None where there is none. Raises StoreError, also for text that is not UTF-8."""
+        """The text of a file; None if there is none. Raises StoreError as `open` does, and for text that is not
+        UTF-8."""
         content = self.read_bytes(name, limit)
         try:
             return None if content is None else content.decode()
@@ -170,7 +173,8 @@ class Folder:
             raise StoreError(f"{self.path(name)}: cannot be read as text ({error}); {REBUILD}") from None
 
     def read_object(self, name: str | Path) -> dict[str, Any]:
-        """The object in a JSON file, whatever its checksum; empty where there is no file. Raises StoreError."""
+        """The object in a JSON file, without verifying its checksum; empty if there is no file. Raises StoreError as
+        `open` does, and for a file that is not a JSON object."""
         content = self.read_bytes(name)
         try:
             return {} if content is None else _parse(content)
@@ -182,7 +186,8 @@ class Folder:
             raise StoreError(f"{self.path(name)}: cannot be read as JSON ({error}); {REBUILD}") from None
 
     def open_tensors(self, name: str | Path, framework: str = "numpy") -> Any:
-        """A safetensors file of the directory, mapped; None where there is none. Raises StoreError."""
+        """A safetensors file of the directory, memory-mapped; None if there is none. Raises StoreError as `open` does,
+        and for a damaged file."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path(name)
@@ -198,17 +203,17 @@ class Folder:
             raise StoreError(f"{path}: cannot be read as safetensors ({error}); {REBUILD}") from None
 
     def read_tensors(self, name: str | Path, framework: str = "numpy") -> dict[str, Any]:
-        """The tensors of a safetensors file; empty where there is no file. Raises StoreError."""
+        """The tensors of a safetensors file; empty if there is no file. Raises StoreError as `open_tensors` does."""
         file = self.open_tensors(name, framework)
         return {key: file.get_tensor(key) for key in file.keys()} if file else {}  # noqa: SIM118  # no mapping
 
     def read(
         self, name: str | Path, needs: Iterable[str] = (), *, folder: bool = False, artefacts: bool = True
     ) -> dict[str, Any] | None:
-        """A document that `write_json` or `commit` wrote, with the keys it `needs`; None where there is none.
+        """A document that `write_json` or `commit` wrote, with at least the keys `needs`; None if there is none.
 
-        Where it, or one of its artefacts, is not what was written, it goes into quarantine, or with `folder` the folder
-        in which it lies. Raises StoreError for a document of a newer ganbench.
+        If the document or one of its artefacts is damaged, it is moved into quarantine (with `folder`, its whole
+        folder) and the result is None. Raises StoreError for a document of a newer ganbench.
         """
         path = self.path(name)
         content = self.read_bytes(path)
@@ -233,7 +238,7 @@ class Folder:
         return None if damage else document
 
     def _damage(self, path: Path, checksum: str) -> str:
-        """What is wrong with an artefact; "" if nothing is."""
+        """A description of what is wrong with an artefact; "" if nothing is."""
         stream = self.open(path, MAX_TENSORS)
         if stream is None:
             return f"names {path.name}, which is missing"
@@ -247,7 +252,7 @@ class Folder:
             return f"names {path.name}, which cannot be read ({error})"
 
     def quarantine(self, path: Path, why: str) -> None:
-        """Put a file or directory out of the way, and say so."""
+        """Move a file or folder into the quarantine folder, and add a warning."""
         if self.read_only:
             return
         folder, stem, n = self.path(layout.QUARANTINE), "__".join(path.relative_to(self.root).parts), 1
@@ -257,10 +262,10 @@ class Folder:
             folder.mkdir(exist_ok=True)
             path.rename(target)
         except FileNotFoundError:
-            return  # another run was faster
+            return  # another run has moved it already
         except OSError as error:
-            raise explained(error, path) from None
-        self.warnings.append(f"{why}: moved to {target.relative_to(self.root)}, to be done again")
+            raise write_error(error, path) from None
+        self.warnings.append(f"{why}: moved to {target.relative_to(self.root)}; it will be computed again")
 
 
 _KINDS = {
@@ -272,8 +277,8 @@ _KINDS = {
 }
 
 
-def _without_links(root: str, path: str) -> bool:
-    """Whether a path leads down from `root` (which may be one) by folders alone, as far as it is there."""
+def _has_no_links(root: str, path: str) -> bool:
+    """Whether the existing part of a path below `root` contains no link and no `..`; `root` itself may be a link."""
     at, below = root, path.removeprefix(root + os.sep).split(os.sep)
     if not path.startswith(root + os.sep) or os.pardir in below:
         return False
@@ -282,7 +287,7 @@ def _without_links(root: str, path: str) -> bool:
         try:
             if stat.S_ISLNK(os.lstat(at).st_mode):
                 return False
-        except OSError:  # nothing there, so no link either; reading or writing will say more
+        except OSError:  # nothing there, so no link either; reading or writing will raise the proper error
             return True
     return True
 
@@ -293,9 +298,9 @@ def _checksum(document: Mapping[str, Any]) -> str:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
-    """A JSON object. Raises TypeError for other JSON, ValueError or RecursionError for what is no JSON."""
+    """A JSON object. Raises TypeError for other JSON, ValueError or RecursionError for invalid JSON."""
 
-    def refuse(constant: str) -> float:  # NaN and infinity are no JSON, although Python reads them
+    def refuse(constant: str) -> float:  # NaN and infinity are not valid JSON, although Python reads them
         raise ValueError(f"{constant} in a document")
 
     document = json.loads(content, parse_constant=refuse)
@@ -304,8 +309,8 @@ def _parse(content: bytes) -> dict[str, Any]:
     return document
 
 
-def _abandoned(temporary: Path) -> bool:
-    """Whether the process that was writing this file is no more."""
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether the process that was writing this temporary file has ended."""
     stem, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
     try:
         if stem.endswith(f".{socket.gethostname()}") and pid.isdigit():
@@ -313,5 +318,5 @@ def _abandoned(temporary: Path) -> bool:
         return time.time() - temporary.stat().st_mtime > STALE
     except (ProcessLookupError, FileNotFoundError, OverflowError):
         return True
-    except PermissionError:  # it lives, under another user
+    except PermissionError:  # it is running, under another user
         return False

@@ -1,6 +1,6 @@
-"""Every path and name in a run directory, as text below its root.
+"""Every path in a run directory, as a string relative to its root.
 
-`Folder.path` makes paths of them. The name of a cell's folder is `Cell.id`, since it is the cell's identity.
+`Folder.path` turns these into paths. The folder of a cell is named `Cell.id`, which contains its content key.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 
-PLAN = "plan.json"  # which cells, seeds and scores belong to the suite as it stands
+PLAN = "plan.json"  # the cells, seeds and scores of the present version of the suite
 SUITE = "suite.resolved.yaml"
 ENVIRONMENT = "environment.json"
 RECORDS = "records.jsonl"
-RECORDS_SUM = "records.jsonl.sha256"  # as `sha256sum` writes and checks it
+RECORDS_SUM = "records.jsonl.sha256"  # in the format of `sha256sum`
 REPORT = "report.html"
 CELLS = "cells"
 TABLES = "tables"
@@ -24,12 +24,12 @@ LOCKS = "locks"
 RECORDS_LOCK = f"{LOCKS}/records.lock"
 QUARANTINE = "quarantine"
 LOGS = "logs"
-PLUGINS = "plugins"  # copies of the users' files that the resolved suite names
+PLUGINS = "plugins"  # copies of the user's files that the resolved suite names
 CHECKPOINT = "checkpoint.json"  # in the folder of the first seed of a stack
-WEIGHTS = "weights.safetensors"  # beside train.json: of a game, or what else a sampler carries
-SAMPLES = "samples.safetensors"  # of a method that is no game
+WEIGHTS = "weights.safetensors"  # next to train.json: parameters of a game, or the `state` of a sampler
+SAMPLES = "samples.safetensors"  # of a method that is not a game
 MEDIA = "media.safetensors"  # curves, snapshots and a few samples, for the plots
-TENSORS = ".safetensors"  # ends the name of what lies beside the JSON of a score or dataset
+TENSORS = ".safetensors"  # suffix of the file with the tensors of a score or dataset, next to its JSON
 
 
 def cell(cell: str) -> str:
@@ -38,7 +38,7 @@ def cell(cell: str) -> str:
 
 
 def cell_card(cell: str) -> str:
-    """What is said of a cell."""
+    """The description of a cell."""
     return f"{CELLS}/{cell}/cell.json"
 
 
@@ -48,7 +48,7 @@ def seed(cell: str, seed: int) -> str:
 
 
 def training(cell: str, seed: int) -> str:
-    """How the training of a seed ended."""
+    """The result of training a seed."""
     return f"{CELLS}/{cell}/seed-{seed}/train.json"
 
 
@@ -58,12 +58,12 @@ def scores(cell: str, seed: int) -> str:
 
 
 def score(cell: str, seed: int, metric: str, key: str) -> str:
-    """The score of a seed by a metric under this key; `TENSORS` for `.json` is where its tensors are."""
+    """The score of a seed by a metric under this key; its tensors have the suffix `TENSORS` instead of `.json`."""
     return f"{CELLS}/{cell}/seed-{seed}/scores/{file_name(metric)}-{key[:12]}.json"
 
 
 def dataset(label: str) -> str:
-    """What the plots and the report show of a dataset; `TENSORS` for `.json` is where its tensors are."""
+    """The preview of a dataset for plots and report; its tensors have the suffix `TENSORS` instead of `.json`."""
     return f"datasets/{label}.json"
 
 
@@ -73,17 +73,17 @@ def lock(cell: str, seed: int) -> str:
 
 
 def log(cell: str, seeds: str) -> str:
-    """What the worker of these seeds prints."""
+    """The output of the worker that trains these seeds."""
     return f"{LOGS}/{cell}-seed-{seeds}.log"
 
 
 def plugin(file: str, digest: str) -> str:
-    """The folder for a copy of a user's plugin file and of what it needs."""
+    """The folder for a copy of a user's plugin file and of the files that it needs."""
     return f"{PLUGINS}/{file_name(file.removesuffix('.py'), digest[:12])}"
 
 
 def table(name: str) -> str:
-    """A table, by its file name."""
+    """A table by its file name."""
     return f"{TABLES}/{name}"
 
 
@@ -93,7 +93,8 @@ def plot(name: str, kind: str) -> str:
 
 
 def file_name(*parts: str) -> str:
-    """`-`-joined parts as a portable file name; parts that had to be changed get a digest, to stay apart."""
+    """The parts, joined by `-`, as a portable file name. If characters had to be replaced, a digest is appended, so
+    that different parts never give the same name."""
     safe = [re.sub(r"[^A-Za-z0-9._+=@-]", "_", part) for part in parts]
     name = "-".join(safe)
     if safe == list(parts) and len(name) < 120:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 
 def current_protocol(protocol: str) -> str:
-    """Today's hash of the same protocol. One that is not in the table, such as today's own, is returned as it is."""
+    """The present hash of the same protocol. A hash that is not in the table, such as a present one, is returned
+    unchanged."""
     return _table().get(protocol, protocol)
 
 

@@ -1,5 +1,5 @@
-"""A run directory as tables, plots and reports read it: what was run, how it ended, and what lies beside the
-scores. Only what `records.jsonl` names is read, so that cells of an earlier version of the suite stay out."""
+"""The results of a run as tables, plots and reports read them: datasets, cells, seeds, scores with their details. Only
+results in `records.jsonl` are read, so that cells of an earlier version of the suite are left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as the run describes it."""
+    """The preview of a dataset that the run has stored."""
 
     label: str
     info: Mapping[str, Any]
@@ -42,13 +42,13 @@ class Dataset:
 
     @property
     def scale(self) -> tuple[float, float] | None:
-        """Least and greatest value, where there is one."""
+        """Least and greatest value; None if unbounded."""
         scale = self.info.get("scale")
         return (float(scale[0]), float(scale[1])) if scale else None
 
     @property
     def kind(self) -> Literal["image", "line", "plane"]:
-        """How examples are drawn: as pictures, on a line, or as points (of which two coordinates show)."""
+        """How examples are drawn: as images, on a line, or as points in a plane (by their first two coordinates)."""
         if len(self.shape) == 3:
             return "image"
         return "line" if int(np.prod(self.shape)) == 1 else "plane"
@@ -61,9 +61,9 @@ class Dataset:
 
 
 class LazyTensors(Mapping[str, Any]):
-    """The tensors of a safetensors file, and `plain` values beside them, by name. A tensor is read when it is asked
-    for and not kept: what all seeds of a large run hold would not fit into memory. Raises StoreError for a file that
-    is damaged; one that is missing holds nothing."""
+    """The tensors of a safetensors file, and `plain` values, by name. A tensor is read at each access and not cached,
+    since the tensors of all seeds of a large run would not fit into memory. Raises StoreError for a damaged file; a
+    missing file has no tensors."""
 
     def __init__(self, files: Folder, path: Path, plain: Mapping[str, Any] | None = None) -> None:
         self.files, self.path, self.plain = files, path, plain or {}
@@ -86,16 +86,16 @@ class LazyTensors(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """One metric of one seed: its JSON less its records, and the tensors beside it."""
+    """One metric of one seed: its JSON without the records, and its tensors."""
 
     path: Path
     info: Mapping[str, Any]
     values: tuple[tuple[str, str], ...] = ()  # (metric, protocol) of each of its records
-    files: Folder | None = None  # None: no tensors lie beside it
+    files: Folder | None = None  # None: it has no tensors
 
     @cached_property
     def details(self) -> Mapping[str, Any]:
-        """What the metric says besides its values: numbers, strings and arrays."""
+        """The details that the metric returned with its values: numbers, strings and arrays."""
         plain = self.info.get("details") or {}
         return LazyTensors(self.files, self.path.with_suffix(layout.TENSORS), plain) if self.files else plain
 
@@ -108,20 +108,20 @@ class Seed:
     folder: Path
     info: Mapping[str, Any]  # train.json, at least status and error
     scores: tuple[ScoreFile, ...]
-    files: Folder | None = None  # None: no tensors lie beside it
+    files: Folder | None = None  # None: it has no tensors
 
     @property
     def status(self) -> str:
-        """How its training ended."""
+        """The status of its training."""
         return str(self.info["status"])
 
     @cached_property
     def media(self) -> Mapping[str, Array]:
-        """Preview samples, curves and snapshots; empty where there are none."""
+        """Preview samples, curves and snapshots; empty if there are none."""
         return LazyTensors(self.files, self.folder / layout.MEDIA) if self.files else {}
 
     def details(self, name: str) -> Mapping[str, Any] | None:
-        """Details of the score that has one of this name, such as "counts"."""
+        """The details of the first score that has a detail of this name, such as "counts"."""
         return next((score.details for score in self.scores if name in score.details), None)
 
 
@@ -138,27 +138,26 @@ class Cell:
 
     @property
     def ok(self) -> tuple[Seed, ...]:
-        """Seeds whose training went well."""
+        """The seeds that were trained successfully."""
         return tuple(seed for seed in self.seeds if seed.status == "ok")
 
     def median(self, name: str = "") -> Seed | None:
-        """The seed to show where only one has room: the median one, else the first whose training went well
-        and, if `name` is given, which has such a detail or such media."""
+        """The seed to show if there is room for one only: the median one, else the first successful one. If `name` is
+        given, only seeds with such a detail or such media count."""
         ok = sorted(self.ok, key=lambda seed: seed.number != self.shown)
         return next((s for s in ok if not name or name in s.media or s.details(name) is not None), None)
 
 
-@dataclass(frozen=True, eq=False)  # identity: what is derived from a run can be cached
+@dataclass(frozen=True, eq=False)  # compared by identity, so that functions of a run can be cached
 class Run:
-    """A run directory."""
+    """The results in a run directory."""
 
-    files: Store  # the door to its directory
+    files: Store  # access to its directory
     records: pd.DataFrame
     datasets: Mapping[str, Dataset]
     cells: tuple[Cell, ...]
-    trusted: bool = (
-        False  # whether plugins that it names may be run: only where this process has just run them
-    )
+    # Whether plugins that it names may be run, as this process has just run them anyway.
+    trusted: bool = False
 
     @property
     def folder(self) -> Path:
@@ -176,9 +175,9 @@ class Run:
 
 
 Names = Mapping[int, Sequence[str]]  # seed -> its scores, as paths below the run directory
-Ended = dict[str, Any]  # status and error, as the first record of a seed has them
+SeedStatus = dict[str, Any]  # status and error of a seed, from its first record
 _NUMBER = (int, float)
-_CARD = {  # what must have which type, where it is there
+_CARD = {  # the type of each entry of a document; entries may be missing
     "training": {
         "status": str,
         "error": str,
@@ -201,9 +200,9 @@ _CARD = {  # what must have which type, where it is there
 
 
 def open_run(run: Path | Run, *, trusted: bool = False) -> Run:
-    """A run directory with its records, unless it is open already: tables, figures and report can share one, so that
-    its files are read once. `trusted`: see `Run`. Raises StoreError for files that cannot be read, or that no run has
-    written."""
+    """The results in a run directory. A `Run` is returned unchanged, so that tables, figures and report can share one
+    and read its files once. `trusted`: see `Run`. Raises StoreError for files that cannot be read, or that no run
+    writes."""
     if isinstance(run, Run):
         return run
     files = Store(Path(run), read_only=True)
@@ -214,9 +213,10 @@ def open_run(run: Path | Run, *, trusted: bool = False) -> Run:
 
 
 def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
-    """In plain Python: a data frame for each seed of 500 cells takes longer than to read what lies beside it."""
+    """The cells of the records. In plain Python, since grouping a data frame by the seeds of 500 cells takes longer
+    than reading all their files."""
     current = files.planned_scores()
-    seeds: dict[tuple[str, str, str], dict[int, Ended]] = {}
+    seeds: dict[tuple[str, str, str], dict[int, SeedStatus]] = {}
     values: dict[tuple[str, str, str], list[tuple[str, float, int]]] = {}
     names = ("cell", "dataset", "label", "seed", "status", "error", "metric", "value")
     for name, dataset, label, seed, status, error, metric, value in zip(
@@ -228,54 +228,53 @@ def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
             values.setdefault(key, []).append((metric, value, seed))
     for key, ended in seeds.items():
         name, planned = key[0], current.get(key[0], {})
-        path, info = files.root / layout.cell(name), _card(files, "cell", layout.cell_card(name))
+        path, info = files.root / layout.cell(name), _read_card(files, "cell", layout.cell_card(name))
         own = tuple(_seed(files, name, number, ended[number], planned) for number in sorted(ended))
-        yield Cell(path, *key[1:], info, own, _median_seed(values.get(key, ())))
+        # The seed to show: the one with the median value of the first metric (the lower of two medians).
+        scored = values.get(key, [])
+        ranked = sorted((value, seed) for metric, value, seed in scored if metric == scored[0][0])
+        shown = ranked[(len(ranked) - 1) // 2][1] if ranked else None
+        yield Cell(path, *key[1:], info, own, shown)
 
 
-def _median_seed(values: Sequence[tuple[str, float, int]]) -> int | None:
-    """The seed with the median of the first metric, of (metric, value, seed)."""
-    ranked = sorted(pair[1:] for pair in values if pair[0] == values[0][0])
-    return ranked[(len(ranked) - 1) // 2][1] if ranked else None
-
-
-def _seed(files: Store, cell: str, number: int, ended: Ended, planned: Names) -> Seed:
-    """A run that was lost has left no train.json, so its records tell how it ended."""
+def _seed(files: Store, cell: str, number: int, ended: SeedStatus, planned: Names) -> Seed:
+    """One seed. If train.json is missing, as for a seed whose worker was lost, its records give its status."""
     folder = files.path(layout.scores(cell, number))
     there = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
     names = (name for name in sorted(planned.get(number, ())) if name.rpartition("/")[2] in there)
     scores = tuple(_score(files, name, there) for name in names)
-    known = _card(files, "training", layout.training(cell, number))
+    known = _read_card(files, "training", layout.training(cell, number))
     return Seed(number, folder.parent, {**ended, **known}, scores, files)
 
 
 def _score(files: Store, name: str, there: Set[str]) -> ScoreFile:
-    path, info = files.root / name, _card(files, "score", name)
+    path, info = files.root / name, _read_card(files, "score", name)
     try:
         rows = info.pop("records", ())
         values = tuple((str(row["metric"]), current_protocol(str(row["protocol"]))) for row in rows)
     except (TypeError, KeyError):
-        raise StoreError(f"{path}: 'records' holds what is no record; {REBUILD}") from None
-    beside = path.with_suffix(layout.TENSORS).name in there
-    return ScoreFile(path, info, values, files if beside else None)
+        raise StoreError(f"{path}: 'records' has an entry that is not a record; {REBUILD}") from None
+    has_tensors = path.with_suffix(layout.TENSORS).name in there
+    return ScoreFile(path, info, values, files if has_tensors else None)
 
 
 def _dataset(files: Store, label: str) -> Dataset | None:
     name = layout.dataset(label)
-    info, path = _card(files, "dataset", name), files.path(name)
+    info, path = _read_card(files, "dataset", name), files.path(name)
     arrays = files.read_tensors(path.with_suffix(layout.TENSORS))
     if "examples" not in arrays:
         return None
     try:
         data = Dataset(label, info, arrays)
-        _ = data.shape, data.scale, data.kind, data.modes  # whatever is wrong with them shows now
+        _ = data.shape, data.scale, data.kind, data.modes  # computed now, so that errors show now
     except (KeyError, TypeError, ValueError, IndexError):
         raise StoreError(f"{path}: is not the description of a dataset; {REBUILD}") from None
     return data
 
 
-def _card(files: Store, kind: str, name: str) -> dict[str, Any]:
-    """A document whose entries have the types that a run writes; empty where there is none. Raises StoreError."""
+def _read_card(files: Store, kind: str, name: str) -> dict[str, Any]:
+    """A document of this kind; empty if there is none. Raises StoreError for an entry of another type than a run
+    writes."""
     path, document = files.root / name, files.read_object(name)
     for key, expected in _CARD[kind].items():
         value = document.get(key)
@@ -295,7 +294,7 @@ _WORDS: Mapping[Any, str] = {
 
 
 def _short(value: object) -> str:
-    """A JSON value as a message quotes it."""
+    """A JSON value, shortened for a message."""
     text = json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
@@ -306,9 +305,9 @@ def _short(value: object) -> str:
 def read_records(run: Path | Store) -> pd.DataFrame:
     """The records of a run: one row per cell, seed and metric, the columns of `contracts.COLUMNS`.
 
-    `value`, `sem` and `floor` are NaN where there are none. A `protocol` of an earlier version is today's hash of the
-    same protocol (`current_protocol`). Raises StoreError where `records.jsonl` is missing, is not what the run wrote
-    (its SHA-256 lies beside it, except in directories of earlier versions), or holds what is no record.
+    `value`, `sem` and `floor` are NaN if there are none. A `protocol` of an earlier version is replaced by the present
+    hash of the same protocol (`current_protocol`). Raises StoreError if `records.jsonl` is missing, has been changed
+    since the run wrote it (its SHA-256 is stored next to it, except by earlier versions), or has an invalid record.
     """
     files = run if isinstance(run, Store) else Store(Path(run), read_only=True)
     path = files.path(layout.RECORDS)
@@ -331,21 +330,21 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("error", "invalid"), (str, NoneType)),
     "tricks": (list,),
     "params": (dict,),
-}  # by column; text where nothing is said
+}  # by column; all others are text
 _EXPECTED = tuple((name, _TYPES.get(name, (str,))) for name in COLUMNS)
 
 
 def _record(path: Path, number: int, line: str) -> list[object]:
     try:
         row = json.loads(line)
-        row = {"floor": None, "invalid": None, **row}  # earlier versions did not have them
+        row = {"floor": None, "invalid": None, **row}  # columns that earlier versions did not have
         values = [row[name] for name in COLUMNS]
     except (ValueError, TypeError, RecursionError):
         raise StoreError(f"{path}:{number}: is not a record in JSON; {REBUILD}") from None
     except KeyError as error:
         raise StoreError(f"{path}:{number}: the record has no {error.args[0]!r}; {REBUILD}") from None
     for value, (name, types) in zip(values, _EXPECTED, strict=True):
-        kind = type(value)  # not isinstance: true is no number
+        kind = type(value)  # not isinstance, since True must not pass for a number
         finite = math.isfinite(value) if kind is float else kind is not int or abs(value) < 2**63
         if kind not in types or not finite:
             raise StoreError(

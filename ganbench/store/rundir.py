@@ -1,8 +1,8 @@
-"""The run directory of a suite: a crash, a full disk or a second run at the same time spoils nothing in it.
+"""The run directory of a suite, safe against crashes, a full disk and several runs at the same time.
 
-The truth is one small JSON for each trained seed and each score (`files.Folder` says how it is written).
-`records.jsonl` and the tables are derived from these files and can be made again at any time: `plan.json`
-says which of them belong to the suite as it stands. Nothing is ever unpickled.
+The source of truth is one small JSON for each trained seed and each score (see `files.Folder`). `records.jsonl` and
+the tables are derived from these files and can be rebuilt at any time; `plan.json` lists those that belong to the
+present version of the suite. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, registry
-from ..atomic import explained
+from ..atomic import write_error
 from ..contracts import COLUMNS, Data, Status
 from ..errors import RequestError, StoreError
 from ..suite.load import DatasetSpec, Suite, dump
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from ..scoring import ScoredSeed
     from ..training.checkpoint import Checkpoint
 
-SETTLED: tuple[Status, ...] = ("ok", "diverged")  # what running again would only repeat
-PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples kept for the plots
-MAX_PLUGIN = 2**24  # bytes of a user's plugin file with all that it imports and reads
+SETTLED: tuple[Status, ...] = ("ok", "diverged")  # results that training again would only repeat
+PREVIEW_POINTS, PREVIEW_IMAGES = 2048, 64  # examples and samples stored for the plots
+MAX_PLUGIN = 2**24  # bytes of a user's plugin file with all files that it imports and reads
 MAX_RECORDS = 2**30  # bytes: a million records and more
 GRID_1D, GRID_2D = 512, 200  # points along each axis of a drawn density
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "safetensors")
@@ -54,13 +54,14 @@ class Store(Folder):
     """The run directory of one suite: the only code that knows how its results are written and read back."""
 
     def prepare(self) -> None:
-        """Make the directory ready for a run. Raises StoreError where that cannot be done."""
+        """Create the directory for a run. Raises StoreError if that fails, or if a newer ganbench has written it."""
         self.create()
-        self.read(layout.PLAN)  # refuses a directory of a newer ganbench
+        self.read(layout.PLAN)  # raises for a newer schema
 
     def check_suite(self, suite: Suite) -> None:
-        """Raises RequestError where the directory has the results of another suite, whose tables and report a run would
-        replace. A suite that was edited, moved or copied is the same one, and so is the resolved one in here."""
+        """Raises RequestError if the directory has the results of another suite, whose tables and report a run would
+        overwrite. A suite that was edited, moved or copied counts as the same, and so does the resolved suite in this
+        directory."""
         known, own = self._source(), _source(suite)
         if not known or own["path"] in (known["path"], os.path.realpath(self.path(layout.SUITE))):
             return
@@ -68,13 +69,13 @@ class Store(Folder):
             return
         if os.path.exists(known["path"]):  # else it was moved and then edited, or comes from another machine
             raise RequestError(
-                f"{self.root}: has the results of another suite, {known['path']}; those of {own['path']} would "
-                "take the place of its tables and report. Run it into another folder with --out, or give it "
-                "another `name`, which is also that of its usual folder"
+                f"{self.root}: has the results of another suite, {known['path']}; running {own['path']} would "
+                "overwrite its tables and report. Choose another folder with --out, or give the suite another `name`, "
+                "from which its default folder is named"
             )
 
     def _source(self) -> dict[str, str] | None:
-        """Which suite the directory belongs to; None where nothing says so, as in those of earlier versions."""
+        """The suite that the directory belongs to; None if that is not recorded, as by earlier versions."""
         source = (self.read(layout.PLAN) or {}).get("source")
         names = ("path", "sha256", "shipped")
         whole = isinstance(source, dict) and all(isinstance(source.get(name), str) for name in names)
@@ -82,18 +83,18 @@ class Store(Folder):
 
     @contextmanager
     def lock(self, cell: str, seeds: Sequence[int], *, wait: bool = True) -> Iterator[None]:
-        """Nobody else works on these seeds of the cell meanwhile; waits until that is so, or raises
-        filelock.Timeout. A lock goes with the process that holds it, however that ends; what its last holder left
-        half-written goes now."""
+        """Hold the locks of these seeds of a cell. Waits for another holder, or without `wait` raises filelock.Timeout.
+        The operating system releases a lock when its process ends, even if killed; temporary files that the last
+        holder left are removed here."""
         with ExitStack() as stack:
-            for seed in sorted(seeds):  # in one order, so that two runs never wait for each other
-                stack.enter_context(self._locked(layout.lock(cell, seed), wait=wait))
+            for seed in sorted(seeds):  # always in the same order, so that two runs cannot deadlock
+                stack.enter_context(self._lock_file(layout.lock(cell, seed), wait=wait))
                 for temporary in self.path(layout.seed(cell, seed)).rglob(".*.tmp"):
                     temporary.unlink(missing_ok=True)
             yield
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock_file(self, name: str, *, wait: bool = True) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         path = self.path(name)
@@ -101,17 +102,17 @@ class Store(Folder):
         try:
             path.parent.mkdir(exist_ok=True)
             lock.acquire()
-        except Timeout:  # which is an OSError
+        except Timeout:  # a subclass of OSError
             raise
         except OSError as error:
-            raise explained(error, path) from None
+            raise write_error(error, path) from None
         try:
             yield
         finally:
             lock.release()
 
     def remove(self, cell: Cell) -> None:
-        """Forget everything about a cell."""
+        """Remove all results of a cell. Raises StoreError if that fails."""
         path = self.path(layout.cell(cell.id))
         with self.lock(cell.id, cell.seeds):
             try:
@@ -119,24 +120,24 @@ class Store(Folder):
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise explained(error, path) from None
+                raise write_error(error, path) from None
 
     # ------------------------------------------------------------------------------------------ trainings
 
     def training(self, cell: Cell, seed: int, *, artefacts: bool = True) -> TrainedSeed | None:
-        """A trained seed of the cell, without its tensors; None where there is none of its key, or none that can be
-        trusted. `artefacts`: whether the checksums of its tensors are looked at too."""
+        """A trained seed of the cell, without its tensors; None if there is none with the same key, or if it is
+        damaged. `artefacts`: whether to verify the checksums of its tensors too."""
         return self._training(cell.id, seed, cell.train_keys[seed], artefacts=artefacts)
 
     def _training(self, cell: str, seed: int, key: str, *, artefacts: bool) -> TrainedSeed | None:
-        # Weights, samples and curves are of one training, so that the whole folder is as good as its worst file.
+        # Weights, samples and curves belong to one training, so a damaged file makes the whole folder useless.
         document = self.read(layout.training(cell, seed), ["key", *SUMMARY], folder=True, artefacts=artefacts)
         if document is None or document["key"] != key:
             return None
         return TrainedSeed(**{name: document[name] for name in SUMMARY})
 
     def write_training(self, cell: Cell, trained: TrainedSeed, preview: Tensor | None = None) -> None:
-        """Keep a trained seed, its tensors, and a few samples [n, *shape] for the plots."""
+        """Store a trained seed, its tensors, and a few samples [n, *shape] for the plots."""
         import torch
 
         media = {f"curve.{name}": curve for name, curve in trained.curves.items()}
@@ -150,37 +151,37 @@ class Store(Folder):
         document = {
             "key": cell.train_keys[trained.seed],
             **trained.summary,
-            "seconds": max(0.0, trained.seconds),  # the clock may have been set back
+            "seconds": max(0.0, trained.seconds),  # negative if the clock was set back
             "versions": versions(),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
-        # Scores of an earlier training are of other samples.
+        # Remove the scores of an earlier training, which are of other samples.
         shutil.rmtree(self.path(layout.scores(cell.id, trained.seed)), ignore_errors=True)
         self.commit(layout.training(cell.id, trained.seed), document, artefacts)
         if trained.status in SETTLED:
             self._remove_checkpoints(cell.id, trained.seed)
 
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The weights of a seed (or what else its sampler carries), and its samples (None for a game)."""
+        """The weights of a seed (or the `state` of its sampler), and its samples (None for a game)."""
         folder = self.path(layout.seed(cell, seed))
         samples = self.read_tensors(folder / layout.SAMPLES, "pt").get("samples")
         return self.read_tensors(folder / layout.WEIGHTS, "pt"), samples
 
     def sample_count(self, cell: str, seed: int) -> int:
-        """How many samples are stored of a seed."""
+        """The number of stored samples of a seed."""
         samples = self.open_tensors(self.path(layout.seed(cell, seed), layout.SAMPLES))
         return samples.get_slice("samples").get_shape()[0] if samples else 0
 
     def curves(self, cell: str, seed: int) -> dict[str, NDArray[Any]]:
-        """What was written down along the training of a seed, by name, [L] each; "step" are the rounds."""
+        """The curves recorded during the training of a seed, by name, [L] each; "step" are the rounds."""
         media = self.read_tensors(self.path(layout.seed(cell, seed), layout.MEDIA))
         return {name.removeprefix("curve."): x for name, x in media.items() if name.startswith("curve.")}
 
     # ------------------------------------------------------------------------------------------ checkpoints
 
     def checkpoint(self, cell: Cell, seeds: Sequence[int], *, tensors: bool = True) -> Checkpoint | None:
-        """The checkpoint of a stack of these seeds, without its tensors where they are not wanted; None where there
-        is none, or none that these versions of PyTorch and ganbench can go on from to the same numbers."""
+        """The checkpoint of a stack of these seeds, without its tensors if `tensors` is false; None if there is none,
+        or if other versions of PyTorch or ganbench wrote it, with which training would give other numbers."""
         from ..training.checkpoint import Checkpoint
 
         path = self.path(layout.seed(cell.id, seeds[0]), layout.CHECKPOINT)
@@ -194,7 +195,7 @@ class Store(Folder):
         return Checkpoint(document["step"], document["seconds"], document["details"], state)
 
     def write_checkpoint(self, cell: Cell, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
-        """Keep the checkpoint of a stack, in the folder of its first seed, until the seed is trained."""
+        """Store the checkpoint of a stack in the folder of its first seed, where it stays until the seed is trained."""
         document = {
             "keys": [cell.train_keys[seed] for seed in seeds],
             "versions": versions(),
@@ -202,7 +203,7 @@ class Store(Folder):
             "seconds": checkpoint.seconds,
             "details": dict(checkpoint.details),
         }
-        # A name of its own, so that the one before stays whole until the document names the new one.
+        # A new file name for each checkpoint: the previous one stays valid until the document is replaced.
         name = f"checkpoint-{checkpoint.step}.safetensors"
         path = self.path(layout.seed(cell.id, seeds[0]), layout.CHECKPOINT)
         self.commit(path, document, {name: checkpoint.tensors})
@@ -216,8 +217,8 @@ class Store(Folder):
     # ------------------------------------------------------------------------------------------ scores
 
     def score(self, cell: Cell, seed: int, index: int, *, artefacts: bool = True) -> dict[str, Any] | None:
-        """The score of a seed by the metric of this index; None where there is none of its key, or none that can be
-        trusted. `artefacts`: as for `training`."""
+        """The score of a seed by the metric of this index; None if there is none with the same key, or if it is
+        damaged. `artefacts`: as for `training`."""
         name, key = cell.metrics[index].name, cell.score_keys[index][seed]
         return self._score(cell.id, seed, name, key, artefacts=artefacts)
 
@@ -229,7 +230,7 @@ class Store(Folder):
         return document if document and document["key"] == key else None
 
     def write_score(self, cell: Cell, scored: ScoredSeed) -> None:
-        """Keep a score and what the plots show of it."""
+        """Store a score with its details and tensors."""
         key = cell.score_keys[scored.index][scored.seed]
         document = {
             "key": key,
@@ -247,7 +248,7 @@ class Store(Folder):
     # ------------------------------------------------------------------------------------------ the plan
 
     def write_suite(self, suite: Suite) -> None:
-        """Keep the resolved suite, with copies of the users' plugins that it names, so that the directory can be
+        """Store the resolved suite, with copies of the user's plugins that it names, so that the directory can be
         reported, loaded and run again on a machine that does not have them."""
         paths, folders = [], set()
         for file, needed in user_files(suite).items():
@@ -255,34 +256,34 @@ class Store(Folder):
                 size = sum(path.stat().st_size for path in needed.values())
                 if size > MAX_PLUGIN:
                     raise OSError(
-                        0, f"with what it needs it has {size:,} bytes, and {MAX_PLUGIN:,} are the most"
+                        0, f"with the files it needs it has {size:,} bytes; at most {MAX_PLUGIN:,} are copied"
                     )
                 if any(name.startswith(os.pardir) for name in needed):
                     raise OSError(0, "it reads files outside its folder")
                 contents = {name: path.read_bytes() for name, path in sorted(needed.items())}
             except OSError as error:
                 self.warnings.append(
-                    f"{file}: is not copied into the run directory ({error.strerror}), so that this run can be loaded "
-                    "and run again only where the file is"
+                    f"{file}: is not copied into the run directory ({error.strerror}), so this run can be loaded "
+                    "and run again only on machines that have the file"
                 )
                 continue
             sums = [(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()]
-            # Named by its content: what another run is reading just now is never replaced by something else.
+            # Named by its content, so that files which another run is reading are never changed.
             folder = layout.plugin(file.name, hashlib.sha256(repr(sums).encode()).hexdigest())
             for name, content in contents.items():
                 self.write(self.path(folder, name), content)
             folders.add(folder.rpartition("/")[2])
             paths.append((str(file), f"{folder}/{file.name}"))
-        self.write(layout.SUITE, dump(relocate(suite, paths)).encode())  # last: all that it names is there
+        self.write(layout.SUITE, dump(relocate(suite, paths)).encode())  # last, when all files it names exist
         for folder in self.path(layout.PLUGINS).glob("*"):
             if folder.name not in folders:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def write_plan(self, suite: Suite, cells: Sequence[Cell]) -> None:
-        """Say which cells, seeds and scores belong to the suite as it stands, and describe each cell."""
+        """Store the plan (the cells, seeds and scores of this version of the suite) and a description of each cell."""
         known, source = self._source(), _source(suite)
         if known and known["path"] != source["path"] and os.path.exists(known["path"]):
-            source = known  # this is a copy
+            source = known  # this suite is a copy of the one that the directory belongs to
         for cell in cells:
             part, columns = cell.method.part, cell.columns
             card = {
@@ -292,17 +293,17 @@ class Store(Folder):
                 "train": asdict(cell.train),
                 "key": cell.key[:12],
                 "interface": cell.interface,
-                "about": part.plugin.summary if part else "samples made elsewhere",
+                "about": part.plugin.summary if part else "samples made by another program",
                 **({"tuned": cell.method.tuned} if cell.method.tuned else {}),
             }
             self.write_json(layout.cell_card(cell.id), card)
-        planned = [_planned(cell) for cell in cells]
+        planned = [_plan_entry(cell) for cell in cells]
         plan = {"suite": suite.name, "about": suite.about, "source": source, "cells": planned}
         self.write_json(layout.PLAN, plan)
 
     def planned_scores(self) -> dict[str, dict[int, list[str]]]:
-        """The names of the scores of the present plan, by cell and seed; empty where there is no plan. Scores of
-        earlier plans stay in their folders and are in none of these lists. Raises StoreError."""
+        """The names of the scores of the present plan, by cell and seed; empty if there is no plan. Scores of earlier
+        plans stay in their folders but are not listed. Raises StoreError for a plan that no run writes."""
         planned: dict[str, dict[int, list[str]]] = {}
         try:
             for cell in self.read_object(layout.PLAN).get("cells", ()):
@@ -316,23 +317,23 @@ class Store(Folder):
         return planned
 
     def write_environment(self, device: str) -> None:
-        """Write down on what the run happens."""
+        """Store a description of the machine and the versions of the packages."""
         self.write_json(layout.ENVIRONMENT, environment(device))
 
     def write_dataset(self, preview: Preview) -> None:
-        """Keep what the plots show of a dataset."""
+        """Store the preview of a dataset."""
         self.commit(layout.dataset(preview.card["label"]), preview.card, {layout.TENSORS: preview.tensors})
 
     # ------------------------------------------------------------------------------------------ records
 
     def records(self) -> list[dict[str, Any]]:
-        """One row, with the columns of `contracts.COLUMNS`, for each value of each metric of each seed that
-        has been trained and scored, in the order of the plan. Raises StoreError where there is no plan."""
+        """One row, with the columns of `contracts.COLUMNS`, for each value of each metric of each seed that has been
+        trained and scored, in the order of the plan. Raises StoreError if there is no plan."""
         plan = self.read(layout.PLAN)
         if plan is None:
             raise StoreError(f"{self.root}: is not a folder of results (it has no readable {layout.PLAN})")
         return [
-            {column: row.get(column) for column in COLUMNS}  # earlier versions had fewer
+            {column: row.get(column) for column in COLUMNS}  # earlier versions had fewer columns
             for cell in plan["cells"]
             for seed, key in cell["seeds"].items()
             for row in self._rows(cell, int(seed), key)
@@ -349,7 +350,7 @@ class Store(Folder):
                 for record in score["records"] if score else ():
                     yield {**record, "suite": cell["suite"]}
                 continue
-            # A seed that has nothing to be scored has a row for each value, which says why.
+            # A seed that was not trained successfully has a row without value for each value, with its error.
             for value in metric["values"]:
                 yield {
                     **{name: cell[name] for name in COLUMNS if name in cell},
@@ -365,13 +366,14 @@ class Store(Folder):
                 }
 
     def write_records(self) -> list[dict[str, Any]]:
-        """Write the records again from the scores, with their SHA-256 beside them, and return them."""
+        """Rebuild `records.jsonl` and its SHA-256 from the scores; returns the records."""
         rows = self.records()
         lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
         content = "".join(lines).encode()
-        # Another run of the directory may end at the same time, and this one may be killed between the two files:
-        # records without a checksum are believed, since earlier versions wrote none.
-        with self._locked(layout.RECORDS_LOCK):
+        # Locked, since another run of the directory may end at the same time. The checksum is removed first: if this
+        # process is killed between the two writes, records without a checksum are accepted (earlier versions wrote
+        # none), but records with a wrong one are not.
+        with self._lock_file(layout.RECORDS_LOCK):
             self.remove_file(layout.RECORDS_SUM)
             self.write(layout.RECORDS, content)
             checksum = f"{hashlib.sha256(content).hexdigest()}  {layout.RECORDS}\n"
@@ -379,30 +381,30 @@ class Store(Folder):
         return rows
 
     def read_records(self) -> bytes:
-        """What `write_records` has written. Raises StoreError where there is nothing, or where it was changed."""
+        """The content that `write_records` wrote. Raises StoreError if there is none, or if it was changed."""
         path, checksum = self.path(layout.RECORDS), self.path(layout.RECORDS_SUM)
-        for _ in range(3):  # a run that ends just now may write both files between the two reads
+        for _ in range(3):  # retry, since a run that ends now may replace both files between the two reads
             expected, content = self.read_text(checksum), self.read_bytes(path, MAX_RECORDS)
             if content is None:
-                raise StoreError(f"{path}: there is no such file; expected the directory that `run` wrote")
+                raise StoreError(f"{path}: no such file; expected the directory that `run` wrote")
             if expected is None or expected.split(maxsplit=1)[:1] == [hashlib.sha256(content).hexdigest()]:
                 return content
         raise StoreError(
-            f"{path}: is not as the run wrote it, since its SHA-256 is not that in {checksum.name}: it was cut or "
-            f"edited; {REBUILD}, or remove {checksum.name} to use it as it is"
+            f"{path}: has been changed since the run wrote it (its SHA-256 is not that in {checksum.name}); {REBUILD}, "
+            f"or remove {checksum.name} to use the changed file"
         )
 
 
 def _source(suite: Suite) -> dict[str, str]:
-    """What tells one suite from another of the same name."""
+    """What distinguishes a suite from another one of the same name: its path, content, and shipped name."""
     path = os.path.realpath(suite.path)
     shipped = Path(path).is_relative_to(os.path.realpath(registry.shipped("suites")))
     text = hashlib.sha256(suite.source_text.encode()).hexdigest()
     return {"path": path, "sha256": text, "shipped": suite.path.stem if shipped else ""}
 
 
-def _planned(cell: Cell) -> dict[str, Any]:
-    """What plan.json says of a cell: all that `records` needs, when the suite is no longer at hand."""
+def _plan_entry(cell: Cell) -> dict[str, Any]:
+    """The entry of a cell in plan.json: everything that `records` needs, without the suite."""
     metrics = [
         {
             "metric": metric.name,
@@ -422,25 +424,26 @@ def _planned(cell: Cell) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------- datasets
 
 
-def few(shape: Sequence[int]) -> int:
-    """How many examples of this shape a plot shows."""
+def preview_size(shape: Sequence[int]) -> int:
+    """The number of examples of this shape to store for the plots."""
     return PREVIEW_POINTS if math.prod(shape) <= 3 else PREVIEW_IMAGES
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the plots and the report show of a dataset."""
+    """The part of a dataset that plots and report show."""
 
     card: dict[str, Any]
     tensors: dict[str, Tensor]
 
 
 def preview(dataset: DatasetSpec, data: Data, digest: str) -> Preview:
-    """Numbers, names, some test examples [n, *shape] and, where it is known and can be drawn, the log density
-    in nats: [w] over `extent` (x0, x1), or [h, w] over (x0, x1, y0, y1) with y growing along the rows."""
+    """The preview of a dataset: a description, some test examples [n, *shape] and, if it is known and has at most two
+    dimensions, the log density in nats: [w] over `extent` (x0, x1), or [h, w] over (x0, x1, y0, y1) with y growing
+    along the rows."""
     import torch
 
-    n = min(few(data.shape), len(data.test))
+    n = min(preview_size(data.shape), len(data.test))
     chosen = torch.linspace(0, len(data.test) - 1, n).round().long()
     tensors = {"examples": data.floats(data.test[chosen])}
     if data.log_density and data.shape in ((1,), (2,)):
@@ -469,7 +472,7 @@ def preview(dataset: DatasetSpec, data: Data, digest: str) -> Preview:
 
 
 def _density(log_density: Callable[[Tensor], Tensor], points: Tensor) -> dict[str, Tensor]:
-    """On a grid around these points [n, d], d ≤ 2."""
+    """The log density on a grid around these points [n, d], d ≤ 2."""
     import torch
 
     low, high = points.amin(0), points.amax(0)
@@ -497,7 +500,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """On what the numbers were made."""
+    """The machine, the versions of packages, and the command of this run."""
     import torch
 
     return {
@@ -505,7 +508,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        # PyTorch chooses its kernels by the instruction set, on which the last digits depend.
+        # PyTorch chooses its kernels by the instruction set, so the last digits of results depend on it.
         "processor": f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "threads": 1 if device == "cpu" else torch.get_num_threads(),  # of a training
         "device": torch.cuda.get_device_name(device)
@@ -517,7 +520,7 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model of the CPU as Linux names it; elsewhere what Python knows of it."""
+    """The model name of the CPU on Linux; elsewhere whatever Python knows of it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

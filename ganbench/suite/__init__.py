@@ -1,5 +1,5 @@
-"""What a suite says: YAML with positions, checked, as a `Suite` and the plan of its cells.
+"""Suites: reads the YAML, checks it, and plans the cells to run.
 
-In: a YAML file or a shipped name. Out: `Suite` and `Plan`, or every mistake with its line.
+In: a YAML file or a shipped name. Out: a `Suite` and its `Cell`s, or every mistake with its line.
 Not its business: data, tensors, running anything.
 """

@@ -1,8 +1,8 @@
 """Types of parameters, read from their annotations without running anything.
 
-Understood: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
-tuple[X, Y], unions by `|`, and the names of kinds of plugins, for a parameter that names a plugin in its
-turn. Any other annotation lets every value pass.
+Supported: int, float, str, bool, Path, None, Literal[...], list[X], Sequence[X], tuple[X, ...],
+tuple[X, Y], unions with `|`, and Divergence and Feature, for a parameter that names another plugin.
+Other annotations are not checked.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from ..contracts import Kind
 from ..errors import did_you_mean
 
-# What a parameter of this type names.
+# The kind of plugin that a parameter of this type names.
 PLUGINS: dict[str, Kind] = {"Divergence": "divergence", "Feature": "feature"}
 
 
 class Mismatch(Exception):
-    """A value is not of the type; the text says what was expected and what was found."""
+    """A value is not of the type; the text says what was expected and what was given."""
 
 
 def coerce(annotation: str, value: Any) -> Any:
-    """The value as its type wants it: whole numbers become floats, lists become tuples. Raises Mismatch."""
+    """The value converted to its type: integers become floats for `float`, lists become tuples. Raises Mismatch."""
     return _fit(_tree(annotation), value)
 
 
@@ -39,7 +39,7 @@ def plugin_kind(annotation: str) -> Kind | None:
 
 
 def describe(value: Any) -> str:
-    """A value as a newcomer would name it: `the text 'no'`, `a list`."""
+    """A value in plain words for a message: `the text 'no'`, `a list`."""
     match value:
         case None:
             return "nothing"
@@ -58,12 +58,12 @@ def describe(value: Any) -> str:
 @cache
 def _tree(annotation: str) -> ast.expr:
     try:
-        return _named(ast.parse(annotation.strip(), mode="eval").body)
+        return _unwrap(ast.parse(annotation.strip(), mode="eval").body)
     except (SyntaxError, ValueError):
         return ast.Name("Any")
 
 
-def _named(node: ast.expr) -> ast.expr:
+def _unwrap(node: ast.expr) -> ast.expr:
     """`typing.Literal` as `Literal`, `"int"` as `int`."""
     if isinstance(node, ast.Attribute):
         return ast.Name(node.attr)
@@ -77,7 +77,7 @@ def _items(node: ast.expr) -> list[ast.expr]:
 
 
 def _fit(node: ast.expr, value: Any) -> Any:
-    match _named(node):
+    match _unwrap(node):
         case ast.Name("int") if type(value) is int:
             return value
         case ast.Name("float") if type(value) in (int, float):
@@ -90,7 +90,7 @@ def _fit(node: ast.expr, value: Any) -> Any:
             return value
         case ast.BinOp(left, ast.BitOr(), right):
             return _either(left, right, value)
-        case ast.Subscript(head, inside) if isinstance(head := _named(head), ast.Name):
+        case ast.Subscript(head, inside) if isinstance(head := _unwrap(head), ast.Name):
             return _generic(head.id, _items(inside), value)
         case ast.Name(name) if name in PLUGINS and isinstance(value, str | dict):
             return value
@@ -110,7 +110,9 @@ def _either(left: ast.expr, right: ast.expr, value: Any) -> Any:
             return _fit(right, value)
         except Mismatch:
             pass
-        if isinstance(left, ast.Subscript):  # what is wrong inside a list, or the nearest choice, says more
+        if isinstance(
+            left, ast.Subscript
+        ):  # the error inside a list, or the nearest choice, is more specific
             raise
         raise _mismatch(ast.BinOp(left, ast.BitOr(), right), value) from None
 
@@ -133,7 +135,7 @@ def _choice(choices: list[Any], value: Any) -> Any:
             return choice
     if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
         raise Mismatch(f"{value!r} is not one of its values{did_you_mean(value, choices)}")
-    raise Mismatch(f"expected {_or(choices)}, got {describe(value)}")
+    raise Mismatch(f"expected {_alternatives(choices)}, got {describe(value)}")
 
 
 def _mismatch(node: ast.expr, value: Any) -> Mismatch:
@@ -144,7 +146,7 @@ def _mismatch(node: ast.expr, value: Any) -> Mismatch:
 
 
 def _words(node: ast.expr) -> str:
-    match _named(node):
+    match _unwrap(node):
         case ast.Name("int"):
             return "a whole number"
         case ast.Name("float"):
@@ -161,7 +163,7 @@ def _words(node: ast.expr) -> str:
             return "null"
         case ast.BinOp(left, ast.BitOr(), right):
             return f"{_words(left)} or {_words(right)}"
-        case ast.Subscript(head, inside) if isinstance(head := _named(head), ast.Name):
+        case ast.Subscript(head, inside) if isinstance(head := _unwrap(head), ast.Name):
             return _generic_words(head.id, _items(inside))
         case _:
             return "any value"
@@ -169,7 +171,7 @@ def _words(node: ast.expr) -> str:
 
 def _generic_words(head: str, inside: list[ast.expr]) -> str:
     if head == "Literal":
-        return _or([ast.literal_eval(item) for item in inside])
+        return _alternatives([ast.literal_eval(item) for item in inside])
     if head not in ("list", "Sequence", "tuple"):
         return "any value"
     if head != "tuple" or (len(inside) == 2 and _is_ellipsis(inside[1])):
@@ -181,5 +183,5 @@ def _is_ellipsis(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is ...
 
 
-def _or(choices: list[Any]) -> str:
+def _alternatives(choices: list[Any]) -> str:
     return " or ".join(repr(choice) if isinstance(choice, str) else describe(choice) for choice in choices)

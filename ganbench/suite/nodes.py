@@ -1,8 +1,8 @@
 """YAML as a tree whose values know their line and column.
 
-PyYAML composes the tree; here it is checked and turned into plain values. Scalars follow the core schema of YAML 1.2
-(`no`, `on` and `10:30` are text, `1e-3` is a number). Anchors, aliases and tags are refused and the depth is limited,
-so a hostile file can neither run code nor expand without end: it costs one error with its position.
+PyYAML composes the tree; this module checks it and converts scalars by the core schema of YAML 1.2 (`no`, `on` and
+`10:30` are text, `1e-3` is a number). Anchors, aliases and tags are refused and the depth is limited, so a hostile
+file can neither run code nor expand without bound: it gets one error with its position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_BYTES = 512 * 1024
 MAX_DEPTH = 20
 MAX_INTEGER = 2**63
 
-BROKEN = object()  # the value of a node whose mistake has been reported already
+BROKEN = object()  # value of a node whose mistake has been reported, so that no second error follows from it
 
 _NULL = re.compile(r"null|Null|NULL|~|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -54,7 +54,7 @@ class YamlNode:
 
     @property
     def is_broken(self) -> bool:
-        """Whether a mistake in it has been reported already."""
+        """Whether a mistake in this node or below it has been reported."""
         children = self.value.values() if isinstance(self.value, dict) else self.value
         return self.value is BROKEN or (
             isinstance(self.value, dict | list) and any(child.is_broken for child in children)
@@ -70,7 +70,7 @@ class YamlNode:
 
 
 def read(path: Path, issues: list[SuiteIssue]) -> tuple[YamlNode, str]:
-    """The tree and the text of a file. Mistakes after which reading can go on are added to `issues`; raises
+    """The tree and the text of a file. Mistakes that do not prevent reading the rest are added to `issues`; raises
     SuiteError for the others."""
     start = Position(str(path), 1, 1)
     try:
@@ -95,12 +95,15 @@ def parse(text: str, file: str, issues: list[SuiteIssue]) -> YamlNode:
         composer = _Composer(text, file)
     except yaml.reader.ReaderError as error:
         position = _end(text[: error.position], file)
-        raise _fatal(position, f"the character U+{error.character:04X} cannot stand in YAML") from None
+        raise _fatal(position, f"the character U+{error.character:04X} is not allowed in YAML") from None
     try:
         node = composer.single_document()
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, file) from None
-    except (ValueError, OverflowError):  # PyYAML passes on chr()'s error for an escape such as "\U0FFFFFFF"
+    except (
+        ValueError,
+        OverflowError,
+    ):  # PyYAML lets chr()'s error through, for an escape such as "\U0FFFFFFF"
         raise _fatal(_position(composer.get_mark(), file), "is not valid YAML: no such character") from None
     root = _convert(node, "", file, issues) if node else None
     if root is None or root.value is None:
@@ -109,18 +112,18 @@ def parse(text: str, file: str, issues: list[SuiteIssue]) -> YamlNode:
 
 
 def join_key(key: str, name: str) -> str:
-    """The path of keys one key further: `train` and `steps` give `train.steps`."""
+    """The dotted path of a key below another: `train` and `steps` give `train.steps`."""
     return f"{key}.{name}" if key else name
 
 
 def scalar(text: str) -> Any:
-    """A plain scalar by the core schema of YAML 1.2; infinity and NaN come as floats."""
+    """The value of a plain scalar by the core schema of YAML 1.2; infinity and NaN are floats."""
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):
         return text.lower() == "true"
     if _INT.fullmatch(text):
-        if len(text) > 40:  # int() takes long for millions of digits, and refuses them in the end
+        if len(text) > 40:  # int() is quadratic in the number of digits and raises for more than 4,300
             return math.inf
         return int(text, 0 if text[:2] in ("0o", "0x") else 10)
     if _FLOAT.fullmatch(text):
@@ -129,7 +132,7 @@ def scalar(text: str) -> Any:
 
 
 class _Composer(yaml.SafeLoader):
-    """PyYAML's composer, which stops at what a suite must not contain, before it acts on it."""
+    """PyYAML's composer, which refuses anchors, aliases, tags and deep nesting before it resolves them."""
 
     def __init__(self, text: str, file: str) -> None:
         super().__init__(text)
@@ -137,7 +140,7 @@ class _Composer(yaml.SafeLoader):
         self.depth = 0
 
     def single_document(self) -> yaml.Node | None:
-        """The only document of the text; None where there is none."""
+        """The only document of the text; None if there is none."""
         node = self.get_node() if self.check_node() else None
         if self.check_node():
             position = _position(self.peek_event().start_mark, self.file)
@@ -150,10 +153,10 @@ class _Composer(yaml.SafeLoader):
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            remedy = "anchors and aliases are not read; write the value out, or quote the text"
+            remedy = "anchors and aliases are not supported;  write the value out, or quote the text"
             raise _fatal(position, f"{sign}{anchor}: {remedy}")
         if tag:
-            raise _fatal(position, f"the tag {tag!r} is not read; remove it, or quote the text")
+            raise _fatal(position, f"the tag {tag!r} is not supported; remove it, or quote the text")
         if isinstance(event, yaml.CollectionStartEvent) and self.depth == MAX_DEPTH:
             raise _fatal(position, f"is nested more than {MAX_DEPTH} deep")
         self.depth += 1
@@ -163,7 +166,7 @@ class _Composer(yaml.SafeLoader):
 
 
 def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> YamlNode:
-    """PyYAML's node as ours; `key` is the path of keys that leads to it."""
+    """PyYAML's node as a `YamlNode`; `key` is its dotted path."""
     position = _position(node.start_mark, file)
     if isinstance(node, yaml.ScalarNode):
         return YamlNode(_checked_scalar(node, position, key, issues), position)
@@ -180,7 +183,7 @@ def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> 
         name = key_node.value
         value = _convert(value_node, join_key(key, name), file, issues)
         if name in keys:
-            message = f"the key {name!r} stands here a second time (first in line {keys[name].line})"
+            message = f"the key {name!r} is given twice (first in line  {keys[name].line})"
             issues.append(key_position.issue(join_key(key, name), message))
         else:
             values[name], keys[name] = value, key_position
@@ -188,7 +191,7 @@ def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> 
 
 
 def _checked_scalar(node: yaml.ScalarNode, position: Position, key: str, issues: list[SuiteIssue]) -> Any:
-    """The value of a scalar, BROKEN where a suite cannot hold it. One in quotes, or a block, is text."""
+    """The value of a scalar; BROKEN, with an issue, if a suite cannot hold it. Quoted scalars and blocks are text."""
     text = node.value
     value = scalar(text) if node.style is None else text
     if isinstance(value, float) and not math.isfinite(value):
@@ -197,7 +200,7 @@ def _checked_scalar(node: yaml.ScalarNode, position: Position, key: str, issues:
     elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
         message = f"{text} is too large for a whole number (64 bits)"
     elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        message = "this text has half of a surrogate pair, which is no character"
+        message = "this text has an unpaired surrogate, which is not a character"
     else:
         return value
     issues.append(position.issue(key, message))

@@ -1,4 +1,4 @@
-"""The tree of a suite before it is checked: short forms written out, options of the command line put in."""
+"""Prepares the tree of a suite for the reader: expands short forms, applies the budget and --set options."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def _expand_entry(node: YamlNode, kind: str) -> YamlNode:
         return YamlNode({kind: node}, node.position, {kind: node.position})
     if not isinstance(node.value, dict):
         return node
-    # `ring: {modes: 8}` has one key, which is no key of an entry. What is no mapping cannot be parameters: it is left
-    # as it stands, and the reader says that the key is unknown.
+    # `ring: {modes: 8}` has one key, which is not a key of an entry. If its value is not a mapping, it cannot be
+    # parameters: the node is left unchanged, and the reader reports an unknown key.
     if len(node.value) == 1:
         ((name, params),) = node.value.items()
         if name not in (*ENTRY_KEYS[kind], "samples") and (
@@ -72,9 +72,9 @@ def _expand_entry(node: YamlNode, kind: str) -> YamlNode:
 
 
 def apply_budget(root: YamlNode, path: Path, issues: list[SuiteIssue]) -> YamlNode:
-    """The tree under its chosen budget: `budget` names one of `budgets`, each a mapping of dotted keys to the values
-    that they have under it (`train.steps: 100`, `methods.*.params.width: 60`, where `*` is every entry). The budget
-    becomes part of the suite's name, and so of its folder and of every table: two budgets never meet in one."""
+    """The tree with its chosen budget applied: `budget` names one of `budgets`, each a mapping from dotted keys to
+    values (`train.steps: 100`, `methods.*.params.width: 60`, where `*` means every entry). The budget becomes part of
+    the suite's name, and so of its folder and its tables, so that results of two budgets are never mixed."""
     if not isinstance(root.value, dict) or not {"budget", "budgets"} & root.value.keys():
         return root
     budgets, choice = root.value.get("budgets"), root.value.get("budget")
@@ -84,7 +84,7 @@ def apply_budget(root: YamlNode, path: Path, issues: list[SuiteIssue]) -> YamlNo
         issues.append(position.issue("budgets", message))
         return root
     if choice is None:
-        message = f"which of them is meant? Say `budget: {next(iter(budgets.value))}`"
+        message = f"no budget is chosen; add `budget:  {next(iter(budgets.value))}`"
         issues.append(root.keys["budgets"].issue("budgets", message))
         return root
     if choice.value not in list(budgets.value):  # a list, since the choice may be unhashable
@@ -122,7 +122,7 @@ class KeyPathError(Exception):
 def override(
     root: YamlNode, name: str, option: str, issues: list[SuiteIssue], example: str = "train.steps=100"
 ) -> YamlNode:
-    """The tree with one KEY=VALUE of the command line in it; `name` stands for the file in messages (`--set ...`)."""
+    """The tree with one KEY=VALUE of the command line applied; messages show `name` (`--set ...`) as the file."""
     position = Position(name, 0, 0)
     key, sign, text = option.partition("=")
     steps = _steps(key)
@@ -132,28 +132,28 @@ def override(
     value_issues: list[SuiteIssue] = []
     try:
         value = nodes.parse(text, name, value_issues) if text.strip() else YamlNode(None, position)
-        root = _assign(root, steps, _at(position, value))
+        root = _assign(root, steps, _with_position(position, value))
     except SuiteError as error:
         value_issues.extend(error.issues)
     except KeyPathError as error:
         issues.append(position.issue(key, str(error)))
-    # Lines and columns within a value would mislead: the option itself is the place.
+    # Lines and columns inside the value would mislead, so every issue is reported at the option itself.
     issues.extend(position.issue(key, issue.message) for issue in value_issues)
     return root
 
 
-def _at(position: Position, node: YamlNode) -> YamlNode:
-    """The node as if all of it stood at this position."""
+def _with_position(position: Position, node: YamlNode) -> YamlNode:
+    """The node with this position for itself and everything below it."""
     if isinstance(node.value, dict):
-        value: Any = {key: _at(position, child) for key, child in node.value.items()}
+        value: Any = {key: _with_position(position, child) for key, child in node.value.items()}
         return YamlNode(value, position, dict.fromkeys(value, position))
     if isinstance(node.value, list):
-        return YamlNode([_at(position, child) for child in node.value], position)
+        return YamlNode([_with_position(position, child) for child in node.value], position)
     return YamlNode(node.value, position)
 
 
 def _assign(node: YamlNode | None, steps: Sequence[str], value: YamlNode) -> YamlNode:
-    """A copy of the tree with `value` where the steps lead; mappings that are missing are made. Raises KeyPathError."""
+    """A copy of the tree with `value` at the path `steps`; missing mappings are created. Raises KeyPathError."""
     if not steps:
         return value
     if node is None or node.value is None:
@@ -164,7 +164,7 @@ def _assign(node: YamlNode | None, steps: Sequence[str], value: YamlNode) -> Yam
             return replace(node, value=[_assign(item, rest, value) for item in node.value])
         if not (head.isdecimal() and int(head[:9]) < len(node.value)):  # int() refuses thousands of digits
             raise KeyPathError(
-                f"{head!r} is no entry of this list; its entries are 0 to {len(node.value) - 1}"
+                f"{head!r} is not an entry of this list; its entries are 0 to {len(node.value) - 1}"
             )
         items = list(node.value)
         items[int(head)] = _assign(items[int(head)], rest, value)

@@ -1,8 +1,8 @@
-"""What a suite comes to: cells, and the content keys under which their results are stored.
+"""The cells of a suite, and the content keys under which their results are stored.
 
 A cell is a dataset, a method with its tricks and parameters, and all seeds: one stacked execution. Its keys
-say what its numbers depend on, and nothing else: the source of the plugins (less comments and docstrings),
-their parameters, the data, the budget, the precision and the seed.
+hash exactly what its numbers depend on: the source of the plugins (without comments and docstrings), their
+parameters, the data, the budget, the precision and the seed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from .nodes import YamlNode
 from .normalise import KEYS
 from .reader import Cursor, Reader
 
-PROTOCOL = 2  # goes up when the engine's own arithmetic changes, so that old results are not taken for new
-READING = 2  # goes up when files of samples are read in another way
+# Increased when the engine's own arithmetic changes, so that old results are not taken for new ones.
+PROTOCOL = 2
+READING = 2  # increased when the way in which files of samples are read changes
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A dataset, a method and all seeds. With the digest of the data it knows the keys of its results."""
+    """A dataset, a method and all seeds. With the digest of the data it has the keys of its results."""
 
     suite: str
     dataset: DatasetSpec
@@ -38,21 +39,20 @@ class Cell:
     seeds: tuple[int, ...]
     train: TrainSettings  # the suite's, then the dataset's, then the method's
     metrics: tuple[PluginSpec, ...]  # those that apply
-    digest: str | None = None  # of the data; None before they are loaded: the cell has no keys then
+    digest: str | None = None  # of the data; None before they are loaded, when the cell has no keys
     protocols: tuple[tuple[str, str], ...] = ()  # of each metric: short hash, sentence
     size: int = 1  # numbers in an example
-    min_samples: int = 0  # that must be stored of each seed for its metrics
-    key: str = field(
-        init=False, default=""
-    )  # all that training depends on but the seed: 64 hexadecimal digits
-    train_keys: Mapping[int, str] = field(
-        init=False, default_factory=dict
-    )  # all that training depends on, by seed
-    score_keys: tuple[Mapping[int, str], ...] = field(init=False, default=())  # of each metric, by seed
+    min_samples: int = 0  # samples that must be stored of each seed for its metrics
+    # 64 hexadecimal digits each: hash of everything but the seed that training depends on,
+    key: str = field(init=False, default="")
+    # the same with the seed, by seed,
+    train_keys: Mapping[int, str] = field(init=False, default_factory=dict)
+    # and of each metric with its training, by seed.
+    score_keys: tuple[Mapping[int, str], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        # At once, and not when a worker asks: results belong to the sources and files with which the run began.
-        # `replace(cell, digest=...) == cell` says whether they are still the same.
+        # Hashed now and not when a worker asks: results belong to the sources and files as they were when the run
+        # began. `replace(cell, digest=...) == cell` tests whether they have changed since.
         if self.digest is None:
             return
         if self.method.part is None:
@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def interface(self) -> Literal["game", "fit", "samples"]:
-        """How much of the method ganbench knows: its game, how to train it, or only its samples."""
+        """How the method is given: as a game, with a training loop of its own (fit), or as samples only."""
         return _interface(self.method)
 
     @property
@@ -124,7 +124,7 @@ class Cell:
 
 
 def make_cells(suite: Suite) -> tuple[Cell, ...]:
-    """The cells of a suite in its order, dataset by dataset and method by method; without data, and so without keys."""
+    """The cells of a suite, dataset by dataset and method by method; they have no keys, since no data are loaded."""
     return tuple(
         _cell(suite, dataset, method)
         for dataset in suite.datasets
@@ -134,8 +134,8 @@ def make_cells(suite: Suite) -> tuple[Cell, ...]:
 
 
 def read_cell(path: Path, label: str, dataset: str | None = None) -> Cell:
-    """One cell of a resolved suite, without its metrics. No other method, dataset or metric of the suite is looked at:
-    their files may be broken or missing. Raises RequestError where there is no such cell, SuiteError for mistakes."""
+    """One cell of a resolved suite, without its metrics. No other method, dataset or metric of the suite is read, so
+    their files may be broken or missing. Raises RequestError if there is no such cell, SuiteError for mistakes."""
     issues: list[SuiteIssue] = []
     root, text = nodes.read(path, issues)
     try:
@@ -156,7 +156,7 @@ def read_cell(path: Path, label: str, dataset: str | None = None) -> Cell:
             raise RequestError(f"{label!r} was not run on {dataset!r}{did_you_mean(str(dataset), own)}")
         name = dataset or next(iter(own))
         dataset_node, method_node = datasets[name], own[name]
-        method_node.pop("datasets", None)  # which may name datasets that are not looked at
+        method_node.pop("datasets", None)  # it may name datasets that are not read here
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise StoreError(
             f"{path}: is not the resolved suite of a run; run the suite again to rebuild it"
@@ -164,7 +164,7 @@ def read_cell(path: Path, label: str, dataset: str | None = None) -> Cell:
     reader, position = Reader(path, issues), root.position
     entry = YamlNode(method_node, position, dict.fromkeys(method_node, position))
     keys = Cursor(root, "", issues).fields(KEYS)
-    # First the dataset: what a method needs is looked up there.
+    # The dataset first: the method's `needs` are checked against it.
     reader.valid_datasets = reader.datasets(Cursor(YamlNode([dataset_node], position), "datasets", issues))
     suite = Suite(
         name=str(root.value["name"].value) if "name" in root.value else path.stem,
@@ -202,15 +202,17 @@ def _interface(method: MethodSpec) -> Literal["game", "fit", "samples"]:
 
 
 def identity(part: PluginSpec) -> dict[str, Any]:
-    """What the numbers of a plugin depend on: its source, its parameters, and the files that it reads."""
-    inner = {name: identity(one) for name, one in part.parts.items()}  # not where their files lie
+    """Everything that the numbers of a plugin depend on: its source, its parameters, and the files that it reads."""
+    # A plugin in a parameter counts by its own identity, not by the path of its file.
+    inner = {name: identity(one) for name, one in part.parts.items()}
     params = {**part.resolved, **inner}
     source = registry.digest(part.plugin.path)
     return {"name": part.name, "source": source, "params": params, **file_digests(part)}
 
 
 def file_digests(part: PluginSpec) -> dict[str, dict[str, str]]:
-    """SHA-256 of the files that a plugin reads, under "files"; empty where it reads none. Raises PluginError."""
+    """SHA-256 of the files that a plugin reads, under "files"; empty if it reads none. Raises PluginError for a file
+    that cannot be read."""
     digests = {}
     for name, path in part.files.items():
         try:
@@ -225,10 +227,10 @@ def file_digests(part: PluginSpec) -> dict[str, dict[str, str]]:
 
 
 def data_digest(data: Data, part: PluginSpec | None = None) -> str:
-    """SHA-256 over all that a method or metric can see of a dataset.
+    """SHA-256 of everything in a dataset that a method or metric can see.
 
-    part: the plugin that the data come from, with its parameters. The log density and the simulator are functions,
-    which cannot be hashed: its source, parameters, version and files stand for them.
+    part: the plugin that made the data, with its parameters. The log density and the simulator are functions and cannot
+    be hashed: the plugin's source, parameters, version and files are hashed instead.
     """
     import torch
 
@@ -243,7 +245,7 @@ def data_digest(data: Data, part: PluginSpec | None = None) -> str:
     if data.simulator:
         known = data.simulator
         digest.update(repr((known.parameters, known.low, known.high, known.truth)).encode())
-    # What data without any of these never had in their digest, so that their results stay valid.
+    # Later additions are hashed only where present, so that the digests of data without them did not change.
     more: dict[str, Any] = {"classes": data.classes} if data.classes else {}
     if data.modes and data.modes.dims is not None:
         more["dims"] = data.modes.dims
@@ -270,7 +272,7 @@ def _file_sha256(path: Path) -> str:
     return _content_sha256(path, state.st_mtime_ns, state.st_size)
 
 
-@cache  # each seed and each metric asks again
+@cache  # asked for by each seed and each metric; time and size in the key detect a changed file
 def _content_sha256(path: Path, _changed: int, _size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

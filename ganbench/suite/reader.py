@@ -34,9 +34,9 @@ TRACKER = f"Literal{list(get_args(TrackerName))}"
 
 @dataclass(frozen=True)
 class Cursor:
-    """A node of the tree with the path of keys that leads to it, and the list to which its mistakes are added.
+    """A node of the tree with its dotted path, and the list to which its mistakes are added.
 
-    A key that the suite leaves out has a cursor too, without a node, so that a rule can ask for any key.
+    A key that the suite leaves out also has a cursor, without a node, so that rules need not test for it.
     """
 
     node: YamlNode | None
@@ -50,19 +50,19 @@ class Cursor:
 
     @property
     def content(self) -> Any:
-        """A scalar, a list of nodes or a dictionary of nodes; None where nothing is given."""
+        """A scalar, a list of nodes or a dictionary of nodes; None if the key is not given."""
         return self.node.value if self.node else None
 
     def note(self, message: str, name: str = "", at: Position | None = None) -> None:
-        """Add a mistake: in this node, or in its key `name`, or at another position."""
+        """Add a mistake to the issues: at this node, at its key `name`, or at another position."""
         position = at or (self.node.position if self.node else None)
         if position is not None:
             self.issues.append(position.issue(join_key(self.key, name) if name else self.key, message))
 
     def fields(self, names: Iterable[str], of: str = "") -> dict[str, Cursor]:
-        """A cursor for each of these keys of a mapping: those that are given, in the order of the file, then the
-        others. Nothing at all counts as an empty mapping. Any other key is a mistake; `of` is the plugin whose
-        parameters they are."""
+        """A cursor for each of these keys of a mapping: the given ones in the order of the file, then the others. An
+        empty node counts as an empty mapping. Any other key is a mistake; `of` names the plugin if the keys are its
+        parameters."""
         names = tuple(names)
         values: dict[str, YamlNode] = {}
         if isinstance(self.content, dict):
@@ -84,22 +84,22 @@ class Cursor:
             self.note(f"expected a list (- one - two), got {annotations.describe(self.content)}")
             return []
         if len(self.content) < least:
-            self.note("is empty; it needs one entry at least")
+            self.note("is empty; it needs at least one entry")
         return [Cursor(node, f"{self.key}[{i}]", self.issues) for i, node in enumerate(self.content)]
 
     def value(self, annotation: str, default: Any = None) -> Any:
-        """A value of this type, or the default where there is none or it is wrong."""
+        """The value, converted to this type; the default if it is missing or wrong."""
         if self.node is None or self.node.is_broken:
             return default
         try:
             return annotations.coerce(annotation, self.node.plain())
         except annotations.Mismatch as mismatch:
-            self.note(f"{mismatch}{_quotes(annotation, self.content)}")
+            self.note(f"{mismatch}{_quoting_hint(annotation, self.content)}")
             return default
 
     def name(self, default: str | None, entry: Cursor) -> str:
-        """A name that can become a folder: what is given here, else the default, of which a mistake is noted at the
-        entry. Without a default, since that is wrong already, any name is good enough."""
+        """A name that can become a folder: the one given here, else the default. A mistake in the default is noted at
+        the entry. Returns "" if the default is None, which happens only where a mistake has been noted already."""
         name = self.value("str", default)
         if name is not None and (reason := unusable(name)):
             at = None if self.given or entry.node is None else entry.node.position
@@ -108,14 +108,14 @@ class Cursor:
 
 
 class Reader:
-    """Turns the tree into a Suite and collects the mistakes. Where something is wrong it goes on with a stand-in,
-    which nobody sees, since `load` raises."""
+    """Turns the tree into a Suite and collects the mistakes. After a mistake it continues with a placeholder, which is
+    never used, since `load` raises."""
 
     def __init__(self, path: Path, issues: list[SuiteIssue]) -> None:
         self.path = path
         self.folder = path.resolve().parent
         self.issues = issues
-        self.labels: list[str] = []  # of the datasets, the broken ones too
+        self.labels: list[str] = []  # of the datasets, including the invalid ones
         self.valid_datasets: list[DatasetSpec] = []
 
     # ------------------------------------------------------------ the suite
@@ -149,13 +149,13 @@ class Reader:
         keys = tune.fields(field.name for field in fields(TuneSettings))
         trials, steps = keys["trials"].value("int", 16), keys["steps"].value("int | None")
         if trials < 2:
-            keys["trials"].note(f"expected 2 trials at least, the default and another setting, got {trials}")
+            keys["trials"].note(f"expected at least 2 trials, the default and another setting, got {trials}")
         if steps is not None and steps < 1:
             keys["steps"].note(f"must be 1 or more, got {steps}")
         seeds = self.seeds(keys["seeds"]) if keys["seeds"].given else (1000, 1001)
         if both := sorted(set(seeds) & set(suite.seeds)):
             keys["seeds"].note(
-                f"the seed {both[0]} is one of the suite's; seeds of the search take no part in the result",
+                f"the seed {both[0]} is also one of the suite's; the search needs seeds of its own",
                 at=keys["seeds"].node.position if keys["seeds"].node else tune.node and tune.node.position,
             )
         labels = [dataset.label for dataset in suite.datasets]
@@ -183,7 +183,7 @@ class Reader:
         if name and name not in known:
             value.note(f"no metric of this suite has the value {name!r}{did_you_mean(name, known)}")
         elif name and known[name].better == "neither":
-            value.note(f"{name!r} says how something is, not what is better, so nothing can be chosen by it")
+            value.note(f"{name!r} has no better direction, so it cannot judge settings")
         return name
 
     def ranges(self, ranges: Cursor, suite: Suite) -> dict[str, dict[str, SearchRange]]:
@@ -232,7 +232,7 @@ class Reader:
         return tuple(names)
 
     def seeds(self, seeds: Cursor) -> tuple[int, ...]:
-        """How many, or a list."""
+        """The seeds: a number of them, or a list."""
         if seeds.node is None or seeds.node.is_broken:
             return (0, 1, 2, 3, 4)
         if type(seeds.content) is int:
@@ -242,7 +242,7 @@ class Reader:
             return tuple(range(seeds.content))
         if not isinstance(seeds.content, list):
             got = annotations.describe(seeds.content)
-            seeds.note(f"expected how many (5 means 0 to 4) or a list of seeds, got {got}")
+            seeds.note(f"expected a number of seeds (5 means 0 to 4) or a list of seeds, got {got}")
             return ()
         numbers: list[int] = []
         for item in seeds.items():
@@ -263,14 +263,14 @@ class Reader:
             value = setting.value(types[name])
             least = 0 if name == "snapshots" else 1
             if isinstance(value, float) and not 0 < value < math.inf:
-                setting.note(f"must be more than 0 and finite, got {value:g}")
+                setting.note(f"must be positive and finite, got {value:g}")
             elif isinstance(value, int) and value < least:
                 setting.note(f"must be {least} or more, got {value}")
             elif value is not None:
                 settings[name] = value
         if settings.get("dtype") == "float64" and settings.get("precision", "float32") != "float32":
             given = settings["precision"]
-            what = f"is of float32, not of float64; leave out `dtype: float64` or `precision: {given}`"
+            what = f"applies to float32 only; leave out `dtype: float64` or `precision: {given}`"
             train.note(what, "precision")
         return settings
 
@@ -284,8 +284,8 @@ class Reader:
         return keys
 
     def part(self, kind: Kind, keys: Mapping[str, Cursor], swept: Iterable[str] = ()) -> PluginSpec | None:
-        """The plugin of an entry with its parameters; None where there is no such plugin. `swept` are the parameters
-        that a sweep gives."""
+        """The plugin of an entry with its parameters; None if there is no such plugin. `swept`: the parameters that a
+        sweep sets."""
         name = keys[kind]
         plugin = self.plugin(kind, name)
         if name.node is None or plugin is None:
@@ -297,7 +297,7 @@ class Reader:
         return PluginSpec(plugin, self.params(keys["params"], plugin, name.node.position, swept))
 
     def plugin(self, kind: Kind, cursor: Cursor) -> Plugin | None:
-        """The plugin that is named here; None where there is no such plugin."""
+        """The plugin that is named here; None if there is no such plugin."""
         name = cursor.value("str")
         if name is None:
             return None
@@ -327,8 +327,8 @@ class Reader:
         return given
 
     def param(self, cursor: Cursor, param: Param) -> Any:
-        """The value of a parameter. A file or folder (a `Path`, or text that is called `path`) is looked for beside
-        the suite and becomes absolute; so does the file of a plugin that the parameter names."""
+        """The value of a parameter. A file or folder (a `Path`, or a string named `path`) is relative to the suite's
+        folder and becomes absolute; so does the file of a plugin that the parameter names."""
         kind = annotations.plugin_kind(param.annotation)
         if kind and isinstance(cursor.content, str | dict):
             return self.reference(kind, cursor)
@@ -357,7 +357,7 @@ class Reader:
         return {part.reference: dict(part.params)} if part.params else part.reference
 
     def existing(self, cursor: Cursor, name: str) -> Path:
-        """A path beside the suite, of something that exists."""
+        """The absolute path of a file or folder that must exist, relative to the suite's folder."""
         try:
             path = (self.folder / Path(name).expanduser()).resolve()
             exists = path.exists()
@@ -373,7 +373,7 @@ class Reader:
     # ------------------------------------------------------------ datasets, methods, metrics
 
     def datasets(self, datasets: Cursor) -> list[DatasetSpec]:
-        """The datasets; notes their labels, which `only` looks up."""
+        """The datasets; keeps their labels for `only`."""
         specs: list[DatasetSpec] = []
         labels: list[tuple[str, Cursor]] = []
         for entry in datasets.items():
@@ -422,8 +422,8 @@ class Reader:
         for dataset in self.valid_datasets:
             lacks = sorted(set(part.plugin.needs) - set(dataset.part.plugin.provides))
             if lacks and (only is None or dataset.label in only):
-                lack = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} has not"
-                entry.note(f"{lack}; say under `datasets` on which it shall run", "method")
+                lack = f"{part.name} needs data with {' and '.join(lacks)}, which {dataset.label!r} does not provide"
+                entry.note(f"{lack}; list the datasets that have it under `datasets`", "method")
         base = MethodSpec(label, part, tricks, (), train, only, keys["tuned"].value("str", ""))
         return self.swept(base, part, sweep) if sweep.given else [base]
 
@@ -437,13 +437,13 @@ class Reader:
             if not param.given:
                 continue
             if name in part.params and sweep.node:
-                sweep.note("stands under `params` too; say it once", name, sweep.node.keys[name])
+                sweep.note("is also given under `params`; remove one of the two", name, sweep.node.keys[name])
             values = [self.param(item, known[name]) for item in param.items()]
             choices[name] = [value for value in values if value is not BROKEN]
         if not choices or (count := prod(map(len, choices.values()))) == 0:
             return []
         if count > MAX_SWEEP:
-            sweep.note(f"makes {count:,} methods; {MAX_SWEEP:,} are the most")
+            sweep.note(f"makes {count:,} methods; at most {MAX_SWEEP:,} are allowed")
             return []
         specs = []
         for values in product(*choices.values()):
@@ -460,12 +460,12 @@ class Reader:
         parts = [self.part("trick", self.entry(item, "trick")) for item in items]
         if parts and method and method.plugin.interface == "fit":
             tricks.note(
-                f"{method.name!r} trains by itself and takes no tricks; they change methods that are a game"
+                f"{method.name!r} has its own training loop (fit) and takes no tricks; tricks need a method with a game"
             )
         return tuple(trick for trick in parts if trick)
 
     def samples(self, entry: Cursor) -> list[MethodSpec]:
-        """Samples made elsewhere: one file, or a list with a file for each seed."""
+        """Samples made by another program: one file, or a list with a file for each seed."""
         keys = entry.fields(ENTRY_KEYS["samples"])
         files = keys["samples"]
         paths: list[Path] = []
@@ -498,7 +498,7 @@ class Reader:
         return tuple(labels)
 
     def metrics(self, metrics: Cursor) -> list[PluginSpec]:
-        """The metrics. One that stands there more than once gets a label, so that no two share a column."""
+        """The metrics. One that is listed more than once gets a label, so that no two share a column."""
         specs: list[PluginSpec] = []
         entries: list[Cursor] = []
         for entry in metrics.items():
@@ -511,7 +511,7 @@ class Reader:
                 specs.append(replace(part, label=label))
                 entries.append(entry)
         specs = [spec if spec.label else replace(spec, label=_variant(spec, specs)) for spec in specs]
-        columns: dict[str, str] = {}  # each with the key of its entry
+        columns: dict[str, str] = {}  # column -> key of the entry that fills it
         for spec, entry in zip(specs, entries, strict=True):
             for column in (value.name for value in spec.values):
                 if column in columns:
@@ -521,8 +521,8 @@ class Reader:
         return specs
 
     def distinct(self, labels: Iterable[tuple[str, Cursor]]) -> None:
-        """No label stands for two entries, and no two labels for one folder: not every file system tells `GAN` from
-        `gan`, or an accented letter from a letter with an accent."""
+        """Every label belongs to one entry, and every label to a folder of its own: some file systems do not
+        distinguish `GAN` from `gan`, or a precomposed accented letter from a letter followed by an accent."""
         first: dict[str, tuple[str, str]] = {}
         for label, entry in labels:
             folder = normalize("NFKC", label).casefold()
@@ -536,12 +536,12 @@ class Reader:
 
 
 def unusable(name: str) -> str | None:
-    """Why a name cannot become a folder, on Linux, macOS and Windows; None where it can."""
+    """Why a name cannot be a folder's on Linux, macOS or Windows; None if it can."""
     if not name.strip() or name in (".", ".."):
         return f"{name!r} cannot be a name: it becomes a folder"
     if len(name) > MAX_NAME:
-        return f"this name has {len(name)} characters; {MAX_NAME} are the most, since it becomes a folder"
-    # Control characters, and invisible ones: a right-to-left override shows another name than the one that is there.
+        return f"this name has {len(name)} characters; at most {MAX_NAME} are allowed, since it becomes a folder name"
+    # Control and invisible characters: a right-to-left override, for one, displays another name than the real one.
     if bad := [c for c in name if c in "/\\" or category(c) in ("Cc", "Cf", "Zl", "Zp")]:
         return f"{name!r} cannot be a name: it becomes a folder, which cannot have {bad[0]!r} in its name"
     if name != name.strip() or name.endswith("."):
@@ -552,9 +552,9 @@ def unusable(name: str) -> str | None:
 
 
 def _variant(metric: PluginSpec, metrics: Sequence[PluginSpec]) -> str:
-    """The label of a metric that a suite has more than once: `n=500`, the parameters that are not its defaults and
-    not those of all the others. It is empty for the only one and for the one with defaults, whose columns and stored
-    scores thus stay what they are when another variant is added."""
+    """The label of a metric that is listed more than once, such as `n=500`: the parameters that differ both from the
+    defaults and from another variant. It is empty for a metric listed once and for the variant with all defaults, so
+    that their columns and stored scores stay the same when another variant is added."""
     others = [other.resolved for other in metrics if other.plugin == metric.plugin]
     return ", ".join(
         f"{param.name}={_choice(param, value)}"
@@ -565,7 +565,7 @@ def _variant(metric: PluginSpec, metrics: Sequence[PluginSpec]) -> str:
 
 
 def _choice(param: Param, value: Any) -> str:
-    """A value of a parameter in a label; a file by its name, a plugin by its name and parameters."""
+    """A parameter's value as part of a label; a file by its name, a plugin by its name and parameters."""
     if param.is_path and isinstance(value, str):
         return Path(value).name
     kind = annotations.plugin_kind(param.annotation)
@@ -581,8 +581,8 @@ def _as_label(value: Any) -> str:
     return value if isinstance(value, str) else annotations.describe(value)
 
 
-def _quotes(annotation: str, value: Any) -> str:
-    """Whether quotes, or none, would mend a mismatch, to be appended to its message."""
+def _quoting_hint(annotation: str, value: Any) -> str:
+    """A hint to add or remove quotes, if that would fix a mismatch; to be appended to its message."""
     if isinstance(value, str) and not isinstance(plain := nodes.scalar(value), str):
         remedy, other = "remove the quotes", plain
     elif isinstance(value, bool | int | float):

@@ -1,4 +1,4 @@
-"""The files of users' plugins that a suite names, and values with these files at another place."""
+"""The files of users' plugins that a suite names, and suites with the paths of these files replaced."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .spec import Suite
 
 
 def user_files(suite: Suite) -> dict[Path, dict[str, Path]]:
-    """For each file of plugins that ganbench does not ship: all files that it needs, by their names relative to its
-    folder. These are itself, the neighbours that it imports, and what its plugins say that they read; a name may lead
-    out of the folder with `..`. Raises PluginError."""
+    """For each plugin file that ganbench does not ship: all files that it needs, by their paths relative to its folder.
+    These are the file itself, the modules next to it that it imports, and the files that its plugins list under
+    `reads`; a path may leave the folder with `..`. Raises PluginError for a file that cannot be read."""
     methods = [method for method in suite.methods if method.part]
     parts = [dataset.part for dataset in suite.datasets] + [m.part for m in methods if m.part]
     parts += [trick for method in methods for trick in method.tricks] + list(suite.metrics)
@@ -24,7 +24,7 @@ def user_files(suite: Suite) -> dict[Path, dict[str, Path]]:
     for part in parts:
         parts += (
             part.parts.values()
-        )  # the list grows while it is read: plugins name others in their parameters
+        )  # plugins in parameters, appended to the list that this loop goes through
         path = part.plugin.path
         if any(path.is_relative_to(folder) for folder in shipped):
             continue
@@ -37,8 +37,8 @@ def user_files(suite: Suite) -> dict[Path, dict[str, Path]]:
 
 
 def relocate(value: Any, paths: list[tuple[str, str]]) -> Any:
-    """A value in which every path, also in the text `file.py:Symbol`, is replaced, by the first pair (old path, new
-    path) that fits it."""
+    """A value with every path replaced, also in a string `file.py:Symbol`, by the first pair (old path, new path) that
+    matches it."""
     if isinstance(value, str | Path):
         text = str(value)
         for old, new in paths:
@@ -46,7 +46,9 @@ def relocate(value: Any, paths: list[tuple[str, str]]) -> Any:
                 return type(value)(new + text[len(old) :])
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        moved = object.__new__(type(value))  # as it was: a cell keeps the keys with which the run began
+        moved = object.__new__(
+            type(value)
+        )  # without __post_init__: a cell keeps the keys of the start of the run
         for each in fields(value):
             object.__setattr__(moved, each.name, relocate(getattr(value, each.name), paths))
         return moved

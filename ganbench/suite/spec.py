@@ -1,4 +1,4 @@
-"""What a suite says, once it has been read: plain values that can be sent to another process."""
+"""The content of a suite after reading: plain values that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and how finely everything is trained."""
+    """Length, minibatch size and numerical precision of all training."""
 
     steps: int = 3000  # rounds of the game
     batch: int = 256  # examples in a minibatch
     dtype: Literal["float32", "float64"] = "float32"  # of parameters, latents and examples
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of products, whose factors may be rounded
-    snapshots: int = 4  # pictures of the samples kept along the way; they change no number
+    snapshots: int = 4  # sample images saved during training; they do not change results
     checkpoint: float = 10.0  # minutes between saves of a game, which a killed run resumes; changes no number
 
 
@@ -34,7 +34,7 @@ class PluginSpec:
 
     plugin: Plugin
     params: Mapping[str, Any]
-    label: str = ""  # tells a metric of a suite from the same one with other parameters
+    label: str = ""  # distinguishes a metric of a suite from the same one with other parameters
 
     @property
     def name(self) -> str:
@@ -42,13 +42,13 @@ class PluginSpec:
         return self._labelled(self.plugin.name)
 
     def build(self) -> Any:
-        """The plugin itself with its parameters; of a dataset, which is a function, `execution.worker.load_data` makes
-        the data. Raises PluginError where its file fails or its class refuses the parameters."""
+        """An instance of the plugin with its parameters. Raises PluginError if its file fails or its class rejects the
+        parameters. Not for datasets, which are functions: see `execution.worker.load_data`."""
         return registry.build(self.plugin, self.params)
 
     @property
     def values(self) -> tuple[Value, ...]:
-        """What a metric measures, named as in tables: `precision(k=3)`."""
+        """The values of a metric, named as in tables: `precision(k=3)`."""
         return tuple(replace(value, name=self._labelled(value.name)) for value in self.plugin.values)
 
     def _labelled(self, name: str) -> str:
@@ -56,17 +56,17 @@ class PluginSpec:
 
     @property
     def reference(self) -> str:
-        """How another process finds it: a shipped one by its name, any other by its file and symbol."""
+        """The text by which another process finds it: the name of a shipped plugin, `file:symbol` for any other."""
         shipped = registry.catalog()[self.plugin.kind].get(self.plugin.name) == self.plugin
         return self.plugin.name if shipped else f"{self.plugin.path}:{self.plugin.symbol}"
 
     @property
     def files(self) -> dict[str, Path]:
-        """What its numbers depend on besides its source, by name: the files and folders that its mark says it
-        `reads`, and those that its parameters name (a suite's paths are absolute)."""
+        """The files and folders that its numbers depend on besides its source, by name: those that its mark lists
+        under `reads`, and those that its parameters name (a suite's paths are absolute)."""
         named = {param.name: self.resolved.get(param.name) for param in self.plugin.params if param.is_path}
-        beside = {f"reads {name}": self.plugin.path.parent / name for name in self.plugin.reads}
-        return beside | {
+        reads = {f"reads {name}": self.plugin.path.parent / name for name in self.plugin.reads}
+        return reads | {
             name: Path(value)
             for name, value in named.items()
             if isinstance(value, str) and Path(value).is_absolute()
@@ -74,7 +74,7 @@ class PluginSpec:
 
     @property
     def parts(self) -> dict[str, PluginSpec]:
-        """The plugins that its parameters name in their turn, such as the divergence of an f-GAN."""
+        """The plugins that its parameters name, such as the divergence of an f-GAN."""
         found = {}
         for param in self.plugin.params:
             kind, value = annotations.plugin_kind(param.annotation), self.resolved.get(param.name)
@@ -85,20 +85,21 @@ class PluginSpec:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """All parameters with their defaults, in the order of the source. A default that only running the
-        file could tell is left out; the digest of the file stands for it."""
-        return {p.name: self.params.get(p.name, _default(p)) for p in self.plugin.params if self._known(p)}
-
-    def _known(self, param: Param) -> bool:
-        return param.name in self.params or (not param.required and _is_plain(param.default))
+        """All parameters with their defaults, in the order of the source. A default that is not a plain value is left
+        out; the digest of the file covers it."""
+        return {
+            param.name: self.params.get(param.name, _default(param))
+            for param in self.plugin.params
+            if param.name in self.params or (not param.required and _is_plain(param.default))
+        }
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset of the suite; `train` are the settings that it overrides.
+    """A dataset of the suite; `train`: the training settings that it overrides.
 
-    split: what metrics see as test data. "valid": the validation examples, with a tenth of the training examples,
-        which are not trained on, in their place
+    split: the examples that metrics see as test data. With "valid", these are the validation examples, and a tenth of
+        the training examples, which are not trained on, take the place of the validation examples
     """
 
     part: PluginSpec
@@ -109,8 +110,8 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method of the suite with its tricks, or (`part` is None) samples that were made elsewhere, a file
-    for each seed; `train` are the settings that it overrides, `datasets` the only labels it runs on."""
+    """A method of the suite with its tricks, or (`part` is None) samples made by another program, a file for each
+    seed. `train`: the training settings that it overrides; `datasets`: labels of the datasets it is limited to."""
 
     label: str
     part: PluginSpec | None
@@ -118,28 +119,28 @@ class MethodSpec:
     samples: tuple[Path, ...]
     train: Mapping[str, Any]
     datasets: tuple[str, ...] | None
-    tuned: str = ""  # how its parameters were chosen, in words; changes no number
+    tuned: str = ""  # how its parameters were chosen, in words; does not change results
 
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """An equal search for every method on every dataset, before anything is compared.
+    """A hyperparameter search with the same budget for every method on every dataset, before the comparison.
 
     by: label of a dataset -> the value by which settings are judged, on validation data
-    ranges: label of a method -> parameter ("lr", or "r1.gamma" of a trick) -> where to look instead of, or besides,
-        what its file says
+    ranges: label of a method -> parameter ("lr", or "r1.gamma" of a trick) -> its search range, which replaces or
+        adds to those of the method's file
     """
 
-    trials: int  # settings tried, the first of which is the method's default
-    seeds: tuple[int, ...]  # of the search; none of the suite's
+    trials: int  # settings to try, the first of which is the method's default
+    seeds: tuple[int, ...]  # of the search; disjoint from the suite's
     by: Mapping[str, str]
-    steps: int | None  # rounds of a trial; None: as many as of the result
+    steps: int | None  # rounds of a trial; None: as many as in the comparison
     ranges: Mapping[str, Mapping[str, SearchRange]]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What is to be compared; sweeps are expanded."""
+    """The methods, datasets and metrics of a comparison; sweeps are expanded."""
 
     name: str
     about: str
@@ -150,14 +151,16 @@ class Suite:
     metrics: tuple[PluginSpec, ...]
     path: Path
     source_text: str
-    track: tuple[str, ...] = ()  # trackers that are told of every finished seed; they change no number
+    track: tuple[
+        str, ...
+    ] = ()  # trackers to which every finished seed is reported; they do not change results
     tune: TuneSettings | None = None
 
 
 def _default(param: Param) -> Any:
     try:
         return annotations.coerce(param.annotation, param.default)
-    except annotations.Mismatch:  # such as None for `x: int = None`, which Python lets pass
+    except annotations.Mismatch:  # such as None for `x: int = None`, which Python accepts
         return param.default
 
 

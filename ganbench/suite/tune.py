@@ -1,6 +1,6 @@
-"""An equal search for every method: which settings are tried, and the suites that try them and use the best.
+"""Hyperparameter search with equal budgets: the settings to try, the suite of all trials, the suite with the best.
 
-A trial is a cell like any other, so it is cached, resumed, and spread over workers.
+A trial is a cell like any other, so it is cached, resumed, and distributed over workers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
+from ..format import seed_names
 from ..search_range import SearchRange
 from .spec import DatasetSpec, MethodSpec, PluginSpec, Suite, TuneSettings
 
@@ -30,8 +31,8 @@ class Trial:
 
 
 def search_space(method: MethodSpec, ranges: Mapping[str, SearchRange]) -> dict[str, SearchRange]:
-    """What is searched, in the order of the source: parameters that the files of the method and its tricks call
-    `tunable` and that the suite does not set, and those that `ranges` names."""
+    """The search range of each parameter to search, in the order of the source: the parameters that the method and its
+    tricks declare `tunable` and that the suite does not set, and those in `ranges`."""
     space: dict[str, SearchRange] = {}
     for prefix, part in _parts(method):
         for param in part.plugin.params:
@@ -44,18 +45,20 @@ def search_space(method: MethodSpec, ranges: Mapping[str, SearchRange]) -> dict[
 
 
 def points(trials: int, dimensions: int) -> np.ndarray:
-    """The points of the unit cube [trials, dimensions] that are tried after the default.
+    """Points of the unit cube [trials, dimensions], which become the settings after the default.
 
-    A scrambled Sobol sequence: the same points for all methods, so that they are compared under common random numbers,
-    and a longer search begins with the shorter one.
+    A scrambled Sobol sequence: all methods get the same points (common random numbers), and a longer search starts with
+    the points of a shorter one.
     """
+    # Always `COLUMNS` columns: the scrambling depends on their number, and an added parameter must not move the others.
     sobol = qmc.Sobol(max(COLUMNS, dimensions), scramble=True, rng=SEED)
+    # A power of two, for which a Sobol sequence is balanced.
     exponent = max(0, int(trials - 1).bit_length())
     return sobol.random_base2(exponent)[:trials, :dimensions]
 
 
 def trials(method: MethodSpec, tune: TuneSettings) -> list[Trial]:
-    """The settings that are tried for a method; the default alone where it has nothing to search."""
+    """The settings to try for a method; only the default if there is nothing to search."""
     space = search_space(method, tune.ranges.get(method.label, {}))
     if not space:
         return [Trial(0, {})]
@@ -106,15 +109,15 @@ def search_suite(suite: Suite, tune: TuneSettings, dataset: DatasetSpec) -> Suit
 
 
 def searched(suite: Suite, dataset: DatasetSpec) -> list[MethodSpec]:
-    """The methods that run on a dataset and train: all but samples that were made elsewhere."""
+    """The methods that are trained on a dataset: all but samples made by another program."""
     return [m for m in suite.methods if m.part and (m.datasets is None or dataset.label in m.datasets)]
 
 
 def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str], Trial]) -> Suite:
-    """The suite with the best setting of every method beside its default, as `<label>-tuned`.
+    """The suite with the best setting of every method, as `<label>-tuned`, in addition to its default.
 
-    best: (label of the dataset, label of the method) -> trial. A method whose default is best has a row of its own
-    all the same, since the search says so.
+    best: (label of the dataset, label of the method) -> trial. If the default is the best, `<label>-tuned` is added
+    all the same, to show that the search chose it.
     """
     methods: list[MethodSpec] = []
     for method in suite.methods:
@@ -138,7 +141,7 @@ def tuned_suite(suite: Suite, tune: TuneSettings, best: Mapping[tuple[str, str],
 
 def _search_words(trial: Trial, tune: TuneSettings, dataset: DatasetSpec) -> str:
     """Which setting was chosen, then after a comma by what, how long and over which seeds was searched."""
-    seeds = f"seed{'s' * (len(tune.seeds) > 1)} {', '.join(map(str, tune.seeds))}"
+    seeds = seed_names(tune.seeds)
     steps = f", {tune.steps:,} rounds each" if tune.steps else ""
     if trial.failed:
         return f"the default, as all {tune.trials} settings failed over {seeds}{steps}"

@@ -1,5 +1,5 @@
-"""How seeds are trained: the loop, the stack of replicas, random numbers, recorded graphs.
+"""Training: the loop, the stack of replicas, random numbers, recorded and compiled graphs.
 
 In: a cell and its data. Out: trained seeds with their tensors and curves.
-Not its business: where results lie and which process this is.
+Not its business: where results are stored and which process runs this.
 """

@@ -1,8 +1,8 @@
-"""Checkpoints of a game: everything that its next round depends on. A training that was killed resumes from there and
-reaches the same numbers.
+"""Checkpoints of a game: everything that its next round depends on. A killed training resumes from its checkpoint and
+reaches exactly the same numbers.
 
-What follows from the cell and the seed alone (nets, buffers, layouts, latents of snapshots) is built again. State that
-a plugin keeps in Python variables is not stored; a recorded loss that depends on such state is refused anyway.
+Anything that follows from the cell and the seed alone (nets, buffers, layouts, latents of snapshots) is built again.
+State that a plugin keeps in Python variables is not stored; the check of recorded losses rejects such plugins anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .loop import History
 
 
-# What a round changes: name in a checkpoint -> attribute of the stack.
+# The state that a round changes: name in a checkpoint -> attribute of the stack.
 STACK_STATE = {
     "parameters": "params",
     "optimisers": "states",
@@ -35,17 +35,17 @@ STACK_STATE = {
 class Checkpoint:
     """A stack of seeds in the middle of its training."""
 
-    step: int  # rounds played
-    seconds: float  # spent on them
-    details: Mapping[str, Any]  # what JSON can hold
+    step: int  # number of rounds played
+    seconds: float  # time that they took
+    details: Mapping[str, Any]  # everything else that is not a tensor, as JSON
     tensors: Mapping[str, Tensor]
 
 
 class Checkpoints(Protocol):
-    """Where the checkpoints of a cell are kept, and when the next one is due."""
+    """Storage for the checkpoints of a cell, and the schedule of saving them."""
 
     def load(self, seeds: Sequence[int]) -> Checkpoint | None:
-        """The checkpoint of a stack of these seeds; None where there is none."""
+        """The checkpoint of a stack of these seeds; None if there is none."""
         ...
 
     def due(self, step: int) -> bool:
@@ -53,14 +53,14 @@ class Checkpoints(Protocol):
         ...
 
     def save(self, seeds: Sequence[int], checkpoint: Checkpoint) -> None:
-        """Keep it in place of the one before."""
+        """Store a checkpoint in place of the previous one."""
         ...
 
 
 def capture(
     step: int, seconds: float, device: str, stack: Stack, draws: Draws, history: History
 ) -> Checkpoint:
-    """The checkpoint after `step` rounds, on which so many seconds were spent."""
+    """The checkpoint after `step` rounds, which took `seconds`."""
     state: dict[str, Any] = {
         **{name: getattr(stack, attribute) for name, attribute in STACK_STATE.items()},
         "random": draws.random_states(step),
@@ -74,22 +74,22 @@ def capture(
         "structure": pytree.treespec_dumps(structure),
         "points": history.points,
         "snapshot_steps": history.snapshot_steps,
-        # A player's first loss is always vectorised; without these the first one after a resumption would be too,
-        # which rounds differently.
+        # A player's loss is vectorised when it is called for the first time, which rounds differently. With these
+        # entries the first call after resuming is not taken for that first call.
         "cached_inputs": {player: sorted(inputs) for player, inputs in stack.layout.cached_inputs.items()},
     }
     return Checkpoint(step, seconds, details, {str(index): leaf for index, leaf in enumerate(leaves)})
 
 
 def restore(checkpoint: Checkpoint, stack: Stack, draws: Draws, history: History) -> None:
-    """Bring a new stack, its draws and its history to where the checkpoint was taken."""
+    """Put a new stack, its draws and its history into the state of the checkpoint."""
     details, tensors = checkpoint.details, checkpoint.tensors
     leaves = [tensors[str(index)] for index in range(len(tensors))]
     state = pytree.tree_unflatten(leaves, pytree.treespec_loads(details["structure"]))
-    # Into the tensors of the stack: a compiled round reads these.
+    # In place, into the tensors of the stack: a compiled round reads these.
     for name, attribute in STACK_STATE.items():
         pytree.tree_map(lambda own, saved: own.copy_(saved), getattr(stack, attribute), state[name])
-    # Copies: tensors of a file may be mapped, at any alignment.
+    # Copies, since tensors read from a file may be memory-mapped and unaligned.
     at_device = {
         name: pytree.tree_map(lambda tensor: tensor.to(stack.alive.device, copy=True), state[name])
         for name in ("losses", "probes")

@@ -1,13 +1,13 @@
 """The rounds of a stack, played in the way that is fastest for a game, a number of rounds and a machine.
 
-- few rounds on a CPU: as they are
-- on a CPU: each loss and its gradient played back from a recording (`trace.py`), equal to the bit
+- few rounds on a CPU: eagerly
+- on a CPU: each loss and its gradient replayed from a recording (`trace.py`), with bit-identical results
 - many rounds of enough operations on a CPU: the whole round traced once and compiled by Inductor
 - on CUDA: the whole round captured as one CUDA graph
 
-Which one follows from the game, the number of rounds and the machine, never from a timing, so that a resumed or a
-repeated training takes the same. The last two work on fixed memory: a round reads the same tensors at every call, and
-leaves the new state where the old one was.
+The choice depends on the game, the number of rounds and the machine, never on a timing, so that a resumed or repeated
+training makes the same choice. The last two work on fixed memory: a round reads the same tensors at every call and
+writes the new state over the old one.
 """
 
 from __future__ import annotations
@@ -29,26 +29,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .stack import CLOCK, Stack
 from .trace import check_recording, record_losses
 
-# Compiling takes half a minute to a minute of one core, and saves a part of a millisecond in each round of a small
-# game. These are the numbers of rounds at which it had paid for itself on one machine (docs/speed.md).
+# Compiling takes half a minute to a minute of one core, and saves a fraction of a millisecond per round of a small
+# game. From these numbers of rounds on, it saved time on the machine of docs/speed.md.
 MIN_COMPILED_ROUNDS = 50_000
-MIN_COMPILED_ROUNDS_LARGE = 3_500  # of a game of at least MIN_LARGE operations a round
-MIN_LARGE = 700
-MAX_COMPILED = 6_000  # operations a round; compiling takes minutes above
-MIN_TORCH = (2, 12)  # 2.11 was seen to compile simultaneous updates wrongly
-COMPILED_RTOL = 1e-2  # of the norm: compiled sums are in another order, wrong updates differ by far more
+MIN_COMPILED_ROUNDS_LARGE = 3_500  # of a game of at least MIN_LARGE_OPERATIONS operations a round
+MIN_LARGE_OPERATIONS = 700
+MAX_COMPILED_OPERATIONS = 6_000  # operations a round; compiling takes minutes above
+MIN_TORCH = (2, 12)  # 2.11 compiled simultaneous updates wrongly
+COMPILED_RTOL = 1e-2  # of the norm: compiled code sums in another order; wrong updates differ by far more
 
-WARM_UP_ROUNDS = (
-    3  # played on the capture's stream before it: cuBLAS, cuDNN and the stack fill their caches then
-)
+# Rounds on the capture's stream before the capture, in which cuBLAS, cuDNN and the stack fill their caches.
+WARM_UP_ROUNDS = 3
 
 Minibatches = Sequence[dict[str, Tensor]]
-STATE = ("params", "states", "memory", "alive", "died")  # what a round changes in a stack
+STATE = ("params", "states", "memory", "alive", "died")  # attributes of a stack that a round changes
 
 
 class Rounds:
-    """Plays the rounds of one training. `note` says what a record must say of the way, None where it makes no
-    difference to the numbers."""
+    """Plays the rounds of one training. `note` describes how, for the records; None if it does not affect rounding."""
 
     def __init__(self, stack: Stack, steps: int, example: Callable[[], Minibatches]) -> None:
         """steps: rounds of the whole training; example: minibatches of one round, for their shapes"""
@@ -66,8 +64,8 @@ class Rounds:
     def _compile(self, minibatches: Minibatches) -> None:
         try:
             size = count_operations(self.stack, minibatches)
-            large = size >= MIN_LARGE
-            if size > MAX_COMPILED or (self.steps < MIN_COMPILED_ROUNDS and not large):
+            large = size >= MIN_LARGE_OPERATIONS
+            if size > MAX_COMPILED_OPERATIONS or (self.steps < MIN_COMPILED_ROUNDS and not large):
                 return
             reason = cannot_compile()
             if reason is None:
@@ -75,16 +73,16 @@ class Rounds:
                 self.note = "rounds compiled"
                 return
         except Exception as error:
-            # Nothing is lost: the round is played as it is, and an error of a loss shows there with its own traceback.
-            inner = getattr(error, "inner_exception", error)  # of what Inductor has run
+            # Play the round eagerly instead. If a loss is wrong, that raises its error with its own traceback.
+            inner = getattr(error, "inner_exception", error)  # the cause that Inductor wraps
             reason = next(iter(str(inner).strip().splitlines()), type(inner).__name__)
         finally:
             if self.fixed is None:
-                self.stack.layout.cached_inputs.clear()  # as if no round had been tried
+                self.stack.layout.cached_inputs.clear()  # undo what the trial rounds have cached
         self.note = f"rounds not compiled: {reason}"
 
     def play(self, step: int, minibatches: Minibatches) -> dict[str, Tensor]:
-        """One round; the losses [S] of each player. Raises PluginError where a loss depends on more than its
+        """One round; returns the losses [S] of each player. Raises PluginError if a loss depends on more than its
         inputs."""
         if self.fixed is None:
             return self.stack.play(step, self.steps, minibatches)
@@ -96,18 +94,18 @@ class Rounds:
 
 
 def cannot_compile() -> str | None:
-    """Why this machine cannot compile a round; None where it can."""
+    """Why this machine cannot compile a round; None if it can."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < MIN_TORCH:
         return f"PyTorch {torch.__version__} is older than {'.'.join(map(str, MIN_TORCH))}"
-    # Inductor's own choice. It is needed even where its cache has the kernels.
+    # Inductor's own choice of a compiler, which it needs even if its cache has the kernels.
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     return None if shutil.which(compiler) else f"there is no C++ compiler {compiler!r}"
 
 
 def count_operations(stack: Stack, minibatches: Minibatches) -> int:
-    """The tensor operations of a round, views included. The stack stays where it is, but the caches of its layout are
-    filled."""
+    """The number of tensor operations of a round, including views. The state of the stack does not change, but the
+    caches of its layout are filled."""
 
     class Counter(TorchDispatchMode):
         operations = 0
@@ -124,7 +122,7 @@ def count_operations(stack: Stack, minibatches: Minibatches) -> int:
 
 
 class FixedRound:
-    """A round on fixed memory, in which the state of its stack lies too."""
+    """A round on fixed memory, which also holds the state of its stack."""
 
     def __init__(self, stack: Stack, minibatches: Minibatches) -> None:
         self.stack = stack
@@ -135,25 +133,25 @@ class FixedRound:
         self.calls = 0
 
     def load(self, step: int, steps: int, minibatches: Minibatches) -> None:
-        """Write the inputs of a round."""
+        """Copy the inputs of a round into the fixed memory."""
         for fixed, new in zip(self.minibatches, minibatches, strict=True):
             for name, tensor in fixed.items():
                 tensor.copy_(new[name])
-        # As numbers they would be constants of the graph.
+        # Tensors, since Python numbers would become constants of the graph.
         self.clock["step"].fill_(step)
         self.clock["progress"].fill_(step / steps)
         self.calls += 1
 
     def play_eagerly(self, functional: bool) -> dict[str, Tensor]:
-        """The stack's own round; the losses [S] of each player."""
+        """The stack's own round; returns the losses [S] of each player."""
         losses, new = _play_copy(self.stack, self.clock, self.minibatches, functional)
         _write(_state(self.stack), new)
         return losses
 
     def check(self, play: Callable[[], dict[str, Tensor]], functional: bool) -> None:
-        """Play a round twice from the same state, and go back there. Raises PluginError where `play` and the stack
-        itself differ in a loss or in an optimiser's state: parameters may differ where a gradient is nothing but
-        rounding, of which Adam makes whole steps."""
+        """Play a round twice, by `play` and by the stack itself, from the same state, and restore that state. Raises
+        PluginError if they differ in a loss or in an optimiser's state. Parameters are not compared: if a gradient is
+        only rounding error, Adam still makes a full step in its direction."""
         before = pytree.tree_map(torch.clone, _state(self.stack))
         results = []
         for function in (play, partial(self.play_eagerly, functional)):
@@ -169,7 +167,7 @@ class CompiledRound(FixedRound):
     """A round traced by `make_fx` and compiled by Inductor."""
 
     def __init__(self, stack: Stack, minibatches: Minibatches) -> None:
-        """Raises whatever PyTorch does where a round cannot be traced or compiled, and RuntimeError where the compiled
+        """Raises any exception of PyTorch if the round cannot be traced or compiled, and RuntimeError if the compiled
         round is wrong."""
         super().__init__(stack, minibatches)
         inputs, structure = pytree.tree_flatten((_state(stack), stack.buffers, self.clock, self.minibatches))
@@ -181,9 +179,8 @@ class CompiledRound(FixedRound):
             _write(state, new)
             return tuple(losses[player] for player in stack.game.players)
 
-        self.graph = make_fx(function)(
-            *map(_contiguous_copy, inputs)
-        )  # tracing plays a round: not with the state
+        # On copies, since tracing plays a round.
+        self.graph = make_fx(function)(*map(_contiguous_copy, inputs))
         self.graph.graph.eliminate_dead_code()
         self.graph.recompile()
         self.compiled = torch.compile(
@@ -193,13 +190,13 @@ class CompiledRound(FixedRound):
             options={
                 # The inputs are the same tensors at every call, so there is nothing to guard against.
                 "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-                # No pool of processes: the other cores belong to other workers.
+                # No pool of processes, since the other cores are busy with other workers.
                 "compile_threads": 1,
             },
         )
 
-        # Compile, at the first call, and compare with the trace: PyTorch 2.11 was seen to compile a simultaneous game
-        # wrongly, with right losses and wrong updates.
+        # Compile, by calling it, and compare with the trace: PyTorch 2.11 compiled a simultaneous game wrongly, with
+        # right losses but wrong updates.
         results = []
         for play in (self.compiled, self.graph):
             tensors = list(map(_contiguous_copy, inputs))
@@ -209,7 +206,7 @@ class CompiledRound(FixedRound):
             results.append([*losses, *pytree.tree_leaves(states)])
         for one, other in zip(*results, strict=True):
             error, size = (float(torch.nan_to_num(t).norm()) for t in (one - other, other))
-            # A loss may be a difference of large terms, so at least 1.
+            # A loss may be a small difference of large terms, so its scale is at least 1.
             if error > COMPILED_RTOL * (max(size, 1) if one.ndim == 1 else size):
                 raise RuntimeError("the compiled round gives other numbers than its trace")
 
@@ -218,7 +215,7 @@ class CompiledRound(FixedRound):
         with torch.no_grad():
             self.load(step, steps, minibatches)
         if self.calls >= 4 and self.calls.bit_count() == 1:  # rounds 4, 8, 16, ...
-            # The trace: what the compiled round rounds differently is no fault of a loss.
+            # Check the trace, not the compiled round, which rounds differently without any fault of a loss.
             self.check(partial(self._call, self.graph), functional=True)
         return self._call(self.compiled)
 
@@ -228,7 +225,8 @@ class CompiledRound(FixedRound):
 
 
 class CapturedRound(FixedRound):
-    """A round as one CUDA graph. On other devices the same steps on the same fixed memory, a capture being a call."""
+    """A round as one CUDA graph. On other devices, for tests, the same steps on fixed memory, where "capture" and
+    "replay" just play the round."""
 
     def __init__(self, stack: Stack, minibatches: Minibatches) -> None:
         super().__init__(stack, minibatches)
@@ -239,8 +237,8 @@ class CapturedRound(FixedRound):
         self.stream: Any = torch.cuda.Stream() if self.cuda else None
 
     def play(self, step: int, steps: int, minibatches: Minibatches) -> dict[str, Tensor]:
-        """One round; the losses [S] of each player. Where it cannot be captured it is played as it is, and `failure`
-        says why."""
+        """One round; returns the losses [S] of each player. A round that cannot be captured is played eagerly, and
+        `failure` says why."""
         with torch.no_grad():
             self.load(step, steps, minibatches)
         if self.failure or self.calls < WARM_UP_ROUNDS:
@@ -254,18 +252,18 @@ class CapturedRound(FixedRound):
                 self.check(self._replay, functional=False)
             if self.replay is not None:
                 self._replay()
-        # Copies: the next replay writes over the graph's own.
+        # Copies, since the next replay overwrites the graph's outputs.
         return {player: loss.clone() for player, loss in self.losses.items()}
 
     def _attempt(self, function: Callable[[], None]) -> None:
-        """Call it; where that fails, note why and play the round as it is, from the state before."""
-        from .loop import out_of_memory  # here: the loop imports this module
+        """Call `function`. If it fails, record why, restore the state, and play the round eagerly."""
+        from .loop import out_of_memory  # a local import, since the loop imports this module
 
         before = pytree.tree_map(torch.clone, _state(self.stack))
         try:
             function()
         except Exception as error:
-            if out_of_memory(error):  # the stack is split then
+            if out_of_memory(error):  # the caller then splits the stack
                 raise
             self.failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self.replay = None
@@ -286,7 +284,7 @@ class CapturedRound(FixedRound):
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def _warm_up_strictly(self) -> None:
-        """The same, and an error where anything waits for the GPU, which a capture could not."""
+        """The same, but an error if anything synchronises with the GPU, which is not possible in a capture."""
         if not self.cuda:
             self._round()
             return
@@ -302,7 +300,7 @@ class CapturedRound(FixedRound):
             self.replay = self._round
             return
         graph = torch.cuda.CUDAGraph()
-        # Other threads of the worker, such as the one that watches its parent, may go on.
+        # Thread-local, so that other threads of the worker, such as the one that watches its parent, may call CUDA.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self._round()  # recorded, not executed
         self.replay = graph.replay
@@ -326,24 +324,24 @@ def _play_copy(
     state: dict[str, Any] | None = None,
     buffers: Any = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A round from the state of a stack, or from another one: the losses [S] and the new state. `functional`: nothing
-    is written over and no number is read; otherwise optimisers may update parameters in place."""
+    """A round from the state of a stack, or from `state`: returns the losses [S] and the new state. `functional`: no
+    tensor is modified in place and no number is read; otherwise optimisers may update parameters in place."""
     player = copy(stack)
     player.functional = functional
     player.gradients = {name: partial(player._gradient, name) for name in stack.game.players}
     player.buffers = stack.buffers if buffers is None else buffers
     for name, value in (state or _state(stack)).items():
-        # New containers with the same tensors: a round puts others into its own.
+        # New containers with the same tensors, since a round replaces the entries of its containers.
         setattr(player, name, pytree.tree_map(lambda tensor: tensor, value))
     losses = player.round(clock, minibatches)
     return losses, _state(player)
 
 
 def _write(state: dict[str, Any], new: dict[str, Any]) -> None:
-    """Write a state over another one."""
+    """Copy the tensors of `new` into those of `state`."""
     with torch.no_grad():
         for old, value in zip(pytree.tree_leaves(state), pytree.tree_leaves(new), strict=True):
-            if value is not old:  # else updated in place
+            if value is not old:  # the same tensor has been updated in place
                 old.copy_(value)
 
 

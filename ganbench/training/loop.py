@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CURVE_POINTS = 200  # losses kept of each player
 CALIBRATION_LATENTS = 1024  # from which the statistics of BatchNorm are fixed for sampling
-MIN_STORED_SAMPLES = 10_000  # of a sampler that cannot be stored itself; more where a metric needs more
+MIN_STORED_SAMPLES = 10_000  # of `fit`, whose sampler itself cannot be stored; more if a metric needs more
 PREVIEW_POINTS, PREVIEW_IMAGES = 512, 16  # of each snapshot
 SMOKE_TEST_BATCH = 8
 REPORT_INTERVAL = 0.5  # seconds between two reports of progress
@@ -45,8 +45,8 @@ class Progress:
     step: int
     steps: int
     seeds: int
-    losses: Mapping[str, float]  # of each player, mean over the seeds that are alive
-    rate: float  # rounds a second, of the whole stack
+    losses: Mapping[str, float]  # of each player, mean over the seeds that have not diverged
+    rate: float  # rounds of the whole stack per second
 
 
 Report = Callable[[Progress], None]
@@ -61,12 +61,12 @@ def train(
     progress: Report | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> list[TrainedSeed]:
-    """Train these seeds of a cell; one result for each, in their order.
+    """Train these seeds of a cell; returns one result for each, in their order.
 
-    checkpoints: where the training of a game is saved as it goes on, and resumed from; other methods start again
+    checkpoints: where a game saves its state during training and resumes from; other methods start from scratch
 
-    A seed that diverges has the status "diverged" and leaves the others alone. A stack that does not fit
-    into memory is trained in halves, and the results say so. Whatever the method itself raises is passed on.
+    A seed that diverges gets the status "diverged" and does not affect the others. A stack that does not fit into
+    memory is trained in halves, which the results note. Exceptions of the method are raised.
     """
     seeds, where, report = tuple(seeds), torch.device(device), progress or (lambda _: None)
     try:
@@ -77,7 +77,7 @@ def train(
     except Exception as error:
         if not out_of_memory(error) or len(seeds) == 1:
             raise
-    # Outside the handler: its traceback would keep the tensors alive that did not fit.
+    # Not inside the handler: its traceback would keep the tensors that did not fit alive.
     half = len(seeds) // 2
     parts = [
         train(cell, data, part, device=device, progress=progress, checkpoints=checkpoints)
@@ -88,8 +88,8 @@ def train(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the host or the GPU has no memory left: PyTorch's own, or a RuntimeError (which
-    AcceleratorError, such as of the capture of a CUDA graph, is) with the words of the host, CUDA, cuBLAS or cuDNN."""
+    """Whether an exception means that the host or the GPU is out of memory: PyTorch's own class, or a RuntimeError with
+    the message of the host, CUDA, cuBLAS or cuDNN (capturing a CUDA graph raises AcceleratorError, a subclass)."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
@@ -101,8 +101,8 @@ def out_of_memory(error: BaseException) -> bool:
 def smoke_test(cell: Cell, data: Data) -> None:
     """Play one round of a cell with tricks on a few examples, and sample, before anything is trained.
 
-    Raises PluginError where a trick refuses the method, or where the round fails with the tricks and not without
-    them. A fault of the method itself is left for its training to report.
+    Raises PluginError if a trick rejects the method, or if the round fails with the tricks but not without them. An
+    error of the method itself is left to its training to report.
     """
     if not cell.method.tricks:
         return
@@ -113,20 +113,20 @@ def smoke_test(cell: Cell, data: Data) -> None:
     except Exception as error:
         if out_of_memory(error):
             return
-        # The tricks are to blame only if the method plays without them.
+        # The tricks are the cause only if the method plays without them.
         try:
             _play_one_round(replace(cell, method=replace(cell.method, tricks=())), data)
         except Exception:
             return
         names = " and ".join(part.name for part in cell.method.tricks)
         raise PluginError(
-            f"does not go with {names}, without which it plays ({type(error).__name__}: {error})"
+            f"fails with {names} but works without ({type(error).__name__}: {error})"
         ) from error
 
 
 def _play_one_round(cell: Cell, data: Data) -> None:
-    """One round of one replica on the CPU, and some samples. With few examples; where that fails with a whole
-    minibatch, since losses may cut a minibatch into parts."""
+    """One round of one replica on the CPU, and some samples. First with a few examples, then, if that fails, with a
+    whole minibatch, since a loss may split its minibatch into parts of a fixed size."""
     settings, device, dtype = cell.train, torch.device("cpu"), DTYPES[cell.train.dtype]
     for batch in sorted({min(SMOKE_TEST_BATCH, settings.batch), settings.batch}):
         game = build_game(cell, data, 0)
@@ -160,7 +160,7 @@ def _train_game(
         rounds = Rounds(stack, settings.steps, draws.example)
     history = History(stack, data, seeds, settings.steps, settings.snapshots, progress)
 
-    # Resume where a killed run stopped, unless numbers would be rounded differently from here on.
+    # Resume where a killed run stopped, unless another device or way of playing rounds would round differently.
     place = "; ".join([_device_name(device), *([rounds.note] if rounds.note else [])])
     start = 0
     checkpoint = checkpoints.load(seeds) if checkpoints else None
@@ -219,7 +219,9 @@ class History:
         self.losses: dict[str, list[Tensor]] = {name: [] for name in stack.game.players}
         self.probes: dict[str, list[Tensor]] = {name: [] for name in stack.game.probes}
         self.points: list[int] = []
-        self.every = max(1, steps // CURVE_POINTS)
+        self.every = max(
+            1, steps // CURVE_POINTS
+        )  # rounds between two points, whatever the length of the training
         self.snapshots: list[Tensor] = []  # each [S, n, *shape]
         self.snapshot_steps: list[int] = []
         self.due = (
@@ -265,7 +267,7 @@ class History:
 
 
 def _arithmetic(cell: Cell) -> str:
-    """`float32`, or `float32 (tf32)`, as records say it."""
+    """`float32`, or `float32 (tf32)`, as in records."""
     settings = cell.train
     return settings.dtype + ("" if settings.precision == "float32" else f" ({settings.precision})")
 
@@ -278,9 +280,9 @@ def _device_name(device: torch.device) -> str:
 
 
 def samples_for_metrics(cell: Cell, data: Data) -> int:
-    """The most samples that a metric of the cell asks for, so far as that can be known: a training of `fit` of which
-    fewer are stored has to be done again. 0 for a game, which gives as many as are wanted, and for samples that were
-    made elsewhere, of which there are no more."""
+    """The largest number of samples that a metric of the cell needs, as far as that can be known. A method with `fit`
+    of which fewer are stored has to be trained again. 0 for a game, which can make any number, and for samples made by
+    another program, of which there are no more."""
     if cell.interface != "fit":
         return 0
     needs = [need for m in cell.metrics for need in (m.resolved.get("n"), samples_needed(m, data))]
@@ -290,7 +292,7 @@ def samples_for_metrics(cell: Cell, data: Data) -> int:
 def _train_fit(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
 ) -> list[TrainedSeed]:
-    """Seed by seed: the code behind `fit` is unknown, so it cannot be vectorised."""
+    """Train seed by seed: arbitrary code behind `fit` cannot be vectorised."""
     part = cell.method.part
     budget = Budget(cell.train.steps, cell.train.batch, device, DTYPES[cell.train.dtype])
     n = max(MIN_STORED_SAMPLES, samples_for_metrics(cell, data))
@@ -301,8 +303,8 @@ def _train_fit(
             sampler = seeded(seed, lambda s=seed: build_plugin(part).fit(data, s, budget))
         samples = _call_sampler(sampler, n, generator(seed, "samples", device), data, cell.method.label)
         seconds = time.monotonic() - started
-        result = _of_samples(cell, seed, samples, data, seconds, _device_name(device))
-        # What a sampler carries besides, such as the parameters that a search went through.
+        result = _from_samples(cell, seed, samples, data, seconds, _device_name(device))
+        # Optional attributes of the sampler, such as the parameters that a search visited.
         extras = {
             attribute: {
                 name: torch.as_tensor(tensor).detach().cpu().contiguous()
@@ -316,30 +318,30 @@ def _train_fit(
 
 
 def _call_sampler(sampler: Any, n: int, generator: Generator, data: Data, label: str) -> Samples:
-    """n samples of what `fit` returned. Raises SampleError where it is no sampler."""
+    """n samples of the sampler that `fit` returned. Raises SampleError if it is not a sampler."""
     if not callable(sampler):
         raise SampleError(
-            f"fit of {label!r} gave back a {type(sampler).__name__}, expected a sampler: a function "
+            f"fit of {label!r} returned a {type(sampler).__name__}, expected a sampler: a function "
             "(n, generator) -> tensor [n, *shape]"
         )
     samples = check_samples(sampler(n, generator), data, f"the sampler of {label!r}")
     if len(samples) != n:
-        raise SampleError(f"the sampler of {label!r} gave {len(samples)} samples instead of {n}")
+        raise SampleError(f"the sampler of {label!r} returned {len(samples)} samples instead of {n}")
     return samples
 
 
 def _read_samples(
     cell: Cell, data: Data, seeds: Sequence[int], device: torch.device, progress: Report
 ) -> list[TrainedSeed]:
-    """Samples that were made elsewhere: file i belongs to seed i."""
+    """Samples made by another program: file i belongs to seed i."""
     files = dict(zip(cell.seeds, cell.method.samples, strict=True))
-    return [_of_samples(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
+    return [_from_samples(cell, seed, read_samples(files[seed], data), data, 0.0, "cpu") for seed in seeds]
 
 
-def _of_samples(
+def _from_samples(
     cell: Cell, seed: int, samples: Samples, data: Data, seconds: float, device: str
 ) -> TrainedSeed:
-    """A seed of which only samples are stored. The note says where they were not floats in the data's scale."""
+    """A seed of which only samples are stored. Its note says how they were converted to floats in the data's scale."""
     warning = range_warning(samples, data)
     note = "; ".join([*samples.notes, *([warning] if warning else [])]) or None
     dtype = _arithmetic(cell)

@@ -1,4 +1,4 @@
-"""A trained seed as metrics see it: its samples, and its nets where they are known."""
+"""The models that metrics score: a trained game with its nets, or stored samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stack import GameLayout, Replica
 if TYPE_CHECKING:
     from ..suite.plan import Cell
 
-SAMPLE_BLOCK = 1000  # samples made at a time; fixed, so that the first n never depend on n
+SAMPLE_BLOCK = 1000  # samples generated at a time; fixed, so that the first n samples do not depend on n
 
 
 def model(
@@ -30,7 +30,7 @@ def model(
     *,
     device: str = "cpu",
 ) -> Model:
-    """The model of a stored seed, which metrics sample."""
+    """The model of a stored seed: a SampleModel if `samples` are given, else a TrainedModel."""
     if samples is not None:
         return SampleModel(seed, samples, state, data=data, device=device)
     return TrainedModel(build_game(cell, data, seed), seed, state, torch.device(device))
@@ -50,9 +50,9 @@ class SampleModel:
         data: Data | None = None,
         device: str = "cpu",
     ) -> None:
-        """samples: pixels or floats, which become floats in the scale of `data` on `device` when they are taken"""
+        """samples: pixels or floats; converted to floats in the scale of `data` on `device` when they are requested"""
         self.seed, self.stored, self.state, self.data, self.device = seed, samples, state or {}, data, device
-        self.max_requested = 0  # samples that were asked for at once
+        self.max_requested = 0  # largest number of samples in one request
 
     def samples(self, n: int) -> Tensor:
         self.max_requested = max(self.max_requested, n)
@@ -62,7 +62,7 @@ class SampleModel:
         return self.data.floats(taken) if self.data else taken
 
     def generate(self, z: Tensor) -> Tensor:
-        raise SampleError("only samples are at hand, not the generator that made them")
+        raise SampleError("only samples are available, not the generator that made them")
 
     def stages(self, z: Tensor) -> tuple[Tensor, ...]:
         return ()
@@ -72,7 +72,7 @@ class SampleModel:
 
 
 class TrainedModel:
-    """A seed of a game: its nets with fixed statistics, so that no sample depends on its batch."""
+    """A trained seed of a game: its nets in eval mode, so that no sample depends on the batch that it is made in."""
 
     def __init__(self, game: Game, seed: int, state: Mapping[str, Tensor], device: torch.device) -> None:
         self.game, self.seed, self.device, self.state = game, seed, device, state
@@ -91,7 +91,7 @@ class TrainedModel:
         buffers = {
             net: dict(module.named_buffers(remove_duplicate=False)) for net, module in game.nets.items()
         }
-        # "memory.ema.G.0.weight" -> the part "G.0.weight" of the memory "ema"; "memory.mean" has no parts.
+        # "memory.ema.G.0.weight" is the entry "G.0.weight" of the memory "ema"; "memory.mean" is a single tensor.
         memory: dict[str, Any] = {}
         for key, tensor in state.items():
             prefix, _, name = key.partition(".")

@@ -1,7 +1,7 @@
-"""Recorded graphs played on fixed memory.
+"""Replays recorded graphs on fixed memory.
 
-Views are made once, and every operation writes where it wrote the last time. A call is then a list of kernels without
-allocations between them, and what one kernel writes, the next finds in the cache.
+Views are created once, and every operation writes to the same memory at each call. A call is then a list of kernels
+without allocations in between, and the results of one kernel are still in the CPU's cache for the next.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .simplify import is_view, same_layout
 
 aten = torch.ops.aten
 
-# Their results depend on shapes alone, so they are computed once.
+# Results of these operations depend on shapes only, so they are computed once.
 CONSTANTS = (
     aten.ones_like.default, aten.zeros_like.default, aten.full_like.default, aten.full.default, aten.ones.default,
     aten.zeros.default, aten.new_ones.default, aten.new_zeros.default, aten.new_full.default,
@@ -33,47 +33,47 @@ Kernel = Callable[[], Any]
 
 
 class BufferPool:
-    """Memory for results, shared by the graphs of a game, of which only one plays at a time."""
+    """Memory for results, shared by the graphs of a game, since only one of them runs at a time."""
 
     def __init__(self) -> None:
         self.free: dict[int, list[Tensor]] = defaultdict(list)  # bytes -> buffers
         self.buffers: list[Tensor] = []
 
     def reset(self) -> None:
-        """All buffers are free again."""
+        """Mark all buffers as free."""
         self.free.clear()
         for buffer in self.buffers:
             self.free[len(buffer)].append(buffer)
 
     def allocate(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """A buffer, and a tensor in it with the shape, type and strides of another one."""
+        """A buffer, and a view of it with the shape, dtype and strides of `tensor`."""
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         size = (last + 1) * tensor.element_size() if tensor.numel() else 0
         if self.free[size]:
-            buffer = self.free[size].pop()  # the one used last: it is still in the cache
+            buffer = self.free[size].pop()  # the one released last, which is most likely still in the cache
         else:
             buffer = torch.empty(size, dtype=torch.uint8, device=tensor.device)
             self.buffers.append(buffer)
         return buffer, buffer.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
 
     def release(self, buffer: Tensor) -> None:
-        """The next result may have it."""
+        """Return a buffer to the pool, for a later result."""
         self.free[len(buffer)].append(buffer)
 
 
 class Playback:
-    """A function of tensors, recorded by `make_fx`, that writes over none of its inputs."""
+    """A function of tensors, recorded by `make_fx`, that modifies none of its inputs."""
 
     def __init__(self, graph: GraphModule, inputs: Sequence[Tensor], pool: BufferPool) -> None:
-        """inputs: those of the recording"""
+        """inputs: the tensors with which the function was recorded"""
         self.graph, self.pool = graph, pool
         self.copied: set[int] = set()  # positions of inputs whose memory changes between calls
         self._prepare(inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The function's results for other tensors of the same shapes."""
-        # Kernels hold tensors, so an input that comes from another place must be copied to a fixed one from now on.
-        # Parameters stay where they are, minibatches do not.
+        # Kernels hold references to their input tensors. An input at a new address (a minibatch, unlike a parameter)
+        # is copied into a fixed tensor from now on.
         moved = {
             position
             for position, tensor in self.inputs.items()
@@ -128,11 +128,11 @@ class Playback:
     def _add_kernel(
         self, node: Node, args: Any, kwargs: Any, liveness: Liveness, values: dict[Node, Any]
     ) -> Any:
-        """Add an operation to the kernels; the tensor, or tensors, that it writes."""
+        """Add an operation to the kernels; returns the tensor, or list of tensors, that it writes."""
         target: Any = node.target
         expected = target(*args, **kwargs)
         if not isinstance(expected, Tensor):
-            # Several results. Those that nobody reads get no memory.
+            # Several results. Unused ones get no memory.
             readers = {part.args[1]: part for part in node.users}
             results: list[Tensor | None] = [None] * len(expected)
             for index, one in enumerate(expected):
@@ -153,12 +153,14 @@ class Playback:
 
 
 class Liveness:
-    """Which nodes of a graph share memory, and how long it is read."""
+    """Which nodes of a graph share memory, and which node reads that memory last."""
 
     def __init__(self, graph: GraphModule) -> None:
         nodes = list(graph.graph.nodes)
         self.buffers: dict[Node, Tensor] = {}  # owner -> the buffer that it writes
-        self.owner: dict[Node, Node] = {}  # node -> the one that made the memory it shows
+        self.owner: dict[
+            Node, Node
+        ] = {}  # node -> the node that allocated its memory (itself, unless a view)
         self.last_reader: dict[Node, Node] = {}  # owner -> the last node that reads its memory
         self.constants: set[Node] = set()  # the same at every call
         end = nodes[-1]
@@ -178,8 +180,8 @@ class Liveness:
                 self.constants.add(node)
 
     def overwritten(self, node: Node) -> Node | None:
-        """The argument whose memory the result of an elementwise operation may take, if there is one: nothing reads
-        it afterwards. The result owns it from then on."""
+        """The argument whose memory the result of an elementwise operation can reuse, because nothing reads it
+        afterwards; None if there is none. The result becomes part of that memory's owner."""
         target: Any = node.target
         if torch.Tag.pointwise not in target.tags:
             return None
@@ -201,22 +203,22 @@ class Liveness:
         return None
 
     def released(self, node: Node) -> Iterator[Tensor]:
-        """The buffers that nothing reads after a node."""
+        """The buffers that no node after this one reads."""
         for owner in dict.fromkeys(self.owner[argument] for argument in node.all_input_nodes):
             if self.last_reader[owner] is node and owner in self.buffers:
                 yield self.buffers.pop(owner)
 
 
 def _computes(node: Node) -> bool:
-    """Whether a node is an operation with a result of its own, not a view."""
+    """Whether a node is an operation with new memory for its result, not a view."""
     return node.op == "call_function" and node.target is not getitem and not is_view(node)
 
 
 def out_variant(target: OpOverload, args: Any, kwargs: Any, result: Tensor, expected: Tensor) -> Kernel:
-    """The fastest way to have an operation write into `result`, which may be one of its arguments. Each candidate is
-    tried on these arguments, and must give what is expected of them."""
+    """The fastest kernel that writes the result of an operation into `result`, which may be one of its arguments. Each
+    candidate is tried on these arguments and must compute `expected`."""
     for candidate, name in _out_candidates(target):
-        out = result.clone()  # a trial must not spoil the argument
+        out = result.clone()  # a trial must not overwrite an argument
         trial = map_aggregate((args, kwargs), lambda one, out=out: out if one is result else one)
         try:
             candidate(*trial[0], **trial[1], **{name: out})
@@ -230,7 +232,7 @@ def out_variant(target: OpOverload, args: Any, kwargs: Any, result: Tensor, expe
 def _out_candidates(target: OpOverload) -> Iterator[tuple[Callable[..., Any], str]]:
     """Functions that write the result of an operation to a given tensor, and the name of that argument."""
     name = target._schema.name.split("::")[1]
-    # PyTorch's own functions first: they are called in half the time of an operator.
+    # PyTorch's own functions first: calling one takes half the time of calling an operator.
     for module in (torch, torch._C._nn):  # pyright: ignore[reportAttributeAccessIssue]
         if hasattr(module, name):
             yield getattr(module, name), "out"
@@ -243,7 +245,8 @@ def _out_candidates(target: OpOverload) -> Iterator[tuple[Callable[..., Any], st
 
 
 def _call_and_copy(target: OpOverload, args: Any, kwargs: Any, results: Any) -> None:
-    """For operations that cannot write to a given tensor, or have several results, of which some may be unread."""
+    """Compute and copy, for operations without an `out=` variant and for those with several results, of which some may
+    be unused (None in `results`)."""
     values = target(*args, **kwargs)
     pairs = [(results, values)] if isinstance(results, Tensor) else zip(results, values, strict=True)
     for result, value in pairs:

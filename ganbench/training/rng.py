@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from ..suite.plan import Cell
     from ..suite.spec import PluginSpec
 
-# Random numbers of one seed and draw that are made at once. One call for many rounds costs what a call for one does;
-# 2**18 float32 numbers are a megabyte, which stays in the cache.
+# How many random numbers of one seed and draw are generated at once. For small draws, one call for many rounds costs as
+# much as a call for one; 2**18 float32 numbers are a megabyte, which stays in the CPU's cache.
 BLOCK_NUMBERS = 2**18
 MAX_BLOCK_ROUNDS = 64
 
 
 def derive(seed: int, purpose: str) -> int:
     """An independent 63-bit seed for one use of a training seed."""
+    # A hash, so that neighbouring seeds and purposes are unrelated; 63 bits, since PyTorch takes signed 64-bit seeds.
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
 
 
@@ -41,15 +42,15 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> Ge
 
 
 def build_plugin(spec: PluginSpec | None) -> Any:
-    """The plugin itself, with its parameters. Only a method made of sample files has none."""
+    """An instance of the plugin with its parameters. Only a method made of sample files has no plugin."""
     if spec is None:
-        raise PluginError("samples that were made elsewhere are not trained")
+        raise PluginError("samples made by another program are not trained")
     return spec.build()
 
 
 def seeded(seed: int, function: Callable[[], Any], purpose: str = "init") -> Any:
-    """The result of `function`, called with PyTorch's global generators seeded for this use of `seed`. They are left
-    as they were."""
+    """The result of `function`, called with PyTorch's global generators seeded for this use of `seed`. Afterwards the
+    generators have their previous state again."""
     devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, purpose))
@@ -57,20 +58,20 @@ def seeded(seed: int, function: Callable[[], Any], purpose: str = "init") -> Any
 
 
 def build_game(cell: Cell, data: Data, seed: int) -> Game:
-    """The game of one seed: the method's, changed by the tricks in their order.
+    """The game of one seed: the method's game, modified by the tricks in their order.
 
-    Raises PluginError where a trick refuses the game, or where it copies a net that shares a layer with another net:
-    two layers would be trained then instead of one.
+    Raises PluginError if a trick rejects the game, or if it replaces a net that shares a layer with another net by a
+    copy: two layers would be trained then instead of one.
     """
     game = seeded(seed, lambda: build_plugin(cell.method.part).game(data))
     for part in cell.method.tricks:
         before = shared_nets(game.nets)
-        # Random numbers of its own, so that a trick does not change the initial weights of the next one.
+        # Each trick has its own random numbers, so that it does not change the initial weights of the next one.
         game = seeded(seed, lambda g=game, p=part: build_plugin(p)(g, data), f"init/{part.name}")
         for first, second in sorted(before - shared_nets(game.nets)):
             raise PluginError(
-                f"{part.name} replaces a net by a copy, and {first!r} and {second!r} share a layer: they would have "
-                "one each; leave the trick out, or build nets that share no layer"
+                f"{part.name} replaces a net by a copy, but {first!r} and {second!r} share a layer, which would become "
+                "two layers; leave the trick out, or build nets that share no layer"
             )
     return game
 
@@ -79,13 +80,13 @@ def build_game(cell: Cell, data: Data, seed: int) -> Game:
 
 
 def minibatches_per_round(game: Game) -> int:
-    """One minibatch for each update, or for each simultaneous move."""
+    """The number of minibatches in a round: one for each update, or for each simultaneous move."""
     steps = [player.steps for player in game.players.values()]
     return max(steps) if game.order == "simultaneous" else sum(steps)
 
 
 def fill(out: Tensor, draw: Draw, source: Generator) -> Tensor:
-    """Fill a tensor with the numbers that a draw describes."""
+    """Fill a tensor with random numbers of the distribution of a draw; returns it."""
     if draw.low is None or draw.high is None:
         return out.normal_(generator=source)
     return out.uniform_(draw.low, draw.high, generator=source)
@@ -94,7 +95,7 @@ def fill(out: Tensor, draw: Draw, source: Generator) -> Tensor:
 def latents(
     game: Game, seed: int, n: int, device: torch.device, dtype: torch.dtype, purpose: str = "preview"
 ) -> Tensor:
-    """n latents [n, ...] of a seed, for sampling from a replica rather than for training it. They are drawn on the CPU:
+    """n latents [n, ...] of a seed, for sampling from a replica (not for training). They are drawn on the CPU, so that
     a stored seed has the same samples and scores on every device."""
     draw = game.draw(game.latent)
     return fill(torch.empty((n, *draw.shape), dtype=dtype), draw, generator(seed, purpose)).to(device)
@@ -103,9 +104,9 @@ def latents(
 class Draws:
     """The minibatches of every seed, drawn in blocks of rounds.
 
-    Each (seed, name) has a generator of its own: a trick that needs more random numbers changes neither the
-    minibatches nor the latents. The length of a block follows from shapes alone, so that numbers do not depend on
-    the machine.
+    Each pair (seed, name) has its own generator, so a trick that needs more random numbers changes neither the
+    minibatches nor the latents. The length of a block depends on shapes only, so that the random numbers do not depend
+    on the machine.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Draws:
             ]
 
     def example(self) -> list[dict[str, Tensor]]:
-        """The minibatches of a round, without a trace in those that are drawn afterwards."""
+        """The minibatches of a round; the generators keep their state, so later minibatches do not change."""
         states = self._states()
         minibatches = next(self.rounds(1))
         self.set_random_states(states)
@@ -153,18 +154,18 @@ class Draws:
         return {name: [one.get_state() for one in own] for name, own in self.generators.items()}
 
     def random_states(self, step: int) -> dict[str, list[Tensor]]:
-        """The states of all generators from which `rounds(steps, start=step)` goes on after `step` rounds. In the
-        middle of a block these are the states before it, and the block is drawn again."""
+        """The states of all generators from which `rounds(steps, start=step)` continues after `step` rounds. In the
+        middle of a block, the states before the block, which will be drawn again."""
         return self.block_states if step % self.block_rounds else self._states()
 
     def set_random_states(self, states: Mapping[str, Sequence[Tensor]]) -> None:
-        """Bring all generators to these states."""
+        """Set the states of all generators."""
         for name, own in self.generators.items():
             for generator_, state in zip(own, states[name], strict=True):
                 generator_.set_state(state.cpu())
 
     def _fill(self, name: str) -> Tensor:
-        """Draw a block, into the memory of the last one: its rounds are over."""
+        """Draw a block into the memory of the previous one, which is no longer needed."""
         generators, draw = self.generators[name], self.draws.get(name)
         if name not in self.block:
             size = (

@@ -1,7 +1,7 @@
-"""Recorded graphs made cheaper: fewer operations, and products in the order that is fast.
+"""Makes recorded graphs cheaper: fewer operations, and matrix products in the faster order.
 
-Numbers stay the same: to the bit in float32 where the tests run, to rounding where a library of products adds in
-another order when its matrices change places.
+Results stay the same: bit for bit in float32 on the machines where the tests run, up to rounding where a BLAS library
+sums a transposed product in another order.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ MIN_COLUMNS = 16  # a product of fewer columns is slow unless its second factor 
 
 
 def simplify(module: GraphModule, inputs: Sequence[Any]) -> GraphModule:
-    """The same function, recorded by `make_fx`, in fewer and cheaper operations. It must write over no tensor."""
+    """A function recorded by `make_fx`, in fewer and cheaper operations. It must not modify tensors in place."""
     _remove_identities(module.graph)
     _reorder_products(module.graph)
     module.recompile()
-    module = make_fx(module)(
-        *inputs
-    )  # again: strides have changed, and `same_layout` reads the recorded ones
+    # Record again: strides have changed, and `same_layout` reads the recorded ones.
+    module = make_fx(module)(*inputs)
     _remove_identities(module.graph)
     for node in module.graph.nodes:
         if node.target in PRODUCTS and node.args[0].meta["val"].shape[-1] == 1:
-            node.target = aten.mul.Tensor  # a column by a row
-        elif node.target is aten.relu.default:  # which has no variant that writes to given memory; this has
+            node.target = aten.mul.Tensor  # a product of a column and a row is a broadcast product
+        elif node.target is aten.relu.default:  # unlike relu, clamp_min has an `out=` variant
             node.target, node.args = aten.clamp_min.default, (*node.args, 0)
     module.recompile()
     return module
 
 
 def functional(module: GraphModule) -> GraphModule:
-    """The same without operations that change the shape of their argument in place, as products with vectors do."""
+    """The same graph without operations that change the shape of their argument in place, such as `unsqueeze_`, into
+    which products with vectors decompose."""
     for node in module.graph.nodes:
         target = node.target
         if not isinstance(target, OpOverload) or torch.Tag.inplace_view not in target.tags:
@@ -55,7 +55,8 @@ def functional(module: GraphModule) -> GraphModule:
 
 
 def mutates(module: GraphModule) -> bool:
-    """Whether it writes over tensors. Playback cannot plan memory then: it follows views, not writes through them."""
+    """Whether a graph modifies tensors in place. Playback cannot plan memory for such a graph: it tracks views, but not
+    writes through views."""
     return any(
         isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in module.graph.nodes
     )
@@ -75,10 +76,10 @@ def _remove_identities(graph: Graph) -> None:
 
 
 def _reorder_products(graph: Graph) -> None:
-    """Compute (XᵀG)ᵀ, the form in which vectorised gradients of weights come, as GᵀX.
+    """Compute (XᵀG)ᵀ, the form of vectorised gradients of weights, as GᵀX.
 
-    That needs no copy, and takes a quarter of the time where G is narrow, but four times as long where X is. Strides
-    change, so views become reshapes. The product with 1 that a vectorised layer adds its bias with is removed.
+    That needs no copy and takes a quarter of the time if G is narrow, but four times as long if X is. Strides change,
+    so views become reshapes. The multiplication by 1 in the bias of a vectorised linear layer is removed.
     """
     for node in graph.nodes:
         if node.target is aten.view.default:
@@ -100,7 +101,7 @@ def _reorder_products(graph: Graph) -> None:
 
 
 def _is_input(node: Node) -> bool:
-    """Whether a node shows memory that was given to the graph."""
+    """Whether a node is an input of the graph, or a view of one."""
     while is_view(node):
         node = node.all_input_nodes[0]
     return node.op != "call_function"
@@ -115,7 +116,7 @@ def _transposes(node: Any) -> bool:
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node shows memory of its first argument. Each part of a split does."""
+    """Whether a node is a view of its first argument, as each part of a split is."""
     maker = node.all_input_nodes[0] if node.target is getitem else node
     return getattr(maker.target, "is_view", False) or node.target is aten._unsafe_view.default
 

@@ -1,4 +1,4 @@
-"""The seeds of a cell as one stack of replicas, and how they play a game.
+"""The seeds of a cell as one stack of replicas that play a game.
 
 Authors write losses for one replica. Here every player's parameters are one contiguous tensor [S, P], and a loss is
 vectorised over S by `torch.vmap`. Replicas do not interact, so the gradient of the sum over S is the stack of the
@@ -22,8 +22,8 @@ from ..errors import PluginError
 from ..nets import BatchNorm
 from ..optim import InPlace
 
-# On a CPU, a loop over so few seeds is faster than vectorised losses, and so is one over convolutions of any number:
-# vmap makes grouped convolutions of them, which the CPU's library does slowly.
+# On a CPU, a loop over up to this many seeds is faster than vectorised losses. For convolutions a loop over any number
+# of seeds is: vmap turns them into grouped convolutions, which oneDNN computes slowly.
 MAX_LOOPED_SEEDS = 2
 CONVOLUTION = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
@@ -35,14 +35,14 @@ Params = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Where the parameters of a player's nets lie in its vector [P]. A parameter that layers share lies there once."""
+    """The positions of the parameters of a player's nets in its vector [P]. A shared parameter occurs once."""
 
     # For each parameter: the (net, name) of all its uses, and its shape.
     entries: tuple[tuple[tuple[tuple[str, str], ...], torch.Size], ...]
 
     @classmethod
     def of(cls, nets: Mapping[str, nn.Module], names: Sequence[str]) -> ParameterLayout:
-        """The layout of these nets, one after the other."""
+        """The layout of the nets of these names, one after the other."""
         shapes: dict[int, torch.Size] = {}
         uses: dict[int, list[tuple[str, str]]] = {}
         for net in names:
@@ -70,17 +70,19 @@ class ParameterLayout:
 
 @dataclass(frozen=True)
 class GameLayout:
-    """What all replicas of a game share."""
+    """The structure that all replicas of a game share."""
 
     game: Game
     players: Mapping[str, ParameterLayout]  # "" is the owner of the nets of no player
     owner: Mapping[str, str]  # net -> player
-    # Player -> the (net, draw) pairs that its loss applies, known once it was called. `Replica.step` caches them.
+    # Player -> the pairs (net, draw) where its loss applies a net to a draw, recorded at its first call.
+    # `Replica.step` caches the outputs of these.
     cached_inputs: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, game: Game) -> GameLayout:
-        """Raises PluginError where players and nets do not fit together."""
+        """The layout of a game. Raises PluginError for a player with an unknown net, a net with two owners, or a layer
+        that nets of two players share."""
         owned = [net for player in game.players.values() for net in player.owns]
         missing = sorted(set(owned) - set(game.nets))
         if missing:
@@ -90,7 +92,7 @@ class GameLayout:
         rest = tuple(net for net in game.nets if net not in owned)
         owns = {"": rest, **{name: player.owns for name, player in game.players.items()}}
         owner = {net: player for player, nets in owns.items() for net in nets}
-        # Each player has a vector of its own, so a layer that two players share would be in both: two layers.
+        # Each player has its own vector, so a layer that two players share would be copied into both.
         for first, second in sorted(shared_nets(game.nets)):
             if owner[first] != owner[second]:
                 raise PluginError(
@@ -104,7 +106,7 @@ class GameLayout:
 
 
 class Replica:
-    """The nets of one replica with its live parameters (see contracts.Nets). Each call of a loss gets a new one."""
+    """The nets of one replica with its live parameters (see contracts.Nets). Each call of a loss gets a new Replica."""
 
     def __init__(
         self,
@@ -146,10 +148,10 @@ class Replica:
         result = torch.func.functional_call(
             self._layout.game.nets[name], values, args, kwargs, tie_weights=False
         )
-        # functional_call puts what a forward assigned (`self.x = ...`) into `values`, where it would be lost.
+        # functional_call writes what a forward assigns (`self.x = ...`) into `values`, where it would be lost.
         assigned = [buffer for buffer, tensor in buffers.items() if values[buffer] is not tensor]
         if assigned:
-            raise changed_buffer(name, assigned[0])
+            raise changed_buffer_error(name, assigned[0])
         return result
 
     def parameters(self, net: str) -> dict[str, Tensor]:
@@ -162,7 +164,7 @@ class Replica:
     def _with(
         self, player: str, vector: Tensor, states: Mapping[str, tuple[Tensor, ...]], batch: Batch | None
     ) -> Replica:
-        # Cached outputs of this player's nets belong to its old parameters.
+        # Drop the cached outputs of this player's nets: they belong to its old parameters.
         outputs = {key: value for key, value in self._outputs.items() if self._layout.owner[key[0]] != player}
         params = {**self._params, player: vector}
         return Replica(self._layout, params, states, self._memory, self._buffers, batch, outputs)
@@ -185,8 +187,9 @@ class Replica:
         return self._with(player, new, {**self._states, player: state}, b)
 
     def _cache_outputs(self, player: str, b: Batch) -> None:
-        """Apply the nets that the player's loss applies to draws but does not own, such as G to z in D's loss. They
-        are constant through its steps, so unrolling applies (and differentiates) them once instead of k times."""
+        """Cache the outputs of nets that the player's loss applies to draws but that it does not own, such as G(z) in
+        D's loss. They stay constant while this player moves, so unrolling k steps computes (and differentiates) them
+        once instead of k times."""
         for net, draw in self._layout.cached_inputs.get(player, ()):
             key = (net, id(b.tensors[draw]))
             constant = self._layout.owner[net] != player and not self._layout.game.views.get(net)
@@ -198,7 +201,7 @@ class Replica:
 
 
 class Stack:
-    """The replicas of a game, one for each seed, and how they play.
+    """The replicas of a game, one for each seed, which play it together.
 
     A round changes `params`, `states`, `memory`, `alive` and `died`, and nothing else.
     """
@@ -206,7 +209,7 @@ class Stack:
     def __init__(self, games: Sequence[Game], device: torch.device, dtype: torch.dtype) -> None:
         self.game = games[0]
         self.layout = GameLayout.of(self.game)
-        # The modules of the first game serve all replicas: parameters and buffers are handed to them at each call.
+        # All replicas use the modules of the first game: parameters and buffers are passed to them at each call.
         for net in self.game.nets.values():
             net.to(device=device, dtype=dtype).train()
         self.params: Params = {
@@ -218,7 +221,7 @@ class Stack:
         self.initial_buffers = pytree.tree_map(torch.clone, self.buffers)
         convolves = any(isinstance(m, CONVOLUTION) for net in self.game.nets.values() for m in net.modules())
         self.looped = device.type == "cpu" and (len(games) <= MAX_LOOPED_SEEDS or convolves)
-        # Whether a round must neither write over a tensor nor read a number, so that it can be traced.
+        # Whether a round must neither modify a tensor in place nor read a number from one, so that it can be traced.
         self.functional = False
         self.gradients: dict[str, Callable[..., tuple[Tensor, ...]]] = {
             player: partial(self._gradient, player) for player in self.game.players
@@ -237,7 +240,7 @@ class Stack:
         return self.round(_clock(step, steps, minibatches[0]["x"]), minibatches)
 
     def round(self, clock: dict[str, Tensor], minibatches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The same for a clock of scalar tensors, "step" and "progress"."""
+        """The same, with "step" and "progress" given as scalar tensors in `clock`."""
         batches = iter([{**clock, **minibatch} for minibatch in minibatches])
         play = self._simultaneous if self.game.order == "simultaneous" else self._alternating
         losses = play(batches)
@@ -262,7 +265,7 @@ class Stack:
         losses: dict[str, Tensor] = {}
         for move, batch in enumerate(batches):
             movers = [name for name, player in self.game.players.items() if move < player.steps]
-            # All gradients at the same point, before anybody moves.
+            # All gradients are taken at the same point, before any player moves.
             gradients = {name: self.gradient(name, batch) for name in movers}
             for name, (loss, grad) in gradients.items():
                 losses[name] = loss
@@ -277,7 +280,7 @@ class Stack:
     def _gradient(
         self, player: str, params: Params, states: Any, memory: Any, buffers: Any, batch: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        # The first call is always vectorised, so that a loss that vmap refuses is refused whatever the number of seeds.
+        # The first call is always vectorised, so that a loss that vmap rejects fails with any number of seeds.
         if self.looped and player in self.layout.cached_inputs:
             own = (params, states, memory, buffers)
             results = [self._gradient_of(player, i, own, batch) for i in range(len(self.alive))]
@@ -288,7 +291,7 @@ class Stack:
         losses = torch.vmap(partial(self._loss, player), in_dims=(0, 0, 0, 0, axes))(
             params, states, memory, buffers, batch
         )
-        return losses.detach(), _slope(losses.sum(), params[player], player)
+        return losses.detach(), _loss_gradient(losses.sum(), params[player], player)
 
     def _gradient_of(
         self, player: str, index: int, stacked: tuple[Any, ...], batch: dict[str, Tensor]
@@ -298,7 +301,7 @@ class Stack:
         own = {name: tensor if name in CLOCK else tensor[index] for name, tensor in batch.items()}
         params[player] = params[player].detach().requires_grad_()
         loss = self._loss(player, params, states, memory, buffers, own)
-        return loss.detach(), _slope(loss, params[player], player)
+        return loss.detach(), _loss_gradient(loss, params[player], player)
 
     def _loss(
         self, player: str, params: Params, states: Any, memory: Any, buffers: Any, tensors: dict[str, Tensor]
@@ -316,8 +319,8 @@ class Stack:
             in_place = isinstance(spec.optimiser, InPlace) and not self.functional
             before = old.clone() if spec.schedule and in_place else old
             if isinstance(spec.optimiser, InPlace) and in_place:
-                # A dead replica gets an update that moves nothing, instead of copies of all parameters and moments
-                # of which the dead ones are put back: memory is what an update costs.
+                # An update is limited by memory bandwidth. So diverged replicas get a gradient that moves nothing;
+                # restoring them afterwards would need a copy of all parameters and moments.
                 if not self._all_alive:
                     grad = spec.optimiser.freeze(grad, state, ~self.alive.unsqueeze(-1))
                 new, state = spec.optimiser.update(old, grad, state)
@@ -334,7 +337,7 @@ class Stack:
 
     @property
     def _all_alive(self) -> bool:
-        """Whether no replica has died. Always False on a GPU, which asking would wait for, and in a trace."""
+        """Whether no replica has diverged. Always False on a GPU, where reading it synchronises, and in a trace."""
         return self.alive.device.type == "cpu" and not self.functional and bool(self.alive.all())
 
     def _where_alive(self, new: Any, old: Any) -> Any:
@@ -346,26 +349,26 @@ class Stack:
         )
 
     def _each(self, function: Callable[[Nets], Any]) -> Any:
-        """A function of the nets of one replica, for every replica: a tensor [S, ...] or a dict of them."""
+        """The values of a function of the nets of one replica for all replicas: a tensor [S, ...] or a dict of them."""
         with torch.no_grad():
             values = torch.vmap(
                 lambda params, memory, buffers: function(
                     Replica(self.layout, params, {}, memory, buffers, None)
                 )
             )(self.params, self.memory, self.buffers)
-            # Parameters change in place, and what was read of them must not change with them.
+            # Copies: parameters are updated in place, and a value may be a view of them.
             return pytree.tree_map(torch.clone, values)
 
     # ------------------------------------------------------------------------------------------ inspection
 
     def check_buffers(self) -> None:
-        """Raises PluginError where a forward has written into a buffer in place: how often that happens depends on
-        snapshots and recordings, which must change no number. Waits for a GPU."""
+        """Raises PluginError if a forward has modified a buffer in place: how often that happens would depend on
+        snapshots and recordings, which must not change results. Synchronises with a GPU."""
         for net, buffers in self.buffers.items():
             for name, tensor in buffers.items():
                 before = self.initial_buffers[net][name]
                 if not torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(before)):
-                    raise changed_buffer(net, name)
+                    raise changed_buffer_error(net, name)
 
     def probe(self, step: int, steps: int, minibatch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The game's probes [S] after `step` rounds, on a minibatch [S, B, ...]."""
@@ -374,7 +377,7 @@ class Stack:
 
         def values(params: Params, states: Any, memory: Any, buffers: Any, b: dict[str, Tensor]) -> Any:
             batch = Batch(b)
-            # Nets of its own for each probe: views count the calls of a net.
+            # A new Replica for each probe, since views depend on the number of calls of a net.
             return {
                 name: probe(Replica(self.layout, params, states, memory, buffers, batch), batch)
                 for name, probe in self.game.probes.items()
@@ -388,15 +391,15 @@ class Stack:
             )
 
     def replica(self, index: int) -> Replica:
-        """One replica as it stands."""
+        """One replica in its present state."""
         params, memory, buffers = pytree.tree_map(
             lambda tensor: tensor[index], (self.params, self.memory, self.buffers)
         )
         return Replica(self.layout, params, {}, memory, buffers, None)
 
     def state(self, index: int, latents: Tensor) -> dict[str, Tensor]:
-        """What is stored of one replica: parameters, memory, and the statistics of BatchNorm fixed on
-        `latents` [n, ...]. Raises PluginError where a forward has changed a buffer."""
+        """The tensors of one replica to store: parameters, memory, and the statistics of BatchNorm, computed from
+        `latents` [n, ...]. Raises PluginError if a forward has changed a buffer."""
         replica = self.replica(index)
         tensors: dict[str, Tensor] = {}
         for name, value in replica._memory.items():
@@ -412,7 +415,7 @@ class Stack:
         return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
     def _batch_statistics(self, replica: Replica, latents: Tensor) -> dict[str, Tensor]:
-        """The mean and variance that each BatchNorm has seen while samples were made from these latents."""
+        """The mean and variance of each BatchNorm's inputs while sampling from these latents."""
         norms = {
             f"{net}.{name}" if name else net: module
             for net, root in self.game.nets.items()
@@ -425,7 +428,7 @@ class Stack:
             module.seen = None
         with torch.no_grad():
             self.game.sample(replica, latents)
-        # A norm that sampling does not apply, such as those of D, has seen nothing.
+        # Layers that sampling does not apply, such as those of D, have no statistics.
         statistics = {name: module.seen for name, module in norms.items() if module.seen}
         return {
             f"{name}.{key}": value
@@ -435,34 +438,34 @@ class Stack:
 
 
 def shared_nets(nets: Mapping[str, nn.Module]) -> set[tuple[str, str]]:
-    """The pairs of nets that have a parameter in common, each in the order of the game."""
+    """The pairs of nets that share a parameter, each pair in the order of the game."""
     parameters = {net: {id(p) for p in module.parameters()} for net, module in nets.items()}
     return {(one, two) for one, two in combinations(nets, 2) if parameters[one] & parameters[two]}
 
 
-def changed_buffer(net: str, buffer: str) -> PluginError:
+def changed_buffer_error(net: str, buffer: str) -> PluginError:
     """The error for a net whose forward changes a buffer."""
     return PluginError(
-        f"the net {net!r} changes its buffer {buffer!r} when it is applied, which would be lost or counted twice: "
+        f"the forward of net {net!r} changes its buffer {buffer!r}; the change would be lost or applied twice: "
         "use ganbench.BatchNorm in place of nn.BatchNorm; for a value of your own that changes from round to round, "
         "use the game's memory (Game.memory)"
     )
 
 
-def _slope(loss: Tensor, params: Tensor, player: str) -> Tensor:
-    """The gradient of a loss. Raises PluginError where it depends on no parameter."""
+def _loss_gradient(loss: Tensor, params: Tensor, player: str) -> Tensor:
+    """The gradient of a loss. Raises PluginError if it does not depend on the parameters."""
     if not loss.requires_grad:
         raise PluginError(f"the loss of player {player!r} does not depend on the parameters of its nets")
     return torch.autograd.grad(loss, params)[0]
 
 
 def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
-    """How far the game has come, as losses see it."""
-    # Filled on the device: a number that is sent to a GPU is waited for.
+    """The entries "step" and "progress" of a minibatch."""
+    # Filled on the device: copying a number from the host would synchronise.
     return {"step": like.new_full((), step), "progress": like.new_full((), step / steps)}
 
 
 def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """Buffers [S, ...] of a net by name, one row for each replica's own net."""
+    """The buffers of a net by name, stacked over its replicas: [S, ...]."""
     rows = [dict(net.named_buffers(remove_duplicate=False)) for net in nets]
     return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}

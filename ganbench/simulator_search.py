@@ -1,8 +1,9 @@
-"""Parts for methods that fit the parameters of a simulator to data without its gradient: the budget and the path of a
-search, and the divergence as boosted trees estimate it.
+"""Tools for methods that fit the parameters of a simulator to data without gradients: the budget and the path of the
+search, and an estimate of the divergence by boosted trees. (The search of hyperparameters is in `suite.tune` and
+`execution.search`.)
 
-The unit of cost is one example made by the simulator. A place is a point of the unit cube: 0 is the least value of a
-parameter that is considered, 1 the greatest.
+Cost is counted in examples made by the simulator. A place is a point of the unit cube: 0 stands for the least value of
+a parameter, 1 for the greatest.
 """
 
 from __future__ import annotations
@@ -25,26 +26,25 @@ from .training.rng import generator
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-CURVE_POINTS = 200  # of the curve that is kept of a search
+CURVE_POINTS = 200  # of the curve that is stored of a search
 
 
 class Search:
     """A search for the parameters of the simulator behind `data`, within `budget.steps` simulator calls.
 
-    Real examples and simulated ones come from generators of their own, so that two methods under one seed
-    see the same real examples. Raises PluginError where the data come from no simulator, or for a budget of
-    less than two calls.
+    Real and simulated examples have separate random generators, so that two methods under one seed see the same real
+    examples. Raises PluginError if the data have no simulator, or for a budget of less than two calls.
     """
 
     def __init__(self, data: Data, seed: int, budget: Budget) -> None:
         if data.simulator is None:
             raise PluginError(
-                f"this method adjusts a simulator, and {data.name} comes from none; take a dataset that provides "
+                f"this method fits a simulator, but {data.name} does not come from one; take a dataset that provides "
                 "one (`ganbench list datasets`, then `ganbench show NAME`)"
             )
         if min(budget.batch, budget.steps) < 2:
             raise PluginError(
-                f"a search needs two simulator calls at least, to compare and to hold out; the budget is "
+                f"a search needs at least two simulator calls, one to train on and one to hold out; the budget is "
                 f"{budget.steps} (train.steps) in samples of {budget.batch} or more (train.batch)"
             )
         self.data, self.simulator, self.budget = data, data.simulator, budget
@@ -55,12 +55,12 @@ class Search:
 
     @property
     def dimensions(self) -> int:
-        """How many parameters there are."""
+        """The number of parameters."""
         return len(self.simulator.parameters)
 
     @property
     def left(self) -> int:
-        """Calls that may still be made."""
+        """The remaining simulator calls."""
         return self.budget.steps - self.calls
 
     @property
@@ -69,7 +69,7 @@ class Search:
         return min(self.budget.batch, self.budget.steps)
 
     def simulate(self, place: Tensor, n: int) -> Tensor:
-        """n examples [n, *shape] made at a place [P]; a coordinate outside [0, 1] counts as the nearest in it."""
+        """n simulated examples [n, *shape] at a place [P], whose coordinates are clipped to [0, 1]."""
         self.calls += n
         return self.simulator.simulate(_parameters(self.simulator, place), n, self.generator)
 
@@ -79,11 +79,11 @@ class Search:
         return self.data.floats(self.data.train[chosen.to(self.data.train.device)]).cpu()
 
     def visit(self, place: Tensor, divergence: float) -> None:
-        """Record that the search is at this place [P], and the divergence there."""
+        """Record that the search has reached this place [P], and the divergence there."""
         self.visited.append((self.calls, _parameters(self.simulator, place), divergence))
 
     def found(self, place: Tensor) -> Tuned:
-        """The sampler at the place [P] that the search returns."""
+        """The sampler at the place [P], for `fit` to return."""
         calls = torch.tensor([calls for calls, _, _ in self.visited])
         grid = torch.linspace(0, self.budget.steps, CURVE_POINTS + 1)[1:].round().long()
         # The divergence last seen at each point of the grid; NaN before the first.
@@ -102,9 +102,9 @@ class Search:
 class Tuned:
     """A simulator at the parameters that a search found.
 
-    `state`: "parameters" [P]; "path" [L, P] and "calls" [L], the parameters at which the search stood after so
-    many calls; "grid" [200], equally spaced numbers of calls up to the budget. `curves`: the divergence last
-    seen, in nats, at "step" = grid calls (NaN before the first). Units are the simulator's.
+    `state`: "parameters" [P]; "path" [L, P], the parameters of the search after "calls" [L] simulator calls; "grid"
+    [200], equally spaced numbers of calls up to the budget. `curves`: the divergence last seen, in nats, at "step" =
+    grid calls (NaN before the first). Parameters are in the simulator's units.
     """
 
     simulator: Simulator
@@ -112,13 +112,13 @@ class Tuned:
     curves: dict[str, Tensor]
 
     def __call__(self, n: int, generator: Generator) -> Tensor:
-        """n fresh examples [n, *shape]; these calls are not counted."""
+        """n fresh examples [n, *shape]; these calls do not count."""
         seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
         return self.simulator.simulate(self.state["parameters"], n, Generator().manual_seed(int(seed)))
 
 
 def _parameters(simulator: Simulator, place: Tensor) -> Tensor:
-    """A place in the unit cube in the simulator's units."""
+    """The parameters at a place of the unit cube, in the simulator's units."""
     low, high = (torch.tensor(ends, dtype=torch.float64) for ends in (simulator.low, simulator.high))
     return torch.lerp(low, high, place.detach().double().clamp(0, 1))
 
@@ -134,12 +134,12 @@ class Comparison:
     gap: float  # nats: the divergence on the training examples minus that on the held-out ones
     trees: int  # of the discriminator
     calls: int  # simulated examples, half of them held out
-    odds: Tensor  # [n] log odds of being real that it gives to the held-out simulated examples, in order
+    odds: Tensor  # [n] its log odds that the held-out simulated examples, in order, are real
 
 
 @dataclass(frozen=True)
 class BoostedDivergence:
-    """The Jensen-Shannon divergence as boosted trees see it, or the adaptive divergence of Borisyak et al. 2020.
+    """The Jensen-Shannon divergence, estimated by boosted trees, or the adaptive divergence of Borisyak et al. 2020.
 
     With i trees the discriminator sees JSD_i = log 2 − cross-entropy, which grows with i on its training examples.
     "full" capacity takes all trees. The adaptive divergence stops at the first tree i with JSD_i > t_i, so that it is
@@ -147,9 +147,9 @@ class BoostedDivergence:
     "logarithmic" as log 2/4 · log(i/trees) / log(1/trees). Few trees separate distributions that are far apart, and
     few trees need few examples.
 
-    A comparison starts with `first` real and as many simulated examples. Half of both are held out; the value
-    is measured there. While the divergence on the training examples exceeds it by more than `gap`, the number of
-    examples is doubled and a new discriminator is fitted. Nothing is drawn twice.
+    A comparison starts with `first` real and as many simulated examples. Half of each are held out, and the value is
+    measured on these. While the divergence on the training examples exceeds it by more than `gap`, the number of
+    examples is doubled and a new discriminator is fitted. All examples are kept; only new ones are drawn.
     """
 
     capacity: Literal["full", "linear", "logarithmic"] = "full"
@@ -160,8 +160,8 @@ class BoostedDivergence:
     def __call__(
         self, real: Callable[[int], Tensor], fake: Callable[[int], Tensor], first: int, most: int
     ) -> Comparison:
-        """Compare `real(n)` with `fake(n)`, each [n, *shape] and fresh at every call, on `first` to `most`
-        examples of each."""
+        """Compare `real(n)` with `fake(n)`, each [n, *shape] and fresh at every call, on at least `first` and at most
+        `most` examples of each."""
         reals, fakes = [real(first)], [fake(first)]
         while True:
             seen = self.compare(torch.cat(reals), torch.cat(fakes))
@@ -180,7 +180,7 @@ class BoostedDivergence:
         sign = np.repeat([1.0, -1.0, 1.0, -1.0], [len(part) for part in parts])
         learnt = len(parts[0]) + len(parts[1])
         settings = {"max_iter": self.trees, "max_depth": self.depth, "early_stopping": False}
-        with threadpool_limits(1):  # the trees are too small for threads
+        with threadpool_limits(1):  # the trees are too small to gain from threads
             model = HistGradientBoostingClassifier(**settings).fit(x[:learnt], sign[:learnt] > 0)
             last, seen = self._stop(model, x[:learnt], sign[:learnt])
             odds = next(islice(model.staged_decision_function(x[learnt:]), last, None))
@@ -191,8 +191,7 @@ class BoostedDivergence:
     def _stop(
         self, model: HistGradientBoostingClassifier, x: np.ndarray, sign: np.ndarray
     ) -> tuple[int, float]:
-        """The tree after which there is no further one, counted from 0, and the divergence [nats] seen then on
-        the examples x, from which the trees have learnt."""
+        """The index of the last tree, from 0, and the divergence [nats] up to it on x, the training examples."""
         if self.capacity == "full":
             return self.trees - 1, _divergence(model.decision_function(x), sign)
         last, seen = 0, 0.0
@@ -204,7 +203,7 @@ class BoostedDivergence:
 
     @cached_property
     def thresholds(self) -> np.ndarray:
-        """t [trees], nats: a discriminator of i trees that sees more than t[i - 1] gets no further one."""
+        """t [trees], nats: a discriminator whose first i trees see more than t[i - 1] has no further tree."""
         if self.capacity == "full":
             return np.full(self.trees, np.inf)
         highest, i = math.log(2) / 4, np.arange(1, self.trees + 1)
