@@ -150,14 +150,15 @@ def mlp(
     activation: Callable[[], nn.Module] = nn.ReLU,
     norm: bool = False,
     squash: Scale = None,
-    init: Init | Callable[[nn.Linear], None] = "torch",
+    init: Init | Callable[[nn.Linear], None] | None = "torch",
 ) -> Sequential:
     """A multilayer perceptron: `mlp(64, 128, 128, data.shape)`.
 
     sizes: width of every layer; the first and the last may be shapes, [B, *first] -> [B, *last]
     norm: BatchNorm between a hidden layer and its activation
     squash: range of the output (`data.scale`), None for all of R
-    init: a name of `initialise`, or what is called on every linear layer after PyTorch's own initialisation
+    init: a name of `initialise`, or what is called on every linear layer after PyTorch's own initialisation; None is
+        "torch"
     """
     layers: list[nn.Module] = [nn.Flatten()] if not isinstance(sizes[0], int) else []
     for before, after in pairwise(sizes):
@@ -165,7 +166,7 @@ def mlp(
         if callable(init):
             init(linear)
         else:
-            initialise(linear, init)
+            initialise(linear, init or "torch")
         layers += [linear, *([BatchNorm(_size(after))] if norm else []), activation()]
     del layers[-2 if norm else -1 :]  # no norm and no activation after the output layer
     if not isinstance(sizes[-1], int):

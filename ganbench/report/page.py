@@ -184,7 +184,7 @@ def _placed(outcome: standings.Outcome) -> dict[str, Any]:
         with style.style():
             content = style.png(plot.figure) if plot else b""
         words = ("kind", "dataset", "title", "caption", "alt")
-        drawn.append(_embedded(content, {word: getattr(plot, word) for word in words}) if plot else None)
+        drawn.append(_embed(content, {word: getattr(plot, word) for word in words}) if plot else None)
     return {**shown, "blocks": list(zip(shown["blocks"], drawn, strict=True))}
 
 
