@@ -530,7 +530,7 @@ def test_samples_are_a_file_for_each_seed(shipped, tmp_path):
             "--retrain gna: the standings have no method of this name; did you mean 'gan'?",
         ),
         (["{none}"], "none.py: nothing in this file is marked @method"),
-        (["{folder}/absent.py"], "absent.py: there is no such file"),
+        (["{folder}/absent.py"], "absent.py: no such file"),
         (["{mine}", "--baseline", "gan"], "the standings have their own methods"),
         (["{mine}", "--method", "gan"], "of several in a file choose with"),
         (["{mine}", "{mine}"], "expected one file with a method"),
@@ -538,7 +538,7 @@ def test_samples_are_a_file_for_each_seed(shipped, tmp_path):
         (["{folder}", "--tune"], "--tune, --retrain and --out are of a comparison with the standings"),
         (["{folder}", "--on", "ring", "--tune"], "is a run already"),
         (["{folder}", "{folder}", "--on", "ring"], "expected one run"),
-        (["{folder}", "--on", "ring"], "there is no such file; expected the directory that `run` wrote"),
+        (["{folder}", "--on", "ring"], "no such file; expected the directory that `run` wrote"),
     ],
 )
 def test_mistakes_are_told(shipped, mine, tmp_path, arguments, message):
