@@ -27,7 +27,7 @@ class DRAGAN:
     code, with its noise 0.5 and betas (0.5, 0.9); the paper writes x + δ. D has no BatchNorm.
 
     The authors' λ 10 and Adam 1e-4, for conv nets on images, find no mode of the ring and stay below a Gaussian on
-    digits: the penalty keeps D from ever being flat. The defaults λ 0.1 and 1e-3 learn on ring, grid and digits.
+    digits: the penalty keeps D from ever being flat. The defaults λ 0.1 and 1e-3 learn on ring and grid.
 
     Searched: λ from 0.05 to 50 (Lucic et al. 2018 searched 0.1 to 100), the rate over two decades up from the
     authors', the usual betas of GANs.
