@@ -223,7 +223,7 @@ WAITS = {
     "data_copying": 28, "data_log_density": 5, "diversity": 4, "estimated_divergence": 22, "frechet": 4,
     "gaussian_fit": 1, "generator_gradient": 4, "kde_ll": 19, "kde_ll_cv": 20, "kde_ll_folds": 17,
     "kde_ll_scales": 20, "kernel": 4, "latent": 13, "memorisation": 23, "mode_kl": 6, "modes": 6,
-    "prdc": 20, "probe": 5, "reconstruction": 10, "sample_classifier": 11, "sliced_wasserstein": 7,
+    "prdc": 20, "probe": 5, "reconstruction": 10, "sample_classifier": 11, "sharpness": 4, "sliced_wasserstein": 7,
     "variational_bound": 3,
 }  # fmt: skip
 

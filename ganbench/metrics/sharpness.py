@@ -44,7 +44,7 @@ def high_frequency_share(images: Tensor) -> Tensor:
     power = torch.fft.fft2(x).abs().square().sum(1)  # [n, H, W]
     fy, fx = (torch.fft.fftfreq(side, dtype=torch.float64, device=x.device) for side in images.shape[-2:])
     high = (fy[:, None].square() + fx.square()).sqrt() >= CUTOFF - 1e-12
-    total, upper = power.sum((1, 2)), power[:, high].sum(1)
+    total, upper = power.sum((1, 2)), (power * high).sum((1, 2))
     # What is left of a constant image is rounding.
     flat = x.square().sum((1, 2, 3)) <= 1e-24 * images.square().sum((1, 2, 3)).clamp(min=1e-300)
     return torch.where(flat, 0.0, upper / total.clamp(min=1e-300))
