@@ -101,6 +101,7 @@ def run(
     }  # fmt: skip
     if suite.tune:
         root = Path(os.getcwd(), out)
+        Store(root, read_only=True).check_suite(suite)  # not only after the search
         tuned, code = search(suite, root, partial(_run, **options, reports=()), console, dry_run=dry_run)
         if tuned is None:
             return code
