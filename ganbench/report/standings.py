@@ -127,8 +127,8 @@ def reading(outcome: Outcome) -> list[str]:
         f"The others: kept scores of the standings {outcome.kept.name!r}, made with {versions} on "
         f"{made.get('processor', 'an unknown processor')}, {str(made.get('started', ''))[:10]}.",
         "Two machines share no numbers, so seeds are not paired: Welch's test, corrected by Holm's method for "
-        f"{' and '.join(map(str, dict.fromkeys(tested)))} comparisons of a method. The interval of the rank counts those that are "
-        "better and those that are worse by these tests.",
+        f"{' and '.join(map(str, dict.fromkeys(tested)))} comparisons of a method. The interval of "
+        "the rank counts those that are better and those that are worse by these tests.",
     ]
 
 
