@@ -586,3 +586,24 @@ def test_a_search_is_read_back_and_a_damaged_one_is_refused(tmp_path):
     )
     with pytest.raises(StoreError, match="is not the result of a search"):
         read_search(store)
+
+
+def test_a_folder_of_another_suite_is_refused_before_the_search(tmp_path, monkeypatch):
+    from ganbench import RequestError
+    from ganbench.execution import run
+
+    def searched(*arguments, **settings):
+        raise AssertionError("the search began")
+
+    monkeypatch.setattr(run, "search", searched)
+    for name in ("one", "two"):
+        text = (
+            f"name: {name}\nseeds: 2\ndatasets: [ring]\nmethods: [gan]\nmetrics: [modes]\n"
+            "tune: {trials: 2, seeds: [9], by: modes}\n"
+        )
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    store = Store(tmp_path / "run")
+    store.prepare()
+    store.write_plan(load(tmp_path / "one.yaml"), [])
+    with pytest.raises(RequestError, match="has the results of another suite"):
+        run.run(load(tmp_path / "two.yaml"), tmp_path / "run")

@@ -36,7 +36,9 @@ def merge_rounding(values: Floats) -> Floats:
     merged, least = values.copy(), -math.inf
     for i in np.argsort(values, kind="stable"):
         if finite[i]:
-            least = least if values[i] - least <= stats.rounding(values[i], typical) else float(values[i])
+            least = (
+                least if values[i] - least <= stats.rounding(float(values[i]), typical) else float(values[i])
+            )
             merged[i] = least
     return merged
 

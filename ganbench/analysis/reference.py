@@ -175,5 +175,13 @@ def _entry(line: Line) -> Entry:
         line.fail("std", f"{line.cells['std']!r} does not fit {n_ok} seeds that are ok")
     texts = {name: line.text(name) for name in ("dataset", "label", "metric", "protocol", "unit", *_OPTIONAL)}
     texts["protocol"] = current_protocol(texts["protocol"])
-    numbers = {"mean": mean, "std": std, "floor": line.number_or_nan("floor")}
-    return Entry(**texts, better=cast(Better, better), **numbers, n_ok=n_ok, n=n, failures=failures)
+    return Entry(
+        **texts,
+        better=cast(Better, better),
+        mean=mean,
+        std=std,
+        floor=line.number_or_nan("floor"),
+        n_ok=n_ok,
+        n=n,
+        failures=failures,
+    )

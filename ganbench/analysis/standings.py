@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -218,8 +218,9 @@ def keep(run: Path, into: Path) -> list[Path]:
     for a run whose cells are not all there, StoreError for one that cannot be read."""
     read = read_run(run)
     seeds = read.records.groupby(["dataset", "label"])["seed"].nunique()
+    counts = cast(Mapping[tuple[str, str], int], seeds.to_dict())
     short = {
-        f"{label} on {dataset}": count for (dataset, label), count in seeds.items() if count < seeds.max()
+        f"{label} on {dataset}": count for (dataset, label), count in counts.items() if count < seeds.max()
     }
     missing = [
         f"{e.label} on {e.dataset}" for e in read.entrants if (e.dataset, e.label) not in seeds.index

@@ -63,8 +63,7 @@ class _Main(click.Group):
             finally:
                 self.chosen = ctx.invoked_subcommand
         except click.MissingParameter as error:
-            error.message = _example(error)
-            raise
+            raise click.MissingParameter(_example(error), error.ctx, error.param) from None
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # click shows the first two and ignores a closed pipe
         except (KeyboardInterrupt, click.Abort):

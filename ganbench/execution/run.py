@@ -101,6 +101,7 @@ def run(
     }  # fmt: skip
     if suite.tune:
         root = Path(os.getcwd(), out)
+        Store(root, read_only=True).check_suite(suite)  # before the search, which takes long
         costs: list[Cost] = []
         trials = partial(_run, **options, reports=(), costs=costs)
         tuned, code = search(suite, root, trials, console, dry_run=dry_run)

@@ -121,14 +121,14 @@ def reading(outcome: Outcome) -> list[str]:
     """How the numbers are to be read, a sentence each."""
     made = outcome.kept.made
     versions = ", ".join(f"{name} {version}" for name, version in (made.get("versions") or {}).items())
-    several = outcome.placements[0].compared.rows
+    tested = [int(placed.compared.rows["p"].notna().sum()) for placed in outcome.placements]
     return [
         *outcome.notes,
         f"The others: kept scores of the standings {outcome.kept.name!r}, made with {versions} on "
         f"{made.get('processor', 'an unknown processor')}, {str(made.get('started', ''))[:10]}.",
         "Two machines share no numbers, so seeds are not paired: Welch's test, corrected by Holm's method for "
-        f"{plural(int(several['p'].notna().sum()), 'comparison')}. The interval of the rank counts those that are "
-        "better and those that are worse by these tests.",
+        f"{' and '.join(map(str, dict.fromkeys(tested)))} comparisons of a method. The interval of "
+        "the rank counts those that are better and those that are worse by these tests.",
     ]
 
 
@@ -197,7 +197,12 @@ def as_text(outcome: Outcome, width: int = 100, color: bool = False) -> str:
         for place in placed.places:
             grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="dim")
             for head in HEADS:
-                grid.add_column(Text(head), overflow="fold", justify="right" if head == "rank" else "left")
+                grid.add_column(
+                    Text(head),
+                    overflow="fold",
+                    no_wrap=head == "method",
+                    justify="right" if head == "rank" else "left",
+                )
             for line in lines(placed, place):
                 look = "bold" if line[1] == placed.label else ""
                 grid.add_row(*(Text(cell, look) for cell in line))
