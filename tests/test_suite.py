@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ganbench import registry
 from ganbench.errors import RequestError, SuiteError, SuiteIssue
 from ganbench.suite import nodes
 from ganbench.suite.load import TrainSettings, _Dumper, about, dump, load, locate, shipped_suites, slug
@@ -359,6 +360,11 @@ assert replace(make_cells(load({str(full)!r}))[0], digest="d").key
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_shipped_suite_has_a_name_of_its_own() -> None:
+    files = [path.stem for path in registry.shipped("suites").rglob("*.yaml")]
+    assert sorted(files) == sorted(shipped_suites())
 
 
 def test_a_shipped_suite_is_found_by_its_name_with_an_ending(
