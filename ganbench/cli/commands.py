@@ -536,8 +536,8 @@ def check(
 @click.option(
     "--on",
     metavar="NAME",
-    help="Compare with the shipped standings of a dataset (ring, digits, ...) or suite (points, ...).  "
-    "[default: ring, for a file; none, for a run]",
+    help="Compare with the shipped standings of a dataset or a suite, such as digits.  "
+    "[default: digits, for a file; none, for a run]",
 )
 @click.option(
     "--tune", is_flag=True, help="For a file: search its settings as those of the standings were searched."
@@ -602,7 +602,7 @@ def compare(
             raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
         if files and len(files) < len(results):
             raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
-        _compare_with_standings(results, on or "ring", methods, metrics, tune, retrain, out, as_json, width)
+        _compare_with_standings(results, on or "digits", methods, metrics, tune, retrain, out, as_json, width)
         return
     if tune or retrain or out:
         raise RequestError(
