@@ -18,7 +18,7 @@ from fake_run import METHODS, NASTY, FakeMethod, FakeRun
 from PIL import Image
 
 import ganbench
-from ganbench.analysis import differences, rankings
+from ganbench.analysis import rankings, significance
 from ganbench.analysis.compare import Comparison, compare
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
@@ -73,13 +73,13 @@ A, B = [1.0, 1.3, 0.8, 1.1, 0.9], [3.1, 3.3, 2.6, 3.0, 2.8]
 def test_tests_and_intervals_are_those_of_scipy() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 7))
     for found, known in (
-        (differences.paired(a - b), scipy.stats.ttest_rel(a, b)),
-        (differences.unpaired(a, b[:4]), scipy.stats.ttest_ind(a, b[:4], equal_var=False)),
+        (significance.paired(a - b), scipy.stats.ttest_rel(a, b)),
+        (significance.unpaired(a, b[:4]), scipy.stats.ttest_ind(a, b[:4], equal_var=False)),
     ):
         np.testing.assert_allclose(found.p, known.pvalue)
         np.testing.assert_allclose(found.interval, known.confidence_interval())
-    assert math.isnan(differences.paired(a[:1]).p)
-    assert math.isnan(differences.unpaired(a, b[:1]).interval[0])
+    assert math.isnan(significance.paired(a[:1]).p)
+    assert math.isnan(significance.unpaired(a, b[:1]).interval[0])
 
 
 @pytest.mark.parametrize("first", [{}, {"b": 9}], ids=["paired", "Welch"])
@@ -101,20 +101,20 @@ def test_the_interval_excludes_zero_where_the_test_says_so(first: dict[str, int]
 
 def test_the_same_whole_number_in_all_seeds_is_not_certain() -> None:
     """One mode more in both of two seeds happens by chance 1 time in 8, where 7 and 8 are equally likely."""
-    assert differences.resolution(np.array([7.0, 8.0, 7.0, -np.inf])) == 1
-    assert differences.resolution(np.array([0.5, 3.0, 3.0])) == 2.5
-    assert differences.resolution(np.array([1.0, 8.0])) == 1
-    assert differences.resolution(np.array([2.0, 2.0])) == 0
-    assert differences.paired(np.full(2, 1.0), 1.0).p > 0.12
-    assert differences.paired(np.full(5, 7.0), 1.0).p < 1e-4
-    assert differences.paired(np.zeros(5)).p == 1
+    assert significance.resolution(np.array([7.0, 8.0, 7.0, -np.inf])) == 1
+    assert significance.resolution(np.array([0.5, 3.0, 3.0])) == 2.5
+    assert significance.resolution(np.array([1.0, 8.0])) == 1
+    assert significance.resolution(np.array([2.0, 2.0])) == 0
+    assert significance.paired(np.full(2, 1.0), 1.0).p > 0.12
+    assert significance.paired(np.full(5, 7.0), 1.0).p < 1e-4
+    assert significance.paired(np.zeros(5)).p == 1
 
 
 def test_probability_of_improvement_of_two_normals() -> None:
     """P(X > Y) = Φ(δ / sqrt(2)) for equal spreads; the interval covers it."""
     rng = np.random.default_rng(1)
     known = scipy.stats.norm.cdf(1 / math.sqrt(2))
-    found = differences.improvement([(rng.normal(1, 1, 400), rng.normal(0, 1, 400)) for _ in range(3)])
+    found = significance.improvement([(rng.normal(1, 1, 400), rng.normal(0, 1, 400)) for _ in range(3)])
     assert found[0] == pytest.approx(known, abs=0.015)
     assert found[1] < known < found[2]
     assert found[2] - found[1] < 0.07
@@ -125,8 +125,8 @@ def test_probability_of_improvement_is_mann_whitney_on_average() -> None:
     a = [np.array([1.0, 2.0, 2.0]), np.array([5.0, 7.0, -np.inf, 1.0])]
     b = [np.array([2.0, 0.0]), np.array([6.0, -np.inf])]
     us = [scipy.stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(a, b, strict=True)]
-    assert differences.improvement(list(zip(a, b, strict=True)))[0] == pytest.approx(np.mean(us))
-    won = differences.improvement(list(zip(b, a, strict=True)))
+    assert significance.improvement(list(zip(a, b, strict=True)))[0] == pytest.approx(np.mean(us))
+    won = significance.improvement(list(zip(b, a, strict=True)))
     assert won[0] == pytest.approx(1 - np.mean(us))
 
 
@@ -134,7 +134,7 @@ def test_interquartile_mean_over_seeds_and_datasets() -> None:
     """scipy's trimmed mean of all scores together; the bootstrap is stratified, what a dataset has stays its own, and
     its percentiles are stretched for few seeds."""
     scores = np.random.default_rng(0).normal([[40], [45], [50]], 1, (3, 8))
-    found = differences.interquartile_mean(list(scores))
+    found = significance.interquartile_mean(list(scores))
     assert found[0] == pytest.approx(scipy.stats.trim_mean(scores.ravel(), 0.25))
     rng = np.random.default_rng(5)
     drawn = [
@@ -143,8 +143,8 @@ def test_interquartile_mean_over_seeds_and_datasets() -> None:
     stretch = math.sqrt(8 / 7) * scipy.stats.t.ppf(0.975, 21) / scipy.stats.norm.ppf(0.975)
     known = found[0] + stretch * (np.quantile(drawn, (0.025, 0.975)) - found[0])
     np.testing.assert_allclose(found[1:], known, atol=0.08)
-    assert np.isnan(differences.interquartile_mean([np.array([40.0]), np.array([60.0])])[1:]).all()
-    assert differences.interquartile_mean([np.array([100.0, 0.0])])[1:] == (0, 100)
+    assert np.isnan(significance.interquartile_mean([np.array([40.0]), np.array([60.0])])[1:]).all()
+    assert significance.interquartile_mean([np.array([100.0, 0.0])])[1:] == (0, 100)
 
 
 @pytest.mark.parametrize(("n", "datasets", "least"), [(3, 1, 0.93), (5, 1, 0.95), (3, 3, 0.92), (5, 3, 0.93)])
@@ -155,21 +155,23 @@ def test_coverage_of_the_probability_of_improvement(
     """With three seeds on one dataset a bootstrap covers .81, .72 and .39 of these."""
     rng, known = np.random.default_rng(4), scipy.stats.norm.cdf(shift / math.sqrt(2))
     ends = [
-        differences.improvement([(rng.normal(shift, 1, n), rng.normal(0, 1, n)) for _ in range(datasets)])[1:]
+        significance.improvement([(rng.normal(shift, 1, n), rng.normal(0, 1, n)) for _ in range(datasets)])[
+            1:
+        ]
         for _ in range(800)
     ]
     assert np.mean([low <= known <= high for low, high in ends]) > least - 0.02
 
 
 def test_the_interval_of_wins_has_a_width_where_one_always_wins() -> None:
-    always = differences.improvement([(np.arange(5.0) + 10, np.arange(5.0))])
+    always = significance.improvement([(np.arange(5.0) + 10, np.arange(5.0))])
     np.testing.assert_allclose(always, (1, 5 / (5 + 1.959964**2), 1))
-    assert math.isnan(differences.improvement([(np.ones(1), np.zeros(1))])[1])
+    assert math.isnan(significance.improvement([(np.ones(1), np.zeros(1))])[1])
     assert "wins 100 % of the pairs" in two([1.0], [2.0]).verdicts[0]
 
 
 def test_win_rates_are_the_share_of_others_beaten() -> None:
-    first, second = differences.win_rates([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
+    first, second = significance.win_rates([np.array([3.0, -np.inf]), np.array([1.0, 2.0, 3.0])])
     np.testing.assert_allclose(first, [87.5, 0])
     np.testing.assert_allclose(second, [25, 50, 87.5])
 
@@ -177,15 +179,15 @@ def test_win_rates_are_the_share_of_others_beaten() -> None:
 def test_seeds_needed_have_the_power_that_is_promised() -> None:
     rng = np.random.default_rng(0)
     pattern = np.array([1.0, -1.0, 1.0, -1.0])  # standard deviation sqrt(4 / 3)
-    needed = differences.seeds_needed(1 + pattern, np.zeros(4), True, 0.01)
+    needed = significance.seeds_needed(1 + pattern, np.zeros(4), True, 0.01)
     assert needed is not None
     effect = 1 / pattern.std(ddof=1)
     drawn = rng.normal(effect, 1, (2000, needed))
     found = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.01
     assert 0.77 < found.mean() < 0.87
-    assert (differences.seeds_needed(1 + pattern, pattern[::-1], False, 0.01) or 0) > needed
-    assert differences.seeds_needed(pattern, np.zeros(4), True, 0.01) == differences.MAX_SEEDS + 1
-    assert differences.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
+    assert (significance.seeds_needed(1 + pattern, pattern[::-1], False, 0.01) or 0) > needed
+    assert significance.seeds_needed(pattern, np.zeros(4), True, 0.01) == significance.MAX_SEEDS + 1
+    assert significance.seeds_needed(np.ones(1), np.zeros(1), True, 0.01) is None
 
 
 @pytest.mark.parametrize("pairs", [True, False])
@@ -195,13 +197,13 @@ def test_seeds_needed_are_those_of_statsmodels(pairs: bool) -> None:
     rng = np.random.default_rng(0)
     for shift in (0.3, 1.0, 4.0):
         a, b = rng.normal(shift, 1, 6), rng.normal(0, 1, 6)
-        needed = differences.seeds_needed(a, b, pairs, 0.01)
+        needed = significance.seeds_needed(a, b, pairs, 0.01)
         spread = (a - b).std(ddof=1) if pairs else math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
         known = (TTestPower() if pairs else TTestIndPower()).solve_power(
             abs(a.mean() - b.mean()) / spread, power=0.8, alpha=0.01
         )
         assert needed == math.ceil(known)
-    huge = differences.seeds_needed(np.array([90.0, 91.0]), np.array([1.0, 3.0]), True, 0.001)
+    huge = significance.seeds_needed(np.array([90.0, 91.0]), np.array([1.0, 3.0]), True, 0.001)
     assert 2 < (huge or 0) < 6
 
 
@@ -295,9 +297,9 @@ def test_what_differs_by_rounding_is_a_tie(better: str, first: dict[str, int]) -
 
 def test_rounding_is_merged_by_its_least_value_and_no_further() -> None:
     values = np.array([1 + 1.6e-6, 1.0, -np.inf, 1 + 0.8e-6, 1e12, 1e-9, 0.0])
-    merged = differences.merge_rounding(values)
+    merged = significance.merge_rounding(values)
     np.testing.assert_array_equal(merged, [1 + 1.6e-6, 1, -np.inf, 1, 1e12, 0, 0])
-    np.testing.assert_array_equal(differences.merge_rounding(np.array([-np.inf])), [-np.inf])
+    np.testing.assert_array_equal(significance.merge_rounding(np.array([-np.inf])), [-np.inf])
 
 
 def test_failed_seeds_lose() -> None:
@@ -366,8 +368,8 @@ def test_false_alarms_of_tables_in_which_nothing_differs(kind: str) -> None:
         least = 1.0
         for _ in range(4):
             base, *others = (drawn(kind, rng) for _ in range(3))
-            step = differences.resolution(np.concatenate([base, *others]))
-            least = min(least, *(differences.paired(own - base, step).p for own in others))
+            step = significance.resolution(np.concatenate([base, *others]))
+            least = min(least, *(significance.paired(own - base, step).p for own in others))
         alarms += least <= 0.05 / 8
     assert alarms <= scipy.stats.binom.ppf(0.99, tables, 0.05)
 

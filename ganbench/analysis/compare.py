@@ -22,7 +22,7 @@ from ..errors import RequestError, did_you_mean
 from ..store import layout
 from ..store.files import Folder
 from ..store.results import read_records
-from . import differences, rankings
+from . import rankings, significance
 from .rankings import ALPHA, Ranking
 from .stats import Floats, rounding
 from .summary import invalid, with_protocols
@@ -255,7 +255,7 @@ def _seeds(records: pd.DataFrame) -> Seeds:
     good = (records["value"] * sign).where(records["status"] == "ok").fillna(-math.inf)
     # What is the same within rounding is a tie everywhere: in the wins, the tests and the ranks.
     good = good.groupby([records["metric"], records["dataset"]], sort=False).transform(
-        lambda values: differences.merge_rounding(values.to_numpy())
+        lambda values: significance.merge_rounding(values.to_numpy())
     )
     found: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
     names = (records[name].tolist() for name in ("metric", "dataset", "label", "seed"))
@@ -292,7 +292,7 @@ def _rows(records: pd.DataFrame, metrics: Sequence[str], pairs: Sequence[Pair], 
     first = records.drop_duplicates(names)[[*names, "unit", "better", "protocol"]].to_dict("records")
     about = {(row["metric"], row["dataset"]): row for row in first}
     steps = {
-        key: differences.resolution(np.concatenate([own for at, own in seeds.items() if at[:2] == key]))
+        key: significance.resolution(np.concatenate([own for at, own in seeds.items() if at[:2] == key]))
         for key in about
         if key[0] in metrics
     }
@@ -317,7 +317,7 @@ def _row(own: pd.Series, base: pd.Series, sign: int, step: float) -> dict[str, A
     if abs(difference) <= rounding(_mean(a), _mean(b)):
         difference = 0.0
     ends = sorted(sign * end for end in interval)
-    wins = differences.improvement([(own.to_numpy(), base.to_numpy())])
+    wins = significance.improvement([(own.to_numpy(), base.to_numpy())])
     fine = [x[np.isfinite(x)] for x in (own.to_numpy(), base.to_numpy())]
     return {
         "seeds": len(own), "seeds_baseline": len(base), "n_ok": len(fine[0]), "n_ok_baseline": len(fine[1]),
@@ -355,10 +355,10 @@ def _test(
     """The test, its p-value and the interval of the difference; with too few values, a test of the failure rates."""
     if pairs or min(len(a), len(b)) >= 2:
         # Pairing removes what two runs with one seed share, such as their minibatches.
-        found = differences.paired(a - b, step) if pairs else differences.unpaired(a, b, step)
+        found = significance.paired(a - b, step) if pairs else significance.unpaired(a, b, step)
         return "paired t" if pairs else "Welch", found.p, found.interval
     if len(a) < len(own) or len(b) < len(base):
-        return "Fisher", differences.failures(own, base), (math.nan, math.nan)
+        return "Fisher", significance.failures(own, base), (math.nan, math.nan)
     return "none", math.nan, (math.nan, math.nan)
 
 
@@ -411,7 +411,7 @@ def _needed(row: Mapping[Any, Any], seeds: Seeds, level: float) -> int | None:
         return None
     own, base = (seeds[row["metric"], row["dataset"], row[name]] for name in ("method", "baseline"))
     a, b, pairs = _entering(own, base)
-    return differences.seeds_needed(a, b, pairs > 0, level, row["_step"])
+    return significance.seeds_needed(a, b, pairs > 0, level, row["_step"])
 
 
 def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
@@ -422,7 +422,7 @@ def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
             tuple(seeds[str(metric), str(dataset), str(label)].to_numpy() for label in (method, baseline))
             for dataset in own["dataset"]
         ]
-        wins = differences.improvement([(a, b) for a, b in values])
+        wins = significance.improvement([(a, b) for a, b in values])
         verdicts = set(own["verdict"])
         verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
         found.append((method, baseline, metric, len(own), *wins, verdict))
@@ -438,13 +438,13 @@ def _win_rates(metrics: Sequence[str], seeds: Seeds) -> pd.DataFrame:
         values = _of(seeds, metric)
         for dataset in dict.fromkeys(dataset for dataset, _ in values):
             labels = [label for where, label in values if where == dataset]
-            shares = differences.win_rates([values[dataset, label].to_numpy() for label in labels])
+            shares = significance.win_rates([values[dataset, label].to_numpy() for label in labels])
             means = pd.Series([share.mean() for share in shares]).rank(ascending=False)
             for label, share, rank in zip(labels, shares, means, strict=True):
                 scores.setdefault(label, []).append(share)
                 ranks.setdefault(label, []).append(float(rank))
         for label, own in scores.items():
-            aggregate = differences.interquartile_mean(own)
+            aggregate = significance.interquartile_mean(own)
             found.append((metric, label, len(own), float(np.mean(ranks[label])), *aggregate))
     columns = ["metric", "label", "datasets", "rank", "iqm", "low", "high"]
     return pd.DataFrame(found, columns=pd.Index(columns))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..store.layout import file_name
-from .differences import win_rates
+from .significance import win_rates
 from .stats import Floats
 
 ALPHA = 0.05
