@@ -531,14 +531,14 @@ def test_samples_are_a_file_for_each_seed(shipped, tmp_path):
     [
         (["{mine}", "--on", "rin"], "no standings have this dataset; did you mean 'ring'?"),
         (
-            ["{mine}", "--retrain", "gna"],
+            ["{mine}", "--on", "ring", "--retrain", "gna"],
             "--retrain gna: the standings have no method of this name; did you mean 'gan'?",
         ),
-        (["{none}"], "none.py: nothing in this file is marked @method"),
-        (["{folder}/absent.py"], "absent.py: no such file"),
+        (["{none}", "--on", "ring"], "none.py: nothing in this file is marked @method"),
+        (["{folder}/absent.py", "--on", "ring"], "absent.py: no such file"),
         (["{mine}", "--baseline", "gan"], "the standings have their own methods"),
         (["{mine}", "--method", "gan"], "of several in a file choose with"),
-        (["{mine}", "{mine}"], "expected one file with a method"),
+        (["{mine}", "{mine}", "--on", "ring"], "expected one file with a method"),
         (["{mine}", "{folder}"], "expected files alone, or folders of runs alone"),
         (["{folder}", "--tune"], "--tune, --retrain and --out are of a comparison with the standings"),
         (["{folder}", "--on", "ring", "--tune"], "is a run already"),
