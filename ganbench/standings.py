@@ -149,7 +149,7 @@ def _given(plugin: registry.Plugin, label: str, suite: Suite, dataset: str) -> t
             params[name] = value
         else:
             notes.append(
-                f"{label} has no number {name}, so its nets are its own: all others have {name} {value}."
+                f"{label} has no field {name}, so its nets are its own; in the standings {name} is {value}."
             )
     tricks = _shared_tricks(games)
     words = " and ".join(trick.name for trick in tricks)
@@ -162,7 +162,7 @@ def _given(plugin: registry.Plugin, label: str, suite: Suite, dataset: str) -> t
     given = ", ".join(f"{name} {value}" for name, value in params.items())
     if given or tricks:
         shared = " and ".join(part for part in (given, ", ".join(map(_worded, tricks))) if part)
-        notes.insert(0, f"On {dataset} {label} has {shared}, as all methods of the standings.")
+        notes.insert(0, f"On {dataset} {label} has {shared}, as the games of the standings have.")
     part = PluginSpec(plugin, params)
     return MethodSpec(label, part, tricks, (), train, (dataset,)), notes
 

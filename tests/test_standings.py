@@ -418,7 +418,7 @@ def test_the_curve_of_a_new_method_stands_among_the_others(shipped):
     plot = report.curves(found, "ring", "mine-tuned")
     assert plot is not None
     assert plot.alt == "Expected best score against the number of trials on ring of mine, gan."
-    (block,) = report.shown(found)["blocks"]
+    (block,) = report.template_values(found)["blocks"]
     assert block.plot is not None
     assert [row.label for row in block.table.rows] == [line[1] for line in block.lines]
 
@@ -463,8 +463,8 @@ def test_a_method_gets_what_is_the_datasets(shipped, mine):
     assert [(trick.name, dict(trick.params)) for trick in method.tricks] == [("ema", {"decay": 0.9})]  # no r1
     assert (entry.suite.seeds, entry.suite.train.steps, entry.suite.tune) == ((0, 1, 2), 60, None)
     assert entry.notes == (
-        "On ring mine has z_dim 4, width 16 and ema (decay 0.9), as all methods of the standings.",
-        "mine has no number depth, so its nets are its own: all others have depth 2.",
+        "On ring mine has z_dim 4, width 16 and ema (decay 0.9), as the games of the standings have.",
+        "mine has no field depth, so its nets are its own; in the standings depth is 2.",
     )
 
 

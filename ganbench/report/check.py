@@ -275,10 +275,10 @@ def as_junit(result: CheckResult) -> str:
 
 def as_markdown(result: CheckResult) -> str:
     """The headline, the notable rows, and a folded table of all rows."""
-    return render("check.md.j2", **shown(result), heads=HEADS)
+    return render("check.md.j2", **template_values(result), heads=HEADS)
 
 
-def shown(result: CheckResult) -> dict[str, Any]:
+def template_values(result: CheckResult) -> dict[str, Any]:
     """The variables of the templates."""
     return {
         "result": result,

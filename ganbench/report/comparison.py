@@ -303,7 +303,7 @@ def _rank_cells(compared: Comparison, ranked: Ranking) -> list[tuple[str, ...]]:
     return [(str(label), f"{rank:.2f}", shares[label]) for label, rank in ranked.ranks.sort_values().items()]
 
 
-def shown(compared: Comparison, copying: Mapping[str, str] | None = None) -> dict[str, Any]:
+def template_values(compared: Comparison, copying: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The variables of the templates. `lines`: for each comparison its row (None for NaN) and its cells under `HEADS`.
     `copying`: method -> a sentence which says that it copies training examples; shown with the headline, since such a
     method is better than others by most metrics."""
@@ -340,7 +340,7 @@ def as_text(compared: Comparison, width: int = 100, color: bool = False) -> str:
     for ranked in compared.rankings:
         head = Text.assemble((f"All methods by {ranked.metric}", "bold"), f": {ranking(ranked)}")
         parts += [head, _grid(_rank_cells(compared, ranked), RANK_HEADS)]
-    return terminal([*parts, *map(Text, shown(compared)["notes"])], width, color)
+    return terminal([*parts, *map(Text, template_values(compared)["notes"])], width, color)
 
 
 def _grid(lines: Iterable[Sequence[str]], heads: Sequence[str]) -> Padding:
@@ -391,7 +391,9 @@ def as_markdown(compared: Comparison) -> str:
         (ranked.metric, _rank_cells(compared, ranked), diagram_caption(ranked))
         for ranked in compared.rankings
     ]
-    return render("compare.md.j2", **shown(compared), heads=HEADS, rank_heads=RANK_HEADS, rankings=rankings)
+    return render(
+        "compare.md.j2", **template_values(compared), heads=HEADS, rank_heads=RANK_HEADS, rankings=rankings
+    )
 
 
 def write(folder: Path, compared: Comparison) -> list[Path]:

@@ -66,9 +66,9 @@ def write(
         about=_about(suite),
         meta=_meta(run),
         overview=_overview(run, frame),
-        compared=comparison.shown(compared, copying(run)) if compared else None,
+        compared=comparison.template_values(compared, copying(run)) if compared else None,
         diagrams=list(_diagrams(compared)) if compared else [],
-        against=check.shown(checked) if checked else None,
+        against=check.template_values(checked) if checked else None,
         placed=_placed(outcome) if outcome else None,
         sections=_sections(run, pictures),
         searches=[search.table(one) for one in read_search(files)],
@@ -178,7 +178,7 @@ def _embed(content: bytes, words: Mapping[str, str], frames: Sequence[Sequence[f
 
 def _placed(outcome: standings.Outcome) -> dict[str, Any]:
     """What `standings.html.j2` shows, each block with its picture."""
-    shown = standings.shown(outcome)
+    shown = standings.template_values(outcome)
     drawn = []
     for plot in (block.plot for block in shown["blocks"]):
         with style.style():

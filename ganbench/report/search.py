@@ -43,8 +43,8 @@ def table(search: DatasetSearch) -> SearchTable:
         rows.append(
             (
                 method.label,
-                _marked(method, means[0]),
-                _marked(method, means[best]),
+                _score_text(method, means[0]),
+                _score_text(method, means[best]),
                 f"{best + 1} of {len(means)}",
                 _settings(method.settings[best]) or "the default",
                 " to ".join(quartiles),
@@ -125,7 +125,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {_number(v) if isinstance(v, float) else v}" for name, v in settings.items())
 
 
-def _marked(method: MethodSearch, score: float) -> str:
+def _score_text(method: MethodSearch, score: float) -> str:
     return _number(score) + AT_FLOOR * method.at_floor(score)
 
 

@@ -255,7 +255,7 @@ class Block:
     plot: Plot | None  # the search curve among the others
 
 
-def shown(outcome: Outcome) -> dict[str, Any]:
+def template_values(outcome: Outcome) -> dict[str, Any]:
     """What `standings.html.j2` shows."""
     blocks, seen = [], set()
     for placed in outcome.placements:
