@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +119,12 @@ if __name__ == "__main__":
 """
 
 
+def _default_signals() -> None:
+    """A child inherits what is ignored: SIGHUP of tests under nohup, SIGINT of those that a script runs with `&`."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(bench: Bench, path: Path, **environment: str) -> subprocess.Popen[str]:
     """Run a suite in a process group of its own, with these variables added to the environment."""
     main = bench.folder / "main.py"
@@ -130,8 +135,7 @@ def start(bench: Bench, path: Path, **environment: str) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # Tests under nohup hand on that SIGHUP is ignored.
-        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=_default_signals,
         env={**os.environ, **environment},
     )
 
