@@ -361,7 +361,7 @@ def read_samples(path: Path, data: Data) -> Samples:
     return Samples(array, name, data.shape, data.scale)
 
 
-def check_samples(made: Any, data: Data, name: str) -> Samples:
+def check_sampler_output(made: Any, data: Data, name: str) -> Samples:
     """Samples from a program, in the layout of the data and in the given order. Raises SampleError if they do not fit
     the data."""
     if isinstance(made, Tensor):

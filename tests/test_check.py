@@ -31,11 +31,11 @@ from fake_run import METHODS, NASTY, FakeRun
 from markupsafe import escape
 
 from ganbench import check
-from ganbench.analysis import error_rates, outcomes, reference, stats
+from ganbench.analysis import error_rates, reference, stats, verdicts
 from ganbench.analysis.check import CheckResult
-from ganbench.analysis.outcomes import OUTCOMES, Outcome
 from ganbench.analysis.summary import summary
 from ganbench.analysis.tolerance import Tolerance
+from ganbench.analysis.verdicts import OUTCOMES, Outcome
 from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
@@ -171,7 +171,7 @@ def test_correction_is_that_of_statsmodels() -> None:
 def test_the_advised_seeds_tell_in_eight_of_ten_cases(truth: float) -> None:
     """Equal within one, and a difference beyond it, both with a standard deviation of 1.5."""
     few = entry(around(0, 1.5)), entry(around(truth, 1.5))
-    advised = outcomes.seeds_to_tell(*few, 1.0, 0.05, 1)
+    advised = verdicts.seeds_to_tell(*few, 1.0, 0.05, 1)
     drawn = np.random.default_rng(3).normal(0, 1.5, size=(2, 3000, advised))
     n, std = np.full(3000, advised), drawn.std(axis=-1, ddof=1)
     a, b = (error_rates.Sample(drawn[i].mean(axis=-1) + i * truth, std[i], n) for i in (0, 1))
@@ -186,7 +186,7 @@ def test_seeds_to_tell_at_its_ends() -> None:
         ([3.0] * 5, [3.5] * 5, 1.0),
         (around(0, 1), around(0.99, 1), 1.0),
     ]
-    needed = [outcomes.seeds_to_tell(entry(old), entry(new), limit, 0.05, 3) for old, new, limit in pairs]
+    needed = [verdicts.seeds_to_tell(entry(old), entry(new), limit, 0.05, 3) for old, new, limit in pairs]
     assert needed == [stats.MAX_SEEDS + 1, 0, stats.MAX_SEEDS + 1]
 
 
@@ -305,8 +305,8 @@ def test_rounding_of_float32_is_no_change(tmp_path: Path) -> None:
         assert found == "same"
         assert ", the same within rounding (" in sentence
     assert outcome(tmp_path, "recon_mse", [8.0] * 5, [8.0 + 1e-4] * 5, "0%")[0] == "regressed"
-    assert not outcomes.within_rounding(entry([1.0, 2.0]), entry([1.0, 2.001]))
-    assert not outcomes.within_rounding(entry([1.5]), entry([1.0, 2.0]))
+    assert not verdicts.within_rounding(entry([1.0, 2.0]), entry([1.0, 2.001]))
+    assert not verdicts.within_rounding(entry([1.5]), entry([1.0, 2.0]))
 
 
 def test_what_moved_says_how_else_it_was_trained(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ import torch
 from ganbench import samples as reading
 from ganbench.contracts import Data
 from ganbench.errors import SampleError
-from ganbench.samples import Samples, channels_first, check_samples, range_warning, read_array, read_samples
+from ganbench.samples import (
+    Samples,
+    channels_first,
+    check_sampler_output,
+    range_warning,
+    read_array,
+    read_samples,
+)
 
 CHANCE = np.random.default_rng(0)
 COLOUR = CHANCE.integers(0, 256, (40, 3, 5, 4), dtype=np.uint8)  # [N, C, H, W]
@@ -83,7 +90,7 @@ def test_shapes_that_are_not_certain_are_refused(given, shape, text):
 def test_cubes_are_read_where_nothing_says_that_they_are_images():
     cubes = CHANCE.random((20, 3, 3, 3))
     assert torch.equal(Samples(cubes, "mine", (3, 3, 3), None, None)[:], torch.from_numpy(cubes).float())
-    assert check_samples(cubes, data((3, 3, 3)), "the sampler").shape == (
+    assert check_sampler_output(cubes, data((3, 3, 3)), "the sampler").shape == (
         20,
         3,
         3,
@@ -212,11 +219,11 @@ def test_samplers_keep_their_stream():
         made.tolist(),
     )
     for given in (*kinds, pd.DataFrame(made.numpy()), made.clone().requires_grad_()):
-        found = check_samples(given, data((2,), None), "the sampler")[:]
+        found = check_sampler_output(given, data((2,), None), "the sampler")[:]
         expected = made.flip(0) if isinstance(given, np.ndarray) and given[0, 0] == 18 else made
         assert torch.equal(found, expected)
     with pytest.raises(SampleError, match="the sampler gave a dict, expected a tensor"):
-        check_samples({}, data((2,), None), "the sampler")
+        check_sampler_output({}, data((2,), None), "the sampler")
 
 
 # ------------------------------------------------------------------------------------------ files

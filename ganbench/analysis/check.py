@@ -23,10 +23,10 @@ from ..errors import RequestError, StoreError
 from ..store import layout
 from ..store.files import Folder
 from ..store.results import read_records
-from .outcomes import OUTCOMES, Outcome, Row, classify
 from .reference import read, rows_of
 from .summary import summary
 from .tolerance import Tolerance
+from .verdicts import OUTCOMES, Outcome, Row, classify
 
 # Entries of environment.json that do not affect results.
 _NO_ENVIRONMENT = ("schema", "command", "started", "checksum")

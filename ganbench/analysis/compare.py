@@ -26,9 +26,8 @@ from . import rankings, significance
 from .rankings import ALPHA, Ranking
 from .stats import Floats, rounding
 from .summary import invalid, with_protocols
+from .verdicts import MIXED, UNCLEAR, verdict_of_pair
 
-UNCLEAR = "can't tell"
-UNLEARNED = "neither has learned"  # both means are no better than their floor
 Results = Path | str | Sequence[Path | str] | pd.DataFrame
 Pair = tuple[str, str, str]  # dataset, method, baseline
 Seeds = Mapping[tuple[str, str, str], pd.Series]  # (metric, dataset, label) -> goodness by seed; -inf: failed
@@ -381,28 +380,12 @@ def _tested(rows: pd.DataFrame, seeds: Seeds, floors: Mapping[tuple[str, ...], f
     for end, name in (("", "method"), ("_baseline", "baseline")):
         keys = zip(rows["metric"], rows["dataset"], rows[name], strict=True)
         rows[f"floor{end}"] = [floors.get(key, math.nan) for key in keys]
-    rows["verdict"] = [_verdict(row) for row in rows.to_dict("records")]
+    rows["verdict"] = [verdict_of_pair(row) for row in rows.to_dict("records")]
     # A decided comparison needs no more seeds, so only the open ones share the level.
     open_ = int((tested & (rows["verdict"] == UNCLEAR)).sum())
     needed = [_needed(row, seeds, ALPHA / max(open_, 1)) for row in rows.to_dict("records")]
     rows["seeds_needed"] = pd.array(needed, dtype="Int64")
     return rows.drop(columns=["_gain", "_step"])
-
-
-def _verdict(row: Mapping[Any, Any]) -> str:
-    """Better or worse only if the test shows it, the winner did not fail more often, and at least one of the two beats
-    a trivial sampler."""
-    sign = -1 if row["better"] == "lower" else 1
-    if all(sign * (row[f"mean{x}"] - row[f"floor{x}"]) <= 0 for x in ("", "_baseline")):  # false for NaN
-        return UNLEARNED
-    if not row["p_corrected"] < ALPHA:
-        return UNCLEAR
-    failed, failed_baseline = (1 - row[f"n_ok{x}"] / row[f"seeds{x}"] for x in ("", "_baseline"))
-    if row["test"] == "Fisher":
-        return "worse" if failed > failed_baseline else "better"
-    if row["_gain"] > 0:
-        return "better" if failed <= failed_baseline else UNCLEAR
-    return "worse" if failed_baseline <= failed else UNCLEAR
 
 
 def _needed(row: Mapping[Any, Any], seeds: Seeds, level: float) -> int | None:
@@ -424,7 +407,7 @@ def _overall(rows: pd.DataFrame, seeds: Seeds) -> pd.DataFrame:
         ]
         wins = significance.improvement([(a, b) for a, b in values])
         verdicts = set(own["verdict"])
-        verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
+        verdict = verdicts.pop() if len(verdicts) == 1 else MIXED
         found.append((method, baseline, metric, len(own), *wins, verdict))
     columns = [*names, "datasets", "improvement", "low", "high", "verdict"]
     return pd.DataFrame(found, columns=pd.Index(columns))

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..analysis.check import CheckResult
-from ..analysis.outcomes import FAILING, OUTCOMES, Outcome, Row, within_rounding
 from ..analysis.reference import Entry
 from ..analysis.stats import MAX_SEEDS
+from ..analysis.verdicts import FAILING, OUTCOMES, Outcome, Row, within_rounding
 from ..format import number, p_value, plural
 from .document import render, terminal
 from .tables import AT_FLOOR, INVALID

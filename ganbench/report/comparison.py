@@ -14,9 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..analysis.compare import ALPHA, UNCLEAR, UNLEARNED, Comparison
+from ..analysis.compare import ALPHA, Comparison
 from ..analysis.rankings import Ranking
 from ..analysis.stats import MAX_SEEDS
+from ..analysis.verdicts import UNCLEAR, UNLEARNED
 from ..format import number, p_value, plural
 from ..store import layout
 from ..store.files import Folder

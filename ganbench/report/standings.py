@@ -17,11 +17,12 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ..analysis import rankings
-from ..analysis.compare import UNCLEAR, UNLEARNED, compare
+from ..analysis.compare import compare
 from ..analysis.search import DatasetSearch, MethodSearch, changes_of_place
 from ..analysis.standings import HERE, Agreement, Place, Placement, Standings
 from ..analysis.stats import mean_interval
 from ..analysis.summary import summary
+from ..analysis.verdicts import UNCLEAR, UNLEARNED
 from ..format import markdown_table, number, p_value, plural
 from ..store.results import Run, open_run
 from . import comparison, figures, search, style, tables

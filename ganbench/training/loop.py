@@ -14,7 +14,7 @@ from ..contracts import Budget, Data
 from ..errors import PluginError, SampleError
 from ..precision import training_precision
 from ..sample_counts import samples_needed
-from ..samples import Samples, check_samples, range_warning, read_samples
+from ..samples import Samples, check_sampler_output, range_warning, read_samples
 from .checkpoint import Checkpoints, capture, restore
 from .graph import Rounds
 from .rng import Draws, build_game, build_plugin, generator, latents, seeded
@@ -324,7 +324,7 @@ def _call_sampler(sampler: Any, n: int, generator: Generator, data: Data, label:
             f"fit of {label!r} returned a {type(sampler).__name__}, expected a sampler: a function "
             "(n, generator) -> tensor [n, *shape]"
         )
-    samples = check_samples(sampler(n, generator), data, f"the sampler of {label!r}")
+    samples = check_sampler_output(sampler(n, generator), data, f"the sampler of {label!r}")
     if len(samples) != n:
         raise SampleError(f"the sampler of {label!r} returned {len(samples)} samples instead of {n}")
     return samples

@@ -1,17 +1,22 @@
-"""The outcome of each row of a reference: first by the values that exist, then by tests of the means, then by failed
-seeds. The sentences are made by `report.check`."""
+"""The words of `check` and of `compare`, and the rules by which a row gets its word.
+
+`check` gives each row of a reference an outcome: first by the values that exist, then by tests of the means, then by
+failed seeds. `compare` gives each pair of methods a verdict. The sentences are made by `report.check` and
+`report.comparison`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import error_rates
+from .rankings import ALPHA
 from .reference import Entry, Key
 from .stats import MAX_SEEDS, POWER, rounding, seeds_needed
 from .tolerance import Tolerance
@@ -22,6 +27,10 @@ Outcome = Literal[
 ]  # fmt: skip
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FAILING: tuple[Outcome, ...] = ("missing", "protocol changed", "not valid", "regressed", "fewer seeds")
+
+UNCLEAR = "can't tell"
+UNLEARNED = "neither has learned"  # both means are no better than their floor
+MIXED = "mixed"  # the verdicts of several datasets differ
 
 
 @dataclass(frozen=True)
@@ -181,3 +190,19 @@ def seeds_to_tell(old: Entry, new: Entry, tolerance: float, alpha: float, rows: 
     else:  # at the strictest level that the correction can require
         found = seeds_needed(gap / std, alpha / rows, paired=False)
     return min(max(found, old.n_ok + 1, new.n_ok + 1), MAX_SEEDS + 1)
+
+
+def verdict_of_pair(row: Mapping[Any, Any]) -> str:
+    """Better or worse only if the test shows it, the winner did not fail more often, and at least one of the two beats
+    a trivial sampler. `row`: of the table of `compare`, before its verdict."""
+    sign = -1 if row["better"] == "lower" else 1
+    if all(sign * (row[f"mean{x}"] - row[f"floor{x}"]) <= 0 for x in ("", "_baseline")):  # false for NaN
+        return UNLEARNED
+    if not row["p_corrected"] < ALPHA:
+        return UNCLEAR
+    failed, failed_baseline = (1 - row[f"n_ok{x}"] / row[f"seeds{x}"] for x in ("", "_baseline"))
+    if row["test"] == "Fisher":
+        return "worse" if failed > failed_baseline else "better"
+    if row["_gain"] > 0:
+        return "better" if failed <= failed_baseline else UNCLEAR
+    return "worse" if failed_baseline <= failed else UNCLEAR
