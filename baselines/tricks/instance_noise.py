@@ -12,13 +12,14 @@ class InstanceNoise:
 
     The supports of the two distributions then overlap, and the gradients of an optimal discriminator no longer
     vanish. No schedule was published; here σ falls linearly from `sigma` to zero over the first `until` of
-    all rounds (`until` 0: it stays).
+    all rounds (`until` 0: it stays). The default leaves the last rounds without noise: a generator, or an average of
+    it, that has just seen noise is still blurred.
 
     Searched: σ from a twentieth of the data's unit to the whole, and when the noise ends.
     """
 
     sigma: float = tunable(0.5, log=(0.05, 1.0))  # standard deviation at the start, in the units of the data
-    until: float = tunable(1.0, among=(0.5, 0.7, 1.0))  # part of training with noise; 0: constant noise
+    until: float = tunable(0.7, among=(0.5, 0.7, 1.0))  # part of training with noise; 0: constant noise
     net: str = "D"  # the net that sees the noise
 
     def __call__(self, game, data):
