@@ -222,11 +222,11 @@ def keep(run: Path, into: Path) -> list[Path]:
     short = {
         f"{label} on {dataset}": count for (dataset, label), count in counts.items() if count < seeds.max()
     }
+    # A file of samples is a seed, and there may be fewer files than seeds of the other methods.
+    samples = {f"{e.label} on {e.dataset}" for e in read.entrants if e.interface == "samples"}
     missing = [
         f"{e.label} on {e.dataset}" for e in read.entrants if (e.dataset, e.label) not in seeds.index
-    ] + [
-        f"{who} ({count} of {seeds.max()} seeds)" for who, count in short.items() if not _is_single(read, who)
-    ]
+    ] + [f"{who} ({count} of {seeds.max()} seeds)" for who, count in short.items() if who not in samples]
     if missing:
         raise RequestError(f"{run}: is not complete: {', '.join(missing)}; run its suite again to finish it")
     return write(read, into)
@@ -237,11 +237,15 @@ def write(read: Standings, into: Path) -> list[Path]:
     into.mkdir(parents=True, exist_ok=True)
     table = read.records.assign(train_seconds=read.records["train_seconds"].round(2))[list(CSV)]
     table.to_csv(into / f"{read.name}.csv", index=False, float_format="%.7g", lineterminator="\n")
+    # The environment without what only its machine knows: schema and checksum of the file, and folders in the command.
+    made = {name: value for name, value in read.made.items() if name not in ("schema", "checksum")}
+    words = re.sub(r" --out[ =]\S+", "", str(made.get("command", ""))).split(" ")
+    made["command"] = " ".join(Path(word).name if word.startswith(("/", "~")) else word for word in words)
     document = {
         "format": FORMAT,
         "suite": read.name,
         "about": read.about,
-        "made": _portable(read.made),
+        "made": made,
         **{name: getattr(read, name) for name in ("engine", "digests", "by")},
         "measures": [vars(measure) for measure in read.measures],
         "methods": [vars(entrant) for entrant in read.entrants],
@@ -249,20 +253,6 @@ def write(read: Standings, into: Path) -> list[Path]:
     }
     (into / f"{read.name}.json").write_text(_lines(document), encoding="utf-8")
     return [into / f"{read.name}.csv", into / f"{read.name}.json"]
-
-
-def _portable(made: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of a run without what is of its machine's folders alone."""
-    words = re.sub(r" --out[ =]\S+", "", str(made.get("command", ""))).split(" ")
-    command = " ".join(Path(word).name if word.startswith(("/", "~")) else word for word in words)
-    return {name: value for name, value in made.items() if name not in ("schema", "checksum")} | {
-        "command": command
-    }
-
-
-def _is_single(read: Standings, who: str) -> bool:
-    """Whether a method is a file of samples, of which there may be fewer than seeds."""
-    return any(f"{e.label} on {e.dataset}" == who and e.interface == "samples" for e in read.entrants)
 
 
 def _plain(search: DatasetSearch) -> list[dict[str, Any]]:
@@ -315,7 +305,9 @@ def read_run(run: Path) -> Standings:
         card = store.read_object(layout.cell_card(cell["cell"]))
         dataset, label = str(card["dataset"]), str(card["label"])
         budget = {name: card["train"][name] for name in BUDGET}
-        params = {**card["params"], **_trick_params(card)}
+        params = dict(card["params"])
+        for trick in card.get("trick_params") or ():
+            params |= {f"{trick['name']}.{name}": value for name, value in trick["params"].items()}
         how = tuned.get((dataset, label), "")
         tricks = tuple(card["tricks"])
         entrants.append(
@@ -345,11 +337,6 @@ def read_run(run: Path) -> Standings:
         searches=searches,
         records=records,
     )
-
-
-def _trick_params(card: Mapping[str, Any]) -> dict[str, Any]:
-    tricks = card.get("trick_params") or ()
-    return {f"{trick['name']}.{name}": value for trick in tricks for name, value in trick["params"].items()}
 
 
 def _first(measures: Mapping[tuple[str, str], Measure], dataset: str) -> str:

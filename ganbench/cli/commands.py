@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -511,8 +511,7 @@ def check(
 
         click.echo(f"{verdict.headline}\n{write_atomic(output, document.encode())}")
     elif form == "text":
-        width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-        click.echo(check_formats.as_text(verdict, width, sys.stdout.isatty()), nl=False)
+        click.echo(check_formats.as_text(verdict, _width(), sys.stdout.isatty()), nl=False)
     else:
         click.echo(document, nl=False)
     click.get_current_context().exit(0 if verdict.ok else 1)
@@ -593,16 +592,10 @@ def compare(
       ganbench compare seed-0.npz seed-1.npz seed-2.npz --on digits
       ganbench compare results/runs/mine --on points
     """
-    files = [path for path in results if not path.is_dir()]
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    if files or on:
-        if baselines:
-            raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
-        if files and methods:
-            raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
-        if files and len(files) < len(results):
-            raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
-        _compare_with_standings(results, on or "digits", methods, metrics, tune, retrain, out, as_json, width)
+    if on or not all(path.is_dir() for path in results):
+        _compare_with_standings(
+            results, baselines, methods, metrics, on or "digits", tune, retrain, out, as_json
+        )
         return
     if tune or retrain or out:
         raise RequestError(
@@ -617,26 +610,43 @@ def compare(
     except StoreError as error:  # the folder may be read-only, such as somebody else's results
         written = []
         click.echo(f"the comparison was not saved: {error}", err=True)
+    _print_result(formats, compared, written, as_json)
+
+
+def _print_result(formats: Any, result: Any, written: Sequence[Path], as_json: bool) -> None:
+    """A comparison as text with the paths of its files, or as one JSON object that has them."""
     if as_json:
-        click.echo(formats.as_json(compared, written), nl=False)
+        click.echo(formats.as_json(result, written), nl=False)
         return
-    click.echo(formats.as_text(compared, width, sys.stdout.isatty()))
+    click.echo(formats.as_text(result, _width(), sys.stdout.isatty()))
     for path in written:
         click.echo(path)
 
 
+def _width() -> int:
+    """Columns of the terminal, at most 100."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 100)
+
+
 def _compare_with_standings(
     results: tuple[Path, ...],
-    on: str,
+    baselines: tuple[str, ...],
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
+    on: str,
     tune: bool,
     retrain: str | None,
     out: Path | None,
     as_json: bool,
-    width: int,
 ) -> None:
     """Train what is a file, then rank it, or the methods of a run, among the standings."""
+    files = [path for path in results if not path.is_dir()]
+    if baselines:
+        raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
+    if files and methods:
+        raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
+    if files and len(files) < len(results):
+        raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
     from rich.console import Console
 
     from ..analysis.standings import locate
@@ -647,8 +657,8 @@ def _compare_with_standings(
     from ..report import standings as formats
 
     run, notes = results[0], ()
-    if not run.is_dir():
-        targets = [str(path) for path in results]
+    if files:
+        targets = [str(path) for path in files]
         entry = standings.entry(targets, kept, datasets, tune=tune, retrain=retrain)
         run, notes = out or options.RUNS / standings.folder_name(entry.label, kept, datasets), entry.notes
         from ..execution.local import no_collection, start_server
@@ -670,9 +680,4 @@ def _compare_with_standings(
     except StoreError as error:  # somebody else's results, to be read only
         written = []
         click.echo(f"not kept: {error}", err=True)
-    if as_json:
-        click.echo(formats.as_json(found, written), nl=False)
-        return
-    click.echo(formats.as_text(found, width, sys.stdout.isatty()))
-    for path in written:
-        click.echo(path)
+    _print_result(formats, found, written, as_json)

@@ -64,7 +64,9 @@ class Reads:
         left_out = [Path(folder).resolve() for folder in (root, data) if folder]
         left_out = [folder for folder in left_out if not any(own.is_relative_to(folder) for own in folders)]
         opened = {file for file in self._opened if _is_beside(Path(file), folders)}
-        watched = _watched(parts)
+        # The files on which the keys of results depend: an edit of one of them trains or scores again.
+        keyed = [f for part in parts for f in (*registry.neighbours(part.plugin.path), *part.files.values())]
+        watched = {file.resolve() for file in keyed}
         found = []
         for file in sorted({Path(file).resolve() for file in imported | opened}):
             if file.is_file() and not any(file.is_relative_to(known) for known in (*watched, *left_out)):
@@ -83,14 +85,6 @@ def _own_parts(cell: Cell) -> list[PluginSpec]:
         parts += part.parts.values()  # the list grows while it is read
     shipped = registry.shipped("baselines"), registry.PACKAGE
     return [part for part in parts if not any(part.plugin.path.is_relative_to(folder) for folder in shipped)]
-
-
-def _watched(parts: Iterable[PluginSpec]) -> set[Path]:
-    """The files and folders on which keys depend. Raises PluginError."""
-    files = [
-        file for part in parts for file in (*registry.neighbours(part.plugin.path), *part.files.values())
-    ]
-    return {file.resolve() for file in files}
 
 
 def _is_beside(file: Path, folders: Iterable[Path]) -> bool:

@@ -95,19 +95,16 @@ def agreement_sentence(found: Agreement) -> str:
             f"This machine agrees with the standings: {found.label}, trained here too, differs from its kept scores in "
             f"none of {plural(len(rows), 'comparison')} ({same})."
         )
-    off = rows[rows["verdict"].isin(("better", "worse"))].to_dict("records")
-    each = "; ".join(f"{row['metric']} on {row['dataset']} ({_apart(row)})" for row in off)
+    each = []
+    for row in rows[rows["verdict"].isin(("better", "worse"))].to_dict("records"):
+        # Fisher's test of failures has no difference of means to show.
+        known = math.isfinite(row["difference"])
+        change = comparison.difference(row) if known else ", ".join(comparison.failed(row))
+        each.append(f"{row['metric']} on {row['dataset']} ({change})")
     return (
         f"This machine does not agree with the standings: {found.label}, trained here too, differs from its kept "
-        f"scores by {each} ({same}). Read the new method against {found.label} as it was trained here."
+        f"scores by {'; '.join(each)} ({same}). Read the new method against {found.label} as it was trained here."
     )
-
-
-def _apart(row: Mapping[Any, Any]) -> str:
-    """The difference, or, where it has none, how many seeds failed."""
-    if math.isfinite(row["difference"]):
-        return comparison.difference(row)
-    return ", ".join(comparison.failed(row))
 
 
 def sentences(outcome: Outcome) -> list[str]:
@@ -216,11 +213,12 @@ def as_json(outcome: Outcome, files: Sequence[Path] = ()) -> str:
     """One object: `schema`, `standings`, `sentences`, `notes`, `files`, `places` (label, tuned, and what
     `analysis.standings.Place` has), `comparisons` as those of `ganbench compare`, and `agrees` (null without
     --retrain)."""
-    places = [
-        {"label": placed.label, "tuned": placed.tuned, **vars(place), "means": _finite(place.means)}
-        for placed in outcome.placements
-        for place in placed.places
-    ]
+    places = []
+    for placed in outcome.placements:
+        for place in placed.places:
+            # JSON has no NaN: a method without a good seed has no mean.
+            means = {label: mean if math.isfinite(mean) else None for label, mean in place.means.items()}
+            places.append({"label": placed.label, "tuned": placed.tuned, **vars(place), "means": means})
     found = {
         "schema": SCHEMA,
         "standings": outcome.kept.name,
@@ -236,10 +234,6 @@ def as_json(outcome: Outcome, files: Sequence[Path] = ()) -> str:
 
 def _objects(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _finite(means: Mapping[str, float]) -> dict[str, float | None]:
-    return {label: mean if math.isfinite(mean) else None for label, mean in means.items()}
 
 
 @dataclass(frozen=True)
