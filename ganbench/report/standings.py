@@ -56,12 +56,14 @@ def sentence(placed: Placement, place: Place) -> str:
     """`my_gan on ring, at its defaults: rank 3 of 16 by sliced_wasserstein [95 %: 2 to 5]; better than gan and wgan;
     can't tell from lsgan.`"""
     rows = _of(placed.compared.rows, place)
+    # A rank is of settings too, so the sentence says how they were chosen.
     how = "after the same search" if placed.tuned else "at its defaults"
     if not math.isfinite(place.means[placed.label]):
         return (
             f"{placed.label} on {place.dataset}, {how}: no seed ended well, so it is last of {place.methods}."
         )
     found = {verdict: list(rows.loc[rows["verdict"] == verdict, "baseline"]) for verdict in _WORDS}
+    # If nothing is decided, a list of all the others would say no more.
     if not any(found[verdict] for verdict in ("better", "worse", UNLEARNED)):
         told = f"{UNCLEAR} which of them it is better than"
     else:
@@ -138,6 +140,7 @@ def _of(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
     """A row for each method with what `HEADS` says, the best first, the new method in its place."""
+    # The others are the baselines: differences are of the new method minus another one.
     rows = {row["baseline"]: row for row in _of(placed.compared.rows, place).to_dict("records")}
     own = placed.records[
         (placed.records["dataset"] == place.dataset) & (placed.records["metric"] == place.metric)
@@ -147,6 +150,7 @@ def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
     order = sorted(
         place.means, key=lambda label: -sign * place.means[label] if _known(place, label) else math.inf
     )
+    # References stand in their place but take no rank.
     ranked = [sign * mean for label, mean in place.means.items() if label not in placed.references]
     found = []
     for label in order:
@@ -159,10 +163,10 @@ def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
         rank = 1 + sum(x > sign * place.means[label] for x in ranked) if _known(place, label) else len(ranked)
         cells = (str(rank), label, _mean(values))
         row = rows.get(label)
-        if row is None:
+        if row is None:  # the new method is compared with all the others, not with itself
             found.append((*cells, "", "", "the new method" if label == placed.label else "not compared"))
             continue
-        # of the new method against this one
+        # Without the unit, which is the same in every row.
         known = math.isfinite(row["difference"])
         change = comparison.difference(row).removesuffix(f" {row['unit']}") if known else "–"
         p = p_value(row["p_corrected"]).removeprefix("= ") if math.isfinite(row["p_corrected"]) else "–"
@@ -179,9 +183,10 @@ def _mean(values: Any) -> str:
     if not len(values):
         return "– (no seed ended well)"
     low, high = (float(end[0]) for end in mean_interval(np.asarray(values)[None, :]))
+    # The interval reaches about two standard errors to either side, which is enough to choose the digits.
     error = (high - low) / 4
     mean, a, b = (number(x, error).replace("-", "−") for x in (float(np.mean(values)), low, high))
-    return f"{mean} [{a}, {b}]" if a else mean
+    return f"{mean} [{a}, {b}]" if a else mean  # one seed has no interval
 
 
 # ---------------------------------------------------------------------------------------------- formats
@@ -255,6 +260,7 @@ def template_values(outcome: Outcome) -> dict[str, Any]:
     for placed in outcome.placements:
         for place in placed.places:
             key = placed.label, place.dataset
+            # All values of the dataset and its search once, by however many of them it is ranked.
             full = None if key in seen else _table(placed, place)
             curve = curves(outcome, place.dataset, placed.label) if placed.tuned and key not in seen else None
             seen.add(key)
@@ -274,6 +280,7 @@ def _table(placed: Placement, place: Place) -> tables.Table:
     own = placed.records[placed.records["dataset"] == place.dataset]
     order = [line[1] for line in lines(placed, place)]
     place_of = {label: number for number, label in enumerate(order)}
+    # A stable sort keeps the metrics of a method in the order of the suite.
     rows = (
         own.assign(_order=own["label"].map(place_of))
         .sort_values("_order", kind="stable")
@@ -289,6 +296,7 @@ def curves(outcome: Outcome, dataset: str, label: str) -> Plot | None:
     theirs = next((one for one in outcome.kept.searches if one.dataset == dataset), None)
     if theirs is None or not mine:
         return None
+    # The search knows the method without what the label says of settings and machine.
     own = [m for m in mine if label in (m.label, f"{m.label}-tuned", f"{m.label}-tuned {HERE}")]
     return _curves(theirs, own)
 
@@ -315,6 +323,7 @@ def pictures(run: Path | Run, kept: Standings) -> list[Plot]:
     """Samples of every method of the standings and the curves of the search, to be drawn under `style.style()`."""
     run, found = open_run(run), []
     for dataset in run.datasets.values():
+        # As in the table: tuned where there was a search, the best first.
         labels = kept.labels(dataset.label, tuned=bool(kept.searches))
         cells = {cell.label: cell for cell in run.of(dataset.label)}
         order = [label for label in _ranked(kept, dataset.label, labels) if label in cells]
@@ -332,6 +341,7 @@ def _ranked(kept: Standings, dataset: str, labels: Sequence[str]) -> list[str]:
     rows = rows[(rows["metric"] == kept.by[dataset]) & (rows["status"] == "ok")]
     means = rows.groupby("label")["value"].mean()
     sign = -1.0 if "lower" in set(rows["better"]) else 1.0
+    # A method without a good seed has no mean, and is last.
     return sorted(labels, key=lambda label: -sign * means.get(label, -sign * math.inf))
 
 
@@ -361,6 +371,7 @@ def _dataset_page(kept: Standings, dataset: str, pictured: Sequence[Mapping[str,
     labels = _ranked(kept, dataset, kept.labels(dataset, searched))
     blocks = [f"## {dataset}", f"Suite `{kept.name}`. {kept.about}", " ".join(conclusions(kept, dataset))]
     blocks.append(_markdown(kept, dataset, labels))
+    # Defaults stand in a table of their own, since a rank among both kinds would reward the search.
     if searched:
         defaults = _ranked(kept, dataset, kept.labels(dataset, False))
         blocks.append("At their defaults, which share no column with the above:")
@@ -404,6 +415,7 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
     """In five sentences what may be concluded from the standings on a dataset, and what not."""
     by, searched = kept.by[dataset], any(one.dataset == dataset for one in kept.searches)
     references = kept.references(dataset)
+    # Who is first, without what only says what a number means.
     labels = [
         name for name in _ranked(kept, dataset, kept.labels(dataset, searched)) if name not in references
     ]
@@ -446,6 +458,7 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
         found.append(
             "Nothing was searched, so a method with better defaults is not told from a better method."
         )
+    # How far the conclusion reaches.
     budget = kept.budget(dataset)
     found.append(
         f"This holds for {budget.get('steps', 0):,} rounds of {budget.get('batch')} examples, these nets and these "
@@ -467,13 +480,14 @@ def _ranks_page(everything: Sequence[Standings]) -> str:
             rows = kept.rows(dataset, labels)
             rows = rows[rows["metric"] == kept.by[dataset]]
             sign = -1.0 if "lower" in set(rows["better"]) else 1.0
+            # A failed seed ranks last: a method must not gain by failing where it would be bad.
             good = (sign * rows["value"]).where(rows["status"] == "ok").fillna(-math.inf)
             for label, own in good.groupby(rows["label"], sort=False):
                 values[dataset, str(label)] = own.set_axis(rows.loc[own.index, "seed"])
     labels, datasets = rankings.complete(values)
     ranked = rankings.ranking("the value of each dataset", values)
     head = "## Ranks over datasets"
-    if ranked is None:
+    if ranked is None:  # with so few datasets no ranks would be significant
         few = plural(len({dataset for dataset, _ in values}), "dataset")
         needed = (
             f"; {len(labels)} methods need {rankings.least_datasets(len(labels))}" if len(labels) > 2 else ""
@@ -495,6 +509,7 @@ def _made_page(everything: Sequence[Standings]) -> str:
             f"{made.get('device', '')} ({made.get('processor', '')}), Python {made.get('python', '')}, {versions}. "
             f"Scores of each seed: [{kept.name}.csv](../results/reference/standings/{kept.name}.csv)."
         )
+    # Most values share the sentence of their protocol with others, so each sentence stands once.
     texts: dict[str, dict[str, None]] = {}
     for kept in everything:
         for measure in kept.measures:
