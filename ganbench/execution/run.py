@@ -181,11 +181,11 @@ def _prepare_directory(
     device: str,
     cells: Sequence[Cell],
     previews: Sequence[Preview],
-    outdated: Sequence[Cell],
+    remove: Sequence[Cell],
 ) -> None:
-    """Write the suite, the environment, the datasets and the plan, and remove the results of `outdated` cells."""
+    """Write the suite, the environment, the datasets and the plan, and remove the results of the cells in `remove`."""
     store.prepare()
-    for cell in outdated:
+    for cell in remove:
         store.remove(cell)
     store.write_suite(suite)
     store.write_environment(device)

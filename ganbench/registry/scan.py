@@ -81,6 +81,7 @@ def scan(path: Path) -> list[Plugin]:
     """The plugins of a file, read from its syntax tree. Raises PluginError for a file or mark that cannot be read."""
     source = read_source(path)
     tree = parse(path, source)
+    # The lines too, because the tree has no comments, and those after parameters are their documentation.
     lines = importlib.util.decode_source(source).split("\n")
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found = [_plugin(node, path, lines, classes) for node in tree.body]
@@ -113,6 +114,7 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         target = call.func if call else decorator
+        # `@method`, `@method(...)` and `@ganbench.method(...)`, recognised by the name alone: nothing is imported.
         kind = getattr(target, "id", getattr(target, "attr", ""))
         if kind not in KINDS:
             continue
@@ -141,7 +143,9 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
 def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
     """The base classes of a class that are in the same file, followed by the class itself."""
     bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
-    older = {name: one for name, one in classes.items() if one is not node}
+    older = {
+        name: one for name, one in classes.items() if one is not node
+    }  # a class that inherits from itself ends
     return [*(one for base in bases for one in _family(base, older)), node]
 
 

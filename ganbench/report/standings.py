@@ -278,15 +278,15 @@ def template_values(outcome: Outcome) -> dict[str, Any]:
 def _table(placed: Placement, place: Place) -> tables.Table:
     """All values on the dataset, in the order of the ranks."""
     own = placed.records[placed.records["dataset"] == place.dataset]
-    order = [line[1] for line in lines(placed, place)]
-    place_of = {label: number for number, label in enumerate(order)}
+    return _summary_table(own, [line[1] for line in lines(placed, place)])
+
+
+def _summary_table(records: pd.DataFrame, order: Sequence[str]) -> tables.Table:
+    """The table of the records of one dataset, with its methods in this order."""
+    place = {label: number for number, label in enumerate(order)}
     # A stable sort keeps the metrics of a method in the order of the suite.
-    rows = (
-        own.assign(_order=own["label"].map(place_of))
-        .sort_values("_order", kind="stable")
-        .drop(columns="_order")
-    )
-    (table,) = tables.tables(summary(rows))
+    rows = records.assign(_order=records["label"].map(place)).sort_values("_order", kind="stable")
+    (table,) = tables.tables(summary(rows.drop(columns="_order")))
     return table
 
 
@@ -393,14 +393,8 @@ def _md(cell: object) -> str:
 
 def _markdown(kept: Standings, dataset: str, labels: Sequence[str]) -> str:
     """The table of a dataset, the best first, with the seconds that a seed took."""
-    place = {label: number for number, label in enumerate(labels)}
     rows = kept.rows(dataset, labels)
-    rows = (
-        rows.assign(_order=rows["label"].map(place))
-        .sort_values("_order", kind="stable")
-        .drop(columns="_order")
-    )
-    (table,) = tables.tables(summary(rows))
+    table = _summary_table(rows, labels)
     seconds = rows.groupby("label")["train_seconds"].mean()
     heads = [*table.heads, "seconds a seed"]
     cells = [
