@@ -58,10 +58,12 @@ class Reads:
             return []
         modules = [sys.modules.get(name) for name in set(sys.modules) - self._before]
         imported = {file for module in modules if isinstance(file := getattr(module, "__file__", None), str)}
+        # Installed packages are not edited, and their versions are recorded with the run.
         imported = {file for file in imported if os.path.isabs(file) and not _installed(Path(file))}
         folders = {part.plugin.path.resolve().parent for part in parts}
         data = os.environ.get("GANBENCH_DATA")
         left_out = [Path(folder).resolve() for folder in (root, data) if folder]
+        # Unless the plugins themselves lie in one of them.
         left_out = [folder for folder in left_out if not any(own.is_relative_to(folder) for own in folders)]
         opened = {file for file in self._opened if _is_beside(Path(file), folders)}
         # The files on which the keys of results depend: an edit of one of them trains or scores again.
