@@ -301,7 +301,6 @@ def score_samples(
         remedy = f"{metric.name}.{setting[0]}={setting[1]}" if setting else None
         return Shortage(needed, len(samples), remedy)
 
-    # First what needs no computation: metrics that lack samples.
     needs = [samples_needed(metric, data) or 0 for metric in metrics]
     short = [index for index, needed in enumerate(needs) if needed > len(samples)]
     for index in short:

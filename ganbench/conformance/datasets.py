@@ -26,8 +26,12 @@ def check_dataset(target: Target, **params: Any) -> list[Check]:
 
 
 def _dataset(part: PluginSpec) -> Checks:
+    attempts = []
     with torch.random.fork_rng(devices=[]):
-        first, second = (_load(part, seed) for seed in (1, 2))
+        for seed in (1, 2):
+            torch.manual_seed(seed)  # the global seed, on which the data must not depend
+            attempts.append(registry.load(part.plugin)(Generator().manual_seed(0), **part.params))
+    first, second = attempts
     if not isinstance(first, Data):
         raise CheckFailed(
             "it gives Data", f"it gave a {type(first).__name__}; return Data(name, train, valid, test, shape)"
@@ -92,11 +96,6 @@ def _overlap(splits: Mapping[str, Tensor]) -> Checks:
     advice = "draw the splits from different examples, and remove repeated ones before you split"
     text = f"{'; '.join(wrong + few)}; {advice}" if wrong or few else None
     yield Check("its splits hold different examples", text, advice=not wrong)
-
-
-def _load(part: PluginSpec, seed: int) -> Any:
-    torch.manual_seed(seed)  # the global seed, on which the data must not depend
-    return registry.load(part.plugin)(Generator().manual_seed(0), **part.params)
 
 
 def _shape_issue(data: Data, splits: Mapping[str, Tensor]) -> str | None:
