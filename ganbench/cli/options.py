@@ -91,7 +91,7 @@ class RunFolder(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fails for anything else; for a suite or its name it says where its results are, if there are any."""
-        # Runs lie in the folder of this name unless --out said otherwise, so `ganbench report quickstart` is easily meant.
+        # `ganbench report quickstart` is an easy mistake: without --out the run lies in a folder of this name.
         run = RUNS / Path(value).name.removesuffix(".yaml")
         if not Path(value).is_dir() and run.is_dir():
             self.fail(f"{str(value)!r} is not the folder of a run; did you mean {run}?", param, ctx)
