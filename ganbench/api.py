@@ -72,6 +72,7 @@ def run_suite(
     from .execution import run
 
     console = Console(quiet=quiet)
+    # A seed that failed is a row of the records, so only an interruption is an exception.
     code = run.run(load(suite, overrides, seeds), Path(out), device=device, jobs=jobs, console=console)
     if code == 130:
         raise KeyboardInterrupt
@@ -114,12 +115,14 @@ def load_model(
         store.read_text(path) is None
     ):  # also refuses links, and FIFOs, which would block the reading of the suite
         raise StoreError(f"{out}: is not a folder of results (it has no {layout.SUITE})")
+    # Only the plugins of this label are read: the others may be lost.
     cell = read_cell(path, label, dataset)
     if seed not in cell.seeds:
         raise RequestError(
             f"{out}: {cell.label} has no seed {seed}; its seeds are {', '.join(map(str, cell.seeds))}"
         )
     data = worker.load_data(cell.dataset.part, cell.dataset.split)
+    # With the digest of the data the cell has its key, under which only the same training is found.
     cell = replace(cell, digest=data_digest(data, cell.dataset.part))
     trained = store.training(cell, seed)
     if trained is None or trained.status != "ok":
@@ -174,6 +177,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     data = registry.find("dataset", name)
     wanted = [registry.find("metric", name) for name in dict.fromkeys(metrics)]
     chosen = wanted or [p for p in registry.catalog()["metric"].values() if set(p.needs) <= {*data.provides}]
+    # Options go through the reader of suites, so that they have the same types and the same messages.
     issues: list[SuiteIssue] = []
     nowhere = Position("", 0, 0)
     known = {plugin.name: YamlNode({}, nowhere) for plugin in (data, *chosen)}
@@ -181,6 +185,7 @@ def request(dataset: str, metrics: Sequence[str], options: Sequence[str], n: int
     known[data.name] = YamlNode({key: YamlNode(value, named) for key, value in given.items()}, nowhere)
     tree = YamlNode(known, nowhere)
     for option in options:
+        # A key without a dot would replace all parameters of the plugin, or add a plugin.
         if "=" in option and not re.search(r"[.\[]", option.partition("=")[0]):
             position = Position(f"--set {option}", 0, 0)
             issues.append(position.issue("", "expected NAME.PARAMETER=VALUE, such as kde_ll.n=5000"))

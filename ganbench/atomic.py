@@ -23,6 +23,7 @@ def replacement(path: Path, *, durable: bool = True) -> Iterator[Path]:
     `path` is replaced, never followed. durable: guarantee this also for a power failure, which waits for the disk.
     Raises StoreError if the file cannot be written.
     """
+    # In the same folder, since a rename is atomic only within a file system; host and process keep writers apart.
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ def digest(blobs: Iterable[bytes | memoryview]) -> str:
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, types, shapes and bytes of tensors on the CPU."""
+    # Bytes in the order of names, since tensors of one file may come in another order.
     heads = (f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() for name, tensor in tensors.items())
     bodies = (tensors[name].contiguous().reshape(-1).numpy().data for name in sorted(tensors))
     return digest(sorted(heads)) + digest(bodies)
@@ -60,6 +61,7 @@ def cached(folder: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold the lock next to `path`, if the file system supports it."""
+    # Without a lock two processes compute the same, which costs time but no result.
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,9 +58,6 @@ class SuiteIssue:
         return f"{where}: {key}{self.message}"
 
 
-Problem = SuiteIssue  # its former name
-
-
 class SuiteError(RequestError):
     """All mistakes of one suite, in `issues`, in the order of the file."""
 

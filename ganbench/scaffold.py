@@ -29,10 +29,13 @@ def write(kind: Template, path: Path) -> list[str]:
     cannot be used."""
     template = (PACKAGE / "templates" / f"{kind}.py").read_text(encoding="utf-8")
     symbol = _symbol(kind, path, template)
+    # "mine" is the name in tables, "Mine" the class, "mine.py" the file, each as a whole word.
     text = re.sub(r"\bmine\b(?!\.py)", snake(symbol), template)
     text = text.replace("mine.py", path.name).replace("Mine", symbol)
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open(
+            "x", encoding="utf-8"
+        ) as file:  # x: never over an existing file, whoever made it meanwhile
             file.write(text)
     except FileExistsError:
         raise RequestError(f"{path}: exists already and is not overwritten; choose another name") from None

@@ -85,7 +85,11 @@ class Scorer:
             status: Status = "oom" if out_of_memory(error) else "failed"
             trace = traceback.format_exc()
             return unmeasured(self.cell, index, trained, status, explain(error), trace)
-        details, tensors = _split_details(scores)
+        # The details of all scores, with controls and sentences: the part for JSON, and the tensors, on the CPU.
+        merged = {name: value for score in scores for name, value in score.stored.items()}
+        arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
+        details = {name: _plain(value) for name, value in merged.items() if name not in arrays}
+        tensors = {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}
         seconds = max(0.0, time.monotonic() - started)
         metric = self.cell.metrics[index]
         records = [
@@ -96,18 +100,15 @@ class Scorer:
             trained.seed, index, metric.name, "ok", None, None, tuple(records), details, tensors
         )
 
-    def _check_count(self, metric: PluginSpec, at_hand: int) -> None:
-        """Raises SampleError if the metric needs more samples, before its reference is computed in vain."""
-        needed = samples_needed(metric, self.data)
-        if needed is not None and needed > at_hand:
-            found = count_setting(metric, self.data, at_hand)
-            advice = f"; `{metric.plugin.name}: {{{found[0]}: {found[1]}}}` scores these" if found else ""
-            raise SampleError(too_few(needed, at_hand) + advice)
-
     def _measure(self, index: int, model: Model, seed: int) -> tuple[Score, ...]:
         metric = self.cell.metrics[index]
+        # Too few samples are an error before the reference is computed in vain.
         if isinstance(model, SampleModel):
-            self._check_count(metric, len(model.stored))
+            needed, at_hand = samples_needed(metric, self.data), len(model.stored)
+            if needed is not None and needed > at_hand:
+                setting, name = count_setting(metric, self.data, at_hand), metric.plugin.name
+                advice = f"; `{name}: {{{setting[0]}: {setting[1]}}}` scores these" if setting else ""
+                raise SampleError(too_few(needed, at_hand) + advice)
         made = metric.build()
         # For metrics that draw from PyTorch's global generator instead of the model's.
         torch.manual_seed(derive(seed, f"score/{metric.plugin.name}"))
@@ -196,14 +197,6 @@ def _floor(column: Value, score: Score, scores: Sequence[Score]) -> float | None
 
 
 # ---------------------------------------------------------------------------------------------- details
-
-
-def _split_details(scores: Sequence[Score]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The details of all scores, with controls and sentences: the part for JSON, and the tensors (on the CPU)."""
-    merged = {name: value for score in scores for name, value in score.stored.items()}
-    arrays = {name: value for name, value in merged.items() if isinstance(value, Tensor | np.ndarray)}
-    plain = {name: _plain(value) for name, value in merged.items() if name not in arrays}
-    return plain, {name: torch.as_tensor(value).detach().cpu() for name, value in arrays.items()}
 
 
 def _plain(value: Any) -> Any:

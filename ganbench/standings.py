@@ -70,17 +70,19 @@ def entry(
         if len(targets) > 1:
             raise RequestError(f"{targets[1]}: expected one file with a method; compare the other by itself")
         plugin = registry.find("method", targets[0])
+        # A copy of a shipped method, once changed, is another method than the one of this name in the standings.
         label = f"my_{plugin.name}" if plugin.name in {m.label for m in suite.methods} else plugin.name
         made = [_given(plugin, label, suite, dataset) for dataset in datasets]
-        notes = tuple(dict.fromkeys(note for _, own in made for note in own))
+        notes = tuple(dict.fromkeys(note for _, own in made for note in own))  # each once
         methods = tuple(method for method, _ in made)
     label = methods[0].label
-    if tune:
+    if tune:  # before anything is trained
         _same_search(kept, suite, datasets)
     again = [method for method in suite.methods if method.label == retrain]
     if tune:  # the search is of the new method: one with every parameter given has nothing to search
         again = [_fixed(method) for method in again]
     search = suite.tune if tune and suite.tune else None
+    # `ranges` are of the standings' own methods, by their labels: the new one has those of its file.
     own = replace(
         suite,
         name=f"{label} on {kept.name if len(datasets) > 1 else datasets[0]}",
@@ -95,15 +97,18 @@ def entry(
 
 def _suite(kept: Standings, datasets: Sequence[str]) -> Suite:
     """The suite of the standings on these datasets. Raises RequestError where it is not the one that made them."""
+    # The installed suite may have changed since its scores were kept, so what it would train is compared with what
+    # they were trained for.
     suite = load(suite_file(kept.name))
     wanted = [dataset for dataset in suite.datasets if dataset.label in datasets]
     here = [m for m in suite.methods if m.datasets is None or set(m.datasets) & set(datasets)]
     suite = replace(suite, datasets=tuple(wanted), methods=tuple(here))
     budgets = {dataset.label: Counter[tuple[Any, ...]]() for dataset in wanted}
     for cell in make_cells(suite):
-        if cell.method.part:
+        if cell.method.part:  # samples have no budget
             budgets[cell.dataset.label][tuple(getattr(cell.train, name) for name in BUDGET)] += 1
     for dataset in datasets:
+        # The commonest, as in `Standings.budget`: a method may override it.
         budget = (
             dict(zip(BUDGET, budgets[dataset].most_common(1)[0][0], strict=True))
             if budgets.get(dataset)
@@ -124,6 +129,7 @@ def _same_search(kept: Standings, suite: Suite, datasets: Sequence[str]) -> None
         raise RequestError(
             f"--tune: the standings {kept.name!r} were made without a search, so none is comparable"
         )
+    # (value, trials, seeds) by dataset. A method with nothing to search has one trial, so the most count.
     done = {one.dataset: (one.value, *max(m.scores.shape for m in one.methods)) for one in kept.searches}
     for dataset in datasets:
         tune = suite.tune
@@ -143,8 +149,9 @@ def _given(plugin: registry.Plugin, label: str, suite: Suite, dataset: str) -> t
     fields = {param.name: param for param in plugin.params}
     params, notes = {}, []
     for name, value in sizes.items():
-        if value is None:
+        if value is None:  # a size that no method on this dataset sets
             continue
+        # A field of the same name and another type, such as a list of widths, means something else.
         if name in fields and fields[name].annotation in ("int", "float"):
             params[name] = value
         else:
@@ -158,6 +165,7 @@ def _given(plugin: registry.Plugin, label: str, suite: Suite, dataset: str) -> t
             f"{label} trains by itself and takes no tricks, so it goes without {words}, which all games here have."
         )
         tricks = ()
+    # What most methods on this dataset override of the suite's budget.
     train = _commonest([dict(m.train) or None for m in here]) or {}
     given = ", ".join(f"{name} {value}" for name, value in params.items())
     if given or tricks:
@@ -234,7 +242,7 @@ def folder_name(label: str, kept: Standings, datasets: Sequence[str]) -> str:
 def train(entry: Entry, out: Path, device: str = "auto", console: Console | None = None) -> int:
     """Train and score an entry in a run directory, and return the exit code of the run. Raises StoreError where it has
     no records then, and what `execution.run.run` raises."""
-    from .execution import run
+    from .execution import run  # imports torch, without which a finished run can be compared
     from .store import layout
 
     code = run.run(entry.suite, out, device=device, console=console)
@@ -271,6 +279,7 @@ def outcome(
         if label not in there:
             raise RequestError(f"{run}: has no method {label!r}{did_you_mean(label, there)}")
     known = {entrant.label for entrant in kept.entrants}
+    # What is new in the run; a method of the standings only where it is named.
     chosen = list(methods) or [label for label in there if label not in known and label != retrain]
     if not chosen:
         raise RequestError(
@@ -284,6 +293,7 @@ def outcome(
         by = metrics or list(dict.fromkeys(kept.by[dataset] for dataset in shared))
         defaults = [label for label in chosen if not any(e.tuned for e in own.entrants if e.label == label)]
         records = own.records[own.records["dataset"].isin(shared)]
+        # The retrained method has its default settings, so no tuned one is compared with it.
         pairs = compare(records, retrain, defaults, by).headlines if defaults else []
         pairs = [f"On this machine, with paired seeds: {text}" for text in pairs]
     copies = [text for label, text in copying(open_run(Path(run))).items() if label in chosen]

@@ -75,7 +75,7 @@ def test_a_claim_types_no_number_and_names_what_exists(claim: dict[str, Any], le
         text = re.sub(rf"\{{[^{{}}]+\}}|{NAMES}", "", claim.get(key, ""))
         assert not re.search(r"\d", text), f"{key} of {claim['claim']!r} has a number that is of no table"
     for test in claim.get("tests", ()):
-        entry = lecture.whole(test["of"], claim)
+        entry = lecture.complete(test["of"], claim)
         stem = entry["suite"].removesuffix("-fresh-seeds")
         assert stem in shipped_suites() or stem.rsplit("-", 1)[0] in shipped_suites()
     for picture in claim.get("pictures", ()):
@@ -169,7 +169,10 @@ def test_the_outcome_follows_from_the_rule(tables: Path, lecture: ModuleType) ->
 
 
 def test_numbers_of_texts_are_read_from_tables(tables: Path, lecture: ModuleType) -> None:
-    assert lecture.filled("as {a|m} and {s|d|b|m}", claim()) == "as 2.00 [1.50, 2.50] and 3.00 [2.60, 3.40]"
+    assert (
+        lecture.insert_numbers("as {a|m} and {s|d|b|m}", claim())
+        == "as 2.00 [1.50, 2.50] and 3.00 [2.60, 3.40]"
+    )
 
 
 @pytest.mark.parametrize(

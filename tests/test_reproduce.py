@@ -47,15 +47,15 @@ def suites() -> dict[str, dict]:
 def test_every_paper_has_a_budget_for_hours_on_a_cpu_and_a_rank() -> None:
     reproduce = script("reproduce")
     assert all("cpu" in suite["budgets"] for suite in suites().values())
-    assert reproduce.with_budget("cpu") == list(reproduce.BEST_FIRST)
-    assert sorted(reproduce.BEST_FIRST) == sorted(suites())
-    assert reproduce.with_budget("no such budget") == []
+    assert reproduce.suites_of_budget("cpu") == list(reproduce.ORDER)
+    assert sorted(reproduce.ORDER) == sorted(suites())
+    assert reproduce.suites_of_budget("no such budget") == []
 
 
 def test_lossy_copies_stand_for_cifar10_alone() -> None:
     reproduce = script("reproduce")
-    assert reproduce.with_copies("denton2015") == ["datasets.0.dataset=cifar10-jpeg"]
-    assert reproduce.with_copies("pacgan2018") == []
+    assert reproduce.jpeg_settings("denton2015") == ["datasets.0.dataset=cifar10-jpeg"]
+    assert reproduce.jpeg_settings("pacgan2018") == []
 
 
 def test_a_dry_run_measures_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,12 +130,13 @@ def test_a_table_that_nobody_has_read_ends_the_pages(tmp_path: Path, monkeypatch
 def test_pages_mark_what_is_no_better_than_a_floor() -> None:
     papers = script("papers")
     row = pd.Series({"mean": 1.0, "low": 0.5, "high": 1.5, "std": 0.4, "sem": 0.1, "n_ok": 4, "n": 4})
-    assert papers.ours(row) == "1.00 [0.50, 1.50]"
+    assert papers.measured_text(row) == "1.00 [0.50, 1.50]"
     low = pd.concat([row, pd.Series({"at_floor": True, "invalid": float("nan")})])
-    assert papers.ours(low) == "1.00‡ [0.50, 1.50]"
-    assert papers.marks([["a", papers.ours(low)]]).startswith("‡ no better than")
+    assert papers.measured_text(low) == "1.00‡ [0.50, 1.50]"
+    assert papers.marks([["a", papers.measured_text(low)]]).startswith("‡ no better than")
     assert (
-        papers.ours(pd.concat([row, pd.Series({"at_floor": True, "invalid": "why"})])) == "1.00† [0.50, 1.50]"
+        papers.measured_text(pd.concat([row, pd.Series({"at_floor": True, "invalid": "why"})]))
+        == "1.00† [0.50, 1.50]"
     )
 
 

@@ -98,6 +98,7 @@ def check(
             "A budget (as -ci, -full) is part of a suite's name: numbers of different budgets are never compared; "
             "expected a reference that was kept from the same suite at the same budget"
         )
+    # The run is summarised by this version, so a reference need not be of the same version, only of the same protocols.
     new = rows_of(summary(records))
     allowed.check_names({entry.metric for entry in [*old, *new]})
     environment = {}

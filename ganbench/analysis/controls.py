@@ -52,6 +52,7 @@ def verdicts(cells: Sequence[Cell]) -> dict[str, dict[str, Counter[str]]]:
     counts: dict[str, dict[str, Counter[str]]] = {}
     for cell in cells:
         for metric, details in _details(cell):
+            # Without the numbers in parentheses, which differ between seeds.
             if verdict := str(details.get("verdict") or "").split(" (")[0]:
                 counts.setdefault(metric, {}).setdefault(cell.label, Counter())[verdict] += 1
     return counts

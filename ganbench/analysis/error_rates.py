@@ -42,6 +42,7 @@ def p_greater(gap: Floats, a: Sample, b: Sample) -> Floats:
     """
     from scipy.stats import ttest_ind_from_stats
 
+    # SciPy's test from means takes the gap as one mean and zero as the other.
     zero = np.zeros_like(gap)
     with np.errstate(divide="ignore", invalid="ignore"):
         pooled, welch = (

@@ -78,6 +78,7 @@ def ranking(metric: str, values: Values) -> Ranking | None:
         [float(own.mean()) for own in win_rates([values[dataset, label].to_numpy() for label in labels])]
         for dataset in datasets
     ]
+    # Ranks need every method on every dataset; those that are missing somewhere are named instead.
     left = tuple(label for label in dict.fromkeys(label for _, label in values) if label not in labels)
     return _test_ranks(metric, labels, np.asarray(table), left)
 
@@ -89,6 +90,7 @@ def _test_ranks(metric: str, labels: Sequence[str], goodness: Floats, left: tupl
 
     ranks = rankdata(-goodness, axis=1)  # [N, k]
     datasets, k = ranks.shape
+    # With nothing but ties Friedman's statistic is 0 / 0. Nemenyi's test is only for what Friedman's has found.
     alike = bool((ranks == ranks.mean()).all())
     p = 1.0 if alike else float(friedmanchisquare(*ranks.T).pvalue)
     apart = posthoc_nemenyi_friedman(ranks) if p < ALPHA else pd.DataFrame(np.ones((k, k)))

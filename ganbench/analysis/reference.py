@@ -70,6 +70,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
     if path.exists() and not path.is_file():  # reading a pipe would block for ever
         raise RequestError(f"{path}: is a folder, a pipe or a device; {_EXPECTED}")
     try:
+        # Spreadsheets save with a byte-order mark. `csv` and not pandas, which guesses types and forgives short rows.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(islice(csv.reader(file, strict=True), MAX_ROWS + 2))  # header, rows, one too many
     except FileNotFoundError:
@@ -166,6 +167,7 @@ def _entry(line: Line) -> Entry:
     counts = {name: line.count(name) for name in _COUNTS}
     n_ok, n = counts["n_ok"], counts["n"]
     failures = {name: counts[name] for name in FAILURES if counts[name]}
+    # Numbers that contradict each other show an edited table, whose verdicts would be wrong without an error.
     if n_ok + sum(failures.values()) != n or not n:
         line.fail("n", f"{n} seeds, but {n_ok} ok and {sum(failures.values())} failed")
     mean, std = line.number_or_nan("mean"), line.number_or_nan("std")

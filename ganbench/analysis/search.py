@@ -131,6 +131,7 @@ def search_curve(scores: Sequence[float], better: str) -> SearchCurve:
     values = sign * np.asarray(scores, dtype=np.float64)
     if np.isnan(values).all():
         raise ValueError("all trials failed")
+    # A search that is run again may fail too, so a failure is an outcome, the worst of those seen.
     values = np.where(np.isnan(values), np.nanmin(values), values)
     best = np.sort(np.maximum(values[0], values[1:]))  # of the default and one other, ascending
     total, rank = len(best), np.arange(1, len(best) + 1)
@@ -155,6 +156,6 @@ def changes_of_place(curves: Sequence[SearchCurve]) -> int:
     for one, two in combinations(curves, 2):
         n = min(len(one.expected), len(two.expected))
         order = np.sign(one.expected[:n] - two.expected[:n])
-        order = order[order != 0]
+        order = order[order != 0]  # equal for a while, then apart, is no crossing
         crossings += int((order[1:] != order[:-1]).sum())
     return crossings

@@ -170,6 +170,7 @@ def interquartile_mean(datasets: Sequence[Floats]) -> tuple[float, float, float]
     degrees = seeds - len(datasets)
     if not degrees:
         return value, math.nan, math.nan
+    # A fixed seed: the same records must give the same table.
     drawn = [scores[rng.integers(len(scores), size=(_RESAMPLES, len(scores)))] for scores in datasets]
     ends = np.quantile(trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1), (0.025, 0.975))
     stretch = math.sqrt(seeds / degrees) * float(stdtrit(degrees, 0.975) / ndtri(0.975))

@@ -91,6 +91,7 @@ class Standings:
 
     def budget(self, dataset: str) -> Mapping[str, Any]:
         """The budget of training on a dataset, the same for all methods but for exceptions."""
+        # Nothing is known of how samples were trained. An exception is outvoted by the others.
         own = [e.train for e in self.entrants if e.dataset == dataset and e.interface != "samples"]
         return max(own, key=own.count, default={})
 
@@ -103,6 +104,7 @@ class Standings:
         search, where those with nothing to search stand too."""
         own = [entrant for entrant in self.entrants if entrant.dataset == dataset]
         searched = {entrant.label.removesuffix("-tuned") for entrant in own if entrant.tuned}
+        # A rank among tuned and untuned methods would be a rank of the effort that went into their settings.
         return [
             entrant.label
             for entrant in own
@@ -112,6 +114,7 @@ class Standings:
     def references(self, dataset: str) -> list[str]:
         """Methods that only say what a number means, such as the training examples themselves: they fit by themselves
         and have nothing to search, in standings where the others were searched."""
+        # Without any search nothing tells a reference from a method that was left at its defaults.
         tuned = {e.label.removesuffix("-tuned") for e in self.entrants if e.dataset == dataset and e.tuned}
         own = [e for e in self.entrants if e.dataset == dataset and not e.tuned and e.interface == "fit"]
         return [e.label for e in own if e.label not in tuned] if tuned else []
@@ -153,6 +156,7 @@ def read(suite: str) -> Standings:
     path = folder() / f"{suite}.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        # Only an empty field is a missing value: a method may be labelled "NA" or "None".
         table = pd.read_csv(path.with_suffix(".csv"), keep_default_na=False, na_values=[""])
         if document["format"] != FORMAT:
             raise StoreError(f"{path}: has format {document['format']}, and this ganbench reads {FORMAT}")
@@ -166,6 +170,7 @@ def _parsed(document: Mapping[str, Any], table: pd.DataFrame) -> Standings:
     entrants = tuple(Entrant(**{**entry, "tricks": tuple(entry["tricks"])}) for entry in document["methods"])
     how = {(m.dataset, m.metric): m for m in measures}
     who = {(e.dataset, e.label): e for e in entrants}
+    # The CSV has what differs between seeds. What a method or a value has once stands in the JSON file.
     lines = table[list(CSV)].to_dict("records")
     rows = []
     for line in lines:
@@ -178,13 +183,14 @@ def _parsed(document: Mapping[str, Any], table: pd.DataFrame) -> Standings:
             **{name: getattr(entrant, name) for name in ("method", "params")},
             **{
                 "tricks": list(entrant.tricks),
-                "cell": "",
+                "cell": "",  # no run directory has it
                 "version": document["made"]["versions"]["ganbench"],
             },
             **{name: document["made"].get(name, "") for name in ("device", "dtype", "stack")},
         }
         rows.append([row[name] for name in COLUMNS])
     numbers = dict.fromkeys(("value", "sem", "seconds", "train_seconds", "floor"), "float64")
+    # A column that is not kept, such as `seconds`, would be one of objects.
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).astype({**numbers, "seed": "int64"})
     keys = ("about", "made", "engine", "digests", "by")
     rest = {name: document[name] for name in keys}
@@ -219,14 +225,15 @@ def keep(run: Path, into: Path) -> list[Path]:
     read = read_run(run)
     seeds = read.records.groupby(["dataset", "label"])["seed"].nunique()
     counts = cast(Mapping[tuple[str, str], int], seeds.to_dict())
+    # A seed that failed has its records too, so a method with fewer seeds was interrupted.
     short = {
         f"{label} on {dataset}": count for (dataset, label), count in counts.items() if count < seeds.max()
     }
+    # But a file of samples is a seed, and there may be fewer files than seeds of other methods.
+    samples = {f"{e.label} on {e.dataset}" for e in read.entrants if e.interface == "samples"}
     missing = [
         f"{e.label} on {e.dataset}" for e in read.entrants if (e.dataset, e.label) not in seeds.index
-    ] + [
-        f"{who} ({count} of {seeds.max()} seeds)" for who, count in short.items() if not _is_single(read, who)
-    ]
+    ] + [f"{who} ({count} of {seeds.max()} seeds)" for who, count in short.items() if who not in samples]
     if missing:
         raise RequestError(f"{run}: is not complete: {', '.join(missing)}; run its suite again to finish it")
     return write(read, into)
@@ -236,12 +243,17 @@ def write(read: Standings, into: Path) -> list[Path]:
     """Write the CSV and JSON files and return their paths."""
     into.mkdir(parents=True, exist_ok=True)
     table = read.records.assign(train_seconds=read.records["train_seconds"].round(2))[list(CSV)]
+    # Seven digits, about as many as float32 has; the same bytes on every system.
     table.to_csv(into / f"{read.name}.csv", index=False, float_format="%.7g", lineterminator="\n")
+    # The environment without what only its machine knows: schema and checksum of the file, and folders in the command.
+    made = {name: value for name, value in read.made.items() if name not in ("schema", "checksum")}
+    words = re.sub(r" --out[ =]\S+", "", str(made.get("command", ""))).split(" ")
+    made["command"] = " ".join(Path(word).name if word.startswith(("/", "~")) else word for word in words)
     document = {
         "format": FORMAT,
         "suite": read.name,
         "about": read.about,
-        "made": _portable(read.made),
+        "made": made,
         **{name: getattr(read, name) for name in ("engine", "digests", "by")},
         "measures": [vars(measure) for measure in read.measures],
         "methods": [vars(entrant) for entrant in read.entrants],
@@ -249,20 +261,6 @@ def write(read: Standings, into: Path) -> list[Path]:
     }
     (into / f"{read.name}.json").write_text(_lines(document), encoding="utf-8")
     return [into / f"{read.name}.csv", into / f"{read.name}.json"]
-
-
-def _portable(made: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of a run without what is of its machine's folders alone."""
-    words = re.sub(r" --out[ =]\S+", "", str(made.get("command", ""))).split(" ")
-    command = " ".join(Path(word).name if word.startswith(("/", "~")) else word for word in words)
-    return {name: value for name, value in made.items() if name not in ("schema", "checksum")} | {
-        "command": command
-    }
-
-
-def _is_single(read: Standings, who: str) -> bool:
-    """Whether a method is a file of samples, of which there may be fewer than seeds."""
-    return any(f"{e.label} on {e.dataset}" == who and e.interface == "samples" for e in read.entrants)
 
 
 def _plain(search: DatasetSearch) -> list[dict[str, Any]]:
@@ -304,6 +302,7 @@ def read_run(run: Path) -> Standings:
     plan = store.read_object(layout.PLAN)
     resolved = yaml.safe_load(store.read_text(layout.SUITE) or "") or {}
     shipped = str((plan.get("source") or {}).get("shipped") or "")
+    # A search chooses settings on each dataset, so an entry of a tuned method is limited to one of them.
     tuned = {
         (dataset, str(entry["label"])): str(entry.get("tuned") or "")
         for entry in resolved.get("methods", ())
@@ -315,7 +314,9 @@ def read_run(run: Path) -> Standings:
         card = store.read_object(layout.cell_card(cell["cell"]))
         dataset, label = str(card["dataset"]), str(card["label"])
         budget = {name: card["train"][name] for name in BUDGET}
-        params = {**card["params"], **_trick_params(card)}
+        params = dict(card["params"])
+        for trick in card.get("trick_params") or ():
+            params |= {f"{trick['name']}.{name}": value for name, value in trick["params"].items()}
         how = tuned.get((dataset, label), "")
         tricks = tuple(card["tricks"])
         entrants.append(
@@ -330,6 +331,7 @@ def read_run(run: Path) -> Standings:
                 measures[dataset, value["name"]] = measure
     datasets = list(dict.fromkeys(entrant.dataset for entrant in entrants))
     searches = read_search(store)
+    # Rank by what the search has judged by; else by the first value of the suite that has a better side.
     by = {dataset: _first(measures, dataset) for dataset in datasets}
     by |= {search.dataset: search.value for search in searches}
     cards = {dataset: store.read_object(layout.dataset(dataset)) for dataset in datasets}
@@ -345,11 +347,6 @@ def read_run(run: Path) -> Standings:
         searches=searches,
         records=records,
     )
-
-
-def _trick_params(card: Mapping[str, Any]) -> dict[str, Any]:
-    tricks = card.get("trick_params") or ()
-    return {f"{trick['name']}.{name}": value for trick in tricks for name, value in trick["params"].items()}
 
 
 def _first(measures: Mapping[tuple[str, str], Measure], dataset: str) -> str:
@@ -423,6 +420,7 @@ def placement(
     """
     mine = [e for e in own.entrants if e.label == label and e.dataset in datasets]
     tuned = any(entrant.tuned for entrant in mine)
+    # A method of the standings that was trained here too does not mix with its kept seeds.
     name = f"{label} {HERE}" if any(e.label == label for e in kept.entrants) else label
     frames, pairs = [], []
     opponents: dict[str, None] = {}
@@ -434,6 +432,7 @@ def placement(
         references |= dict.fromkeys(kept.references(dataset))
         opponents |= dict.fromkeys(label for label in labels if label not in references)
         pairs += [(dataset, metric) for metric in metrics or [kept.by[dataset]]]
+        # A value by another protocol is left out of the tables; only one that ranks is an error.
         alike = [m.metric for m in kept.measures if m.dataset == dataset and _same(own, m)]
         theirs = own.rows(dataset, [label]).assign(label=name)
         # Other numbers than those of the standings: the same number is not the same seed on another machine.
@@ -443,6 +442,7 @@ def placement(
     if not frames:
         raise RequestError(f"{label!r} was not run on {' or '.join(datasets)}")
     records = pd.concat(frames, ignore_index=True)
+    # Only what ranks is tested: every other value would make the correction stricter.
     tested = records[[pair in set(pairs) for pair in zip(records["dataset"], records["metric"], strict=True)]]
     there = set(tested["label"])  # some values are not measured of all methods
     compared = compare(tested, baseline=[label for label in opponents if label in there], method=[name])
@@ -463,11 +463,13 @@ def _place(
     good = own["value"].where(own["status"] == "ok")
     means = {str(label): float(mean) for label, mean in good.groupby(own["label"], sort=False).mean().items()}
     ranked = {label: mean for label, mean in means.items() if label not in references}
+    # A method without a good seed is last; those with equal means share the better rank.
     goodness = {label: -math.inf if math.isnan(mean) else sign * mean for label, mean in ranked.items()}
     rank = 1 + sum(value > goodness[name] for value in goodness.values())
     rows = compared.rows[(compared.rows["dataset"] == dataset) & (compared.rows["metric"] == metric)]
     counts = rows["verdict"].value_counts()
     low, high = 1 + int(counts.get("worse", 0)), len(goodness) - int(counts.get("better", 0))
+    # Verdicts also count failed seeds, means do not, so the rank by the mean may lie outside.
     return Place(dataset, metric, rank, min(low, rank), max(high, rank), len(goodness), means)
 
 
@@ -491,6 +493,7 @@ def refuse(own: Standings, kept: Standings, entrant: Entrant, metrics: Sequence[
             f"{own.engine} here, {kept.engine} there); install the version of the standings, "
             f"{kept.made['versions']['ganbench']}, or wait for new ones"
         )
+    # Samples were trained elsewhere, for a budget that nobody can check.
     here, there = entrant.train, kept.budget(dataset)
     differ = [name for name in BUDGET if here.get(name) != there.get(name)]
     if differ and entrant.interface != "samples":
@@ -540,6 +543,7 @@ class Agreement:
         rows = self.compared.rows
         if set(rows["verdict"]) & {"better", "worse"}:
             return False
+        # With one good seed on a side there is no test of means, and silence is no agreement.
         return True if (rows["test"] == "Welch").all() else None
 
 
@@ -565,11 +569,13 @@ def agreement(own: Standings, kept: Standings, label: str, datasets: Sequence[st
         ]
         a, b = (one.rows(dataset, [label]) for one in (own, kept))
         a, b = (rows[rows["metric"].isin(shared)] for rows in (a, b))
+        # Another processor rounds in another way, and training magnifies that: few seeds may agree in all digits.
         both = a.merge(b, on=["metric", "seed"], suffixes=("", "_kept"))
         same += int(
             np.isclose(both["value"], both["value_kept"], rtol=1e-5, atol=1e-12, equal_nan=True).sum()
         )
         values += len(both)
+        # Other numbers of seeds, as in `placement`, so that they are not paired.
         frames += [a.assign(label=f"{label} {HERE}", seed=-1 - a["seed"]), b]
     if not frames:
         raise RequestError(

@@ -47,7 +47,10 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     ok = ((records["status"] == "ok") & records["value"].notna()).to_numpy()
     codes = groups.ngroup().to_numpy()
     numbers = _numbers(records["value"].to_numpy()[ok], codes[ok], len(first))
-    sem = _sem(records["sem"].where(ok), codes)
+    # The root mean square over seeds; NaN where one seed's is far above the others', since no number describes both.
+    sems = records["sem"].where(ok)
+    typical, by_row = (sems**2).groupby(codes).mean() ** 0.5, sems.groupby(codes)
+    sem = typical.where(by_row.max() <= SEM_RATIO * by_row.median()).to_numpy()
     frame = first.assign(**numbers, sem=sem, n_ok=np.bincount(codes[ok], minlength=len(first)))
     frame = frame.assign(
         n=np.bincount(codes, minlength=len(first)), **_failures(records, ok, codes, len(first))
@@ -99,13 +102,6 @@ def invalid(records: pd.DataFrame) -> dict[tuple[str, ...], str]:
         if sentences := [str(text) for text in own if text]:
             found[key] = f"{len(sentences)} of {plural(len(own), 'seed')}: {sentences[0]}"
     return found
-
-
-def _sem(sems: pd.Series, codes: np.ndarray) -> np.ndarray:
-    """The common standard error of the seeds of each group."""
-    typical = (sems**2).groupby(codes).mean() ** 0.5
-    groups = sems.groupby(codes)
-    return typical.where(groups.max() <= SEM_RATIO * groups.median()).to_numpy()
 
 
 def _numbers(values: stats.Floats, codes: np.ndarray, count: int) -> dict[str, stats.Floats]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +41,7 @@ class _Main(click.Group):
         code: int | str | None = 0
         with text.lenient_streams() as errors:
             try:
+                # click ends by SystemExit, also after success; the exit code waits until the output is written.
                 return super().main(*args, **kwargs)
             except KeyboardInterrupt:  # a second Ctrl-C, while the first is being handled
                 code = 130
@@ -60,7 +61,7 @@ class _Main(click.Group):
         try:
             try:
                 return super().invoke(ctx)
-            finally:
+            finally:  # also for a command that fails, whose output may be lost as well
                 self.chosen = ctx.invoked_subcommand
         except click.MissingParameter as error:
             raise click.MissingParameter(_example(error), error.ctx, error.param) from None
@@ -89,6 +90,7 @@ def _example(error: click.MissingParameter) -> str:
         return ""
     lines = [line.strip() for line in (error.ctx.command.help or "").splitlines()]
     examples = [line for line in lines if line.startswith(f"{error.ctx.command_path} ")]
+    # An example that has what was already typed shows what is left to type.
     given = {str(value) for value in error.ctx.params.values() if value}
     fitting = [line for line in examples if given <= set(line.split())]
     return f"For example: {(fitting or examples)[0]}" if examples else ""
@@ -112,6 +114,7 @@ def _command(name: str | None = None) -> Callable[[Callable[..., Any]], click.Co
 # -------------------------------------------------------------------------------------------- commands
 
 
+# `\b` before a paragraph of a help text: click keeps its line breaks.
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ganbench")
 @options.debug
@@ -194,6 +197,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
     """
     from ..suite.load import load, slug
 
+    # A mistake in the suite is reported at once, before the seconds that torch takes to import.
     loaded = load(suite, overrides, seeds)
     from ..execution.local import no_collection, start_server
 
@@ -203,6 +207,7 @@ def run(suite: str, out: Path | None, overrides: tuple[str, ...], seeds: int | N
         from ..execution import run as execute  # only once the suite is valid: this imports torch
 
     code = execute.run(loaded, out or options.RUNS / slug(loaded.name), **settings)
+    # click ignores what a command returns, so exit codes are set in this way throughout.
     click.get_current_context().exit(code)
 
 
@@ -251,6 +256,7 @@ def show(name: str) -> None:
     else:
         found = [known[name] for known in catalog().values() if name in known]
     blocks = [text.plugin_text(plugin) for plugin in found]
+    # A suite may have the name of a method: both are shown.
     suites = shipped_suites()
     if name in suites and not name.endswith(".py"):
         blocks.append(
@@ -327,6 +333,7 @@ def test(file: Path, data: str | None) -> None:
     from ..registry import catalog, scan
 
     shipped = [known[str(file)] for known in catalog().values() if str(file) in known]
+    # A file is meant before a shipped plugin of the same name.
     plugins = shipped if shipped and not file.exists() else scan(file.resolve())
     if not plugins:
         raise RequestError(f"{file}: {_NOTHING_MARKED}")
@@ -392,12 +399,14 @@ def score(
       ganbench score pictures/ --dataset digits --json
       ganbench score mine.npz --dataset theirs.npz
     """
+    # `options` is --set here, not the module. Scores are made by the Python API, so both give the same numbers.
     from .. import api
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     asked = api.request(dataset, names, options, n)
     found, rows = [], []
 
+    # Each metric is printed as soon as it is done. With --json only the objects go to stdout, which programs read.
     def report(line: str) -> None:
         click.echo(textwrap.fill(line, 100, subsequent_indent="  "), err=as_json)
 
@@ -451,6 +460,7 @@ def report(results: Path, against: Path | None, tolerances: tuple[str, ...]) -> 
       ganbench report results/runs/quickstart
       ganbench report results/runs/quickstart --against quickstart.csv
     """
+    # A tolerance without a table would be ignored in silence.
     if tolerances and not against:
         raise RequestError("--tolerance needs a table to compare with; give --against REF.csv too")
     from ..analysis.check import check as compare
@@ -504,6 +514,7 @@ def check(
         output and output.exists() and not output.is_file()
     ):  # the atomic write would replace the device by a file
         raise RequestError(f"{output}: is a pipe or a device; expected a file, or no --output for stdout")
+    # Only text on stdout is fitted to the terminal; a file has the same bytes wherever it is written.
     verdict = compare(results, against, tolerances, alpha)
     document = check_formats.FORMATS[form](verdict)
     if output:
@@ -511,8 +522,7 @@ def check(
 
         click.echo(f"{verdict.headline}\n{write_atomic(output, document.encode())}")
     elif form == "text":
-        width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-        click.echo(check_formats.as_text(verdict, width, sys.stdout.isatty()), nl=False)
+        click.echo(check_formats.as_text(verdict, _width(), sys.stdout.isatty()), nl=False)
     else:
         click.echo(document, nl=False)
     click.get_current_context().exit(0 if verdict.ok else 1)
@@ -593,16 +603,10 @@ def compare(
       ganbench compare seed-0.npz seed-1.npz seed-2.npz --on digits
       ganbench compare results/runs/mine --on points
     """
-    files = [path for path in results if not path.is_dir()]
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-    if files or on:
-        if baselines:
-            raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
-        if files and methods:
-            raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
-        if files and len(files) < len(results):
-            raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
-        _compare_with_standings(results, on or "digits", methods, metrics, tune, retrain, out, as_json, width)
+    if on or not all(path.is_dir() for path in results):
+        _compare_with_standings(
+            results, baselines, methods, metrics, on or "digits", tune, retrain, out, as_json
+        )
         return
     if tune or retrain or out:
         raise RequestError(
@@ -617,46 +621,64 @@ def compare(
     except StoreError as error:  # the folder may be read-only, such as somebody else's results
         written = []
         click.echo(f"the comparison was not saved: {error}", err=True)
+    _print_result(formats, compared, written, as_json)
+
+
+def _print_result(formats: Any, result: Any, written: Sequence[Path], as_json: bool) -> None:
+    """A comparison as text with the paths of its files, or as one JSON object that has them."""
     if as_json:
-        click.echo(formats.as_json(compared, written), nl=False)
+        click.echo(formats.as_json(result, written), nl=False)
         return
-    click.echo(formats.as_text(compared, width, sys.stdout.isatty()))
+    click.echo(formats.as_text(result, _width(), sys.stdout.isatty()))
     for path in written:
         click.echo(path)
 
 
+def _width() -> int:
+    """Columns of the terminal, at most 100."""
+    return min(shutil.get_terminal_size((100, 24)).columns, 100)
+
+
 def _compare_with_standings(
     results: tuple[Path, ...],
-    on: str,
+    baselines: tuple[str, ...],
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
+    on: str,
     tune: bool,
     retrain: str | None,
     out: Path | None,
     as_json: bool,
-    width: int,
 ) -> None:
     """Train what is a file, then rank it, or the methods of a run, among the standings."""
+    # Options that are of runs only, or of files only, are refused rather than ignored.
+    files = [path for path in results if not path.is_dir()]
+    if baselines:
+        raise RequestError("--baseline is of a run; the standings have their own methods to compare with")
+    if files and methods:
+        raise RequestError(f"--method is of a run; of several in a file choose with {files[0]}:NAME")
+    if files and len(files) < len(results):
+        raise RequestError(f"{files[0]}: expected files alone, or folders of runs alone")
     from rich.console import Console
 
     from ..analysis.standings import locate
 
-    kept, datasets = locate(on)
+    kept, datasets = locate(on)  # a wrong --on is an error before the report's modules are imported
     from .. import standings
     from ..report import page
     from ..report import standings as formats
 
     run, notes = results[0], ()
-    if not run.is_dir():
-        targets = [str(path) for path in results]
+    if files:
+        targets = [str(path) for path in files]
         entry = standings.entry(targets, kept, datasets, tune=tune, retrain=retrain)
         run, notes = out or options.RUNS / standings.folder_name(entry.label, kept, datasets), entry.notes
         from ..execution.local import no_collection, start_server
 
-        start_server()
+        start_server()  # it imports torch while this process does
         with no_collection():
             code = standings.train(entry, run, console=Console(stderr=as_json))
-        if code == 130:
+        if code == 130:  # interrupted: there is nothing to compare yet
             click.get_current_context().exit(code)
     elif len(results) > 1:
         raise RequestError(f"{results[1]}: expected one run to be compared with the standings")
@@ -670,9 +692,4 @@ def _compare_with_standings(
     except StoreError as error:  # somebody else's results, to be read only
         written = []
         click.echo(f"not kept: {error}", err=True)
-    if as_json:
-        click.echo(formats.as_json(found, written), nl=False)
-        return
-    click.echo(formats.as_text(found, width, sys.stdout.isatty()))
-    for path in written:
-        click.echo(path)
+    _print_result(formats, found, written, as_json)

@@ -30,6 +30,7 @@ def _complete_suites(_ctx: click.Context, _param: click.Parameter, start: str) -
     from ..suite.load import about, shipped_suites
 
     suites = shipped_suites().items()
+    # Names, and files by the shell itself.
     items = [CompletionItem(name, help=about(path)) for name, path in suites if name.startswith(start)]
     return [*items, CompletionItem(start, type="file")]
 
@@ -90,6 +91,7 @@ class RunFolder(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fails for anything else; for a suite or its name it says where its results are, if there are any."""
+        # `ganbench report quickstart` is an easy mistake: without --out the run lies in a folder of this name.
         run = RUNS / Path(value).name.removesuffix(".yaml")
         if not Path(value).is_dir() and run.is_dir():
             self.fail(f"{str(value)!r} is not the folder of a run; did you mean {run}?", param, ctx)
@@ -101,6 +103,7 @@ class CompareTarget(RunFolder):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Fails for anything else; what is in a file is looked at later."""
+        # Without a look at the disk: `my_gan.py:Second` is no path, and a missing file gets a better message later.
         file = str(value).partition(":")[0]
         return Path(value) if file.endswith((".py", ".npy", ".npz")) else super().convert(value, param, ctx)
 

@@ -100,6 +100,7 @@ def error_text(error: GanbenchError) -> str:
     """An error as the command line shows it."""
     if not isinstance(error, SuiteError):
         return f"error: {error}"
+    # Each line of a SuiteError begins with its file and line, which editors and terminals turn into links.
     number = len(error.issues)
     return f"{error}\n{plural(number, 'mistake')}; nothing was run."
 
@@ -261,6 +262,7 @@ def list_text(kind: str, rows: list[tuple[str, str, str]]) -> str:
 
 def _fit_to_terminal(line: str) -> str:
     """The line, cut to the terminal where there is one."""
+    # A pipe gets the whole line, for grep and the like.
     width = shutil.get_terminal_size().columns
     return line if not sys.stdout.isatty() or len(line) <= width else line[: width - 1] + "…"
 
@@ -311,6 +313,7 @@ def suite_text(suite: Suite) -> str:
         plural(len(cells), "cell"),
         plural(sum(len(cell.seeds) for cell in cells), "training"),
     ]
+    # Not a mistake: a suite may have metrics for some of its datasets only. But for none of them is worth a note.
     idle = [metric for metric in suite.metrics if not any(metric in cell.metrics for cell in cells)]
     notes = [
         f"note: {metric.name!r} applies to none of its cells: it needs {' and '.join(metric.plugin.needs)}"

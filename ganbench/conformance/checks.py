@@ -73,12 +73,14 @@ class CheckFailed(Exception):
 def run_checks(part: PluginSpec, checks: Callable[[], Checks]) -> list[Check]:
     """The checks of the documentation, then `checks`, up to the first that raises."""
     results = list(documentation(part.plugin))
+    # A plugin is run with its defaults: nobody here can guess the value of a required parameter.
     required = [
         param.name for param in part.plugin.params if param.required and param.name not in part.params
     ]
     if required:
         text = f"it has not been run; give {' and '.join(required)} a default, so that it can be"
         return [*results, Check("it can be made without parameters", text, advice=True)]
+    # A checker must not fail itself: whatever the plugin raises is its result.
     try:
         results.append(_dataclass_check(registry.load(part.plugin), part.plugin))
         results.extend(checks())
@@ -105,6 +107,7 @@ def _dataclass_check(loaded: Any, plugin: Plugin) -> Check:
 def merge(first: list[Check], second: list[Check], where: str) -> list[Check]:
     """The merged checks of one plugin on two kinds of data; a problem that only the second has is prefixed by
     `where`."""
+    # The same problem on both kinds of data is shown once, without saying where.
     met = {check.name for check in first if check.problem}
     results = {check.name: check for check in first}
     for check in second:
@@ -115,6 +118,8 @@ def merge(first: list[Check], second: list[Check], where: str) -> list[Check]:
     return list(results.values())
 
 
+# Part of a message of PyTorch -> what to write instead. The messages speak of transforms, of which the author of a loss
+# need not know.
 HINTS = {
     "functorch transform": "inside a loss, torch.autograd.grad, .backward() and requires_grad_() do not work: for the "
     "norm of a gradient take ganbench.gradient_norm(net, x), for others torch.func.grad",
@@ -136,6 +141,7 @@ def explain(error: Exception) -> str:
     """An exception with the line of the plugin that raised it, and hints on frequent mistakes."""
     text = f"{type(error).__name__}: {error}".strip()
     hints = [hint for sign, hint in HINTS.items() if sign in text]
+    # The last line of the user's own code, not where torch or ganbench noticed the mistake.
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

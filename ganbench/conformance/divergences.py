@@ -25,6 +25,7 @@ def check_divergence(target: Target, **params: Any) -> list[Check]:
 
 def examine(divergence: Any) -> Iterator[Finding]:
     """Each rule's name and problem. Stops at the first problem, since later rules depend on earlier ones."""
+    # From the formulas alone to what they must satisfy together.
     for name, rule in RULES.items():
         problem = rule(divergence)
         yield name, problem
@@ -69,6 +70,7 @@ def _convex(d: Divergence) -> str | None:
     f = d.f(u)
     if not bool(f.isfinite().all()):
         return f"f(u) = {float(f[~f.isfinite()][0])} at u = {float(u[~f.isfinite()][0]):.3g}"
+    # Slopes of chords that never decrease, from values alone: second derivatives would miss a kink.
     chords = f.diff() / u.diff()
     bends = chords.diff() / (1 + chords[1:].abs())
     if float(bends.min()) < -RTOL:
@@ -98,6 +100,7 @@ def _monotone(d: Divergence) -> str | None:
 def _activation_range(d: Divergence) -> str | None:
     v = _outputs()
     t = d.activation(v)
+    # Outside its domain the conjugate is infinite or, by its formula, NaN.
     bad = ~d.conjugate(t).isfinite()
     if not bool(bad.any()):
         return None
@@ -175,6 +178,7 @@ def _variational_bound(d: Divergence) -> str | None:
     found = float(torch.trapezoid(p * best - q * d.conjugate(best), x))
     if not abs(found - exact) <= RTOL * (1 + abs(exact)):
         return f"the bound is {found:.6g} at the optimum, but the divergence is {exact:.6g}"
+    # The output that gives the optimal critic; its neighbours must all be worse.
     v = _inverse(d, best)
     if (at := _differ(d.activation(v), best)) is not None:
         return f"activation(v) never reaches f'({float((p / q)[at]):.3g}) = {best[at]:.6g}; its range is too small"

@@ -22,6 +22,7 @@ def check_feature(target: Target, data: Data | None = None, **params: Any) -> li
 
 def _feature(feature: Any, data: Data | None) -> Checks:
     data = data or _suitable_data(feature)
+    # In float64, so that one example alone and in a minibatch agree to RTOL.
     x = data.floats(data.train[:6], torch.float64).requires_grad_()
     features = feature(x)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(x):
@@ -33,6 +34,7 @@ def _feature(feature: Any, data: Data | None) -> Checks:
     (slope,) = torch.autograd.grad(features.sum(), x, allow_unused=True, materialize_grads=True)
     text = "no gradient reaches the examples; is it behind detach(), torch.no_grad() or a comparison?"
     yield Check("it can be differentiated", None if bool(slope.any()) else text)
+    # The critic's features of real examples must not change with those that happen to share their minibatch.
     alone = torch.cat([feature(one) for one in x.split(1)])
     alike = torch.allclose(alone, features, rtol=RTOL, atol=RTOL, equal_nan=True)
     text = "the features of an example depend on other examples of the minibatch; use no statistics over the minibatch"

@@ -42,6 +42,7 @@ def plane() -> Data:
 def images(side: int = 28) -> Data:
     """Images of one bright square each, in one of two corners."""
 
+    # Integers with noise, so that no two images are the same and every split has its own.
     def split(seed: int) -> tuple[Tensor, Tensor]:
         generator = Generator().manual_seed(seed)
         labels = torch.randint(0, 2, (N,), generator=generator)
@@ -57,6 +58,7 @@ def images(side: int = 28) -> Data:
 
 def suitable(needs: Collection[str]) -> Data | None:
     """Small data with the features that a plugin needs: points, images, or the first suitable shipped dataset."""
+    # `SampledModel` has a generator and a discriminator on any data.
     needs = set(needs) - {"generator", "discriminator"}
     if needs <= {"modes", "log_density", "labels"}:
         return plane()
@@ -82,7 +84,7 @@ class Reference:
     def game(self, data: Data) -> Game:
         """The game."""
         nets = adversaries(data, net=self.net, z_dim=4, width=16)
-        if self.net == "mlp":
+        if self.net == "mlp":  # with BatchNorm, for tricks that look for it
             nets["G"] = mlp(4, 16, 16, data.shape, norm=True, squash=data.scale)
         players = {
             "D": Player("D", lambda n, b: bce_real(n.D(b.x)) + bce_fake(n.D(n.G(b.z))), Adam(1e-2)),
@@ -108,6 +110,7 @@ class SampledModel:
 
     def samples(self, n: int) -> Tensor:
         """The first n samples; beyond the examples, these are repeated with a small offset."""
+        # The offset keeps them distinct, since equal samples look like collapse.
         times = -(-n // len(self.made))
         blocks = [self.made + 1e-3 * turn for turn in range(times)]
         return torch.cat(blocks)[:n]

@@ -57,6 +57,7 @@ def check_method(target: Target, data: Data | None = None, **params: Any) -> lis
     check = (
         _fit_checks if plugin.interface == "fit" else lambda part, data: game_checks(trial_cell(part), data)
     )
+    # Points and images find different mistakes, such as a fixed number of inputs or a missing squash.
     first, *others = [data] if data else _trial_data(part)
     results = run_checks(part, lambda: check(part, first))
     for other in others:
@@ -72,7 +73,7 @@ def _trial_data(part: PluginSpec) -> list[Data]:
     plugin = part.plugin
     if plugin.needs and not set(plugin.needs) <= {"labels"}:
         return [suitable(plugin.needs) or plane()]
-    if plugin.interface == "fit":
+    if plugin.interface == "fit":  # only training it shows whether it can be built
         return [plane(), images(8)]
     chosen = [data for data in (plane(), images(8)) if _can_be_built(part, data)]
     if not any(len(data.shape) == 3 for data in chosen) and _can_be_built(part, images()):
@@ -94,7 +95,7 @@ def _allow_refusal(check: Callable[[PluginSpec, Data], Checks], part: PluginSpec
     try:
         yield from check(part, data)
     except GanbenchError as error:
-        if isinstance(error, SampleError):
+        if isinstance(error, SampleError):  # of wrong samples, which is no refusal of the data
             raise
     except CheckFailed as error:
         name, problem = error.args
@@ -116,8 +117,10 @@ def game_checks(cell: Cell, data: Data) -> Checks:
     lacks = [name for name in claimed if has.get(name) is None]
     text = f"it says that it provides {' and '.join(lacks)}, but its game has none" if lacks else None
     yield Check("it has what it says it provides", text)
+    # Float32 is what suites train in; float64 is what the other checks compare in.
     yield from _loss_checks(cell, data, torch.float32)
     yield from _loss_checks(cell, data, torch.float64)
+    # As a stack, in which mistakes of vectorised losses show.
     trained = loop.train(cell, data, [0, 1, 2])
     diverged = {f"seed {one.seed}: {one.error}" for one in trained if one.status != "ok"}
     text = "; ".join(sorted(diverged)) or None
@@ -161,6 +164,7 @@ def _loss_checks(cell: Cell, data: Data, dtype: torch.dtype) -> Checks:
         for player, net in still
     )
     yield Check("every loss reaches the nets of its player", text or None)
+    # Nets without parameters, such as a fixed filter, need no player.
     idle = [
         net
         for net in stack.game.nets
@@ -204,6 +208,7 @@ def _sample_checks(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     if not isinstance(subject, model.TrainedModel):
         raise TypeError(f"a game gave a {type(subject).__name__}")
     z = subject._latents(6, "conformance")
+    # One latent of the six alone must give the same sample, or samples would depend on the number that is asked for.
     with torch.no_grad():
         x, one = subject.generate(z), subject.generate(z[2:3])
     if x.shape != (6, *data.shape):
@@ -223,6 +228,7 @@ def _sample_checks(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
     )
     alike = torch.allclose(x[2:3], one, rtol=RTOL, atol=RTOL)
     yield Check("a sample does not depend on its batch", None if alike else text)
+    # Through the bytes of a file, as a metric gets it in another process.
     stored = load_tensors(save_tensors({name: tensor.contiguous() for name, tensor in trained.state.items()}))
     again = model.model(cell, data, trained.seed, stored, None)
     with torch.no_grad():
@@ -234,6 +240,7 @@ def _sample_checks(cell: Cell, data: Data, trained: TrainedSeed) -> Checks:
 def _scale_check(x: Tensor, data: Data) -> Check:
     name = "samples lie in the scale of the data"
     low, high = data.scale or (-math.inf, math.inf)
+    # A tanh that is rescaled may miss the end of the scale by rounding.
     if low - 1e-3 <= float(x.min()) and float(x.max()) <= high + 1e-3:
         return Check(name)
     remedy = (
@@ -249,6 +256,7 @@ def _fit_checks(part: PluginSpec, data: Data) -> Checks:
     try:
         (first,), (second,) = (loop.train(cell, data, [0]) for _ in range(2))
     except TypeError as error:
+        # A fit or sampler with another signature; any other TypeError is a mistake inside of it.
         if "positional argument" not in str(error):
             raise
         raise CheckFailed("it runs", f"{explain(error)}\n{SAMPLER}") from error

@@ -44,6 +44,7 @@ def _metric(part: PluginSpec, data: Data) -> Checks:
         except PluginError as error:
             text = str(error)
         yield Check("its protocol has a hash that stays the same", text)
+    # Twice on the same samples: a score that differs would differ for every reader of a table.
     first, second = (_scores(metric, data) for _ in range(2))
     if len(first) != len(plugin.values) or not all(isinstance(score, Score) for score in first):
         kinds = ", ".join(type(score).__name__ for score in first)

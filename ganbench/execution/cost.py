@@ -53,6 +53,7 @@ def search_costs(store: Store, pending: Sequence[tuple[Cell, Sequence[int]]], de
 
     pending: all cells of a search, with the seeds that are not trained yet
     """
+    # Rates that are known: a seed's seconds are its share of its stack's.
     stored: dict[tuple[Any, ...], list[float]] = {}
     for cell, missing in pending:
         for seed in set(cell.seeds) - set(missing):
@@ -60,13 +61,14 @@ def search_costs(store: Store, pending: Sequence[tuple[Cell, Sequence[int]]], de
             if trained and trained.status == "ok":
                 stored.setdefault(_alike(cell), []).append(trained.seconds / cell.train.steps)
     rates = {alike: (sum(own) / len(own), "stored") for alike, own in stored.items()}
+    # Measure the others, one trial for all that cost the same.
     data: dict[str, Data] = {}
     costs: dict[str, Cost] = {}
     for cell, seeds in pending:
         if not seeds:
             continue
         if _alike(cell) not in rates:
-            if cell.dataset.label not in data:
+            if cell.dataset.label not in data:  # only one dataset is in memory at a time
                 data = {cell.dataset.label: load_data(cell.dataset.part, cell.dataset.split)}
             try:
                 rate = round_seconds(cell, data[cell.dataset.label], seeds, device=device) / len(seeds)
@@ -74,6 +76,7 @@ def search_costs(store: Store, pending: Sequence[tuple[Cell, Sequence[int]]], de
                 rate = math.nan
             rates[_alike(cell)] = rate, "measured"
         rate, how = rates[_alike(cell)]
+        # The rows are of methods: a trial's label ends with its number.
         label, rounds = cell.method.label.split(MARK)[0], len(seeds) * cell.train.steps
         before = costs.get(label, Cost(label, 0, 0, 0.0, how))
         costs[label] = Cost(
@@ -91,6 +94,7 @@ def total(costs: Sequence[Cost]) -> str:
     trainings = sum(cost.trainings for cost in costs)
     if not trainings:
         return "cost of the search: none of its trials is left to train"
+    # A method whose rate is not known is named instead of making the sum unknown.
     minutes = math.fsum(cost.seconds for cost in costs if math.isfinite(cost.seconds)) / 60
     spent = f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
     text = f"cost of the search: about {spent} of one worker for {plural(trainings, 'training')}; scoring is not in it"
@@ -131,6 +135,7 @@ def round_seconds(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     keep_memory()
+    # Fewer rounds than are ever compiled: compiling would take longer than the measurement.
     most = min(cell.train.steps, MIN_COMPILED_ROUNDS_LARGE - 1)
     watch = _Stopwatch(enough, device)
     try:
@@ -138,15 +143,17 @@ def round_seconds(
             short = replace(cell, train=replace(cell.train, steps=most, snapshots=0))
             with suppress(_Enough):
                 train(short, data, seeds, device=device, checkpoints=watch)
-            return watch.rate or (watch.now() - watch.started) / most  # of one round
-        # A method with a loop of its own is asked for more and more rounds.
+            # A training shorter than the warm-up has no rate yet, so its whole time counts.
+            return watch.rate or (watch.now() - watch.started) / most
+        # A loop of the method's own cannot be watched, so it is called with more and more rounds. With three times as
+        # many each time, all calls but the last take at most half as long as the last.
         rounds = min(4, most)
         while True:
             short = replace(cell, train=replace(cell.train, steps=rounds, snapshots=0))
             started = watch.now()
             train(short, data, seeds, device=device)
             spent = watch.now() - started
-            if spent >= enough or 3 * rounds > cell.train.steps:
+            if spent >= enough or 3 * rounds > cell.train.steps:  # the whole training is over soon enough
                 return spent / rounds
             rounds *= 3
     finally:
@@ -167,7 +174,7 @@ class _Stopwatch:
 
     def now(self) -> float:
         """Seconds: CPU time, and on CUDA wall time when all is done that was started."""
-        if self.device == "cpu":
+        if self.device == "cpu":  # other processes do not count: a worker will have its core for itself
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()

@@ -58,13 +58,17 @@ class Reads:
             return []
         modules = [sys.modules.get(name) for name in set(sys.modules) - self._before]
         imported = {file for module in modules if isinstance(file := getattr(module, "__file__", None), str)}
+        # Installed packages are not edited, and their versions are recorded with the run.
         imported = {file for file in imported if os.path.isabs(file) and not _installed(Path(file))}
         folders = {part.plugin.path.resolve().parent for part in parts}
         data = os.environ.get("GANBENCH_DATA")
         left_out = [Path(folder).resolve() for folder in (root, data) if folder]
+        # Unless the plugins themselves lie in one of them.
         left_out = [folder for folder in left_out if not any(own.is_relative_to(folder) for own in folders)]
         opened = {file for file in self._opened if _is_beside(Path(file), folders)}
-        watched = _watched(parts)
+        # The files on which the keys of results depend: an edit of one of them trains or scores again.
+        keyed = [f for part in parts for f in (*registry.neighbours(part.plugin.path), *part.files.values())]
+        watched = {file.resolve() for file in keyed}
         found = []
         for file in sorted({Path(file).resolve() for file in imported | opened}):
             if file.is_file() and not any(file.is_relative_to(known) for known in (*watched, *left_out)):
@@ -83,14 +87,6 @@ def _own_parts(cell: Cell) -> list[PluginSpec]:
         parts += part.parts.values()  # the list grows while it is read
     shipped = registry.shipped("baselines"), registry.PACKAGE
     return [part for part in parts if not any(part.plugin.path.is_relative_to(folder) for folder in shipped)]
-
-
-def _watched(parts: Iterable[PluginSpec]) -> set[Path]:
-    """The files and folders on which keys depend. Raises PluginError."""
-    files = [
-        file for part in parts for file in (*registry.neighbours(part.plugin.path), *part.files.values())
-    ]
-    return {file.resolve() for file in files}
 
 
 def _is_beside(file: Path, folders: Iterable[Path]) -> bool:

@@ -138,7 +138,6 @@ def _run(
     store.check_suite(suite)
     try:
         with _signals_interrupt(), temporary_folder() as temporary:
-            # Choose the device and the executor.
             device, start = _choose_executor(executor, device, jobs, console)
 
             # Load the data, give all cells their keys, and split them into tasks.
@@ -148,30 +147,21 @@ def _run(
             for card in (preview.card for preview in previews):
                 for note in card["notes"]:
                     say(console, f"{card['label']}: {note}")
-            # Split all cells, then select those of the shard: the stack of a seed must not depend on the shard.
             own = cells[shard[0] - 1 :: shard[1]] if shard else cells
-            ids = {cell.id for cell in own}
-            seconds = 60 * timeout if timeout else None
+            # Split all cells, then select those of the shard: the stack of a seed must not depend on the shard.
+            ids, seconds = {cell.id for cell in own}, 60 * timeout if timeout else None
             tasks = [
                 replace(task, timeout=seconds, data=data.get(task.cell.dataset.label))
                 for task in split_tasks(cells, root, device, cores() if device == "cpu" else len(gpus()))
                 if task.cell.id in ids
             ]
-            store = Store(root, read_only=dry_run)
             if dry_run:
                 _print_plan(store, own, tasks, console, costs)
                 return 0
 
-            # Prepare the run directory. Errors in writing or logging show here, before any training.
+            # Errors in logging or writing show here, before any training.
             tracking = Tracking(suite.track, store)
-            store.prepare()
-            for cell in own if fresh else ():
-                store.remove(cell)
-            store.write_suite(suite)
-            store.write_environment(device)
-            for each in previews:
-                store.write_dataset(each)
-            store.write_plan(suite, cells)
+            _prepare_directory(store, suite, device, cells, previews, own if fresh else ())
 
             # Do the work, then write records and reports.
             stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
@@ -183,6 +173,25 @@ def _run(
     except KeyboardInterrupt:
         say(console, f"interrupted; {RESUME}")
         return 130
+
+
+def _prepare_directory(
+    store: Store,
+    suite: Suite,
+    device: str,
+    cells: Sequence[Cell],
+    previews: Sequence[Preview],
+    remove: Sequence[Cell],
+) -> None:
+    """Write the suite, the environment, the datasets and the plan, and remove the results of the cells in `remove`."""
+    store.prepare()
+    for cell in remove:
+        store.remove(cell)
+    store.write_suite(suite)
+    store.write_environment(device)
+    for each in previews:
+        store.write_dataset(each)
+    store.write_plan(suite, cells)
 
 
 @contextmanager

@@ -85,9 +85,11 @@ def _result(
     except StoreError:
         return None
     own = records[records["metric"] == value].set_index(["label", "seed"])
+    # Other shards may still have some: the best of those that are there would be another than the best of all.
     if any((method.label, seed) not in own.index for method in trial_suite.methods for seed in tune.seeds):
         return None
     scores = own["value"].where(own["status"] == "ok")
+    # By the numbers of trials, whose settings follow from the method and the search, not from the records.
     column = next(v for m in trial_suite.metrics for v in m.plugin.values if v.name == value)
     methods = []
     for method in searched(suite, dataset):

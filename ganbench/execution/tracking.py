@@ -214,6 +214,7 @@ class Tracking:
                 continue
             trained = self.store.training(cell, seed, artefacts=False)
             rows = list(self._rows(cell, trained)) if trained else []
+            # While the run lasts only what is complete: a failed seed may be tried again, a score may be on its way.
             settled = trained and trained.status in SETTLED and None not in rows
             if trained and (final or settled):
                 self._log(cell, trained, [record for row in rows if row for record in row])
@@ -228,6 +229,7 @@ class Tracking:
     def _log(self, cell: Cell, trained: TrainedSeed, records: list[dict[str, Any]]) -> None:
         """Log a seed to all trackers; one that fails is switched off. Raises StoreError if the store cannot be
         written."""
+        # What the logs depend on. The same digest means that an earlier run has logged this seed already.
         known = {"key": cell.train_keys[trained.seed], **trained.summary, "records": records}
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         label = cell.id.rpartition("-")[0]

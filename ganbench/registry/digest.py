@@ -14,6 +14,7 @@ from .scan import is_tunable, parse, read_source
 def digest(path: Path) -> str:
     """SHA-256 of the syntax trees of a file and of the neighbouring files that it imports. It does not change with
     comments, with notation (`1e-3` for `0.001`), or with the version of Python."""
+    # Names relative to the file's folder, so that a checkout elsewhere has the same keys.
     files = sorted(_imported_files(path.resolve()).items())
     forms = ", ".join(f"({name!r}, {content.form})" for name, content in files)
     return hashlib.sha256(f"[{forms}]".encode()).hexdigest()
@@ -35,6 +36,7 @@ def _imported_files(path: Path) -> dict[str, Content]:
         if name in contents:
             continue
         contents[name] = _content(file, read_source(file))
+        # A change of ganbench itself is covered by the engine's protocol, not by the hash of each plugin.
         for package in contents[name].imported - {"ganbench"}:
             queue += [path.parent / f"{package}.py"] if (path.parent / f"{package}.py").is_file() else []
             queue += sorted((path.parent / package).rglob("*.py"))

@@ -23,6 +23,7 @@ PACKAGE = Path(__file__).parent.parent
 def shipped(folder: str) -> Path:
     """A folder that ganbench ships (`baselines`, `suites`, `results/reference`): from the installed
     package, else from the checkout."""
+    # In a wheel these folders lie inside the package, in a checkout next to it.
     for root in (PACKAGE / "_shipped", PACKAGE.parent):
         if (root / folder).is_dir():
             return root / folder
@@ -49,6 +50,7 @@ def catalog() -> dict[Kind, dict[str, Plugin]]:
 def find(kind: Kind, name: str, folder: Path | None = None) -> Plugin:
     """A plugin by its name (`gan`), or by file relative to `folder` (`./my_gan.py`, `./my_gan.py:Second`). Raises
     PluginError, with the nearest name, if there is none."""
+    # The ending tells files from names, so a file in the working directory never hides a shipped plugin.
     file, _, symbol = name.partition(":")
     if not file.endswith(".py"):
         known = catalog()[kind]
@@ -86,6 +88,7 @@ def load(plugin: Plugin) -> Any:
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
+        # The line of the plugin, since the traceback of the import is not shown.
         lines = [
             f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(plugin.path)
         ]
@@ -132,6 +135,7 @@ def _module(path: Path) -> ModuleType:
         return importlib.import_module(
             "ganbench." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         )
+    # The path is in the name, since two folders may each have a `my_gan.py`.
     name = f"ganbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]

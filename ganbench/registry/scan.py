@@ -81,6 +81,7 @@ def scan(path: Path) -> list[Plugin]:
     """The plugins of a file, read from its syntax tree. Raises PluginError for a file or mark that cannot be read."""
     source = read_source(path)
     tree = parse(path, source)
+    # The lines too, because the tree has no comments, and those after parameters are their documentation.
     lines = importlib.util.decode_source(source).split("\n")
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found = [_plugin(node, path, lines, classes) for node in tree.body]
@@ -113,6 +114,7 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         target = call.func if call else decorator
+        # `@method`, `@method(...)` and `@ganbench.method(...)`, recognised by the name alone: nothing is imported.
         kind = getattr(target, "id", getattr(target, "attr", ""))
         if kind not in KINDS:
             continue
@@ -141,7 +143,9 @@ def _plugin(node: ast.stmt, path: Path, lines: list[str], classes: dict[str, ast
 def _family(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
     """The base classes of a class that are in the same file, followed by the class itself."""
     bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
-    older = {name: one for name, one in classes.items() if one is not node}
+    older = {
+        name: one for name, one in classes.items() if one is not node
+    }  # a class that inherits from itself ends
     return [*(one for base in bases for one in _family(base, older)), node]
 
 
@@ -150,7 +154,9 @@ def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
     found: dict[str, Any] = {"name": snake(symbol)}
     for argument in call.args if call else ():
         if isinstance(argument, ast.Call):  # Value("modes", "modes", "higher")
-            found["values"] = (*found.get("values", ()), _value(argument))
+            named = {str(keyword.arg): _literal_argument(keyword.value) for keyword in argument.keywords}
+            value = Value(*map(_literal_argument, argument.args), **named)
+            found["values"] = (*found.get("values", ()), value)
         elif name := _literal_argument(argument):
             found["name"] = name
     for keyword in call.keywords if call else ():
@@ -162,12 +168,6 @@ def _mark_arguments(call: ast.Call | None, symbol: str) -> dict[str, Any]:
     if unknown := set(found) - set(DECORATOR):
         raise ValueError(f"there is no argument {min(unknown)!r}")
     return found
-
-
-def _value(call: ast.Call) -> Value:
-    return Value(
-        *map(_literal_argument, call.args), **{str(k.arg): _literal_argument(k.value) for k in call.keywords}
-    )
 
 
 def _literal_argument(node: ast.expr) -> Any:
@@ -192,7 +192,9 @@ def _fields(family: list[ast.ClassDef], path: Path, lines: list[str]) -> list[Pa
         if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
             continue
         annotation = ast.unparse(item.annotation)
-        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or _is_excluded_from_init(item.value):
+        init = (_field_keywords(item.value) or {}).get("init")
+        # Not parameters: class variables, the marker `_: KW_ONLY`, and `field(init=False)`.
+        if re.search(r"\b(ClassVar|KW_ONLY)\b", annotation) or (init is not None and _literal(init) is False):
             continue
         name, value, search = item.target.id, item.value, None
         if is_tunable(value):
@@ -201,7 +203,10 @@ def _fields(family: list[ast.ClassDef], path: Path, lines: list[str]) -> list[Pa
             except (TypeError, ValueError, PluginError) as error:
                 raise PluginError(f"{path}:{value.lineno}: tunable of {name}: {error}") from None
             value = value.args[0] if value.args else None
-        required = value is None or _lacks_default(value)
+        keywords = _field_keywords(value)
+        required = value is None or (
+            keywords is not None and not {"default", "default_factory"} & set(keywords)
+        )
         default = _literal(value) if value and not required else None
         found[name] = Param(name, annotation, default, required, _comment(item, lines), search)
     return list(found.values())
@@ -220,16 +225,6 @@ def _field_keywords(value: ast.expr | None) -> dict[str | None, ast.expr] | None
         return None
     called = getattr(value.func, "id", getattr(value.func, "attr", ""))
     return {keyword.arg: keyword.value for keyword in value.keywords} if called == "field" else None
-
-
-def _is_excluded_from_init(value: ast.expr | None) -> bool:
-    init = (_field_keywords(value) or {}).get("init")
-    return init is not None and _literal(init) is False
-
-
-def _lacks_default(value: ast.expr) -> bool:
-    keywords = _field_keywords(value)
-    return keywords is not None and not {"default", "default_factory"} & set(keywords)
 
 
 def _arguments(node: ast.FunctionDef, lines: list[str]) -> Iterator[Param]:

@@ -207,6 +207,7 @@ def notes(compared: Comparison) -> list[str]:
             "Brackets: 95 % t interval of the difference, not corrected for the number of comparisons. It excludes 0 "
             "exactly if the uncorrected p is below 0.05."
         )
+    # Readers who know that t assumes normality ask for a sign or rank test: say why there is none.
     pairs = rows.loc[rows["pairs"] > 0, "pairs"]
     least = 2.0 ** (1 - int(pairs.min())) if len(pairs) else 0.0  # p of signs or ranks that all agree
     if least > ALPHA / max(tested, 1):

@@ -343,25 +343,20 @@ def _failures(run: Run) -> Iterator[Failure]:
     for cell in run.cells:
         found: dict[tuple[str, str, str, str], list[int]] = {}
         for seed in cell.seeds:
-            for what, info in _seed_failures(seed.info, seed.scores):
+            failed = [
+                (str(score.info.get("metric", "")), score.info)
+                for score in seed.scores
+                if score.info.get("status", "ok") != "ok"
+            ]
+            if seed.info["status"] != "ok":  # the training, then, and not each of the scores that it has not
+                failed = [("training", seed.info)]
+            for what, info in failed:
                 error = str(info.get("error") or "no reason given").strip()
                 trace = str(info.get("traceback") or (error if "\n" in error else ""))
                 key = (what, str(info["status"]), error.splitlines()[-1], trace)
                 found.setdefault(key, []).append(seed.number)
         for (what, status, reason, trace), numbers in found.items():
             yield Failure(cell.dataset, cell.label, what, seed_names(numbers), status, reason, trace)
-
-
-def _seed_failures(
-    train: Mapping[str, Any], scores: Sequence[Any]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The failures of a seed: its training, or else those of its scores."""
-    if train["status"] != "ok":
-        yield "training", train
-        return
-    for score in scores:
-        if score.info.get("status", "ok") != "ok":
-            yield str(score.info.get("metric", "")), score.info
 
 
 # ---------------------------------------------------------------------------------------------- to make it again

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -40,13 +39,17 @@ def table(search: DatasetSearch) -> SearchTable:
         means, best = method.means, method.best
         ok = means[np.isfinite(means)]
         quartiles = [_number(x) for x in np.quantile(ok, [0.25, 0.75])] if len(ok) else []
+        settings = [
+            f"{name} {_number(value) if isinstance(value, float) else value}"
+            for name, value in method.settings[best].items()
+        ]
         rows.append(
             (
                 method.label,
                 _score_text(method, means[0]),
                 _score_text(method, means[best]),
                 f"{best + 1} of {len(means)}",
-                _settings(method.settings[best]) or "the default",
+                ", ".join(settings) or "the default",
                 " to ".join(quartiles),
                 str(int(np.isnan(means).sum())),
                 _seconds(method.seconds.sum(1)),
@@ -118,11 +121,6 @@ def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
         alt=f"Expected best {search.value} against the number of trials on {search.dataset} of {names}.",
         figure=figure,
     )
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    """`lr 0.0021, d_steps 5`."""
-    return ", ".join(f"{name} {_number(v) if isinstance(v, float) else v}" for name, v in settings.items())
 
 
 def _score_text(method: MethodSearch, score: float) -> str:

@@ -57,12 +57,14 @@ def sentence(placed: Placement, place: Place) -> str:
     """`my_gan on ring, at its defaults: rank 3 of 16 by sliced_wasserstein [95 %: 2 to 5]; better than gan and wgan;
     can't tell from lsgan.`"""
     rows = _of(placed.compared.rows, place)
+    # A rank is of settings too, so the sentence says how they were chosen.
     how = "after the same search" if placed.tuned else "at its defaults"
     if not math.isfinite(place.means[placed.label]):
         return (
             f"{placed.label} on {place.dataset}, {how}: no seed ended well, so it is last of {place.methods}."
         )
     found = {verdict: list(rows.loc[rows["verdict"] == verdict, "baseline"]) for verdict in _WORDS}
+    # If nothing is decided, a list of all the others would say no more.
     if not any(found[verdict] for verdict in ("better", "worse", UNLEARNED)):
         told = f"{UNCLEAR} which of them it is better than"
     else:
@@ -96,19 +98,16 @@ def agreement_sentence(found: Agreement) -> str:
             f"This machine agrees with the standings: {found.label}, trained here too, differs from its kept scores in "
             f"none of {plural(len(rows), 'comparison')} ({same})."
         )
-    off = rows[rows["verdict"].isin(("better", "worse"))].to_dict("records")
-    each = "; ".join(f"{row['metric']} on {row['dataset']} ({_apart(row)})" for row in off)
+    each = []
+    for row in rows[rows["verdict"].isin(("better", "worse"))].to_dict("records"):
+        # Fisher's test of failures has no difference of means to show.
+        known = math.isfinite(row["difference"])
+        change = comparison.difference(row) if known else ", ".join(comparison.failed(row))
+        each.append(f"{row['metric']} on {row['dataset']} ({change})")
     return (
         f"This machine does not agree with the standings: {found.label}, trained here too, differs from its kept "
-        f"scores by {each} ({same}). Read the new method against {found.label} as it was trained here."
+        f"scores by {'; '.join(each)} ({same}). Read the new method against {found.label} as it was trained here."
     )
-
-
-def _apart(row: Mapping[Any, Any]) -> str:
-    """The difference, or, where it has none, how many seeds failed."""
-    if math.isfinite(row["difference"]):
-        return comparison.difference(row)
-    return ", ".join(comparison.failed(row))
 
 
 def sentences(outcome: Outcome) -> list[str]:
@@ -142,6 +141,7 @@ def _of(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
     """A row for each method with what `HEADS` says, the best first, the new method in its place."""
+    # The others are the baselines: differences are of the new method minus another one.
     rows = {row["baseline"]: row for row in _of(placed.compared.rows, place).to_dict("records")}
     own = placed.records[
         (placed.records["dataset"] == place.dataset) & (placed.records["metric"] == place.metric)
@@ -151,6 +151,7 @@ def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
     order = sorted(
         place.means, key=lambda label: -sign * place.means[label] if _known(place, label) else math.inf
     )
+    # References stand in their place but take no rank.
     ranked = [sign * mean for label, mean in place.means.items() if label not in placed.references]
     found = []
     for label in order:
@@ -163,10 +164,10 @@ def lines(placed: Placement, place: Place) -> list[tuple[str, ...]]:
         rank = 1 + sum(x > sign * place.means[label] for x in ranked) if _known(place, label) else len(ranked)
         cells = (str(rank), label, _mean(values))
         row = rows.get(label)
-        if row is None:
+        if row is None:  # the new method is compared with all the others, not with itself
             found.append((*cells, "", "", "the new method" if label == placed.label else "not compared"))
             continue
-        # of the new method against this one
+        # Without the unit, which is the same in every row.
         known = math.isfinite(row["difference"])
         change = comparison.difference(row).removesuffix(f" {row['unit']}") if known else "–"
         p = p_value(row["p_corrected"]).removeprefix("= ") if math.isfinite(row["p_corrected"]) else "–"
@@ -183,9 +184,10 @@ def _mean(values: Any) -> str:
     if not len(values):
         return "– (no seed ended well)"
     low, high = (float(end[0]) for end in mean_interval(np.asarray(values)[None, :]))
+    # The interval reaches about two standard errors to either side, which is enough to choose the digits.
     error = (high - low) / 4
     mean, a, b = (number(x, error).replace("-", "−") for x in (float(np.mean(values)), low, high))
-    return f"{mean} [{a}, {b}]" if a else mean
+    return f"{mean} [{a}, {b}]" if a else mean  # one seed has no interval
 
 
 # ---------------------------------------------------------------------------------------------- formats
@@ -217,11 +219,12 @@ def as_json(outcome: Outcome, files: Sequence[Path] = ()) -> str:
     """One object: `schema`, `standings`, `sentences`, `notes`, `files`, `places` (label, tuned, and what
     `analysis.standings.Place` has), `comparisons` as those of `ganbench compare`, and `agrees` (null without
     --retrain)."""
-    places = [
-        {"label": placed.label, "tuned": placed.tuned, **vars(place), "means": _finite(place.means)}
-        for placed in outcome.placements
-        for place in placed.places
-    ]
+    places = []
+    for placed in outcome.placements:
+        for place in placed.places:
+            # JSON has no NaN: a method without a good seed has no mean.
+            means = {label: mean if math.isfinite(mean) else None for label, mean in place.means.items()}
+            places.append({"label": placed.label, "tuned": placed.tuned, **vars(place), "means": means})
     found = {
         "schema": SCHEMA,
         "standings": outcome.kept.name,
@@ -237,10 +240,6 @@ def as_json(outcome: Outcome, files: Sequence[Path] = ()) -> str:
 
 def _objects(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _finite(means: Mapping[str, float]) -> dict[str, float | None]:
-    return {label: mean if math.isfinite(mean) else None for label, mean in means.items()}
 
 
 @dataclass(frozen=True)
@@ -262,6 +261,7 @@ def template_values(outcome: Outcome) -> dict[str, Any]:
     for placed in outcome.placements:
         for place in placed.places:
             key = placed.label, place.dataset
+            # All values of the dataset and its search once, by however many of them it is ranked.
             full = None if key in seen else _table(placed, place)
             curve = curves(outcome, place.dataset, placed.label) if placed.tuned and key not in seen else None
             seen.add(key)
@@ -279,14 +279,15 @@ def template_values(outcome: Outcome) -> dict[str, Any]:
 def _table(placed: Placement, place: Place) -> tables.Table:
     """All values on the dataset, in the order of the ranks."""
     own = placed.records[placed.records["dataset"] == place.dataset]
-    order = [line[1] for line in lines(placed, place)]
-    place_of = {label: number for number, label in enumerate(order)}
-    rows = (
-        own.assign(_order=own["label"].map(place_of))
-        .sort_values("_order", kind="stable")
-        .drop(columns="_order")
-    )
-    (table,) = tables.tables(summary(rows))
+    return _summary_table(own, [line[1] for line in lines(placed, place)])
+
+
+def _summary_table(records: pd.DataFrame, order: Sequence[str]) -> tables.Table:
+    """The table of the records of one dataset, with its methods in this order."""
+    place = {label: number for number, label in enumerate(order)}
+    # A stable sort keeps the metrics of a method in the order of the suite.
+    rows = records.assign(_order=records["label"].map(place)).sort_values("_order", kind="stable")
+    (table,) = tables.tables(summary(rows.drop(columns="_order")))
     return table
 
 
@@ -296,6 +297,7 @@ def curves(outcome: Outcome, dataset: str, label: str) -> Plot | None:
     theirs = next((one for one in outcome.kept.searches if one.dataset == dataset), None)
     if theirs is None or not mine:
         return None
+    # The search knows the method without what the label says of settings and machine.
     own = [m for m in mine if label in (m.label, f"{m.label}-tuned", f"{m.label}-tuned {HERE}")]
     return _curves(theirs, own)
 
@@ -322,6 +324,7 @@ def pictures(run: Path | Run, kept: Standings) -> list[Plot]:
     """Samples of every method of the standings and the curves of the search, to be drawn under `style.style()`."""
     run, found = open_run(run), []
     for dataset in run.datasets.values():
+        # As in the table: tuned where there was a search, the best first.
         labels = kept.labels(dataset.label, tuned=bool(kept.searches))
         cells = {cell.label: cell for cell in run.of(dataset.label)}
         order = [label for label in _ranked(kept, dataset.label, labels) if label in cells]
@@ -339,6 +342,7 @@ def _ranked(kept: Standings, dataset: str, labels: Sequence[str]) -> list[str]:
     rows = rows[(rows["metric"] == kept.by[dataset]) & (rows["status"] == "ok")]
     means = rows.groupby("label")["value"].mean()
     sign = -1.0 if "lower" in set(rows["better"]) else 1.0
+    # A method without a good seed has no mean, and is last.
     return sorted(labels, key=lambda label: -sign * means.get(label, -sign * math.inf))
 
 
@@ -368,6 +372,7 @@ def _dataset_page(kept: Standings, dataset: str, pictured: Sequence[Mapping[str,
     labels = _ranked(kept, dataset, kept.labels(dataset, searched))
     blocks = [f"## {dataset}", f"Suite `{kept.name}`. {kept.about}", " ".join(conclusions(kept, dataset))]
     blocks.append(_markdown(kept, dataset, labels))
+    # Defaults stand in a table of their own, since a rank among both kinds would reward the search.
     if searched:
         defaults = _ranked(kept, dataset, kept.labels(dataset, False))
         blocks.append("At their defaults, which share no column with the above:")
@@ -389,14 +394,8 @@ def _md(cell: object) -> str:
 
 def _markdown(kept: Standings, dataset: str, labels: Sequence[str]) -> str:
     """The table of a dataset, the best first, with the seconds that a seed took."""
-    place = {label: number for number, label in enumerate(labels)}
     rows = kept.rows(dataset, labels)
-    rows = (
-        rows.assign(_order=rows["label"].map(place))
-        .sort_values("_order", kind="stable")
-        .drop(columns="_order")
-    )
-    (table,) = tables.tables(summary(rows))
+    table = _summary_table(rows, labels)
     seconds = rows.groupby("label")["train_seconds"].mean()
     heads = [*table.heads, "seconds a seed"]
     cells = [
@@ -411,6 +410,7 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
     """In five sentences what may be concluded from the standings on a dataset, and what not."""
     by, searched = kept.by[dataset], any(one.dataset == dataset for one in kept.searches)
     references = kept.references(dataset)
+    # Who is first, without what only says what a number means.
     labels = [
         name for name in _ranked(kept, dataset, kept.labels(dataset, searched)) if name not in references
     ]
@@ -453,6 +453,7 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
         found.append(
             "Nothing was searched, so a method with better defaults is not told from a better method."
         )
+    # How far the conclusion reaches.
     budget = kept.budget(dataset)
     found.append(
         f"This holds for {budget.get('steps', 0):,} rounds of {budget.get('batch')} examples, these nets and these "
@@ -474,13 +475,14 @@ def _ranks_page(everything: Sequence[Standings]) -> str:
             rows = kept.rows(dataset, labels)
             rows = rows[rows["metric"] == kept.by[dataset]]
             sign = -1.0 if "lower" in set(rows["better"]) else 1.0
+            # A failed seed ranks last: a method must not gain by failing where it would be bad.
             good = (sign * rows["value"]).where(rows["status"] == "ok").fillna(-math.inf)
             for label, own in good.groupby(rows["label"], sort=False):
                 values[dataset, str(label)] = own.set_axis(rows.loc[own.index, "seed"])
     labels, datasets = rankings.complete(values)
     ranked = rankings.ranking("the value of each dataset", values)
     head = "## Ranks over datasets"
-    if ranked is None:
+    if ranked is None:  # with so few datasets no ranks would be significant
         few = plural(len({dataset for dataset, _ in values}), "dataset")
         needed = (
             f"; {len(labels)} methods need {rankings.least_datasets(len(labels))}" if len(labels) > 2 else ""
@@ -502,6 +504,7 @@ def _made_page(everything: Sequence[Standings]) -> str:
             f"{made.get('device', '')} ({made.get('processor', '')}), Python {made.get('python', '')}, {versions}. "
             f"Scores of each seed: [{kept.name}.csv](../results/reference/standings/{kept.name}.csv)."
         )
+    # Most values share the sentence of their protocol with others, so each sentence stands once.
     texts: dict[str, dict[str, None]] = {}
     for kept in everything:
         for measure in kept.measures:

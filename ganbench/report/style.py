@@ -221,17 +221,14 @@ def median_seeds(shown: Sequence[tuple[str, Seed | None]]) -> str:
 # ---------------------------------------------------------------------------------------------- examples
 
 
-def examples(
-    ax: Axes, dataset: Dataset, points: Array, colour: str, *, columns: int = 6, truth: bool = True
-) -> None:
-    """Examples [n, *shape] of a dataset: a sheet of images, or a scatter plot or histogram over the true density
-    (unless `truth` is false)."""
+def examples(ax: Axes, dataset: Dataset, points: Array, colour: str, *, columns: int = 6) -> None:
+    """Examples [n, *shape] of a dataset: a sheet of images, or a scatter plot or histogram over the true density."""
     if dataset.kind == "image":
         pictures(ax, dataset, points[: columns * columns], columns)
     elif dataset.kind == "line":
-        histogram(ax, dataset, points, colour, truth)
+        histogram(ax, dataset, points, colour)
     else:
-        scatter(ax, dataset, points, colour, truth)
+        scatter(ax, dataset, points, colour)
 
 
 def pictures(ax: Axes, dataset: Dataset, images: Array, columns: int) -> None:
@@ -263,12 +260,11 @@ def _sheet(images: Array, columns: int) -> Array:
     return sheet if colours == 3 else sheet[:, :, 0]
 
 
-def scatter(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: bool = True) -> None:
+def scatter(ax: Axes, dataset: Dataset, points: Array, colour: str) -> None:
     """Points [n, d], the first two coordinates, over the true log-density and the modes."""
     flat = points.reshape(len(points), -1)[:, :2]
     x0, x1, y0, y1 = window(dataset)
-    if truth:
-        _density(ax, dataset)
+    _density(ax, dataset)
     size = float(np.clip(1800 / max(len(flat), 1), 1.2, 6))
     ax.scatter(flat[:, 0], flat[:, 1], s=size, color=colour, alpha=0.55, linewidths=0, rasterized=True)
     ax.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal")
@@ -308,7 +304,7 @@ def _density(ax: Axes, dataset: Dataset) -> None:
             ax.add_patch(circle)
 
 
-def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: bool = True) -> None:
+def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str) -> None:
     """Numbers [n, 1] as a histogram, with the true density as a line."""
     extent = dataset.arrays.get("extent", dataset.arrays["examples"][[0, 0]].reshape(-1))
     real = dataset.arrays["examples"].ravel()
@@ -318,7 +314,7 @@ def histogram(ax: Axes, dataset: Dataset, points: Array, colour: str, truth: boo
     style = {"histtype": "stepfilled", "color": colour, "alpha": 0.55, "linewidth": 0}
     ax.hist(points.ravel(), bins=60, range=(low, high), density=True, **style)
     log = dataset.arrays.get("log_density")
-    if truth and log is not None:
+    if log is not None:
         ax.plot(np.linspace(low, high, len(log)), np.exp(log), color=INK, linewidth=1)
     ax.set(xlim=(low, high), yticks=[])
     ax.spines["left"].set_visible(False)

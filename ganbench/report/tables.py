@@ -211,6 +211,7 @@ def _table(dataset: str, frame: pd.DataFrame, notes: tuple[str, ...], controls: 
     for label, own in methods.items():
         good = [line["n_ok"] for line in own]
         least, most, n = min(good), max(good), max(line["n"] for line in own)
+        # A training that failed counts in each metric, so the most of one kind in any metric is the number of seeds.
         bad = {name: max(line[name] for line in own) for name in FAILURES}
         entries: dict[tuple[Any, Any], Entry] = {}
         for line in own:
@@ -249,6 +250,7 @@ def _entry(row: Line, seeds: str = "", exponent: bool = False) -> Entry:
     show = _with_exponent if exponent else number
     mean, low, high = (show(row[name], error) for name in ("mean", "low", "high"))
     sem = show(row["sem"], row["sem"]) if row["sem"] != 0 else "0"
+    # A value that is not valid is shown but takes no place when a reader sorts the column.
     place = None if row["invalid"] else row["mean"]
     return Entry(mean, low, high, sem, row["best"], mark(row), seeds, place)
 

@@ -95,6 +95,7 @@ def plot(name: str, kind: str) -> str:
 def file_name(*parts: str) -> str:
     """The parts, joined by `-`, as a portable file name. If characters had to be replaced, a digest is appended, so
     that different parts never give the same name."""
+    # Most file systems allow 255 bytes, of which suffixes and temporary names need some.
     safe = [re.sub(r"[^A-Za-z0-9._+=@-]", "_", part) for part in parts]
     name = "-".join(safe)
     if safe == list(parts) and len(name) < 120:

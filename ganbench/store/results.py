@@ -205,6 +205,7 @@ def open_run(run: Path | Run, *, trusted: bool = False) -> Run:
     writes."""
     if isinstance(run, Run):
         return run
+    # Read-only: tables and reports are also made of other people's runs, in which nothing may be moved or locked.
     files = Store(Path(run), read_only=True)
     records = read_records(files)
     cells = tuple(_cells(files, records))
@@ -240,6 +241,7 @@ def _cells(files: Store, records: pd.DataFrame) -> Iterator[Cell]:
 def _seed(files: Store, cell: str, number: int, ended: SeedStatus, planned: Names) -> Seed:
     """One seed. If train.json is missing, as for a seed whose worker was lost, its records give its status."""
     folder = files.path(layout.scores(cell, number))
+    # One listing instead of a look for each file: there are a hundred thousand of them in a large run.
     there = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
     names = (name for name in sorted(planned.get(number, ())) if name.rpartition("/")[2] in there)
     scores = tuple(_score(files, name, there) for name in names)
@@ -316,6 +318,7 @@ def read_records(run: Path | Store) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise StoreError(f"{path}: cannot be read ({error})") from None
     rows = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    # Fixed types, also for columns without any value, in which pandas would guess.
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
     records["protocol"] = records["protocol"].map(current_protocol)
     numbers = {"value": "float64", "sem": "float64", "n": "Int64", "seconds": "float64"}

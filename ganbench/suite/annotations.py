@@ -59,7 +59,7 @@ def describe(value: Any) -> str:
 def _tree(annotation: str) -> ast.expr:
     try:
         return _unwrap(ast.parse(annotation.strip(), mode="eval").body)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError):  # what cannot be read is not checked, as in Python itself
         return ast.Name("Any")
 
 
@@ -78,7 +78,7 @@ def _items(node: ast.expr) -> list[ast.expr]:
 
 def _fit(node: ast.expr, value: Any) -> Any:
     match _unwrap(node):
-        case ast.Name("int") if type(value) is int:
+        case ast.Name("int") if type(value) is int:  # `is`, since True is an int in Python but not in a suite
             return value
         case ast.Name("float") if type(value) in (int, float):
             return float(value)
@@ -131,7 +131,7 @@ def _generic(head: str, inside: list[ast.expr], value: Any) -> Any:
 
 def _choice(choices: list[Any], value: Any) -> Any:
     for choice in choices:
-        if choice == value and type(choice) is type(value):
+        if choice == value and type(choice) is type(value):  # 1 == True == 1.0
             return choice
     if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
         raise Mismatch(f"{value!r} is not one of its values{did_you_mean(value, choices)}")

@@ -79,6 +79,7 @@ def read(path: Path, issues: list[SuiteIssue]) -> tuple[YamlNode, str]:
         raise _fatal(start, f"cannot be read ({error.strerror or error})") from None
     if len(data) > MAX_BYTES:
         raise _fatal(start, f"is too large for a suite: {len(data):,} bytes, at most {MAX_BYTES:,}")
+    # Editors on Windows begin a file with a byte-order mark, which YAML would take for text.
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,6 +158,7 @@ class _Composer(yaml.SafeLoader):
             raise _fatal(position, f"{sign}{anchor}: {remedy}")
         if tag:
             raise _fatal(position, f"the tag {tag!r} is not supported; remove it, or quote the text")
+        # Everything below recurses over the tree, and must not reach Python's own limit.
         if isinstance(event, yaml.CollectionStartEvent) and self.depth == MAX_DEPTH:
             raise _fatal(position, f"is nested more than {MAX_DEPTH} deep")
         self.depth += 1
@@ -182,7 +184,7 @@ def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> 
             continue
         name = key_node.value
         value = _convert(value_node, join_key(key, name), file, issues)
-        if name in keys:
+        if name in keys:  # PyYAML itself would let the last one win in silence
             message = f"the key {name!r} is given twice (first in line  {keys[name].line})"
             issues.append(key_position.issue(join_key(key, name), message))
         else:
@@ -193,7 +195,7 @@ def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> 
 def _checked_scalar(node: yaml.ScalarNode, position: Position, key: str, issues: list[SuiteIssue]) -> Any:
     """The value of a scalar; BROKEN, with an issue, if a suite cannot hold it. Quoted scalars and blocks are text."""
     text = node.value
-    value = scalar(text) if node.style is None else text
+    value = scalar(text) if node.style is None else text  # `style`: the quotes, or | and > of a block
     if isinstance(value, float) and not math.isfinite(value):
         short = text if len(text) <= 20 else f"{text[:12]}… ({len(text):,} digits)"
         message = f"{short} is not a finite number"
@@ -227,6 +229,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> SuiteErr
     position = _position(mark, file) if mark else Position(file, 1, 1)
     lines = text.split("\n")
     line = lines[position.line - 1] if position.line <= len(lines) else ""
+    # PyYAML says only that it found a character that cannot start any token.
     if tab := re.match(r" *\t", line):
         at = Position(file, position.line, tab.end())
         return _fatal(at, "a tab in the indentation; YAML is indented with spaces")

@@ -38,6 +38,7 @@ def expand(root: YamlNode) -> YamlNode:
     """The suite with every entry in its long form: `ring: {modes: 8}` as `{dataset: ring, params: ...}`."""
     if not isinstance(root.value, dict):
         return root
+    # Also before budgets and --set are applied: their keys, `methods.0.params.width`, are those of the long form.
     value = dict(root.value)
     for key, kind in (("datasets", "dataset"), ("methods", "method"), ("metrics", "metric")):
         if key in value:
@@ -91,6 +92,7 @@ def apply_budget(root: YamlNode, path: Path, issues: list[SuiteIssue]) -> YamlNo
         message = f"there is no budget {choice.value!r}{did_you_mean(str(choice.value), budgets.value)}"
         issues.append(choice.position.issue("budget", message))
         return root
+    # The name comes first, so that a budget may itself change any key, `name` too.
     name = root.value.get("name") or YamlNode(path.stem, choice.position)
     full_name = YamlNode(f"{name.value}-{choice.value}", name.position)
     root = replace(root, value={**root.value, "name": full_name})
@@ -156,7 +158,7 @@ def _assign(node: YamlNode | None, steps: Sequence[str], value: YamlNode) -> Yam
     """A copy of the tree with `value` at the path `steps`; missing mappings are created. Raises KeyPathError."""
     if not steps:
         return value
-    if node is None or node.value is None:
+    if node is None or node.value is None:  # `train:` with nothing below it is null in YAML
         node = YamlNode({}, value.position)
     head, rest = steps[0], steps[1:]
     if isinstance(node.value, list):

@@ -152,6 +152,7 @@ class Reader:
             keys["trials"].note(f"expected at least 2 trials, the default and another setting, got {trials}")
         if steps is not None and steps < 1:
             keys["steps"].note(f"must be 1 or more, got {steps}")
+        # Settings chosen on the suite's own seeds would be fitted to their noise.
         seeds = self.seeds(keys["seeds"]) if keys["seeds"].given else (1000, 1001)
         if both := sorted(set(seeds) & set(suite.seeds)):
             keys["seeds"].note(
@@ -210,7 +211,7 @@ class Reader:
         values = {
             name: tuple(self.param(item, param) for item in cursor.items()) for name, cursor in keys.items()
         }
-        if any(value is BROKEN for items in values.values() for value in items):
+        if any(value is BROKEN for items in values.values() for value in items):  # said already
             return None
         try:
             return SearchRange(**values)
@@ -268,6 +269,7 @@ class Reader:
                 setting.note(f"must be {least} or more, got {value}")
             elif value is not None:
                 settings[name] = value
+        # TF32 and bfloat16 are ways to multiply float32 numbers.
         if settings.get("dtype") == "float64" and settings.get("precision", "float32") != "float32":
             given = settings["precision"]
             what = f"applies to float32 only; leave out `dtype: float64` or `precision: {given}`"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
 from ..contracts import Value
-from ..registry import Param, Plugin
+from ..registry import Plugin
 from ..search_range import SearchRange
 from . import annotations
 
@@ -87,11 +88,15 @@ class PluginSpec:
     def resolved(self) -> dict[str, Any]:
         """All parameters with their defaults, in the order of the source. A default that is not a plain value is left
         out; the digest of the file covers it."""
-        return {
-            param.name: self.params.get(param.name, _default(param))
-            for param in self.plugin.params
-            if param.name in self.params or (not param.required and _is_plain(param.default))
-        }
+        values = {}
+        for param in self.plugin.params:
+            if param.name in self.params:
+                values[param.name] = self.params[param.name]
+            elif not param.required and _is_plain(param.default):
+                values[param.name] = param.default
+                with suppress(annotations.Mismatch):  # such as None for `x: int = None`, which Python accepts
+                    values[param.name] = annotations.coerce(param.annotation, param.default)
+        return values
 
 
 @dataclass(frozen=True)
@@ -155,13 +160,6 @@ class Suite:
         str, ...
     ] = ()  # trackers to which every finished seed is reported; they do not change results
     tune: TuneSettings | None = None
-
-
-def _default(param: Param) -> Any:
-    try:
-        return annotations.coerce(param.annotation, param.default)
-    except annotations.Mismatch:  # such as None for `x: int = None`, which Python accepts
-        return param.default
 
 
 def _is_plain(value: Any) -> bool:

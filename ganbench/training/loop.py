@@ -183,10 +183,10 @@ def _train_game(
                 checkpoints.save(seeds, capture(done, spent, place, stack, draws, history))
 
     seconds = (time.monotonic() - started) / len(seeds)
-    steps = torch.tensor(history.points)
+    rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
     trained = []
     for index, (seed, died) in enumerate(zip(seeds, stack.died.tolist(), strict=True)):
-        rows = {**history.losses, **{f"probe.{name}": values for name, values in history.probes.items()}}
+        shots = [shot[index] for shot in history.snapshots]
         curves = {name: torch.stack(values)[:, index].cpu() for name, values in rows.items()}
         trained.append(
             TrainedSeed(
@@ -194,10 +194,8 @@ def _train_game(
                 status="ok" if died < 0 else "diverged",
                 error=None if died < 0 else f"a loss or gradient was not finite at step {died}",
                 state=stack.state(index, latents(stack.game, seed, CALIBRATION_LATENTS, device, dtype)),
-                curves={"step": steps, **curves},
-                snapshots=torch.stack([shot[index] for shot in history.snapshots])
-                if history.snapshots
-                else None,
+                curves={"step": torch.tensor(history.points), **curves},
+                snapshots=torch.stack(shots) if shots else None,
                 snapshot_steps=tuple(history.snapshot_steps),
                 seconds=seconds,
                 stack=len(seeds),

@@ -177,7 +177,14 @@ class Replica:
 
     def step(self, player: str, b: Batch) -> Replica:
         spec, old = self._layout.game.players[player], self._params[player]
-        self._cache_outputs(player, b)
+        # Cache the outputs of nets that the loss applies to draws but that this player does not own, such as G(z) in
+        # D's loss. They stay constant while it moves, so unrolling k steps computes (and differentiates) them once
+        # instead of k times.
+        for net, draw in self._layout.cached_inputs.get(player, ()):
+            key = (net, id(b.tensors[draw]))
+            constant = self._layout.owner[net] != player and not self._layout.game.views.get(net)
+            if constant and key not in self._outputs:
+                self._outputs[key] = self._apply(net, (b.tensors[draw],), {})
         grad = torch.func.grad(lambda vector: spec.loss(self._with(player, vector, self._states, b), b))(old)
         new, state = spec.optimiser.step(old, grad, self._states[player])
         if spec.schedule:
@@ -185,16 +192,6 @@ class Replica:
         if spec.project:
             new = spec.project(new)
         return self._with(player, new, {**self._states, player: state}, b)
-
-    def _cache_outputs(self, player: str, b: Batch) -> None:
-        """Cache the outputs of nets that the player's loss applies to draws but that it does not own, such as G(z) in
-        D's loss. They stay constant while this player moves, so unrolling k steps computes (and differentiates) them
-        once instead of k times."""
-        for net, draw in self._layout.cached_inputs.get(player, ()):
-            key = (net, id(b.tensors[draw]))
-            constant = self._layout.owner[net] != player and not self._layout.game.views.get(net)
-            if constant and key not in self._outputs:
-                self._outputs[key] = self._apply(net, (b.tensors[draw],), {})
 
     def recall(self, name: str) -> Any:
         return self._memory[name]
@@ -217,7 +214,13 @@ class Stack:
             for player, layout in self.layout.players.items()
         }
         self.states = {name: p.optimiser.init(self.params[name]) for name, p in self.game.players.items()}
-        self.buffers = {net: _stacked_buffers([game.nets[net] for game in games]) for net in self.game.nets}
+        # Of each net by name, stacked over the replicas: [S, ...]
+        self.buffers: dict[str, dict[str, Tensor]] = {}
+        for net in self.game.nets:
+            rows = [dict(game.nets[net].named_buffers(remove_duplicate=False)) for game in games]
+            self.buffers[net] = {
+                name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()
+            }
         self.initial_buffers = pytree.tree_map(torch.clone, self.buffers)
         convolves = any(isinstance(m, CONVOLUTION) for net in self.game.nets.values() for m in net.modules())
         self.looped = device.type == "cpu" and (len(games) <= MAX_LOOPED_SEEDS or convolves)
@@ -463,9 +466,3 @@ def _clock(step: int, steps: int, like: Tensor) -> dict[str, Tensor]:
     """The entries "step" and "progress" of a minibatch."""
     # Filled on the device: copying a number from the host would synchronise.
     return {"step": like.new_full((), step), "progress": like.new_full((), step / steps)}
-
-
-def _stacked_buffers(nets: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """The buffers of a net by name, stacked over its replicas: [S, ...]."""
-    rows = [dict(net.named_buffers(remove_duplicate=False)) for net in nets]
-    return {name: torch.stack([row[name].to(like) for row in rows]) for name, like in rows[0].items()}
