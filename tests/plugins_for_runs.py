@@ -94,12 +94,15 @@ class Constant:
 
     log: str = ""  # file
     seconds: float = 0.0  # of each training
+    gate: str = ""  # file, for which all seeds but the first wait
 
     def fit(self, data, seed, budget):
         if self.log:
             with open(self.log, "a") as file:
                 file.write(f"{os.getpid()} {seed}\n")
         time.sleep(self.seconds)
+        while self.gate and seed and not os.path.exists(self.gate):
+            time.sleep(0.02)
         return lambda n, generator: torch.randn(n, *data.shape, generator=generator) + seed
 
 

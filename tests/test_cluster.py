@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from runs import Bench, slow, until
+from runs import OURS, Bench, until
 
 from ganbench.errors import RequestError, StoreError
 from ganbench.execution import ray_cluster, run
@@ -218,9 +218,12 @@ def nodes() -> Iterator[Any]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(bench: Bench, nodes: Any) -> None:
-    alone = bench.folder / "alone"
-    methods = ("TinyGAN", "Constant", slow(bench.folder / "log", 0.7).replace("}}", "}, label: slow}"))
-    assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, out=alone) == 0
+    alone, gate = bench.folder / "alone", bench.folder / "gate"
+    waiting = f"{{method: '{OURS}Constant', params: {{gate: '{gate}'}}, label: waiting}}"
+    methods = ("TinyGAN", "Constant", waiting)
+    gate.touch()
+    assert bench.run(*methods, metrics="MeanNorm Range", seeds=2, out=alone) == 0
+    gate.unlink()  # until a node is killed
 
     over, killed = threading.Event(), threading.Event()
 
@@ -229,18 +232,19 @@ def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(benc
         if not over.is_set():
             nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
             killed.set()
+            gate.touch()
 
     killer = threading.Thread(target=kill_a_node)
     killer.start()
     try:
-        assert bench.run(*methods, metrics="MeanNorm Range", seeds=4, executor="ray") == 0, bench.text
+        assert bench.run(*methods, metrics="MeanNorm Range", seeds=2, executor="ray") == 0, bench.text
     finally:
         over.set()
         killer.join()  # before the fixture takes the cluster down
     assert killed.is_set()
     assert "Ray: 2 nodes, 2 CPUs, no GPU" in bench.text
     assert bench.untimed() == bench.untimed(alone)
-    assert len(bench.rows()) == 36
+    assert len(bench.rows()) == 18
     assert list(bench.out.rglob("*.tmp")) == []
 
 
@@ -248,10 +252,10 @@ def test_a_cluster_gives_the_numbers_of_one_machine_though_a_node_is_killed(benc
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_what_tasks_do_on_a_node_is_told_as_on_one_machine(bench: Bench, nodes: Any) -> None:
     shutil.copy(Path(__file__).with_name("plugins_for_faults.py"), bench.folder)
-    assert bench.run("TinyGAN", seeds=1, executor="ray") == 0
+    assert bench.run("TinyGAN", seeds=1) == 0
     finished = bench.finished()
     methods = ("TinyGAN", f"{{method: '{FAULTS}Vanishing'}}", f"{{method: '{FAULTS}Hanging'}}")
-    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.5, jobs=1)
+    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.2, jobs=1)
     assert code == 1
     assert {(row["label"], row["status"]) for row in bench.rows()} == {
         ("tiny_gan", "ok"),

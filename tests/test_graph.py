@@ -421,7 +421,7 @@ def test_a_resumed_traced_training_is_the_same_to_the_bit(tmp_path, traced, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tricks", [(), ("unrolling",), ("historical_averaging", "instance_noise")])
+@pytest.mark.parametrize("tricks", [("unrolling",), ("historical_averaging", "instance_noise")])
 def test_a_compiled_round_is_the_plain_one(tmp_path, tricks):
     twins = Twins(tmp_path, entry("gan", tricks), CompiledRound)
     for plain, compiled in twins.play():

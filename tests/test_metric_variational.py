@@ -81,9 +81,9 @@ def test_noise_around_modes_is_seen(name, noise):
 def test_exact_values_and_the_spread_over_fresh_sets():
     """Below the exact value in the mean, near it, and ± the spread between fresh sets."""
     found = {}
-    for noise in (0.0, 0.05):
+    for noise, seeds in ((0.0, 2), (0.05, 12)):  # without noise every bound is 0 or nearly so
         scores = []
-        for seed in range(12):
+        for seed in range(seeds):
             g = torch.Generator().manual_seed(seed)
             x, test = mixture("ring", 1000, 2 * seed), mixture("ring", 1000, 2 * seed + 1)
             x = x + noise * torch.randn(x.shape, generator=g)
@@ -91,7 +91,7 @@ def test_exact_values_and_the_spread_over_fresh_sets():
         values = torch.tensor([s.value for s in scores])
         found[noise] = values.mean().item()
         value = exact_noise(0.02, noise)
-        assert values.mean() < value + 2 * values.std() / 12**0.5
+        assert values.mean() < value + 2 * values.std() / seeds**0.5
         assert values.mean() > value - 0.06
         sem = torch.tensor([s.sem or 0 for s in scores]).square().mean().sqrt()
         assert noise == 0 or 0.6 < sem / values.std() < 1.8

@@ -414,7 +414,7 @@ def score(
         found.append(one)
         if as_json:
             rows += [text.score_row(record, one) for record in one.records]
-        else:
+        elif any(record.value is not None for record in one.records):
             click.echo(text.score_text(one))
     unscored = [one for one in found if any(record.value is None for record in one.records)]
     if as_json:

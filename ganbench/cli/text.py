@@ -120,7 +120,8 @@ def unscored_text(unscored: list[Measured], total: int) -> str:
     for one in unscored:
         errors = dict.fromkeys(record.error for record in one.records if record.error)
         advice = f": --set {one.shortage.setting}" if one.shortage and one.shortage.setting else ""
-        lines.append(f"  {one.metric}  {escape_controls('; '.join(errors))}{advice}")
+        reason = click.style(escape_controls("; ".join(errors)), fg="red")
+        lines.append(f"  {one.metric}  {reason}{advice}")
     short = [one.shortage for one in unscored if one.shortage]
     if short:
         lines.append(
@@ -151,15 +152,12 @@ def score_row(record: Record, found: Measured) -> dict[str, Any]:
 
 
 def score_text(found: Measured) -> str:
-    """The lines that `score` prints for one metric: its values, and below them its protocol and controls."""
+    """The lines that `score` prints for one metric: its values, and below them its protocol and controls. Why others
+    have no value stands at the end (`unscored_text`)."""
     lines = [_score_line(record) for record in found.records if record.error is None]
     controls = ", ".join(f"{name} {value:.5g}" for name, value in found.controls.items())
-    errors = list(dict.fromkeys(record.error for record in found.records if record.error))
-    if errors:
-        names = ", ".join(record.metric for record in found.records if record.error)
-        lines.append(f"{heading(names)}  {click.style(escape_controls('; '.join(errors)), fg='red')}")
     notes = [f"verdict: {found.verdict}"] if found.verdict else []
-    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"] if not found.shortage else []
+    notes += [f"protocol {found.records[0].protocol}: {found.sentence}"]
     notes += [f"controls: {controls}"] if controls else []
     notes += [f"warning: {found.warning}"] if found.warning else []
     invalid = dict.fromkeys(record.invalid for record in found.records if record.invalid)

@@ -13,7 +13,7 @@ from ganbench.metrics.ais import MIN_PILOT_STEPS, ais_log_likelihood
 
 pytestmark = pytest.mark.slow
 
-POINTS, CHAINS, STEPS, LEAPFROG = 50, 16, 10, 10
+POINTS, CHAINS, STEPS, LEAPFROG = 50, 16, 10, 4
 
 
 def test_ais_against_its_gradients(benchmark):
