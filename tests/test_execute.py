@@ -300,6 +300,32 @@ def test_only_what_is_new_is_done(bench: Bench) -> None:
     assert [row["seed"] for row in bench.rows()] == [0, 1, 2]
 
 
+def test_a_cell_that_repeats_another_one_is_copied(bench: Bench) -> None:
+    """As the tuned row where the search chose the default: it is trained once, and the copy stands on its own."""
+    log = bench.folder / "log"
+    constant = f"method: '{OURS}Constant', params: {{log: '{log}'}}"
+    both = f"{{{constant}, label: first}}", f"{{{constant}, label: second}}"
+    assert bench.run(*both) == 0
+    assert len(log.read_text().splitlines()) == 2  # one for each seed
+    assert "copied from ring-first, which has the same keys" in bench.text
+    rows = bench.rows()
+    assert [(row["label"], row["cell"].rpartition("-")[0]) for row in rows] == [
+        ("first", "ring-first"), ("first", "ring-first"), ("second", "ring-second"), ("second", "ring-second"),
+    ]  # fmt: skip
+    assert [row["value"] for row in rows[2:]] == [row["value"] for row in rows[:2]]
+    assert bench.run(both[1]) == 0  # without the first
+    assert [row["label"] for row in bench.rows()] == ["second", "second"]
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_a_cell_that_repeats_a_failed_one_is_tried_itself(bench: Bench) -> None:
+    named = [f"{{method: '{OURS}Raising', label: {name}}}" for name in ("first", "second")]
+    assert bench.run("Constant", *named, seeds=1) == 1
+    assert [(row["label"], row["status"]) for row in bench.rows()] == [
+        ("constant", "ok"), ("first", "failed"), ("second", "failed"),
+    ]  # fmt: skip
+
+
 def test_another_setting_of_a_metric_scores_again_and_trains_nothing(bench: Bench) -> None:
     bench.run("TinyGAN")
     finished, protocols = bench.finished(), {row["protocol"] for row in bench.rows()}

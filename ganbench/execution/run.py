@@ -164,7 +164,12 @@ def _run(
             _prepare_directory(store, suite, device, cells, previews, own if fresh else ())
 
             # Do the work, then write records and reports.
-            stopped = _run_pending(tasks, store, start, ProgressDir(Path(temporary)), tracking, console)
+            progress = ProgressDir(Path(temporary))
+            first, repeats = split_repeats(tasks)
+            stopped = _run_pending(first, store, start, progress, tracking, console)
+            left = [] if stopped else _copy_repeats(repeats, store, console)
+            if left:  # seeds of which there is nothing to copy, since they failed
+                stopped = _run_pending(left, store, start, progress, tracking, console)
             code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
@@ -333,6 +338,43 @@ def split_tasks(cells: Sequence[Cell], root: Path, device: str, units: int) -> I
         for start, end in pairwise(ends):
             yield Task(number, cell, seeds[start:end], root, device)
             number += 1
+
+
+def split_repeats(tasks: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, Cell]]]:
+    """The tasks to run, and those that would only repeat an earlier cell, each with that cell. A cell repeats another
+    one if it has the same keys and budget under another label, as a tuned method where the search chose its default."""
+    cells: dict[str, Cell] = {}
+    first, repeats = [], []
+    for task in tasks:
+        own, earlier = task.cell, cells.setdefault(task.cell.key, task.cell)
+        # The number of snapshots is part of the budget but of no key.
+        same = (own.train_keys, own.score_keys, own.train) == (
+            earlier.train_keys, earlier.score_keys, earlier.train,
+        )  # fmt: skip
+        if earlier is own or not same:
+            first.append(task)
+        else:
+            repeats.append((task, earlier))
+    return first, repeats
+
+
+def _copy_repeats(repeats: Sequence[tuple[Task, Cell]], store: Store, console: Console) -> list[Task]:
+    """Copy the results of the cells that are repeated; returns the tasks with work left to do."""
+    for task, earlier in repeats:
+        with store.lock(task.cell.id, task.seeds), store.lock(earlier.id, task.seeds):
+            copied = [
+                seed
+                for seed in task.seeds
+                if pending_work(store, task.cell, [seed]) and not pending_work(store, earlier, [seed])
+            ]
+            for seed in copied:
+                store.copy_seed(earlier, task.cell, seed)
+        if copied:
+            say(
+                console,
+                f"{task.cell.label}, {seed_names(copied)}: copied from {earlier.label}, which has the same keys",
+            )
+    return [task for task, _ in repeats if pending_work(store, task.cell, task.seeds)]
 
 
 def _print_plan(

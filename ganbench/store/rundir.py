@@ -161,6 +161,19 @@ class Store(Folder):
         if trained.status in SETTLED:
             self._remove_checkpoints(cell.id, trained.seed)
 
+    def copy_seed(self, source: Cell, target: Cell, seed: int) -> None:
+        """Copy the training and the scores of a seed from `source` to `target`, which has the same keys under another
+        label. Raises StoreError if that fails."""
+        origin, path = (self.path(layout.seed(cell.id, seed)) for cell in (source, target))
+        training = self.path(layout.training(source.id, seed))
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            shutil.copytree(origin, path, ignore=shutil.ignore_patterns(training.name, "checkpoint*"))
+        except OSError as error:
+            raise write_error(error, path) from None
+        # The document last: without it, what an interrupted copy has left counts for nothing.
+        self.write(layout.training(target.id, seed), training.read_bytes())
+
     def tensors(self, cell: str, seed: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of a seed (or the `state` of its sampler), and its samples (None for a game)."""
         folder = self.path(layout.seed(cell, seed))
@@ -348,7 +361,8 @@ class Store(Folder):
                 score_key = metric["keys"][str(seed)]
                 score = self._score(cell["cell"], seed, metric["metric"], score_key, artefacts=False)
                 for record in score["records"] if score else ():
-                    yield {**record, "suite": cell["suite"]}
+                    # The names of the plan, since the score may be a copy of another cell's (`copy_seed`).
+                    yield {**record, **{name: cell[name] for name in COLUMNS if name in cell}}
                 continue
             # A seed that was not trained successfully has a row without value for each value, with its error.
             for value in metric["values"]:
