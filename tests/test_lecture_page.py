@@ -25,6 +25,7 @@ from ganbench.training.trained import TrainedSeed
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "reference" / "lecture"
+SUITES = sorted((ROOT / "suites/lecture").glob("*.yaml"))
 NAMES = r"R1|R2|CIFAR-10|Fig\. \d|log\(1 − D\)"  # figures in names, which are no results
 
 
@@ -93,7 +94,7 @@ def test_every_kept_picture_is_shown() -> None:
     assert {path.name for path in KEPT.glob("*.png")} <= shown
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "suites/lecture").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_a_kept_table_has_the_rows_of_its_suite(path: Path) -> None:
     """A suite that was changed and not run again must not claim a result."""
     table = pd.read_csv(KEPT / f"{path.stem}.csv", dtype={"label": str})
@@ -102,6 +103,70 @@ def test_a_kept_table_has_the_rows_of_its_suite(path: Path) -> None:
         (c.dataset.label, c.method.label) for c in cells
     }
     assert set(table["n"]) == {len(cells[0].seeds)}
+
+
+# ---------------------------------------------------------------------------------------------- heads of the suites
+
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![A-Za-z_])")
+
+
+def outcomes(head: str) -> str:
+    """The paragraphs of a suite's head that state outcomes: those from "Seen over" to the next empty line."""
+    paragraphs = re.split(r"^#\s*$", head, flags=re.MULTILINE)
+    found = [re.sub(r"\s*\n# ?", " ", text).strip() for text in paragraphs]
+    return " ".join(text[text.index("Seen over") :] for text in found if "Seen over" in text)
+
+
+def numbers_of(table: str) -> list[float]:
+    """All numbers of a kept table for readers, with its controls and counts of verdicts."""
+    return [float(one.replace(",", "")) for one in NUMBER.findall(table.split("# ", 1)[1])]
+
+
+def kept_numbers(text: str, suite: str) -> list[float]:
+    """Means, bounds, floors and controls of the tables that a head names, and of the probes beside them."""
+    found: list[float] = []
+    for stem in {suite, *re.findall(r"([\w-]+)\.(?:md|csv)", text)}:
+        for path in KEPT.glob(f"{stem.removesuffix('-probes')}*.csv"):
+            table = pd.read_csv(path)
+            columns = [name for name in ("mean", "low", "high", "floor", "iqm") if name in table]
+            found += [float(one) for one in table[columns].to_numpy().ravel() if pd.notna(one)]
+            page = path.with_suffix(".md")
+            found += numbers_of(page.read_text(encoding="utf-8")) if page.is_file() else []
+    return found
+
+
+def unsupported(text: str, known: list[float]) -> list[str]:
+    """The numbers of a text that none of the known ones rounds to, with the words before them. Signs are not compared,
+    since a text may say "costs"."""
+    missing = []
+    for match in NUMBER.finditer(re.sub(r"results/reference/\S+", "", text)):
+        word = match[0].rstrip(",").replace(",", "")
+        half = 0.5 * 10.0 ** -len(word.partition(".")[2]) + 1e-9
+        if not any(abs(abs(one) - abs(float(word))) <= half for one in known):
+            missing.append(match.string[max(0, match.start() - 30) : match.end()])
+    return missing
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_outcomes_in_a_head_are_in_the_kept_table(path: Path) -> None:
+    """Numbers in the paragraphs that begin with "Seen over": a kept number, or one of the suite's settings."""
+    text = path.read_text(encoding="utf-8")
+    head, body = text.split("\nname:", 1)
+    said = outcomes(head)
+    assert said, "the head has no paragraph of outcomes: Seen over N seeds (the kept table): ..."
+    seeds = yaml.safe_load(text)["seeds"]
+    settings = [float(one.replace(",", "")) for one in NUMBER.findall(body)]
+    settings += [float(len(seeds) if isinstance(seeds, list) else seeds)]
+    assert unsupported(said, kept_numbers(said, path.stem) + settings) == []
+
+
+def test_a_number_that_no_table_has_is_seen() -> None:
+    head = "# What.\n# Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats\n# and 46 %.\n#\n# Chosen from 99."
+    assert outcomes(head) == "Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats and 46 %."
+    assert unsupported(outcomes(head), [5, 7.56, 1000.2, 0.244, 45.6]) == [
+        "seeds (x.md): 7.6 modes, 1,000 rounds, -0.25"
+    ]
+    assert unsupported(outcomes(head), [5, 7.4, 1000, 0.249, 45.6]) == ["Seen over 5 seeds (x.md): 7.6"]
 
 
 # ---------------------------------------------------------------------------------------------- the rule
