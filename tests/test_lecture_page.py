@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ganbench.cli.commands import main
+from ganbench.execution import run
 from ganbench.execution.worker import load_data
 from ganbench.suite.load import load, shipped_suites
 from ganbench.suite.plan import make_cells
@@ -52,6 +54,68 @@ def claims() -> list[dict[str, Any]]:
 
 def test_the_page_is_what_the_claims_and_the_tables_say(lecture: ModuleType) -> None:
     assert lecture.PAGE.read_text(encoding="utf-8") == lecture.page(), "run scripts/lecture"
+
+
+def code_of_notebook(lecture: ModuleType) -> list[str]:
+    document = json.loads(lecture.NOTEBOOK.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_has_the_text_of_the_page(lecture: ModuleType) -> None:
+    assert lecture.NOTEBOOK.read_text(encoding="utf-8") == lecture.notebook(), "run scripts/lecture"
+    document = json.loads(lecture.notebook())
+    text = "\n".join("".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "markdown")
+    for line in lecture.page().splitlines():
+        assert (
+            line in text or line.startswith("<!--") or line in lecture.OF_PAGE or lecture.OF_PAGE[:20] in line
+        )
+
+
+def test_the_notebook_reads_the_rows_of_every_claim(
+    lecture: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cells but those that train, one namespace for all. Their numbers are those of the comparisons."""
+    monkeypatch.chdir(ROOT / "docs")
+    shown: list[pd.DataFrame] = []
+    names: dict[str, Any] = {"display": shown.append}
+    first, *cells = code_of_notebook(lecture)
+    exec(compile(first, "notebook", "exec"), names)
+    reading = [cell for cell in cells if not cell.startswith("again(")]
+    assert len(reading) == sum("tests" in claim for claim in claims())
+    for cell in reading:
+        head, last = cell[: cell.rindex("rows(")], cell[cell.rindex("rows(") :]
+        exec(compile(head, "notebook", "exec"), names)
+        shown.append(eval(compile(last, "notebook", "eval"), names))
+    means = {f"{mean:.12g}" for frame in shown for mean in frame["mean"]}
+    for claim in claims():
+        for test in claim.get("tests", ()):
+            assert f"{lecture.row(lecture.whole(test['of'], claim))['mean']:.12g}" in means
+
+
+def test_cells_that_train_name_suites_with_a_kept_table(lecture: ModuleType) -> None:
+    cells = [cell for cell in code_of_notebook(lecture) if cell.startswith("again(")]
+    assert 3 <= len(cells) <= 5
+    for cell in cells:
+        suite, changes = re.fullmatch(r'again\("(.+?)", "(.+)"\)', cell).groups()
+        assert len(load(suite, [changes]).seeds) == len(lecture.RERUN_SEEDS)
+        assert (KEPT / f"{suite}.csv").is_file()
+        assert not set(lecture.RERUN_SEEDS) & set(load(suite).seeds)
+
+
+@pytest.mark.slow
+def test_a_cell_that_trains_compares_with_the_kept_table(
+    lecture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "REPORTS", ())
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "reference").symlink_to(KEPT.parent)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code_of_notebook(lecture)[0], "notebook", "exec"), names)
+    found = names["again"]("kl-covers", "seeds=[20, 21]", "datasets.0.train.steps=5")
+    assert "kl-covers against kl-covers.csv" in capsys.readouterr().out
+    assert len(found) == len(pd.read_csv(KEPT / "kl-covers.csv"))
+    assert found["new mean"].notna().all()
 
 
 def test_every_number_of_a_comparison_is_one_of_a_kept_table(lecture: ModuleType) -> None:
@@ -164,7 +228,7 @@ def test_a_number_that_no_table_has_is_seen() -> None:
     head = "# What.\n# Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats\n# and 46 %.\n#\n# Chosen from 99."
     assert outcomes(head) == "Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats and 46 %."
     assert unsupported(outcomes(head), [5, 7.56, 1000.2, 0.244, 45.6]) == [
-        "seeds (x.md): 7.6 modes, 1,000 rounds, -0.25"
+        "md): 7.6 modes, 1,000 rounds, -0.25"
     ]
     assert unsupported(outcomes(head), [5, 7.4, 1000, 0.249, 45.6]) == ["Seen over 5 seeds (x.md): 7.6"]
 
