@@ -100,8 +100,8 @@ ON = {
         ("ais_ll", "birthday", "c2st", "data_copying", "data_log_density", "diversity", "estimated_divergence",
          "kde_ll", "kde_ll_cv", "kde_ll_folds", "mode_kl", "modes", "prdc", "sliced_wasserstein"), "ring"),
     **dict.fromkeys(
-        ("class_coverage", "classifier_score", "frechet", "kde_ll_scales", "kernel", "latent", "memorisation", "probe",
-         "reconstruction", "sample_classifier", "sharpness"), "digits"),
+        ("arithmetic", "class_coverage", "classifier_score", "frechet", "kde_ll_scales", "kernel", "latent",
+         "memorisation", "probe", "reconstruction", "sample_classifier", "sharpness"), "digits"),
     **dict.fromkeys(("gaussian_fit", "generator_gradient", "variational_bound"), "line"),
 }  # fmt: skip
 

@@ -219,7 +219,7 @@ def test_a_task_trains_scores_and_stores(tmp_path):
 # At how many lines of code each metric may wait for the GPU. A line more must be worth it: on a GPU each costs the time
 # of some ten kernels. Raise the number then.
 WAITS = {
-    "ais_ll": 16, "birthday": 13, "c2st": 7, "class_coverage": 5, "classifier_score": 6,
+    "ais_ll": 16, "arithmetic": 15, "birthday": 13, "c2st": 7, "class_coverage": 5, "classifier_score": 6,
     "data_copying": 28, "data_log_density": 5, "diversity": 4, "estimated_divergence": 22, "frechet": 4,
     "gaussian_fit": 1, "generator_gradient": 4, "kde_ll": 19, "kde_ll_cv": 20, "kde_ll_folds": 17,
     "kde_ll_scales": 20, "kernel": 4, "latent": 13, "memorisation": 23, "mode_kl": 6, "modes": 6,

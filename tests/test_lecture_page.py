@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ganbench.cli.commands import main
+from ganbench.execution import run
 from ganbench.execution.worker import load_data
 from ganbench.suite.load import load, shipped_suites
 from ganbench.suite.plan import make_cells
@@ -25,6 +27,7 @@ from ganbench.training.trained import TrainedSeed
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "reference" / "lecture"
+SUITES = sorted((ROOT / "suites/lecture").glob("*.yaml"))
 NAMES = r"R1|R2|CIFAR-10|Fig\. \d|log\(1 − D\)"  # figures in names, which are no results
 
 
@@ -51,6 +54,68 @@ def claims() -> list[dict[str, Any]]:
 
 def test_the_page_is_what_the_claims_and_the_tables_say(lecture: ModuleType) -> None:
     assert lecture.PAGE.read_text(encoding="utf-8") == lecture.page(), "run scripts/lecture"
+
+
+def code_of_notebook(lecture: ModuleType) -> list[str]:
+    document = json.loads(lecture.NOTEBOOK.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_has_the_text_of_the_page(lecture: ModuleType) -> None:
+    assert lecture.NOTEBOOK.read_text(encoding="utf-8") == lecture.notebook(), "run scripts/lecture"
+    document = json.loads(lecture.notebook())
+    text = "\n".join("".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "markdown")
+    for line in lecture.page().splitlines():
+        assert (
+            line in text or line.startswith("<!--") or line in lecture.OF_PAGE or lecture.OF_PAGE[:20] in line
+        )
+
+
+def test_the_notebook_reads_the_rows_of_every_claim(
+    lecture: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cells but those that train, one namespace for all. Their numbers are those of the comparisons."""
+    monkeypatch.chdir(ROOT / "docs")
+    shown: list[pd.DataFrame] = []
+    names: dict[str, Any] = {"display": shown.append}
+    first, *cells = code_of_notebook(lecture)
+    exec(compile(first, "notebook", "exec"), names)
+    reading = [cell for cell in cells if not cell.startswith("again(")]
+    assert len(reading) == sum("tests" in claim for claim in claims())
+    for cell in reading:
+        head, last = cell[: cell.rindex("rows(")], cell[cell.rindex("rows(") :]
+        exec(compile(head, "notebook", "exec"), names)
+        shown.append(eval(compile(last, "notebook", "eval"), names))
+    means = {f"{mean:.12g}" for frame in shown for mean in frame["mean"]}
+    for claim in claims():
+        for test in claim.get("tests", ()):
+            assert f"{lecture.row(lecture.whole(test['of'], claim))['mean']:.12g}" in means
+
+
+def test_cells_that_train_name_suites_with_a_kept_table(lecture: ModuleType) -> None:
+    cells = [cell for cell in code_of_notebook(lecture) if cell.startswith("again(")]
+    assert 3 <= len(cells) <= 5
+    for cell in cells:
+        suite, changes = re.fullmatch(r'again\("(.+?)", "(.+)"\)', cell).groups()
+        assert len(load(suite, [changes]).seeds) == len(lecture.RERUN_SEEDS)
+        assert (KEPT / f"{suite}.csv").is_file()
+        assert not set(lecture.RERUN_SEEDS) & set(load(suite).seeds)
+
+
+@pytest.mark.slow
+def test_a_cell_that_trains_compares_with_the_kept_table(
+    lecture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "REPORTS", ())
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "reference").symlink_to(KEPT.parent)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code_of_notebook(lecture)[0], "notebook", "exec"), names)
+    found = names["again"]("kl-covers", "seeds=[20, 21]", "datasets.0.train.steps=5")
+    assert "kl-covers against kl-covers.csv" in capsys.readouterr().out
+    assert len(found) == len(pd.read_csv(KEPT / "kl-covers.csv"))
+    assert found["new mean"].notna().all()
 
 
 def test_every_number_of_a_comparison_is_one_of_a_kept_table(lecture: ModuleType) -> None:
@@ -93,7 +158,7 @@ def test_every_kept_picture_is_shown() -> None:
     assert {path.name for path in KEPT.glob("*.png")} <= shown
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "suites/lecture").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_a_kept_table_has_the_rows_of_its_suite(path: Path) -> None:
     """A suite that was changed and not run again must not claim a result."""
     table = pd.read_csv(KEPT / f"{path.stem}.csv", dtype={"label": str})
@@ -102,6 +167,70 @@ def test_a_kept_table_has_the_rows_of_its_suite(path: Path) -> None:
         (c.dataset.label, c.method.label) for c in cells
     }
     assert set(table["n"]) == {len(cells[0].seeds)}
+
+
+# ---------------------------------------------------------------------------------------------- heads of the suites
+
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![A-Za-z_])")
+
+
+def outcomes(head: str) -> str:
+    """The paragraphs of a suite's head that state outcomes: those from "Seen over" to the next empty line."""
+    paragraphs = re.split(r"^#\s*$", head, flags=re.MULTILINE)
+    found = [re.sub(r"\s*\n# ?", " ", text).strip() for text in paragraphs]
+    return " ".join(text[text.index("Seen over") :] for text in found if "Seen over" in text)
+
+
+def numbers_of(table: str) -> list[float]:
+    """All numbers of a kept table for readers, with its controls and counts of verdicts."""
+    return [float(one.replace(",", "")) for one in NUMBER.findall(table.split("# ", 1)[1])]
+
+
+def kept_numbers(text: str, suite: str) -> list[float]:
+    """Means, bounds, floors and controls of the tables that a head names, and of the probes beside them."""
+    found: list[float] = []
+    for stem in {suite, *re.findall(r"([\w-]+)\.(?:md|csv)", text)}:
+        for path in KEPT.glob(f"{stem.removesuffix('-probes')}*.csv"):
+            table = pd.read_csv(path)
+            columns = [name for name in ("mean", "low", "high", "floor", "iqm") if name in table]
+            found += [float(one) for one in table[columns].to_numpy().ravel() if pd.notna(one)]
+            page = path.with_suffix(".md")
+            found += numbers_of(page.read_text(encoding="utf-8")) if page.is_file() else []
+    return found
+
+
+def unsupported(text: str, known: list[float]) -> list[str]:
+    """The numbers of a text that none of the known ones rounds to, with the words before them. Signs are not compared,
+    since a text may say "costs"."""
+    missing = []
+    for match in NUMBER.finditer(re.sub(r"results/reference/\S+", "", text)):
+        word = match[0].rstrip(",").replace(",", "")
+        half = 0.5 * 10.0 ** -len(word.partition(".")[2]) + 1e-9
+        if not any(abs(abs(one) - abs(float(word))) <= half for one in known):
+            missing.append(match.string[max(0, match.start() - 30) : match.end()])
+    return missing
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_outcomes_in_a_head_are_in_the_kept_table(path: Path) -> None:
+    """Numbers in the paragraphs that begin with "Seen over": a kept number, or one of the suite's settings."""
+    text = path.read_text(encoding="utf-8")
+    head, body = text.split("\nname:", 1)
+    said = outcomes(head)
+    assert said, "the head has no paragraph of outcomes: Seen over N seeds (the kept table): ..."
+    seeds = yaml.safe_load(text)["seeds"]
+    settings = [float(one.replace(",", "")) for one in NUMBER.findall(body)]
+    settings += [float(len(seeds) if isinstance(seeds, list) else seeds)]
+    assert unsupported(said, kept_numbers(said, path.stem) + settings) == []
+
+
+def test_a_number_that_no_table_has_is_seen() -> None:
+    head = "# What.\n# Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats\n# and 46 %.\n#\n# Chosen from 99."
+    assert outcomes(head) == "Seen over 5 seeds (x.md): 7.6 modes, 1,000 rounds, -0.25 nats and 46 %."
+    assert unsupported(outcomes(head), [5, 7.56, 1000.2, 0.244, 45.6]) == [
+        "md): 7.6 modes, 1,000 rounds, -0.25"
+    ]
+    assert unsupported(outcomes(head), [5, 7.4, 1000, 0.249, 45.6]) == ["Seen over 5 seeds (x.md): 7.6"]
 
 
 # ---------------------------------------------------------------------------------------------- the rule
