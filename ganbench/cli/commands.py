@@ -547,7 +547,7 @@ def check(
     "--on",
     metavar="NAME",
     help="Compare with the shipped standings of a dataset or a suite, such as digits.  "
-    "[default: digits, for a file; none, for a run]",
+    "[default: ring, for a file; none, for a run]",
 )
 @click.option(
     "--tune", is_flag=True, help="For a file: search its settings as those of the standings were searched."
@@ -605,7 +605,7 @@ def compare(
     """
     if on or not all(path.is_dir() for path in results):
         _compare_with_standings(
-            results, baselines, methods, metrics, on or "digits", tune, retrain, out, as_json
+            results, baselines, methods, metrics, on or "ring", tune, retrain, out, as_json
         )
         return
     if tune or retrain or out:
