@@ -24,7 +24,8 @@ def test_the_plain_loop_and_the_stack_train_the_same(name):
     case = SMALL[name]
     params = {**case.params, **{key: 8 for key in ("width", "g_width", "v_width") if key in case.params}}
     case = replace(case, batch=16, params=params or {"width": 8})
-    stack, eager = (Stacked(case, 3, torch.float64), Eager(case, torch.float64))
+    seeds = 1 if "DCGAN" in name else 3  # convolutions are played seed by seed
+    stack, eager = (Stacked(case, seeds, torch.float64), Eager(case, torch.float64))
     for _ in range(6):
         minibatches = next(stack.rounds)
         queue = iter([{key: value[0].clone() for key, value in one.items()} for one in minibatches])
