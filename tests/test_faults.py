@@ -254,7 +254,7 @@ def test_a_killed_run_leaves_neither_workers_nor_a_temporary_folder(bench: Bench
     until(log.exists)
     assert list(temporary.glob("ganbench-*"))
     run.kill()  # this one process, not its group
-    text = run.communicate(timeout=300)[0]
+    text = run.communicate(timeout=600)[0]
     assert run.returncode == -signal.SIGKILL, text
     until(lambda: not alive(int(log.read_text().split()[0])))
     until(lambda: not list(temporary.glob("ganbench-*")))
