@@ -60,7 +60,7 @@ class Browser:
     ) -> None:
         self._session = None
         self.call("Browser.close")
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=300)
         os.close(self._out)
         os.close(self._in)
 

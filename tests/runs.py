@@ -140,7 +140,7 @@ def start(bench: Bench, path: Path, **environment: str) -> subprocess.Popen[str]
     )
 
 
-def until(condition: Callable[[], object], seconds: float = 300) -> None:
+def until(condition: Callable[[], object], seconds: float = 600) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
     while not condition():

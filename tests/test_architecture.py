@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +40,10 @@ def name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+MODULES = {name(path).removesuffix(".__init__") for path in FILES}
+
+
+@cache
 def imports(path: Path, *, top: bool = False) -> set[str]:
     """Modules of ganbench, and others by their first name, that a file imports; `top`: at module level only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -61,8 +64,7 @@ def imports(path: Path, *, top: bool = False) -> set[str]:
             base = folder[: len(folder) - node.level + 1] + (node.module.split(".") if node.module else [])
             plain = ".".join(base)
             below = {".".join([*base, alias.name]) for alias in node.names}
-            known = {name(file).removesuffix(".__init__") for file in FILES}
-            found |= {f"ganbench.{module}" for module in ((below & known) or {plain})}
+            found |= {f"ganbench.{module}" for module in ((below & MODULES) or {plain})}
     return found
 
 
@@ -155,21 +157,3 @@ def test_public_names():
         assert getattr(ganbench, public) is not None
     with pytest.raises(AttributeError, match="has no attribute 'gna'"):
         _ = ganbench.gna
-
-
-QUICK = (["--help"], ["list"], ["list", "--json"], ["show", "gan"], ["validate", "quickstart"])
-
-
-@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
-def test_the_command_line_starts_no_torch(arguments):
-    code = f"""
-import sys
-from ganbench.cli import main
-try:
-    main({arguments!r})
-except SystemExit as stop:
-    assert not stop.code, stop.code
-sys.exit(3 if "torch" in sys.modules else 0)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -499,7 +499,9 @@ def test_names_are_completed(words: str, completed: str) -> None:
 # ------------------------------------------------------------------------------------------- start-up
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["show", "gan"], ["validate", "quickstart"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], ["show", "gan"], ["validate", "quickstart"]]
+)
 def test_quick_commands_start_no_torch(arguments: list[str]) -> None:
     code = f"""
 import sys

@@ -17,9 +17,10 @@ SMALL = {"kde_ll_cv": {"n": 500}, "ais_ll": {"steps": 50}}  # metrics that take 
 PLAYABLE = ("digits", "grid", "mixture1d", "ring", "swiss_roll")  # datasets that need no files
 
 
-# They take a second or more each.
+# They take a second or more each, or are played in other quick tests too.
 SLOW = {"metz_2017", "estimated_divergence", "kde_ll_scales", "kde_ll_folds", "kde_ll", "kde_ll_cv"} | {
-    *("sliced_wasserstein", "ais_ll", "class_coverage")
+    *("sliced_wasserstein", "ais_ll", "class_coverage"),
+    *("dcgan", "dragan", "gan_2014", "lapgan", "r3gan", "sngan", "veegan", "wgan_gp"),
 }
 
 

@@ -24,6 +24,7 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from ganbench.conformance.datasets import shared_rows
 from ganbench.contracts import Data
 from ganbench.datasets import files, images
 from ganbench.datasets.matlab import read_mat
@@ -535,6 +536,9 @@ def test_real_cifar10_jpeg(real_data, monkeypatch):
     # Means of CIFAR-10's channels, which JPEG keeps.
     means = data.floats(data.train[:5000]).mean((0, 2, 3))
     torch.testing.assert_close(means, torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01, rtol=0)
+    # No image stands in two splits.
+    for held_out, other in ((data.valid, data.train), (data.test, data.train), (data.test, data.valid)):
+        assert shared_rows(held_out, other)[0] == 0
 
 
 # --------------------------------------------------------------------------------------------- your own images

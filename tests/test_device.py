@@ -251,7 +251,7 @@ def test_every_metric_is_tried():
     assert set(METRICS) == {*ON, "parameter_distance"}
 
 
-SLOW = {"ais_ll", "estimated_divergence", "kde_ll_scales", "kde_ll_cv", "prdc"}
+SLOW = {"ais_ll", "estimated_divergence", "kde_ll", "kde_ll_scales", "kde_ll_cv", "prdc"}
 
 
 @pytest.mark.parametrize(
@@ -265,10 +265,10 @@ def test_a_metric_scores_as_on_the_cpu(trained, monkeypatch, metric):
 @pytest.mark.parametrize(
     ("plant", "error"),
     [
-        (lambda x: x.cpu().to(x.device), "waits for the GPU"),
+        pytest.param(lambda x: x.cpu().to(x.device), "waits for the GPU", marks=pytest.mark.slow),
         (lambda x: x * (x.sum() - x.sum()).add(1).item(), "waits for the GPU"),
         (lambda x: x + torch.zeros(x.shape), "same device"),
-        (lambda x: x.cpu(), "same device"),
+        pytest.param(lambda x: x.cpu(), "same device", marks=pytest.mark.slow),
     ],
 )
 def test_a_plant_in_a_metric_is_found(trained, monkeypatch, plant, error):

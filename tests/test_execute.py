@@ -623,7 +623,7 @@ def test_ctrl_c_leaves_what_is_finished_and_no_orphans(bench: Bench, times: int)
     for _ in range(times):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
-    text = process.communicate(timeout=300)[0]
+    text = process.communicate(timeout=600)[0]
     assert process.returncode == 130, text
     assert "interrupted; run the same command again to continue from here" in text
     assert "Traceback" not in text
@@ -638,7 +638,7 @@ def test_two_runs_at_once_train_every_seed_once(bench: Bench) -> None:
     log = bench.folder / "log"
     path = bench.suite(slow(log, 0.3), "TinyGAN", seeds=4)
     runs = [start(bench, path) for _ in range(2)]
-    texts = [run.communicate(timeout=300)[0] for run in runs]
+    texts = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], texts
     assert sorted(line.split()[1] for line in log.read_text().splitlines()) == ["0", "1", "2", "3"]
     assert [row["status"] for row in bench.rows()] == ["ok"] * 8

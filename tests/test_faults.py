@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import fields, replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -214,16 +215,47 @@ def test_records_that_are_missing_in_the_end_are_told(bench: Bench, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_leaves_no_temporary_folder(bench: Bench, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_temporary_folder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """In this process: Ctrl-C and SIGKILL, which go to others too, have processes of their own."""
+    log, temporary = bench.folder / "log", bench.folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    folders, over = [], threading.Event()
+
+    def send() -> None:
+        until(lambda: over.is_set() or log.exists())
+        folders.extend(temporary.glob("ganbench-*"))
+        if not over.is_set():
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(number, signal.SIG_DFL)  # tests under nohup ignore SIGHUP
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        assert bench.run_suite(bench.suite(slow(log, 300), seeds=1)) == 130
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(number, before)
+    assert folders
+    assert list(temporary.glob("ganbench-*")) == []
+    assert "interrupted; run the same command again to continue from here" in bench.text
+    until(lambda: not alive(int(log.read_text().split()[0])))
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_neither_workers_nor_a_temporary_folder(bench: Bench) -> None:
     log, temporary = bench.folder / "log", bench.folder / ("long" * 20)  # too long for the path of a socket
     temporary.mkdir()
     run = start(bench, bench.suite(slow(log, 300), seeds=1), TMPDIR=str(temporary))
     until(log.exists)
     assert list(temporary.glob("ganbench-*"))
-    run.send_signal(number)
-    text = run.communicate(timeout=300)[0]
-    assert run.returncode == (130 if number != signal.SIGKILL else -number), text
+    run.kill()  # this one process, not its group
+    text = run.communicate(timeout=600)[0]
+    assert run.returncode == -signal.SIGKILL, text
     until(lambda: not alive(int(log.read_text().split()[0])))
     until(lambda: not list(temporary.glob("ganbench-*")))
 

@@ -22,7 +22,8 @@ CPU, BATCH, STEPS = torch.device("cpu"), 8, 12
 CATALOG = registry.catalog()
 GAMES = [name for name, plugin in CATALOG["method"].items() if plugin.interface == "game"]
 SMALL = {"width": "8", "z_dim": "4", "kernels": "3", "k": "2", "reference": "4"}  # of methods and tricks
-SLOW = {"dcgan", "gan_2014", "lapgan", "metz_2017", "sngan"}
+ALL = ("unrolling", "instance_noise", "ema", "historical_averaging", "r1")
+SLOW = {"dcgan", "gan_2014", "lapgan", "metz_2017", "sngan", "+".join(["gan", *ALL])}
 
 
 def entry(method, tricks=()):
@@ -38,16 +39,21 @@ def entry(method, tricks=()):
 PAIRS = [
     *((method, ()) for method in GAMES),
     *(("gan", (trick,)) for trick in CATALOG["trick"] if trick != "virtual_batch_norm"),
-    ("gan", ("unrolling", "instance_noise", "ema", "historical_averaging", "r1")),
+    ("gan", ALL),
     ("dcgan", ("virtual_batch_norm",)),
 ]
 CASES = [
     pytest.param(
         entry(method, tricks),
-        marks=pytest.mark.slow if method in SLOW else (),
+        marks=pytest.mark.slow if {method, "+".join([method, *tricks])} & SLOW else (),
         id="+".join([method, *tricks]),
     )
     for method, tricks in PAIRS
+]
+QUICK = {"gan", "wgan", "vae", "gan+historical_averaging", "gan+minibatch_discrimination"}  # to trace
+TRACED = [
+    pytest.param(*case.values, marks=() if case.id in QUICK else pytest.mark.slow, id=case.id)
+    for case in CASES
 ]
 
 
@@ -313,7 +319,9 @@ def rounds(folder, methods, steps, device="cpu"):
         (entry("gan"), 50_000, "compiled"),
         (entry("gan", ("unrolling",)), 3_499, "recorded"),
         (entry("gan", ("unrolling",)), 3_500, "compiled"),
-        ("{method: gan, tricks: [{unrolling: {k: 30}}]}", 10**6, "recorded"),  # minutes of compiling
+        pytest.param(  # minutes of compiling
+            "{method: gan, tricks: [{unrolling: {k: 30}}]}", 10**6, "recorded", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_way_follows_from_rounds_and_size(tmp_path, compiled, method, steps, expected):
@@ -382,7 +390,7 @@ def traced(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
-@pytest.mark.parametrize("methods", CASES)
+@pytest.mark.parametrize("methods", TRACED)
 def test_a_traced_round_is_the_plain_one(tmp_path, traced, methods):
     twins = Twins(tmp_path, methods, CompiledRound)
     for plain, other in twins.play(5):

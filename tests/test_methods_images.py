@@ -440,7 +440,7 @@ def test_the_chain_of_a_pyramid_is_in_the_details(tmp_path):
     ("method", "params", "steps"),
     [
         ("dcgan", "width: 8, z_dim: 8, lr: 2.0e-3", 60),
-        ("lapgan", "width: 2, units: 256, z_dim: 8, coarsest: 4", 250),
+        pytest.param("lapgan", "width: 2, units: 256, z_dim: 8, coarsest: 4", 250, marks=pytest.mark.slow),
     ],
 )
 def test_samples_come_nearer_to_real_digits(tmp_path, method, params, steps):

@@ -490,9 +490,7 @@ def test_each_learns_where_the_data_are(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "divergence", ["kl", "reverse-kl", "pearson", "squared-hellinger", "jeffrey", "alpha"]
-)
+@pytest.mark.parametrize("divergence", ["kl", "reverse-kl", "alpha"])  # formulas of all: test_divergences
 def test_f_gan_learns_by_its_divergences(tmp_path, divergence):
     mean, std = learnt(tmp_path, "fgan", f"lr: 1e-3, divergence: {divergence}", 800)
     assert mean.tolist() == pytest.approx([1.5, -1.0], abs=0.3)
@@ -500,7 +498,6 @@ def test_f_gan_learns_by_its_divergences(tmp_path, divergence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("divergence", ["squared-hellinger", "gan"])
-def test_f_gan_learns_by_the_log_d_loss(tmp_path, divergence):
-    mean, _ = learnt(tmp_path, "fgan", f"lr: 5e-4, loss: log-d, divergence: {divergence}", 1200)
+def test_f_gan_learns_by_the_log_d_loss(tmp_path):
+    mean, _ = learnt(tmp_path, "fgan", "lr: 5e-4, loss: log-d, divergence: squared-hellinger", 1200)
     assert mean.tolist() == pytest.approx([1.5, -1.0], abs=0.3)

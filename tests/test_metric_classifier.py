@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -188,11 +189,15 @@ def test_digits_reach_95_percent():
 
 
 @pytest.mark.slow
-def test_mnist_reaches_99_percent(real_data, monkeypatch):
+def test_mnist_reaches_98_percent_in_a_quarter_of_the_time(real_data, monkeypatch):
+    """And 99 percent in all of it, as with GANBENCH_BENCH_FULL=1."""
+    full = os.environ.get("GANBENCH_BENCH_FULL") == "1"
+    if not full:
+        monkeypatch.setattr(module, "MAX_UPDATES", 200)
     if not (real_data / "MNIST" / "raw").is_dir():
         pytest.skip(f"no MNIST in {real_data}")
     monkeypatch.setenv("GANBENCH_DATA", str(real_data))
-    assert classifier(images.mnist(torch.Generator())).accuracy > 0.99
+    assert classifier(images.mnist(torch.Generator())).accuracy > (0.99 if full else 0.98)
 
 
 # --------------------------------------------------------------------------------------------- extractors

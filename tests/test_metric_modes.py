@@ -74,7 +74,7 @@ SHARES = {  # of samples in each of eight modes
 }
 
 
-@pytest.mark.parametrize("n", [500, 2500])
+@pytest.mark.parametrize("n", [500, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("weights", [SHARES["all modes"], SHARES["unequal"]], ids=["equal", "weights"])
 @pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
 def test_standard_errors_are_the_spread_over_fresh_draws(shares, weights, n):

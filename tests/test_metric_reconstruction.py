@@ -65,7 +65,7 @@ def test_each_problem_of_the_batch_is_solved_as_if_alone():
     torch.testing.assert_close(x, alone, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize("activation", [pytest.param(nn.Tanh, marks=pytest.mark.slow), nn.ReLU])
 def test_no_worse_than_scipy_one_by_one(activation):
     net = _net(activation=activation).double()
     torch.manual_seed(3)

@@ -23,7 +23,7 @@ def command(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     code = "import sys; from ganbench.cli import main; main(sys.argv[1:])"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *words],
-        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300,
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 

@@ -68,13 +68,15 @@ def edit(run: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 
 def test_a_relative_path_opens_the_same_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def scores(opened: Run) -> list[object]:
+    """With the details of scores, of which pictures, controls and protocols are made."""
+
+    def scores(opened: Run) -> list[tuple[object, object]]:
         return [(score.info, score.values) for cell in opened.cells for s in cell.seeds for score in s.scores]
 
     expected = scores(open_run(run))
     monkeypatch.chdir(run.parent)
     assert scores(open_run(Path(run.name))) == expected
-    assert all(info for info, _ in expected)
+    assert all(info and values for info, values in expected)
 
 
 def names(folder: Path) -> dict[str, bytes]:
@@ -367,12 +369,3 @@ def test_a_clean_directory_gives_what_it_gave(run: Path, original: Path) -> None
     before = names(original / "tables")
     tables.write(run)
     assert names(run / "tables") == before
-
-
-def test_a_relative_path_shows_as_much(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The details of scores, of which pictures, controls and protocols are made, were not found below one."""
-    monkeypatch.chdir(run.parent)
-    for ours, theirs in zip(open_run(Path(run.name)).cells, open_run(run).cells, strict=True):
-        for seed, other in zip(ours.seeds, theirs.seeds, strict=True):
-            assert [score.info for score in seed.scores] == [score.info for score in other.scores]
-            assert all(score.info and score.values for score in seed.scores)

@@ -416,7 +416,7 @@ def test_the_lock_of_a_killed_holder_is_free(store: Store) -> None:
         time.sleep(0.5)
         assert waiter.poll() is None
         process.send_signal(signal.SIGKILL)
-        assert waiter.communicate(timeout=300)[0] == "held\n"
+        assert waiter.communicate(timeout=600)[0] == "held\n"
 
 
 # ---------------------------------------------------------------------------------------------- records

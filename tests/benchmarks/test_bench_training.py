@@ -24,7 +24,8 @@ def test_the_plain_loop_and_the_stack_train_the_same(name):
     case = SMALL[name]
     params = {**case.params, **{key: 8 for key in ("width", "g_width", "v_width") if key in case.params}}
     case = replace(case, batch=16, params=params or {"width": 8})
-    stack, eager = (Stacked(case, 3, torch.float64), Eager(case, torch.float64))
+    seeds = 1 if "DCGAN" in name else 3  # convolutions are played seed by seed
+    stack, eager = (Stacked(case, seeds, torch.float64), Eager(case, torch.float64))
     for _ in range(6):
         minibatches = next(stack.rounds)
         queue = iter([{key: value[0].clone() for key, value in one.items()} for one in minibatches])
@@ -57,12 +58,9 @@ def alternate(runs: dict[str, tuple[Stacked | Eager, int]], seconds: float) -> d
     return {name: sorted(found)[len(found) // 4] for name, found in turns.items()}
 
 
-@pytest.mark.parametrize(
-    "name", ["ring MLP, batch 128", "DCGAN at 32 px, width 32, batch 64"]
-)  # the latter smaller
-def test_stacks_against_a_plain_loop(benchmark, name):
-    case = replace(CASES[name], batch=16, params={"width": 8}) if "DCGAN" in name else CASES[name]
-    seeds = (4,) if "DCGAN" in name else (1, 16)
+def test_stacks_against_a_plain_loop(benchmark):
+    """The smallest game alone, for a second; scripts/speed measures the others."""
+    case, seeds = CASES["ring MLP, batch 128"], (1, 16)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
