@@ -252,6 +252,26 @@ def test_of_very_many_methods_the_first_are_drawn_and_the_captions_say_so(
     assert few["scores-modes"].caption == drawn["scores-modes"].caption
 
 
+def test_of_very_many_methods_and_datasets_plots_of_scores_show_the_first(
+    folder: Path, drawn: dict[str, figures.Plot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of 1,600 rows took most of a report's time, and nobody can read them."""
+    monkeypatch.setattr(figures, "MAX_ROWS", 2)
+    monkeypatch.setattr(figures, "MAX_DATASETS", 1)
+    with style.style():
+        few = {plot.name: plot for plot in figures.figures(opened(folder))}
+    assert {plot.dataset for plot in few.values()} == {"", "ring"}
+    shown = few["scores-kde_ll"]
+    assert shown.caption.endswith(
+        "Only the first 2 of 4 methods are drawn; the tables show all. "
+        "Only the first 1 of 2 datasets are drawn; the tables show all."
+    )
+    assert [ax.get_title() for ax in shown.figure.axes] == ["ring"]
+    assert {"gan", "_x"} <= set(texts(shown))
+    assert not {"a$b", "broken", "digits"} & set(texts(shown))
+    assert shown.figure.get_figheight() < drawn["scores-kde_ll"].figure.get_figheight()
+
+
 def test_the_median_seed_is_shown(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["ring"], [FakeMethod("gan", 0.5, ((1, "diverged"),))], seeds=6)
     run = opened(tmp_path)

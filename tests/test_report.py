@@ -190,6 +190,13 @@ def test_it_says_where_not_all_methods_are_drawn(
     assert "Only the first" not in page.text
 
 
+def test_it_says_which_datasets_have_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MAX_DATASETS", 1)
+    FakeRun(tmp_path).write(["ring", "line"], [FakeMethod("kde", interface="fit")], seeds=1)
+    text = Page(report.write(tmp_path).read_text()).text
+    assert text.count("Figures are drawn of the first 1 of 2 datasets only.") == 1
+
+
 def test_a_single_method_is_compared_with_nothing(tmp_path: Path) -> None:
     FakeRun(tmp_path).write(["line"], [FakeMethod("gan", interface="fit")], seeds=2)
     text = Page(report.write(tmp_path).read_text()).text

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_METHODS = 12  # methods of a dataset with panels, rows or figures of their own; scores are drawn of all
+MAX_METHODS = 12  # methods of a dataset with panels, rows or figures of their own
+MAX_ROWS = 60  # methods in a plot of scores: more make pictures of metres that take most of the report's time
+MAX_DATASETS = 12  # datasets with figures of their own, and panels of a plot of scores
 MAX_SEEDS = 5  # columns, if every seed has a panel
 PROBE = "curve.probe."  # prefix of the probes among the curves of a game
 MAX_PICTURE = 2**26  # bytes
@@ -101,15 +103,15 @@ class Missing:
 
 
 def figures(run: Run, missing: list[Missing] | None = None) -> Iterator[Plot]:
-    """All plots of a run; iterate under `style.style()`. Only the first `MAX_METHODS` methods of a dataset have panels
-    of their own, and captions say so if there are more. Figures of metrics that could not be drawn are added to
-    `missing`."""
+    """All plots of a run; iterate under `style.style()`. Only the first `MAX_DATASETS` datasets are drawn, the first
+    `MAX_METHODS` methods of each in panels, and the first `MAX_ROWS` in plots of scores; captions say so if there are
+    more. Figures of metrics that could not be drawn are added to `missing`."""
     colours = style.colours(run.labels)
     yield from _scores(run, colours)
     missing = [] if missing is None else missing
     metrics = Metrics(run)
     searches = {one.dataset: one for one in read_search(run.files)}
-    for dataset in run.datasets.values():
+    for dataset in drawn_datasets(run):
         cells = run.of(dataset.label)
         if dataset.label in searches and (plot := search.plot(searches[dataset.label], colours)):
             yield plot
@@ -136,9 +138,13 @@ def omission_note(methods: int) -> str:
     """A sentence if not all of `methods` methods of a dataset are drawn, else ""."""
     if methods <= MAX_METHODS:
         return ""
-    return (
-        f"Only the first {MAX_METHODS} of the {methods} methods are drawn; tables and score plots show all."
-    )
+    more = "tables and score plots show all" if methods <= MAX_ROWS else "the tables show all"
+    return f"Only the first {MAX_METHODS} of the {methods} methods are drawn; {more}."
+
+
+def drawn_datasets(run: Run) -> list[Dataset]:
+    """The datasets that have figures of their own: the first `MAX_DATASETS`."""
+    return list(run.datasets.values())[:MAX_DATASETS]
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -419,8 +425,10 @@ def _score_plot(
     metric: str, rows: pd.DataFrame, records: pd.DataFrame, lines: Lines, colours: dict[str, str]
 ) -> Plot:
     rows = rows.assign(row=rows["label"] + np.where(rows["mixed"], " · " + rows["protocol"], ""))
-    names = list(dict.fromkeys(rows["row"]))
-    datasets = list(dict.fromkeys(rows["dataset"]))
+    every, places = (list(dict.fromkeys(rows[column])) for column in ("row", "dataset"))
+    names, datasets = every[:MAX_ROWS], places[:MAX_DATASETS]
+    rows = rows[rows["row"].isin(names) & rows["dataset"].isin(datasets)]
+    records = records[records["dataset"].isin(datasets) & records["label"].isin(set(rows["label"]))]
     columns = 2 if len(datasets) == 4 else min(len(datasets), 3)
     size = (max(2.5, 6.2 / columns), 0.55 + 0.3 * len(names))
     figure, panels = style.panels(len(datasets), columns, size, label_width=1.3)
@@ -446,11 +454,22 @@ def _score_plot(
         dataset="",
         title=metric,
         caption=" ".join(
-            ["Dots: training seeds; bar: their mean with its 95 % t interval.", *tables.footnotes(rows)]
+            [
+                "Dots: training seeds; bar: their mean with its 95 % t interval.",
+                *tables.footnotes(rows),
+                *_left_out(every, names, "methods"),
+                *_left_out(places, datasets, "datasets"),
+            ]
         ),
         alt=f"{metric} of {', '.join(names)} on {', '.join(datasets)}{ranked}.",
         figure=figure,
     )
+
+
+def _left_out(every: Sequence[str], drawn: Sequence[str], what: str) -> list[str]:
+    """A sentence if not all methods or datasets are in a plot of scores."""
+    left = len(every) > len(drawn)
+    return [f"Only the first {len(drawn)} of {len(every)} {what} are drawn; the tables show all."] * left
 
 
 def _score_panel(
@@ -468,10 +487,15 @@ def _score_panel(
         seeds.setdefault((label, protocol), []).append(value)
     heights, hues = {name: y for y, name in enumerate(names)}, [colours[row["label"]] for row in rows]
     ys = np.array([heights[row["row"]] for row in rows])
-    for y, hue, row in zip(ys, hues, rows, strict=True):
-        own = [x for protocol in {row["protocol"], ""} for x in seeds.get((row["label"], protocol), ())]
-        dots = np.full(len(own), y + 0.2)
-        ax.plot(own, dots, "o", color=hue, markersize=3.8, alpha=0.5, markeredgewidth=0)
+    dots = [
+        (x, y + 0.2, hue)
+        for y, hue, row in zip(ys, hues, rows, strict=True)
+        for protocol in {row["protocol"], ""}
+        for x in seeds.get((row["label"], protocol), ())
+    ]
+    if dots:  # as one collection, since an artist for each row takes long to draw
+        across, down, tones = zip(*dots, strict=True)
+        ax.scatter(across, down, s=14, c=tones, alpha=0.5, linewidths=0)
     low, high, mean = ([row[name] for row in rows] for name in ("low", "high", "mean"))
     ax.hlines(ys - 0.12, low, high, colors=hues, linewidth=2, capstyle="butt")
     ax.scatter(mean, ys - 0.12, s=81, marker="|", c=hues, linewidths=2.2).set_snap(True)

@@ -225,10 +225,13 @@ class Section:
     plots: Sequence[Picture]
     neighbours: Sequence[Picture]
     few: str  # a note if not all methods are drawn
+    undrawn: str  # a note if the dataset has no figures of its own since there are many
 
 
 def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
     sections = []
+    drawn = [dataset.label for dataset in plots.drawn_datasets(run)]
+    undrawn = f"Figures are drawn of the first {len(drawn)} of {len(run.datasets)} datasets only."
     for i, shown in enumerate(table.dataset_tables(run)):
         own = [picture for picture in pictures if picture.dataset == shown.dataset]
         sections.append(
@@ -241,6 +244,7 @@ def _sections(run: Run, pictures: Sequence[Picture]) -> list[Section]:
                 plots=[picture for picture in own if picture.kind != "neighbours"],
                 neighbours=[picture for picture in own if picture.kind == "neighbours"],
                 few=plots.omission_note(len(shown.rows)),
+                undrawn=undrawn if shown.dataset in run.datasets and shown.dataset not in drawn else "",
             )
         )
     return sections
