@@ -39,7 +39,9 @@ corrupted = module("suites/lecture/corrupted.py")
 def square(n: int = 6000) -> Data:
     """Four Gaussians in the plane, equally likely; no two splits have a point in common."""
     g = torch.Generator().manual_seed(0)
-    sets = [SQUARE[torch.randint(4, (n,), generator=g)] + 0.1 * torch.randn(n, 2, generator=g) for _ in range(3)]
+    sets = [
+        SQUARE[torch.randint(4, (n,), generator=g)] + 0.1 * torch.randn(n, 2, generator=g) for _ in range(3)
+    ]
     return Data("square", *sets, (2,), modes=Modes(SQUARE, 0.1))
 
 
@@ -57,13 +59,17 @@ def among(x: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------------------------------------- the faults
 
 
-@pytest.mark.parametrize("fault", ["none", "dropped", "skewed", "noise", "copies", "centroids", "gaussian", "smeared"])
+@pytest.mark.parametrize(
+    "fault", ["none", "dropped", "skewed", "noise", "copies", "centroids", "gaussian", "smeared"]
+)
 def test_strength_0_shows_held_out_examples_and_each_once(fault: str) -> None:
     data = square()
     made = samples(data, fault, 0.0)
     assert among(made, data.valid).all()
     assert not among(made, random_subset(data.valid, 1000)).any()  # those of the bandwidth
-    assert len(made.unique(dim=0)) == (4000 if fault not in ("dropped", "skewed") else pytest.approx(4000, abs=100))
+    assert len(made.unique(dim=0)) == (
+        4000 if fault not in ("dropped", "skewed") else pytest.approx(4000, abs=100)
+    )
 
 
 def test_images_of_strength_0_are_the_bytes_of_the_data() -> None:
@@ -257,4 +263,27 @@ def test_holm_s_method_takes_all_rows_into_account(page: ModuleType) -> None:
     assert page.compared(rows(*one, *many))["sign"].tolist() == [0] * 10
     strong = [("m", "lower", "fresh", 0.0, 1.0), ("m", "lower", "noise-0.1", -9.0, 1.0)]
     found = page.compared(rows(*strong, *many))
-    assert found[found["metric"] == "m"][["fault", "strength", "sign"]].to_numpy().tolist() == [["noise", 0.1, -1]]
+    assert found[found["metric"] == "m"][["fault", "strength", "sign"]].to_numpy().tolist() == [
+        ["noise", 0.1, -1]
+    ]
+
+
+def test_thumbnails_are_means_of_2_x_2_pixels_with_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = module("suites/lecture/thumbnails.py")
+    x = torch.arange(16.0).view(1, 1, 4, 4).mul(10).repeat(30, 1, 1, 1).byte()
+    x[:, 0, 0, 0] = torch.arange(30).byte() * 4  # the mean of the first 2 × 2 pixels grows by 1
+    y = torch.arange(30)
+    whole = Data(
+        "whole", x, x, x, (1, 4, 4), (0.0, 1.0), labels=Labels(y, y, y), classes=tuple(map(str, y.tolist()))
+    )
+    asked = {}
+
+    def load(source: str, **params: int) -> Data:
+        asked.update(params, source=source)
+        return whole
+
+    monkeypatch.setattr(thumbnails, "load_data", load)
+    data = thumbnails.thumbnails(torch.Generator(), "cifar10", n_train=30, n_test=5)
+    assert asked == {"source": "cifar10", "n_train": 30}
+    assert (data.shape, len(data.train), len(data.valid), len(data.test)) == ((1, 2, 2), 30, 30, 5)
+    assert torch.equal(data.test[:, 0, 0, 0].long(), data.labels.test + 25)  # (4k + 10 + 40 + 50) / 4
