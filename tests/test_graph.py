@@ -50,7 +50,7 @@ CASES = [
     )
     for method, tricks in PAIRS
 ]
-QUICK = {"gan", "wgan", "vae", "gan+historical_averaging", "gan+minibatch_discrimination"}  # to trace
+QUICK = {"gan", "vae", "gan+historical_averaging"}  # to trace
 TRACED = [
     pytest.param(*case.values, marks=() if case.id in QUICK else pytest.mark.slow, id=case.id)
     for case in CASES
