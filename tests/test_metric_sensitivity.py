@@ -287,3 +287,25 @@ def test_thumbnails_are_means_of_2_x_2_pixels_with_their_labels(monkeypatch: pyt
     assert asked == {"source": "cifar10", "n_train": 30}
     assert (data.shape, len(data.train), len(data.valid), len(data.test)) == ((1, 2, 2), 30, 30, 5)
     assert torch.equal(data.test[:, 0, 0, 0].long(), data.labels.test + 25)  # (4k + 10 + 40 + 50) / 4
+
+
+# ---------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_is_what_the_kept_tables_say(page: ModuleType) -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(page.tables()), "run scripts/metric-sensitivity"
+
+
+def test_its_pictures_are_small_and_shown(page: ModuleType) -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    for name in ("overview", *page.CURVES):
+        path = page.KEPT / page.PICTURE.format(name)
+        assert path.stat().st_size < 60_000
+        assert f"/{path.name})" in text
+
+
+def test_an_unknown_row_of_a_text_ends_the_script(page: ModuleType) -> None:
+    table = rows(("m", "higher", "fresh", 0.25, 0.1))
+    assert page.filled("is {d|fresh|m}.", table) == "is 0.25."
+    with pytest.raises(SystemExit, match="0 rows"):
+        page.filled("{d|stale|m}", table)

@@ -10,7 +10,9 @@ import torch
 from ganbench import PluginError, method, random_subset
 from ganbench.metrics.modes import FittedGaussian
 
-BANDWIDTH_EXAMPLES = 1000  # validation examples on which `kde_ll` chooses its bandwidth; they are never samples
+BANDWIDTH_EXAMPLES = (
+    1000  # validation examples on which `kde_ll` chooses its bandwidth; they are never samples
+)
 CENTROIDS = 1000
 ITERATIONS = 10  # of k-means
 BLUR_REACH = 4.0  # standard deviations after which the kernel of the blur ends
@@ -35,7 +37,7 @@ class Corrupted:
     blur: of images, with a Gaussian kernel; its standard deviation in pixels
     noise: normal noise in every number; its standard deviation, in root mean square standard deviations of the data
     copies: examples of the training set; share of the samples
-    centroids: centres of 1000 k-means clusters of the training set (Theis et al. 2016, section 3.2); share of the samples
+    centroids: centres of 1000 k-means clusters of the training set (Theis et al. 2016); share of the samples
     gaussian: draws of the Gaussian with the mean and covariance of the training set; share of the samples
     smeared: examples with so much noise that neighbouring modes merge, or with one standard deviation of the data where
     there are no modes; share of the samples
@@ -52,11 +54,14 @@ class Corrupted:
     def fit(self, data, seed, budget):
         most = math.inf if self.fault in ("blur", "noise") else 1.0
         if not 0 <= self.strength <= most or (self.fault == "none" and self.strength):
-            raise PluginError(f"corrupted: strength of {self.fault} must be 0 to {most:g}, got {self.strength}")
+            raise PluginError(
+                f"corrupted: strength of {self.fault} must be 0 to {most:g}, got {self.strength}"
+            )
         if (self.fault == "blur" and len(data.shape) != 3) or (
             self.fault == "colours" and (len(data.shape) != 3 or data.shape[0] != 3)
         ):
-            raise PluginError(f"corrupted: {data.name} has examples {list(data.shape)}, which cannot have {self.fault}")
+            shape = list(data.shape)
+            raise PluginError(f"corrupted: {data.name} has examples {shape}, which cannot have {self.fault}")
         every = random_subset(torch.arange(len(data.valid)), len(data.valid))
         rows = every[min(BANDWIDTH_EXAMPLES, len(every) // 2) :]
         train, held = data.floats(data.train), data.floats(data.valid[rows])
@@ -118,7 +123,9 @@ def mode_of_each(data):
         apart = torch.cdist(data.valid.flatten(1), data.modes.centers.flatten(1).to(data.valid.dtype))
         return apart.argmin(1), len(data.modes.centers)
     if data.labels is None:
-        raise PluginError(f"corrupted: {data.name} has neither modes nor labels, so that no mode can be missing")
+        raise PluginError(
+            f"corrupted: {data.name} has neither modes nor labels, so that no mode can be missing"
+        )
     return data.labels.valid, len(data.classes) or int(data.labels.valid.max()) + 1
 
 
@@ -158,8 +165,8 @@ def blurred(x, std):
 
 
 def merging_noise(modes):
-    """Standard deviation of the noise with which neighbouring modes merge: as in the control "floor_smeared" of `modes`,
-    the standard deviation of a mode becomes half the largest distance of nearest centres."""
+    """Standard deviation of the noise with which neighbouring modes merge: as in the control "floor_smeared" of
+    `modes`, that of a mode becomes half the largest distance of nearest centres."""
     apart = torch.cdist(modes.centers, modes.centers).fill_diagonal_(math.inf)
     return math.sqrt(max((apart.min(1).values.max().item() / 2) ** 2 - modes.std**2, 0.0))
 
