@@ -309,3 +309,43 @@ def test_an_unknown_row_of_a_text_ends_the_script(page: ModuleType) -> None:
     assert page.filled("is {d|fresh|m}.", table) == "is 0.25."
     with pytest.raises(SystemExit, match="0 rows"):
         page.filled("{d|stale|m}", table)
+
+
+def test_the_sentences_of_the_page_follow_from_the_tables(page: ModuleType) -> None:
+    table = page.tables()
+    found = page.reactions(page.compared(table))
+    ranked = set(table[table["better"] != "neither"]["metric"])
+    copies = {(d, metric): one.sign for (d, metric, fault), one in found.items() if fault == "copies"}
+    assert all(sign < 1 for (_, metric), sign in copies.items() if metric in ranked)
+    assert copies["mnist-14", "classifier_score"] == -1
+    assert copies["mnist-14", "memorisation"] == copies["ring", "memorisation"] == 1
+    for metric, fault, sign in (
+        ("memorisation", "centroids", 1),
+        ("memorisation", "dropped", 1),
+        ("kde_ll", "centroids", -1),
+        ("density", "blur", -1),
+        ("recall", "blur", 1),
+        ("recall", "centroids", 1),
+        ("sharpness", "blur", -1),
+        ("sharpness", "centroids", -1),
+        ("class_modes", "dropped", 0),
+        ("c2st", "noise", 0),
+        ("c2st", "centroids", 0),
+    ):
+        assert found["mnist-14", metric, fault].sign == sign, (metric, fault)
+    assert (0.5, -1) in found["mnist-14", "kde_ll", "blur"].exceptions
+    assert found["mnist-14", "class_kl", "dropped"].first == 0.1
+    for metric, fault in (
+        ("frechet", "noise"),
+        ("kernel", "noise"),
+        ("frechet", "gaussian"),
+        ("kernel", "gaussian"),
+    ):
+        assert found["ring", metric, fault].first is None
+    colours = {
+        metric: one.first for (_, metric, fault), one in found.items() if fault == "colours" and one.first
+    }
+    assert colours.pop("frechet") == 0.3
+    assert len(colours) == 6
+    assert set(colours.values()) == {1.0}
+    assert not {"recall", "coverage"} & set(colours)
