@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -17,7 +18,9 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from ganbench import registry
 from ganbench.cli.commands import main
+from ganbench.contracts import Data
 from ganbench.execution import run
 from ganbench.execution.worker import load_data
 from ganbench.suite.load import load, shipped_suites
@@ -367,3 +370,32 @@ FILES = sorted(path.name for path in (ROOT / "suites/lecture").glob("*.py"))
 def test_a_file_beside_the_suites_keeps_its_contract(file: str) -> None:
     done = CliRunner().invoke(main, ["test", str(ROOT / "suites/lecture" / file)])
     assert done.exit_code == 0, done.output
+
+
+RULES = {
+    "pooling": ({"strides": False}, {"AvgPool2d": 2, "Upsample": 2, "ConvTranspose2d": -2, "Conv2d": 2}),
+    "no batch norm": ({"norm": False}, {"BatchNorm": -3}),
+    "dense": ({"dense": True}, {"Linear": 2, "BatchNorm": 2, "ReLU": 1, "LeakyReLU": 1}),
+    "tanh": ({"g_unit": "tanh"}, {"ReLU": -2, "Tanh": 2}),
+    "relu": ({"d_unit": "relu"}, {"LeakyReLU": -2, "ReLU": 2}),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_of_dcgan_is_left_out_alone(rule: str) -> None:
+    """The layers of both nets, counted, against those with all rules."""
+    method = registry.load(registry.find("method", str(ROOT / "suites/lecture/dcgan_rules.py")))
+    images = torch.zeros(4, 1, 28, 28, dtype=torch.uint8)
+    data = Data("images", images, images, images, (1, 28, 28), (0.0, 1.0))
+
+    def layers(**fields: Any) -> Counter[str]:
+        nets = method(**fields).game(data).nets
+        assert nets["G"](torch.zeros(2, 32)).shape == (2, 1, 28, 28)
+        assert nets["D"](torch.zeros(2, 1, 28, 28)).shape == (2, 1)
+        return Counter(type(layer).__name__ for net in nets.values() for layer in net)
+
+    fields, expected = RULES[rule]
+    whole, other = layers(), layers(**fields)
+    assert {
+        name: other[name] - whole[name] for name in whole | other if other[name] != whole[name]
+    } == expected
