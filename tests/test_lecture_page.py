@@ -92,7 +92,7 @@ def test_the_notebook_reads_the_rows_of_every_claim(
     means = {f"{mean:.12g}" for frame in shown for mean in frame["mean"]}
     for claim in claims():
         for test in claim.get("tests", ()):
-            assert f"{lecture.row(lecture.whole(test['of'], claim))['mean']:.12g}" in means
+            assert f"{lecture.row(lecture.complete(test['of'], claim))['mean']:.12g}" in means
 
 
 def test_cells_that_train_name_suites_with_a_kept_table(lecture: ModuleType) -> None:
