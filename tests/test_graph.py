@@ -332,6 +332,14 @@ def test_the_way_follows_from_rounds_and_size(tmp_path, compiled, method, steps,
     assert len(compiled) == (expected == "compiled")
 
 
+def test_a_large_stack_of_a_small_game_is_played_back(tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(graph, "MAX_COMPILED_EXAMPLES", 3 * BATCH)
+    assert rounds(tmp_path, entry("gan"), 50_000).note == "rounds compiled"
+    monkeypatch.setattr(graph, "MAX_COMPILED_EXAMPLES", 3 * BATCH - 1)
+    assert isinstance(rounds(tmp_path, entry("gan"), 50_000).stack.gradients["G"], RecordedFunction)
+    assert rounds(tmp_path, entry("gan", ("unrolling",)), 3_500).note == "rounds compiled"
+
+
 @pytest.mark.parametrize(
     ("version", "compiler", "reason"),
     [

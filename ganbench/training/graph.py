@@ -34,6 +34,8 @@ from .trace import check_recording, record_losses
 MIN_COMPILED_ROUNDS = 50_000
 MIN_COMPILED_ROUNDS_LARGE = 3_500  # of a game of at least MIN_LARGE_OPERATIONS operations a round
 MIN_LARGE_OPERATIONS = 700
+# Above, a recording of a small game is as fast or faster: on the ring by a fifth at 256 seeds of 128 examples.
+MAX_COMPILED_EXAMPLES = 8_192  # of all seeds together, in one minibatch
 MAX_COMPILED_OPERATIONS = 6_000  # operations a round; compiling takes minutes above
 MIN_TORCH = (2, 12)  # 2.11 compiled simultaneous updates wrongly
 COMPILED_RTOL = 1e-2  # of the norm: compiled code sums in another order; wrong updates differ by far more
@@ -65,7 +67,9 @@ class Rounds:
         try:
             size = count_operations(self.stack, minibatches)
             large = size >= MIN_LARGE_OPERATIONS
-            if size > MAX_COMPILED_OPERATIONS or (self.steps < MIN_COMPILED_ROUNDS and not large):
+            seeds, batch = minibatches[0]["x"].shape[:2]
+            pays = self.steps >= MIN_COMPILED_ROUNDS and seeds * batch <= MAX_COMPILED_EXAMPLES
+            if size > MAX_COMPILED_OPERATIONS or not (large or pays):
                 return
             reason = cannot_compile()
             if reason is None:
