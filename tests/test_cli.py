@@ -200,7 +200,7 @@ def test_list_as_json_says_what_programs_need() -> None:
         ),
         (("list", "gans"), "there is no kind 'gans'; did you mean 'gan'?"),
         (("list", "metrcs"), "there is no kind 'metrcs'; did you mean 'metrics'?"),
-        (("show", "metrics"), "'metrics' is a kind, not a name; `ganbench list metrics` lists them all"),
+        (("show", "methods"), "'methods' is a kind, not a name; `ganbench list methods` lists them all"),
         (("show", "dataset"), "'dataset' is a kind, not a name; `ganbench list datasets` lists them all"),
         (("show", "gna"), "no plugin or suite named 'gna'; did you mean 'gan'?"),
         (
