@@ -165,11 +165,7 @@ def _run(
 
             # Do the work, then write records and reports.
             progress = ProgressDir(Path(temporary))
-            first, repeats = split_repeats(tasks)
-            stopped = _run_pending(first, store, start, progress, tracking, console)
-            left = [] if stopped else _copy_repeats(repeats, store, console)
-            if left:  # seeds of which there is nothing to copy, since they failed
-                stopped = _run_pending(left, store, start, progress, tracking, console)
+            stopped = _run_tasks(tasks, store, start, progress, tracking, console)
             code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
@@ -414,6 +410,23 @@ def _print_plan(
 
 
 # ---------------------------------------------------------------------------------------------- tasks
+
+
+def _run_tasks(
+    tasks: Sequence[Task],
+    store: Store,
+    start: StartExecutor,
+    progress: ProgressDir,
+    tracking: Tracking,
+    console: Console,
+) -> bool:
+    """Run all tasks, of cells that repeat another one after that one; returns whether Ctrl-C interrupted them."""
+    first, repeats = split_repeats(tasks)
+    stopped = _run_pending(first, store, start, progress, tracking, console)
+    left = [] if stopped else _copy_repeats(repeats, store, console)
+    if left:  # seeds of which there is nothing to copy, since they failed
+        stopped = _run_pending(left, store, start, progress, tracking, console)
+    return stopped
 
 
 def _run_pending(

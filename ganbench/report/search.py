@@ -106,7 +106,7 @@ def plot(search: DatasetSearch, colours: Mapping[str, str]) -> Plot | None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [curve.expected for _, curve in drawn]
     if min(map(np.min, shown)) > 0 and max(map(np.max, shown)) > 10 * min(map(np.min, shown)):
-        ax.set_yscale("log")  # one bad default would press all other lines together
+        style.logarithmic(ax, "y")  # one bad default would press all other lines together
     ax.grid(axis="y")
     figure.legend(loc="outside right upper")
     crossings = changes_of_place([curve for _, curve in drawn])
