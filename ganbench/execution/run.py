@@ -165,7 +165,7 @@ def _run(
 
             # Do the work, then write records and reports.
             progress = ProgressDir(Path(temporary))
-            stopped = _run_tasks(tasks, store, start, progress, tracking, console)
+            stopped = _run_all(tasks, store, start, progress, tracking, console)
             code = _conclude(store, out, own, console, stopped, REPORTS if reports is None else reports)
             if not stopped:
                 tracking.finish(tasks)
@@ -412,7 +412,7 @@ def _print_plan(
 # ---------------------------------------------------------------------------------------------- tasks
 
 
-def _run_tasks(
+def _run_all(
     tasks: Sequence[Task],
     store: Store,
     start: StartExecutor,
