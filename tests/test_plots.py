@@ -88,6 +88,17 @@ def test_the_seeds_that_are_shown_are_named(drawn: dict[str, figures.Plot]) -> N
     assert style.median_seeds([("gan", None)]) == "of each method the seed whose first score is the median"
 
 
+@pytest.mark.parametrize(("low", "high", "expected"), [(0.3, 0.9, {"0.3", "0.6"}), (1.0, 1e4, {"1", "100"})])
+def test_a_logarithmic_axis_has_plain_numbers(low: float, high: float, expected: set[str]) -> None:
+    figure, ((ax,),) = style.grid(1, 1, (3, 2))
+    ax.plot([1, 2], [low, high])
+    style.logarithmic(ax, "y")
+    style.settle(figure)
+    texts = {text.get_text() for text in ax.get_yticklabels(which="both")} - {""}
+    assert expected <= texts
+    assert all(float(text) > 0 and "e" not in text for text in texts)
+
+
 @pytest.mark.parametrize(("far", "scale"), [(1.0, "linear"), (1e4, "log")])
 def test_distances_that_one_bar_would_hold_are_drawn_by_factors(far: float, scale: str) -> None:
     from matplotlib.figure import Figure

@@ -106,7 +106,11 @@ def made(values: Mapping[str, Sequence[float]], better: str = "higher", **change
             rows.append([row[name] for name in COLUMNS])
     records = pd.DataFrame(rows, columns=pd.Index(COLUMNS)).astype({"value": "float64", "floor": "float64"})
     search = MethodSearch(
-        "gan", ({}, {"lr": 0.5}), np.array([[1.0, 2.0], [3.0, NAN]]), better, np.full((2, 2), NAN)
+        "gan",
+        ({}, {"lr": 0.5}),
+        np.array([[1.0, 2.0], [3.0, NAN]]),
+        better,
+        np.array([[1.5, 2.5], [8.0, NAN]]),
     )
     found = Standings(
         name="tiny",
@@ -177,6 +181,7 @@ def test_what_is_kept_is_read_again(tmp_path, shipped):
     (method,) = kept.searches[0].methods
     assert (method.best, method.settings) == (0, ({}, {}))  # the trial with a failed seed is the worst
     assert np.array_equal(method.scores, [[1, 2], [3, NAN]], equal_nan=True)
+    assert np.array_equal(method.seconds, [[1.5, 2.5], [8, NAN]], equal_nan=True)
     assert kept.made == {"versions": {"ganbench": "0.1.0"}, "device": "cpu", "command": "ganbench run tiny"}
     assert kept.budget("ring") == TRAIN
     again = standings.write(kept, tmp_path / "again")
@@ -222,7 +227,7 @@ def test_without_kept_results_everything_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [('"format": 1', '"format": 2'), ('"measures"', '"measure"'), ("{", "")]
+    ("before", "after"), [('"format": 2', '"format": 99'), ('"measures"', '"measure"'), ("{", "")]
 )
 def test_damaged_standings_are_an_error(shipped, before, after):
     path = shipped / "tiny.json"
@@ -421,6 +426,24 @@ def test_the_curve_of_a_new_method_stands_among_the_others(shipped):
     (block,) = report.template_values(found)["blocks"]
     assert block.plot is not None
     assert [row.label for row in block.table.rows] == [line[1] for line in block.lines]
+
+
+def test_the_costs_show_both_settings_of_each_method_and_the_reference_as_a_line(shipped):
+    kept = standings.read("tiny")
+    plot = report.costs(kept, "ring")
+    assert plot is not None
+    assert plot.alt == "score against seconds of training on ring of vae, wgan, gan."  # the best first
+    (ax,) = plot.figure.axes
+    points = [
+        (line.get_xdata(), line.get_ydata()) for line in ax.lines if line.get_marker() not in ("None", "")
+    ]
+    means = sorted(round(float(np.ravel(y)[0]), 6) for _, y in points)
+    expected = [KEPT[name].mean() + tuned for name in ("gan", "wgan", "vae") for tuned in (0, 1)]
+    assert means == pytest.approx(sorted(expected))
+    assert {float(np.ravel(x)[0]) for x, _ in points} == {1.25}
+    assert [text.get_text() for text in ax.texts] == ["kde"]
+    unknown = replace(kept, records=kept.records.assign(train_seconds=NAN))
+    assert report.costs(unknown, "ring") is None
 
 
 def test_the_page_has_a_table_and_five_sentences_for_each_dataset(shipped):

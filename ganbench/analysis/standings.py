@@ -30,7 +30,7 @@ from ..suite.plan import PROTOCOL
 from .compare import Comparison, compare
 from .search import DatasetSearch, MethodSearch, read_search
 
-FORMAT = 1  # goes up when the files are written in another way
+FORMAT = 2  # goes up when the files are written in another way
 CSV = ("dataset", "label", "seed", "metric", "value", "sem", "floor", "status", "invalid", "train_seconds")
 BUDGET = ("steps", "batch", "dtype", "precision")  # what a comparison needs to be equal
 HERE = "(here)"  # ends the name of a method that has the name of one in the standings
@@ -208,13 +208,12 @@ def _searches(entries: Sequence[Mapping[str, Any]]) -> tuple[DatasetSearch, ...]
     """Of the settings only those of the best trial are kept; the others follow from the ranges."""
     found: dict[tuple[str, str, str], list[MethodSearch]] = {}
     for one in entries:
-        scores = np.array(
-            [[np.nan if x is None else x for x in row] for row in one["scores"]], dtype=np.float64
+        scores, seconds = (
+            np.array([[np.nan if x is None else x for x in row] for row in one[name]], dtype=np.float64)
+            for name in ("scores", "seconds")
         )
         settings = tuple(one["best"] if number == one["trial"] else {} for number in range(len(scores)))
-        method = MethodSearch(
-            one["label"], settings, scores, one["better"], seconds=np.full_like(scores, np.nan)
-        )
+        method = MethodSearch(one["label"], settings, scores, one["better"], seconds)
         found.setdefault((one["dataset"], one["value"], one["unit"]), []).append(method)
     return tuple(DatasetSearch(*key, tuple(methods)) for key, methods in found.items())
 
@@ -270,7 +269,10 @@ def _plain(search: DatasetSearch) -> list[dict[str, Any]]:
             "better": method.better,
             "trial": method.best,
             "best": dict(method.settings[method.best]),
-            "scores": [[float(f"{x:.7g}") if np.isfinite(x) else None for x in row] for row in method.scores],
+            **{
+                name: [[float(f"{x:.{digits}g}") if np.isfinite(x) else None for x in row] for row in numbers]
+                for name, numbers, digits in (("scores", method.scores, 7), ("seconds", method.seconds, 3))
+            },
         }
         for method in search.methods
     ]

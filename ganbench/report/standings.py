@@ -3,6 +3,7 @@ standings themselves."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from ..analysis.stats import mean_interval
 from ..analysis.summary import summary
 from ..analysis.verdicts import UNCLEAR, UNLEARNED
 from ..format import markdown_table, number, p_value, plural
+from ..store.layout import file_name
 from ..store.results import Run, open_run
 from . import comparison, figures, search, style, tables
 from .document import environment, terminal
@@ -333,7 +335,78 @@ def pictures(run: Path | Run, kept: Standings) -> list[Plot]:
         for one in kept.searches:
             if one.dataset == dataset.label and (plot := _curves(one)):
                 found.append(plot)
+        plot = costs(kept, dataset.label)
+        found += [plot] if plot else []
     return found
+
+
+def costs(kept: Standings, dataset: str) -> Plot | None:
+    """The mean score of each method against its seconds of training, at its defaults and after the search; None where
+    no seconds are known."""
+    by, references = kept.by[dataset], kept.references(dataset)
+    rows = kept.rows(dataset, [e.label for e in kept.entrants if e.dataset == dataset])
+    rows = rows[(rows["metric"] == by) & (rows["status"] == "ok")]
+    seconds, values = (rows.groupby("label")[name] for name in ("train_seconds", "value"))
+    means, spent = values.mean(), seconds.mean()
+    intervals = {str(label): mean_interval(own.to_numpy()[None]) for label, own in values}
+    order = [label for label in _ranked(kept, dataset, list(means.index)) if label not in references]
+    order = [label for label in order if spent[label] > 0]
+    if not order:
+        return None
+    tuned = {e.label for e in kept.entrants if e.tuned}
+    names = list(dict.fromkeys(label.removesuffix("-tuned") for label in order))
+    colours = style.colours(names)
+    # Neighbours in a long palette look alike, so that the shapes differ too.
+    shapes = dict(zip(names, itertools.cycle("osD^vPX"), strict=False))
+    figure, ((ax,),) = style.grid(1, 1, (6.4, 3.6))
+    for name in names:
+        pair = [label for label in (name, f"{name}-tuned") if label in order]
+        ax.plot(spent[pair], means[pair], color=colours[name], linewidth=0.8, alpha=0.6)
+        for label in pair:
+            low, high = intervals[label]
+            ax.plot([spent[label]] * 2, [low[0], high[0]], color=colours[name], linewidth=0.8, alpha=0.6)
+            face = colours[name] if label in tuned else "white"
+            looks = {"marker": shapes[name], "color": colours[name], "markerfacecolor": face, "markersize": 5}
+            ax.plot(spent[label], means[label], **looks)
+    for name in references:
+        if name in means:
+            ax.axhline(means[name], color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 3)))
+            ax.annotate(
+                name,
+                (1, means[name]),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                color=style.MUTED,
+            )
+    style.logarithmic(ax, "x")
+    if means[order].min() > 0 and means[order].max() > 10 * means[order].min():
+        style.logarithmic(ax, "y")
+    measure = kept.measure(dataset, by)
+    unit = f" [{measure.unit}]" if measure and measure.unit else ""
+    arrow = f" {ARROWS[measure.better]}" if measure and measure.better in ARROWS else ""
+    ax.set(xlabel="seconds of training a seed", ylabel=f"{by}{arrow}{unit}")
+    ax.grid(axis="y")
+    looks = {"marker": "o", "linestyle": ""}
+    kinds = [
+        style.handle(style.MUTED, markerfacecolor="white", label="default", **looks),
+        style.handle(style.MUTED, label="after the search", **looks),
+    ]
+    handles = [style.handle(colours[name], marker=shapes[name], label=name) for name in names]
+    figure.legend(handles=[*(kinds if tuned else []), *handles], loc="outside right upper")
+    return Plot(
+        name=file_name("costs", dataset),
+        kind="costs",
+        dataset=dataset,
+        title="Costs",
+        caption=(
+            f"Mean {by} over seeds, with its 95 % interval, against the processor seconds of training a seed at equal "
+            "rounds. More updates of the discriminator in a round move a method to the right. "
+            "Seconds are of the machine below, of seeds that were trained together, and change with its load."
+        ),
+        alt=f"{by} against seconds of training on {dataset} of {', '.join(names)}.",
+        figure=figure,
+    )
 
 
 def _ranked(kept: Standings, dataset: str, labels: Sequence[str]) -> list[str]:

@@ -142,10 +142,16 @@ def logarithmic(ax: Axes, which: Literal["x", "y"]) -> None:
     names with $ are shown literally."""
     from matplotlib.ticker import LogFormatter
 
+    class Plain(LogFormatter):
+        """0.6 where LogFormatter has 6e-01; that one only decides which ticks have a label."""
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
     axis = ax.xaxis if which == "x" else ax.yaxis
     ax.set(**{f"{which}scale": "log"})
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(1, 0.4)))
 
 
 def framed(ax: Axes) -> None:
