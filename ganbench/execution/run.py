@@ -128,11 +128,8 @@ def _run(
     reports: Sequence[str] | None = None,
     costs: list[Cost] | None = None,
 ) -> int:
-    """Run a suite without a search.
-
-    reports: the modules of `REPORTS` to write, by default all
-    costs: a list to which a dry run appends the measured costs of training
-    """
+    """Run a suite without a search, and write `reports`, which are modules of `REPORTS` (by default all). A dry run
+    appends the measured costs of training to `costs`."""
     root = Path(os.getcwd(), out)  # absolute, since plugins may change the working directory
     store = Store(root, read_only=dry_run)
     store.check_suite(suite)

@@ -363,22 +363,15 @@ def costs(kept: Standings, dataset: str) -> Plot | None:
         pair = [label for label in (name, f"{name}-tuned") if label in order]
         ax.plot(spent[pair], means[pair], color=colours[name], linewidth=0.8, alpha=0.6)
         for label in pair:
-            low, high = intervals[label]
-            ax.plot([spent[label]] * 2, [low[0], high[0]], color=colours[name], linewidth=0.8, alpha=0.6)
+            ax.vlines(spent[label], *intervals[label], color=colours[name], linewidth=0.8, alpha=0.6)
             face = colours[name] if label in tuned else "white"
             looks = {"marker": shapes[name], "color": colours[name], "markerfacecolor": face, "markersize": 5}
             ax.plot(spent[label], means[label], **looks)
-    for name in references:
-        if name in means:
-            ax.axhline(means[name], color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 3)))
-            ax.annotate(
-                name,
-                (1, means[name]),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                color=style.MUTED,
-            )
+    for name in (name for name in references if name in means):
+        ax.axhline(means[name], color=style.MUTED, linewidth=0.9, linestyle=(0, (1, 3)))
+        # At the right end of the line, above it.
+        right = ax.get_yaxis_transform()
+        ax.text(1, means[name], name, transform=right, ha="right", va="bottom", color=style.MUTED)
     style.logarithmic(ax, "x")
     if means[order].min() > 0 and means[order].max() > 10 * means[order].min():
         style.logarithmic(ax, "y")
@@ -387,10 +380,10 @@ def costs(kept: Standings, dataset: str) -> Plot | None:
     arrow = f" {ARROWS[measure.better]}" if measure and measure.better in ARROWS else ""
     ax.set(xlabel="seconds of training a seed", ylabel=f"{by}{arrow}{unit}")
     ax.grid(axis="y")
-    looks = {"marker": "o", "linestyle": ""}
+    filled = {"white": "default", style.MUTED: "after the search"}
     kinds = [
-        style.handle(style.MUTED, markerfacecolor="white", label="default", **looks),
-        style.handle(style.MUTED, label="after the search", **looks),
+        style.handle(style.MUTED, marker="o", linestyle="", markerfacecolor=face, label=text)
+        for face, text in filled.items()
     ]
     handles = [style.handle(colours[name], marker=shapes[name], label=name) for name in names]
     figure.legend(handles=[*(kinds if tuned else []), *handles], loc="outside right upper")
