@@ -459,6 +459,17 @@ def test_the_page_has_a_table_and_five_sentences_for_each_dataset(shipped):
         "By score ↑, after the search, vae-tuned is first of 3 methods with 11.00 [9.55, 12.45] nats"
     )  # not kde
     assert said[1] == "With 5 seeds each of the others is worse."
+    assert (
+        "0 found a setting better than the default in 2 trials. On the seeds of the table 0 of these have"
+        in said[2]
+    )
+    (one,) = kept.searches
+    method = replace(one.methods[0], scores=np.array([[1.0], [3.0]]))  # now the second trial is the best
+    chosen = replace(kept, searches=(replace(one, methods=(method,)),))
+    assert (
+        "1 found a setting better than the default in 2 trials. On the seeds of the table 1 of these has"
+        in (report.conclusions(chosen, "ring")[2])
+    )
     assert "Not shown: 1 dataset can tell no method from the others by ranks" in text
     assert "- score on ring (aaaa1111): how it is measured" in text
 
