@@ -515,8 +515,9 @@ def conclusions(kept: Standings, dataset: str) -> list[str]:
         found.append(
             f"Of {plural(len(tried), 'method')} with something to search, {len(better)} found a setting better than "
             f"the default in {plural(trials, 'trial')}. On the seeds of the table {len(lasting)} of these "
-            f"{'has' if len(lasting) == 1 else 'have'} a better mean than at the default. The order of two methods changes "
-            f"{plural(changes_of_place(drawn), 'time')} along the curves: who wins depends on how long was searched."
+            f"{'has' if len(lasting) == 1 else 'have'} a better mean than at the default. The order of two methods "
+            f"changes {plural(changes_of_place(drawn), 'time')} along the curves: who wins "
+            "depends on how long was searched."
         )
     else:
         found.append("Nothing was searched, so a method with better defaults may not be a better method.")
