@@ -662,13 +662,27 @@ class Reading:
 """
 
 
+QUIET = """
+from dataclasses import dataclass
+from ganbench import trick
+@trick
+@dataclass(frozen=True)
+class Quiet:
+    '''Nothing.'''
+    def __call__(self, game, data):
+        return game
+"""
+
+
 def test_files_that_plugins_read_and_no_key_watches_are_named_once(bench: Bench) -> None:
-    """What a key watches, what is only written and what ganbench itself reads is not named."""
+    """What a key watches, what is only written and what ganbench itself reads or ships is not named."""
+    (bench.folder / "quiet.py").write_text(QUIET)
     (bench.folder / "reading.py").write_text(READING)
     (bench.folder / "secret_module_of_mine.py").write_text("STD = 1\n")
     for name in ("declared.json", "secret.json"):
         (bench.folder / name).write_text("1")
     methods = [f"{{method: ./reading.py, label: {label}}}" for label in "ab"]
+    methods.append("{method: lsgan, tricks: [./quiet.py]}")
     assert bench.run(*methods, seeds=1) == 0
     named = re.findall(
         r"warning: (\S+) is read by a plugin, but no key watches it.*reads=\('(.*?)',\)", bench.text
@@ -680,5 +694,5 @@ def test_files_that_plugins_read_and_no_key_watches_are_named_once(bench: Bench)
     )
     (bench.folder / "reading.py").write_text(source)
     assert bench.run(*methods, seeds=1) == 0
-    assert "1 of 1 tasks to do" in bench.text  # b repeats a
+    assert "1 of 2 tasks to do" in bench.text  # b repeats a
     assert "warning" not in bench.text

@@ -96,7 +96,9 @@ def _is_beside(file: Path, folders: Iterable[Path]) -> bool:
 
 
 def _installed(file: Path) -> bool:
-    """Whether a module belongs to ganbench, Python, or a package that was installed."""
-    places = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(registry.PACKAGE)}
+    """Whether a module belongs to ganbench and its baselines, Python, or a package that was installed."""
+    # In a checkout the baselines lie outside the package.
+    own = {str(registry.PACKAGE), str(registry.shipped("baselines"))}
+    places = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *own}
     inside = any(file.is_relative_to(place) for place in places)
     return inside or bool({"site-packages", "dist-packages"} & set(file.parts))
