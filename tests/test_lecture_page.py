@@ -32,7 +32,7 @@ from ganbench.training.trained import TrainedSeed
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "results" / "reference" / "lecture"
 SUITES = sorted((ROOT / "suites/lecture").glob("*.yaml"))
-NAMES = r"R1|R2|CIFAR-10|Fig\. \d|log\(1 − D\)"  # figures in names, which are no results
+NAMES = r"R1|R2|R3GAN|CIFAR-10|denton2015|borisyak2020|Fig\. \d|log\(1 − D\)"  # figures in names, which are no results
 
 
 def script(name: str) -> ModuleType:
