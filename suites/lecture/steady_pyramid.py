@@ -1,7 +1,5 @@
 """R1 at every level of a pyramid, and samples from averages of all of its generators."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +11,11 @@ from ganbench import Memory, Rescale, trick
 @trick
 @dataclass(frozen=True)
 class SteadyPyramid:
-    """The tricks r1 and ema for the players D7, G7, D14, ... of `lapgan`, which see images of one scale each.
+    """Mescheder et al. 2018, eq. 9, and Yazıcı et al. 2019: the tricks r1 and ema for all levels of `lapgan`.
 
-    The loss of each D grows by γ/2 · E‖∇D(x)‖² over real images of its own side (Mescheder et al. 2018, eq. 9), in [-1, 1]
-    as it sees them; dropout does not take part. Samples come from θ̄ ← decay · θ̄ + (1 − decay) · θ of all generators
-    (Yazıcı et al. 2019).
+    The loss of each discriminator (D7, D14, ...) grows by γ/2 · E‖∇D(x)‖² over real images of its side, in [-1, 1] as
+    it sees them; dropout does not take part. Samples come from θ̄ ← decay · θ̄ + (1 − decay) · θ of all generators.
+    In a game of one D and one G, it is r1 and ema.
     """
 
     gamma: float = 1.0  # weight of the penalty
@@ -38,12 +36,16 @@ class SteadyPyramid:
 
             return of_means
 
-        return replace(game, sample=averaged(game.sample), stages=averaged(game.stages))
+        return replace(game, sample=averaged(game.sample), stages=game.stages and averaged(game.stages))
 
     def _penalised(self, name, data):
+        side = int(name[1:] or 0)  # of the images that this D sees
+
         def loss(inner, nets, b):
-            x = Rescale(data.scale, (-1.0, 1.0))(b.x)
-            x = avg_pool2d(x, x.shape[-1] // int(name[1:]))
+            x = b.x
+            if side:
+                x = Rescale(data.scale, (-1.0, 1.0))(x)
+                x = avg_pool2d(x, x.shape[-1] // side)
             slope = torch.func.grad(lambda x: getattr(nets, name)(x).sum())(x)
             return inner(nets, b) + self.gamma / 2 * slope.square().flatten(1).sum(1).mean()
 
