@@ -19,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here, then write the patterns of `nav` out."""
     for name, text in pages().items():
         files.append(File.generated(config, name, content=text))
-    for path in sorted([*RESULTS.rglob("*.csv"), *RESULTS.rglob("*.png")]):
+    for path in sorted(path for suffix in ("csv", "png", "webp") for path in RESULTS.rglob(f"*.{suffix}")):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     known = sorted(file.src_uri for file in files.documentation_pages())
     config.nav = written_out(config.nav, known, named(config.nav))

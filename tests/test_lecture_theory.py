@@ -179,6 +179,7 @@ def test_the_discriminators_are_drawn_where_there_are_some(tmp_path):
     (panel,) = plot.figure.axes
     *lines, optimal = panel.get_lines()
     assert len(lines) == 3  # the seeds
+    assert len(panel.collections) == 1 + 3  # densities of the data, and of the samples of each seed
     np.testing.assert_allclose(np.asarray(optimal.get_ydata()), d, atol=1e-6)
 
 

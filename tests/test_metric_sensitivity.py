@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from cells import pixels, points
 from click.testing import CliRunner
+from reference import MAX_BYTES, insert_numbers
 
 from ganbench import PluginError, random_subset
 from ganbench.cli.commands import main
@@ -300,15 +302,16 @@ def test_its_pictures_are_small_and_shown(page: ModuleType) -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     for name in ("overview", *page.CURVES):
         path = page.KEPT / page.PICTURE.format(name)
-        assert path.stat().st_size < 60_000
+        assert path.stat().st_size < MAX_BYTES
         assert f"/{path.name})" in text
 
 
 def test_an_unknown_row_of_a_text_ends_the_script(page: ModuleType) -> None:
     table = rows(("m", "higher", "fresh", 0.25, 0.1))
-    assert page.filled("is {d|fresh|m}.", table) == "is 0.25."
+    number = partial(page.number_of, table)
+    assert insert_numbers("is {d|fresh|m}.", number) == "is 0.25."
     with pytest.raises(SystemExit, match="0 rows"):
-        page.filled("{d|stale|m}", table)
+        insert_numbers("{d|stale|m}", number)
 
 
 def test_the_sentences_of_the_page_follow_from_the_tables(page: ModuleType) -> None:

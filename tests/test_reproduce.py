@@ -74,7 +74,7 @@ def test_a_dry_run_measures_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
-    for name in ("reproduce", "keep"):
+    for name in ("reproduce", "keep", "reference.py"):
         (tmp_path / "scripts").mkdir(exist_ok=True)
         shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts" / name)
     suite = tmp_path / "papers" / "tiny.yaml"
