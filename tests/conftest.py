@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from runs import Bench
 
 
+# Python's garbage collector walks through all objects again and again. Those of the imports stay, so it is off while
+# the tests are imported, and leaves these objects alone afterwards.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data: GANBENCH_DATA, else `shared/data` beside the checkout; skips without it."""
@@ -23,6 +35,15 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set GANBENCH_DATA ({folder} is no folder)")
     return folder
+
+
+@pytest.fixture
+def mnist(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that holds MNIST, in GANBENCH_DATA too; skips without it."""
+    if not (real_data / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {real_data}")
+    monkeypatch.setenv("GANBENCH_DATA", str(real_data))
+    return real_data
 
 
 @pytest.fixture

@@ -326,13 +326,10 @@ def _about(func: Any) -> tuple[str, bool, bool, tuple[tuple[int, str], ...], int
     return schema.name, schema.is_mutable, torch.Tag.inplace_view in func.tags, written, returned
 
 
-@contextmanager
-def pretend_cuda() -> Iterator[PretendDevice]:
-    """The device, on this thread, until the end of the block."""
-    seen = PretendDevice()
-    plain = torch.Generator
+def _generator_class(seen: PretendDevice, plain: Any) -> Any:
+    """The class that stands for `torch.Generator`."""
 
-    class Generator(plain):  # type: ignore[misc, valid-type]
+    class Generator(plain):
         """One of the CPU's, which remembers whether it is on the device."""
 
         def __new__(cls, device: Any = "cpu") -> Any:
@@ -345,6 +342,12 @@ def pretend_cuda() -> Iterator[PretendDevice]:
         @property
         def device(self) -> torch.device:
             return torch.device("cuda:0" if self._cdata in seen.generators else "cpu")
+
+    return Generator
+
+
+def _cuda_functions(seen: PretendDevice) -> dict[str, Any]:
+    """What stands for functions and classes of `torch.cuda`, by name."""
 
     def set_debug(mode: str) -> None:
         seen.debug = mode
@@ -362,7 +365,7 @@ def pretend_cuda() -> Iterator[PretendDevice]:
     def set_fraction(fraction: float, device: Any = None) -> None:
         seen.largest = fraction * MEMORY
 
-    there = {
+    return {
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: NAME,
@@ -382,16 +385,24 @@ def pretend_cuda() -> Iterator[PretendDevice]:
         "current_stream": lambda device=None: Stream(),
         "set_per_process_memory_fraction": set_fraction,
     }
+
+
+@contextmanager
+def pretend_cuda() -> Iterator[PretendDevice]:
+    """The device, on this thread, until the end of the block."""
+    seen = PretendDevice()
+    plain = torch.Generator
+    generator_class = _generator_class(seen, plain)
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "ganbench"]
     holders = [torch, *(module for module in modules if getattr(module, "Generator", None) is plain)]
     with (
-        patch.multiple(torch.cuda, **there),
+        patch.multiple(torch.cuda, **_cuda_functions(seen)),
         patch.object(torch.backends.cuda, "is_built", lambda: False),  # optimisers ask it before they record
         patch.object(torch.accelerator, "is_available", lambda: False),
         patch.object(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None),
     ):
         for holder in holders:
-            holder.Generator = Generator  # type: ignore[attr-defined]
+            holder.Generator = generator_class  # type: ignore[attr-defined]
         try:
             with Names(), Dispatch(seen):
                 yield seen

@@ -109,10 +109,12 @@ MAIN = """
 import signal
 import sys
 from pathlib import Path
+from ganbench.execution import local
 from ganbench.execution import run as execute
 from ganbench.suite import load as suite
 if __name__ == "__main__":
     execute.REPORTS, execute._print_tables = (), lambda root, console: None
+    local.PRELOAD.remove("sklearn.datasets")  # takes a second, and nothing here uses it
     code = execute.run(suite.load(sys.argv[1]), Path(sys.argv[2]), device="cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C may meet an interpreter that is ending
     sys.exit(code)

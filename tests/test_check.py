@@ -40,6 +40,7 @@ from ganbench.cli.commands import main
 from ganbench.contracts import COLUMNS
 from ganbench.errors import RequestError, StoreError
 from ganbench.report import check as check_formats
+from ganbench.report import figures
 from ganbench.report import tables as table
 from ganbench.store.results import read_records
 
@@ -906,8 +907,11 @@ def test_the_plugin_is_registered_and_light() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")  # of the label with control characters
-def test_the_report_tells_what_was_found(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """The same verdict and sentences, escaped; nothing wider than a phone."""
+def test_the_report_tells_what_was_found(
+    runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same verdict and sentences, escaped; nothing wider than a phone. Without figures, which test_report has."""
+    monkeypatch.setattr(figures, "figures", lambda run, missing: iter(()))
     kept, good, bad = runs
     shutil.copytree(good, tmp_path, dirs_exist_ok=True)
     shutil.copy(bad / "records.jsonl", tmp_path)

@@ -90,9 +90,9 @@ RECORDED = [TRICKS, NORM]
 @pytest.mark.parametrize("seeds", [(1,), (0, 1, 2)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path, method, seeds):
-    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 24, batch: 8, snapshots: 3}")
+    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 15, batch: 8, snapshots: 3}")
     data = pixels(8) if "conv" in method else points()
-    same(interrupted(cell, data, seeds, at=9, killed=15), train(cell, data, seeds))
+    same(interrupted(cell, data, seeds, at=6, killed=9), train(cell, data, seeds))
 
 
 @pytest.mark.slow
@@ -100,8 +100,8 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path, method, seeds):
 def test_a_resumed_recorded_training_is_the_same_to_the_bit(tmp_path, monkeypatch, method):
     """It records its losses anew, in a later round. That recordings of other games change no bit: test_recording."""
     monkeypatch.setattr(trace, "MIN_ROUNDS", 1)
-    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 24, batch: 8, snapshots: 3}")
-    same(interrupted(cell, points(), (0, 1, 2), at=9, killed=15), train(cell, points(), (0, 1, 2)))
+    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 15, batch: 8, snapshots: 3}")
+    same(interrupted(cell, points(), (0, 1, 2), at=6, killed=9), train(cell, points(), (0, 1, 2)))
 
 
 @pytest.mark.parametrize("at", [1, 4, 5, 8])

@@ -19,7 +19,8 @@ from ganbench.training import model
 
 METHODS = [name for name, plugin in catalog()["method"].items() if plugin.interface == "game"]
 TRICKS = list(catalog()["trick"])
-SMALL = {"width": "8", "z_dim": "4"}  # instead of a method's own, where it has such a parameter
+# Instead of a method's own, where it has such a parameter.
+SMALL = {"width": "8", "z_dim": "4", "squarings": "1"}
 CHEAP = {"kernels": "3", "k": "2", "reference": "4"}  # likewise of a trick
 TRAIN = "{{steps: {}, batch: 8, snapshots: 1}}"
 

@@ -37,7 +37,7 @@ def problems(checks):
 
 @pytest.mark.parametrize("plugin", shipped("method"))
 def test_shipped_methods(plugin):
-    small = {"width": 8} if plugin.param("width") else {}
+    small = {name: value for name, value in {"width": 8, "squarings": 1}.items() if plugin.param(name)}
     checks = conform.check_method(plugin, **small)
     assert problems(checks) == {}  # advice neither
     assert len(checks) >= 4

@@ -117,20 +117,12 @@ def test_n_train_takes_the_first_and_no_more_than_there_are():
 # --------------------------------------------------------------------------------------------- MNIST
 
 
-@pytest.fixture
-def mnist(real_data, monkeypatch) -> Path:
-    if not (real_data / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no MNIST in {real_data}")
-    monkeypatch.setenv("GANBENCH_DATA", str(real_data))
-    return real_data / "MNIST" / "raw"
-
-
 def test_mnist_has_the_splits_of_goodfellow_2014(mnist):
     data = make("mnist")
     check(data, (50_000, 10_000, 10_000), (1, 28, 28))
     assert data.labels.train[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
     assert data.labels.test[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
-    raw = np.fromfile(mnist / "train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 1, 28, 28)
+    raw = np.fromfile(mnist / "MNIST/raw/train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 1, 28, 28)
     assert torch.equal(torch.cat([data.train, data.valid]), torch.from_numpy(raw))
     assert float(data.floats(data.train).mean()) == pytest.approx(0.1307, abs=0.0005)
 
@@ -155,8 +147,8 @@ def test_mnist_with_one_changed_byte_is_refused(mnist, tmp_path, monkeypatch):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for file in images.MNIST_SHA256:
-        (raw / file).symlink_to(mnist / file)
-    tampered = bytearray((mnist / "t10k-labels-idx1-ubyte").read_bytes())
+        (raw / file).symlink_to(mnist / "MNIST/raw" / file)
+    tampered = bytearray((mnist / "MNIST/raw/t10k-labels-idx1-ubyte").read_bytes())
     tampered[100] ^= 1
     (raw / "t10k-labels-idx1-ubyte").unlink()
     (raw / "t10k-labels-idx1-ubyte").write_bytes(tampered)

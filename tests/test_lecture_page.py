@@ -366,11 +366,9 @@ FILES = sorted(path.name for path in (ROOT / "suites/lecture").glob("*.py"))
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.slow
-def test_a_file_beside_the_suites_keeps_its_contract(
-    file: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_beside_the_suites_keeps_its_contract(file: str, request: pytest.FixtureRequest) -> None:
     if file == "thumbnails.py":  # made of MNIST's images
-        monkeypatch.setenv("GANBENCH_DATA", str(request.getfixturevalue("real_data")))
+        request.getfixturevalue("mnist")
     done = CliRunner().invoke(main, ["test", str(ROOT / "suites/lecture" / file)])
     assert done.exit_code == 0, done.output
 

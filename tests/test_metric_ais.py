@@ -221,18 +221,20 @@ def test_sigma_is_found_again_and_the_curve_is_right():
 def test_kde_prefers_a_narrowed_generator_and_ais_does_not():
     """Data in 100 dimensions from 20 latents, σ = 1: the true generator, and one that shrinks its latents to 0.6.
 
-    From 300 samples of each, the density estimate ranks the narrowed one first; the closed form and AIS do not.
+    From 300 samples of each, the density estimate ranks the narrowed one first; the closed form and AIS, of a part of
+    the points, do not.
     """
     true, narrow = Linear(20, 100, 1.0), Linear(20, 100, 1.0, spread=0.6)
     test, valid = true.draw(40, seed=5), true.draw(400, seed=6)
     z = torch.randn(300, 20, generator=_seed(7)).double()
     kde = [kde_log_likelihood(model(z), test, valid=valid).value for model in (true, narrow)]
-    ais = [model.ais(test, steps=300).value for model in (true, narrow)]
+    ais = [model.ais(test[:16], steps=300).value for model in (true, narrow)]
     assert kde == pytest.approx([-282.8, -276.6], abs=0.1)
     assert [model.exact(test).mean().item() for model in (true, narrow)] == pytest.approx(
         [-184.1, -190.7], abs=0.1
     )
-    assert ais == pytest.approx([-184.1, -190.7], abs=2)
+    assert ais == pytest.approx([model.exact(test[:16]).mean().item() for model in (true, narrow)], abs=2)
+    assert ais[0] > ais[1]
 
 
 class Copies:
@@ -267,12 +269,13 @@ def test_kde_prefers_a_memoriser_and_ais_does_not():
     z = torch.randn(100, 20, generator=_seed(7)).double()
     kde = [kde_log_likelihood(model(z), test, valid=valid).value for model in (true, copies)]
     memorised = ais_log_likelihood(
-        copies, test, Draw.normal(2), sigma=sigma, steps=200, simulated=0, generator=_seed()
+        copies, test[:16], Draw.normal(2), sigma=sigma, steps=200, simulated=0, generator=_seed()
     )
-    ais = [true.ais(test, steps=300).value, memorised.value]
+    ais = [true.ais(test[:16], steps=300).value, memorised.value]
     assert kde == pytest.approx([-146.9, -142.4], abs=0.1)
     assert [true.exact(test).mean().item(), known.mean().item()] == pytest.approx([-106.4, -141.6], abs=0.1)
-    assert ais == pytest.approx([-106.4, -141.6], abs=2)
+    assert ais == pytest.approx([true.exact(test[:16]).mean().item(), known[:16].mean().item()], abs=2)
+    assert ais[0] > ais[1]
 
 
 def _centres(x, k):

@@ -189,14 +189,11 @@ def test_digits_reach_95_percent():
 
 
 @pytest.mark.slow
-def test_mnist_reaches_98_percent_in_300_updates(real_data, monkeypatch):
+def test_mnist_reaches_98_percent_in_300_updates(mnist, monkeypatch):
     """And 99 percent in all 800, which GANBENCH_BENCH_FULL=1 tries."""
     full = os.environ.get("GANBENCH_BENCH_FULL") == "1"
     if not full:
         monkeypatch.setattr(module, "MAX_UPDATES", 300)
-    if not (real_data / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no MNIST in {real_data}")
-    monkeypatch.setenv("GANBENCH_DATA", str(real_data))
     assert classifier(images.mnist(torch.Generator())).accuracy > (0.99 if full else 0.98)
 
 

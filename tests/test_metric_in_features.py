@@ -8,6 +8,7 @@ from metric_models import Samples
 
 from ganbench import api
 from ganbench.execution.worker import load_data
+from ganbench.metrics import variational
 from ganbench.metrics.copying import DataCopying
 from ganbench.metrics.memorisation import Memorisation
 from ganbench.metrics.prdc import PrecisionRecall
@@ -18,6 +19,7 @@ from ganbench.metrics.variational import EstimatedDivergence
 @pytest.mark.slow
 def test_metrics_in_the_features_of_a_classifier(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(variational, "NETS_PER_HALF", 2)
     data = load_data(api.request("digits", [], []).dataset)
     train, fresh = data.floats(data.train), data.floats(data.valid)
     torch.manual_seed(0)

@@ -417,18 +417,16 @@ def test_variants_stand_between_floor_and_ceiling(metric, sentence):
 # ---------------------------------------------------------------------------------------------- known values
 
 
-def _mnist(folder):
+def _images(folder):
     """All 60,000 training and 10,000 test images, floats in [0, 1]."""
     from torchvision.datasets import MNIST
 
-    if not (folder / "MNIST" / "raw").is_dir():
-        pytest.skip(f"no MNIST in {folder}")
     return (MNIST(str(folder), train=split).data[:, None].float() / 255 for split in (True, False))
 
 
 @pytest.mark.slow
-def test_known_value_on_mnist(real_data):
-    train, test = _mnist(real_data)
+def test_known_value_on_mnist(mnist):
+    train, test = _images(mnist)
     goodfellow = kde_log_likelihood(
         train[:10_000], test, valid=train[50_000:51_000], bandwidths=GOODFELLOW_GRID
     )
@@ -442,10 +440,10 @@ BEST = {10_000: (0.18, 243.0), 16_384: (0.1668, 269.5), 60_000: (0.1585, 328.6)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", BEST)
-def test_known_values_by_number_of_training_images(real_data, n):
+def test_known_values_by_number_of_training_images(mnist, n):
     """At the best bandwidth, on every fifth test image, or with GANBENCH_BENCH_FULL=1 on all of them; the
     60,000 are all training images, the validation part too."""
-    train, test = _mnist(real_data)
+    train, test = _images(mnist)
     draw = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
     full = os.environ.get("GANBENCH_BENCH_FULL") == "1"
     sigma, nats = BEST[n]

@@ -79,7 +79,7 @@ def test_equal_samples_are_compared_by_their_differences():
 def test_standard_error_of_coverage_is_the_spread_over_fresh_sets():
     torch.manual_seed(11)
     metric, values, errors = PrecisionRecall(n=240, k=3), [], []
-    for _ in range(120):
+    for _ in range(60):
         real, fake = torch.randn(2, 240, 2)
         data = Data("fresh", real, real, real, (2,))
         scores = metric(

@@ -22,6 +22,12 @@ from ganbench.metrics.variational import (
 )
 
 
+@pytest.fixture
+def few_nets(monkeypatch):
+    """Two nets of each half instead of three."""
+    monkeypatch.setattr(variational, "NETS_PER_HALF", 2)
+
+
 def exact(f, shift: float) -> float:
     """D_f(N(shift, 1) ‖ N(0, 1)), nats, by quadrature."""
     x = torch.linspace(-12, 14, 20_001, dtype=torch.float64)
@@ -78,28 +84,26 @@ def test_noise_around_modes_is_seen(name, noise):
 
 
 @pytest.mark.slow
-def test_exact_values_and_the_spread_over_fresh_sets():
+def test_exact_values_and_the_spread_over_fresh_sets(few_nets):
     """Below the exact value in the mean, near it, and ± the spread between fresh sets."""
-    found = {}
-    for noise, seeds in ((0.0, 2), (0.05, 8)):  # without noise every bound is 0 or nearly so
-        scores = []
-        for seed in range(seeds):
-            g = torch.Generator().manual_seed(seed)
-            x, test = mixture("ring", 1000, 2 * seed), mixture("ring", 1000, 2 * seed + 1)
-            x = x + noise * torch.randn(x.shape, generator=g)
-            scores.append(variational_divergence(x, test, JensenShannon(), generator=g))
-        values = torch.tensor([s.value for s in scores])
-        found[noise] = values.mean().item()
-        value = exact_noise(0.02, noise)
-        assert values.mean() < value + 2 * values.std() / seeds**0.5
-        assert values.mean() > value - 0.06
-        sem = torch.tensor([s.sem or 0 for s in scores]).square().mean().sqrt()
-        assert noise == 0 or 0.6 < sem / values.std() < 1.8
-    assert abs(found[0.0]) < 0.005
+    scores, seeds = [], 8
+    for seed in range(seeds):
+        g = torch.Generator().manual_seed(seed)
+        x, test = mixture("ring", 1000, 2 * seed), mixture("ring", 1000, 2 * seed + 1)
+        if seed == 0:  # without noise every bound is 0 or nearly so
+            assert abs(variational_divergence(x, test, JensenShannon()).value) < 0.005
+        x = x + 0.05 * torch.randn(x.shape, generator=g)
+        scores.append(variational_divergence(x, test, JensenShannon(), generator=g))
+    values = torch.tensor([s.value for s in scores])
+    value = exact_noise(0.02, 0.05)
+    assert values.mean() < value + 2 * values.std() / seeds**0.5
+    assert values.mean() > value - 0.06
+    sem = torch.tensor([s.sem or 0 for s in scores]).square().mean().sqrt()
+    assert 0.6 < sem / values.std() < 1.8
 
 
 @pytest.mark.slow
-def test_scale_shift_and_far_samples_change_little():
+def test_scale_shift_and_far_samples_change_little(few_nets):
     """The inputs are standardised by the real side, where no sample reaches."""
     x, test = mixture("ring", 600, 3) + torch.tensor([0.5, 0.0]), mixture("ring", 600, 4)
     value = variational_divergence(x, test, JensenShannon()).value
@@ -111,7 +115,7 @@ def test_scale_shift_and_far_samples_change_little():
     assert abs(variational_divergence(fresh, test, JensenShannon()).value) < 0.03
 
 
-def test_repeated_and_constant_examples_are_scored(monkeypatch):
+def test_repeated_and_constant_examples_are_scored(few_nets, monkeypatch):
     monkeypatch.setattr(variational, "MAX_STEPS", 100)
     test = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).repeat(50, 1)
     assert variational_divergence(test, test, JensenShannon()).value < 0.05
@@ -150,8 +154,7 @@ def test_fresh_data_have_no_divergence():
 
 
 @pytest.mark.slow
-def test_orientation(monkeypatch):
-    monkeypatch.setattr(variational, "NETS_PER_HALF", 2)
+def test_orientation(few_nets):
     torch.manual_seed(2)
     side = torch.where(torch.rand(2, 800, 1) < 0.5, -3.0, 3.0)
     test, fresh = torch.randn(2, 800, 2) + side * torch.tensor([1.0, 0.0])
@@ -173,7 +176,7 @@ def exact_half() -> float:
 
 
 @pytest.mark.slow
-def test_it_is_the_divergence_of_data_from_samples():
+def test_it_is_the_divergence_of_data_from_samples(few_nets):
     torch.manual_seed(3)
     wide, narrow = torch.randn(1500, 1), 0.3 * torch.randn(1500, 1)
     expected = math.log(1 / 0.3) + 0.09 / 2 - 0.5  # KL(narrow ‖ wide)

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -325,6 +326,23 @@ def test_ranks_of_reconstructions(tmp_path: Path) -> None:
     path = tmp_path / "tables" / "reconstruction-ranks.csv"
     assert path in tables.write(tmp_path)
     assert path.read_text().splitlines()[1].startswith("digits,a,4,2,1.4375,")
+
+
+def test_texts_beside_reconstructions_stay_in_the_figure() -> None:
+    from matplotlib.text import Text
+
+    images = np.random.default_rng(0).random((10, 1, 8, 8))
+    dataset = Dataset("digits", {"shape": [1, 8, 8], "scale": [0, 1]}, {"examples": images})
+    labels = ("0 steps", "a name of twenty-six letters")
+    details = {"targets": images, "reconstructions": images, "errors": np.full(10, 0.0123)}
+    cells: Any = [(SimpleNamespace(label=label), details) for label in labels]
+    notes = dict.fromkeys(labels, "rank 3.75 [3.62, 3.87]\nfirst 52 [42, 61] %")
+    with style.style():
+        drawing = style.Style("reconstruction", dataset, [], dict.fromkeys(labels, "#0072b2"))
+        figure = style.settle(reconstruction._pictures(cells, notes, drawing))
+        for text in figure.findobj(Text):
+            box = text.get_window_extent()
+            assert not text.get_text() or (box.x0 >= 0 and box.x1 <= figure.bbox.x1), text
 
 
 def test_no_ranks_of_different_images_or_of_one_method(tmp_path: Path) -> None:

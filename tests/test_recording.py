@@ -53,7 +53,7 @@ def recorded(monkeypatch):
 @pytest.mark.parametrize("seeds", [pytest.param([0], marks=pytest.mark.slow), [0, 1, 2]])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_recording_changes_no_bit(tmp_path, recorded, method, seeds):
-    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 10, batch: 8}")
+    (cell,) = cells(tmp_path, f"[{method}]", train="{steps: 7, batch: 8}")
     data = pixels(16) if "conv" in method or "dcgan" in method else points()
     expected = train(cell, data, seeds)
     played = recorded()

@@ -80,11 +80,12 @@ def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
     suite = tmp_path / "papers" / "tiny.yaml"
     suite.parent.mkdir()
     suite.write_text(SUITE, encoding="utf-8")
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "scripts/reproduce", "--budget", "cpu", "--jobs", "1", str(suite)]
 
-    def times() -> dict[str, object]:
+    def times(programs: Path) -> dict[str, object]:
+        """The row of the table of times after a call; `programs`: the folder of `ganbench`."""
+        path = os.pathsep.join((str(programs), os.environ["PATH"]))
+        env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
         with (tmp_path / "log").open(
             "w"
         ) as log:  # no pipe, which a child at the lowest priority would hold open
@@ -93,7 +94,7 @@ def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
         return row
 
     kept = tmp_path / "results" / "reference" / "papers"
-    first = times()
+    first = times(Path(sys.executable).parent)
     table = pd.read_csv(kept / "tiny-cpu.csv")
     assert set(table["suite"]) == {"tiny-cpu"}
     assert set(table["n_ok"]) == {2}
@@ -105,8 +106,12 @@ def test_a_run_is_kept_with_its_picture_and_resumed(tmp_path: Path) -> None:
     assert plot["caption"]
     assert first["minutes"] >= 0
     assert (first["cells"], first["seeds"]) == (1, 2)
-    again = times()
-    assert pd.isna(again["minutes"])  # resumed: nothing was trained
+    # Again, with a `ganbench` that only writes its arguments down: test_execute has the runs that go on.
+    (tmp_path / "ganbench").write_text(f"#!/bin/sh\necho \"$@\" > '{tmp_path / 'arguments'}'\n")
+    (tmp_path / "ganbench").chmod(0o755)
+    again = times(tmp_path)
+    assert (tmp_path / "arguments").read_text() == f"run {suite} --set budget=cpu --jobs 1\n"  # not --fresh
+    assert pd.isna(again["minutes"])  # resumed
     assert again["core_hours"] == first["core_hours"]
 
 

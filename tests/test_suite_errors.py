@@ -52,7 +52,7 @@ BAD = {
     "a budget without budgets": ("budget: ci", [
         "4:1: budgets: expected the budgets by name, as in `{ci: {train.steps: 100}, full: {}}`",
     ]),
-    "budgets without a budget": ("budgets: {ci: {}}", ["4:1: budgets: no budget is chosen; add `budget:  ci`"]),
+    "budgets without a budget": ("budgets: {ci: {}}", ["4:1: budgets: no budget is chosen; add `budget: ci`"]),
     "unknown budget": ("budget: fll\nbudgets: {ci: {}, full: {}}", [
         "4:9: budget: there is no budget 'fll'; did you mean 'full'?",
     ]),
@@ -174,9 +174,9 @@ BAD = {
     "a huge sweep": (f'methods: [{{method: p.py:Mine, sweep: {{lr: {[*range(50)]}, clip: {[*range(50)]}}}}}]', [
         "3:38: methods[0].sweep: makes 2,500 methods; at most 1,000 are allowed",
     ]),
-    "a key twice": ("seeds: 1\nseeds: 2", ["5:1: seeds: the key 'seeds' is given twice (first in line  4)"]),
+    "a key twice": ("seeds: 1\nseeds: 2", ["5:1: seeds: the key 'seeds' is given twice (first in line 4)"]),
     "a parameter twice": ('methods: [p.py:Mine: {lr: 1, lr: 2}]', [
-        "3:30: methods[0].p.py:Mine.lr: the key 'lr' is given twice (first in line  3)",
+        "3:30: methods[0].p.py:Mine.lr: the key 'lr' is given twice (first in line 3)",
     ]),
     "not a number": ("train: {steps: .nan}", ["4:16: train.steps: .nan is not a finite number"]),
     "infinite": ('methods: [p.py:Mine: {lr: 1e999}]', ["3:27: methods[0].p.py:Mine.lr: 1e999 is not a finite number"]),
@@ -286,11 +286,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "anchor": (
         b"train: &t {steps: 1}\n",
-        "1:8: &t: anchors and aliases are not supported;  write the value out, or quote the text",
+        "1:8: &t: anchors and aliases are not supported; write the value out, or quote the text",
     ),
     "alias": (
         b"name: *x\n",
-        "1:7: *x: anchors and aliases are not supported;  write the value out, or quote the text",
+        "1:7: *x: anchors and aliases are not supported; write the value out, or quote the text",
     ),
     "tag": (
         b"name: !!python/object/apply:os.system ['true']\n",
@@ -298,7 +298,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "bomb": (
         b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
-        "1:4: &a: anchors and aliases are not supported;  write the value out, or quote the text",
+        "1:4: &a: anchors and aliases are not supported; write the value out, or quote the text",
     ),
     "nesting": (b"seeds: " + b"[" * 5000, "1:27: is nested more than 20 deep"),
     "nested mappings": (b"{a: " * 5000, "1:81: is nested more than 20 deep"),
@@ -394,7 +394,7 @@ def test_options_are_named(tmp_path: Path) -> None:
         "methods.0.params.lr=no": "methods[0].params.lr: expected a number, got the text 'no'",
         "methods.0.params.clip=.inf": "methods.0.params.clip: .inf is not a finite number",
         "seeds=[1": "seeds: is not valid YAML: expected ',' or ']', but got '<stream end>'",
-        "about=*x": "about: *x: anchors and aliases are not supported;  write the value out, or quote the text",
+        "about=*x": "about: *x: anchors and aliases are not supported; write the value out, or quote the text",
         "steps": "expected KEY=VALUE, such as train.steps=100",
         "=5": "expected KEY=VALUE, such as train.steps=100",
         "a." * 5000 + "=5": "expected KEY=VALUE, such as train.steps=100",

@@ -345,7 +345,7 @@ def _probes(dataset: Dataset, cells: list[Cell], colours: dict[str, str]) -> Plo
             if float(low.min()) > 0 and float(high.max()) > 20 * float(low.min()):
                 style.logarithmic(ax, "y")
         ax.set_title(name)
-        ax.set(xlabel="rounds since it started")
+        ax.set(xlabel="rounds since the probe started")
         ax.grid(axis="y")
     handles = [
         style.handle(colours[label], linestyle=stroke)

@@ -154,7 +154,7 @@ class _Composer(yaml.SafeLoader):
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            remedy = "anchors and aliases are not supported;  write the value out, or quote the text"
+            remedy = "anchors and aliases are not supported; write the value out, or quote the text"
             raise _fatal(position, f"{sign}{anchor}: {remedy}")
         if tag:
             raise _fatal(position, f"the tag {tag!r} is not supported; remove it, or quote the text")
@@ -185,7 +185,7 @@ def _convert(node: yaml.Node, key: str, file: str, issues: list[SuiteIssue]) -> 
         name = key_node.value
         value = _convert(value_node, join_key(key, name), file, issues)
         if name in keys:  # PyYAML itself would let the last one win in silence
-            message = f"the key {name!r} is given twice (first in line  {keys[name].line})"
+            message = f"the key {name!r} is given twice (first in line {keys[name].line})"
             issues.append(key_position.issue(join_key(key, name), message))
         else:
             values[name], keys[name] = value, key_position

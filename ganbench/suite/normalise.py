@@ -85,7 +85,7 @@ def apply_budget(root: YamlNode, path: Path, issues: list[SuiteIssue]) -> YamlNo
         issues.append(position.issue("budgets", message))
         return root
     if choice is None:
-        message = f"no budget is chosen; add `budget:  {next(iter(budgets.value))}`"
+        message = f"no budget is chosen; add `budget: {next(iter(budgets.value))}`"
         issues.append(root.keys["budgets"].issue("budgets", message))
         return root
     if choice.value not in list(budgets.value):  # a list, since the choice may be unhashable

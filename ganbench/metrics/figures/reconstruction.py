@@ -84,9 +84,10 @@ def _pictures(found: Found, notes: dict[str, str], style: Style) -> Figure:
             rows.append(("targets", style.muted, details["targets"], ()))
         colour = style.colours[cell.label]
         rows.append((cell.label, colour, details["reconstructions"], details.get("errors", ())))
-    figure, axes = style.grid(len(rows), 1, (0.72 * k, 0.86), label_width=2.3 if notes else 1.2)
+    figure, axes = style.grid(len(rows), 1, (0.72 * k, 0.86), label_width=2.6 if notes else 1.2)
     for (label, colour, images, errors), row in zip(rows, axes, strict=True):
         style.pictures(row[0], images[:k], k)
+        row[0].set_anchor("W")  # centred, the free space beside the sheet hides how much room the texts need
         style.row_label(row[0], label, colour)
         place = {"ha": "left", "va": "center", "transform": row[0].transAxes}
         row[0].text(1.012, 0.5, notes.get(label, ""), fontsize=7.5, color=style.muted, **place)
