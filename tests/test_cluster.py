@@ -255,7 +255,7 @@ def test_what_tasks_do_on_a_node_is_told_as_on_one_machine(bench: Bench, nodes: 
     assert bench.run("TinyGAN", seeds=1) == 0
     finished = bench.finished()
     methods = ("TinyGAN", f"{{method: '{FAULTS}Vanishing'}}", f"{{method: '{FAULTS}Hanging'}}")
-    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.1, jobs=1)
+    code = bench.run(*methods, metrics="MeanNorm Range", seeds=1, executor="ray", timeout=0.2, jobs=1)
     assert code == 1
     assert {(row["label"], row["status"]) for row in bench.rows()} == {
         ("tiny_gan", "ok"),
